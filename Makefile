@@ -1,0 +1,45 @@
+# `make demo` and `make test` on a machine with only Python 3.11, git and make. `make help` lists the rest.
+PYTHON ?= python3.11
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export MLFLOW_DISABLE_TELEMETRY = true
+export DO_NOT_TRACK = 1
+export DVC_NO_ANALYTICS = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+bin := .venv/bin
+export PATH := $(CURDIR)/$(bin):$(PATH)
+
+.PHONY: help demo test lint down test-mxnet clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# one stamp for both commands: installing twice would cost minutes
+.venv/installed: constraints.txt pyproject.toml
+	test -x $(bin)/python || $(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+demo: .venv/installed  ## one ablation table, end to end, on the embedded data
+	$(bin)/facet demo
+
+down: .venv/installed  ## stop the servers that `make demo` left running
+	$(bin)/facet down
+
+lint: .venv/installed  ## ruff, import layers, types
+	$(bin)/ruff check .
+	$(bin)/lint-imports
+	$(bin)/mypy
+
+test: lint  ## lint, types, tests
+	$(bin)/python -m pytest
+
+.venv-mxnet/installed:
+	test -x .venv-mxnet/bin/python || $(PYTHON) -m venv .venv-mxnet
+	.venv-mxnet/bin/python -m pip install --quiet 'mxnet==1.9.1' 'numpy==1.23.5'
+	touch $@
+
+test-mxnet: .venv/installed .venv-mxnet/installed  ## RecordIO both ways against mxnet 1.9.1
+	FACET_MXNET_PYTHON=$(CURDIR)/.venv-mxnet/bin/python $(bin)/python -m pytest -m mxnet tests
+
+clean:  ## remove the environments (data and results stay)
+	rm -rf .venv .venv-mxnet

@@ -1,0 +1,1 @@
+"""When things run: the DVC graph as Prefect flows, device leases, MLflow records. Knows no face recognition."""

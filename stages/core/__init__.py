@@ -1,0 +1,1 @@
+"""Pure functions on arrays: no files, clock, global random state, device choice or logging."""

@@ -1,0 +1,177 @@
+"""The only reader of params.yaml: each run is defaults <- profile <- its own overrides, resolved and checked in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from stages import benchmarks, plugins, report, training
+from stages.artifacts import explain
+from stages.datasets import insightface_rec
+from stages.synthesis import config as synthesis_config
+
+M = TypeVar("M", bound=BaseModel)
+
+# a dot or a dash would break `${runs.x}` in dvc.yaml
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+RowName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*-[a-z][a-z0-9_]*$")]
+
+
+class Dataset(BaseModel, extra="forbid", frozen=True):
+    """A data set: ``data/NAME/train`` and ``data/NAME/eval``."""
+
+    root: str | None = Field(None, description="folder with train/ and eval/; null: the embedded set of this name")
+    unpack: insightface_rec.Config = insightface_rec.Config()
+    benchmarks: dict[str, Any] = Field(default_factory=dict, description="overrides the profile's for runs on it")
+
+
+class RowOfTable(BaseModel, extra="forbid", frozen=True):
+    """Which run stands in which table: tables/TABLE.yaml has its label and its published numbers."""
+
+    table: Name
+    run: Name
+
+
+class Tree(BaseModel, extra="forbid", frozen=True):
+    """params.yaml as it is written."""
+
+    profile: Name
+    embedded: dict[Name, synthesis_config.Config] = {}
+    datasets: dict[Name, Dataset]
+    defaults: dict[str, Any] = Field(default_factory=dict, description="of every run, under the profile's")
+    runs: dict[Name, dict[str, Any]]
+    rows: dict[RowName, RowOfTable] = {}
+    tables: dict[Name, dict[str, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, resolved: a section for each stage that works on it."""
+
+    train: training.Config
+    quality: BaseModel
+    evaluate: benchmarks.Config
+
+
+@dataclass(frozen=True)
+class Params:
+    """Everything resolved and checked."""
+
+    embedded: dict[str, synthesis_config.Config]
+    datasets: dict[str, Dataset]
+    runs: dict[str, Run]
+    rows: dict[str, RowOfTable]
+    tables: dict[str, report.Table]
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``below`` with ``above`` laid over it; a section that names another plugin replaces the one below whole.
+
+    >>> merge({"head": {"name": "arcface", "margin": 0.5}, "seed": 1}, {"head": {"margin": 0.4}})
+    {'head': {'name': 'arcface', 'margin': 0.4}, 'seed': 1}
+    >>> merge({"head": {"name": "arcface", "margin": 0.5}}, {"head": {"name": "cosface"}})
+    {'head': {'name': 'cosface'}}
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            other = "name" in value and "name" in old and value["name"] != old["name"]
+            merged[key] = dict(value) if other else merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def load(root: Path = Path()) -> Params:
+    """Read params.yaml, the profile it names and the tables it lists.
+
+    Raises:
+        FileNotFoundError: params.yaml, a profile or a table is missing.
+        ValueError: something in them does not fit; the message names file, field, what was wanted and what came.
+        LookupError: a head, backbone, data set, run or table that is not there.
+    """
+    tree = _check(Tree, _read_yaml(root / "params.yaml"), "params.yaml")
+    profile_path = root / "profiles" / f"{tree.profile}.yaml"
+    profile = _read_yaml(profile_path)
+    if set(profile) - {"defaults"}:
+        raise ValueError(f"{profile_path}: wanted only `defaults`, got {sorted(profile)}")
+    defaults = merge(tree.defaults, profile.get("defaults", {}))
+    for name, dataset in tree.datasets.items():
+        if dataset.root is None and name not in tree.embedded:
+            raise LookupError(
+                f"params.yaml, datasets.{name}: give its `root`, or describe it under `embedded` "
+                f"(there: {', '.join(sorted(tree.embedded)) or 'none'})"
+            )
+    runs = {name: resolve_run(name, own, defaults, tree.datasets) for name, own in tree.runs.items()}
+    tables = {name: _check(report.Table, _read_yaml(root / "tables" / f"{name}.yaml"), f"tables/{name}.yaml")
+              for name in tree.tables}
+    _check_rows(tree, tables)
+    return Params(dict(tree.embedded), dict(tree.datasets), runs, dict(tree.rows), tables)
+
+
+def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> Run:
+    """Return one run with everything it does not say itself filled in, and every field checked."""
+    where = f"params.yaml, runs.{name}"
+    if "name" not in (own.get("head") or {}) or "dataset" not in own:
+        raise ValueError(f"{where}: a run says its `dataset` and its `head: {{name: ...}}` itself, got {dict(own)}")
+    if own["dataset"] not in datasets:
+        raise LookupError(f"{where}: no data set {own['dataset']!r}: there are {', '.join(sorted(datasets))}")
+    merged = merge(defaults, own)
+    measured_on = merge(merged.pop("benchmarks", {}), datasets[own["dataset"]].benchmarks)
+    measured_on["dataset"] = own["dataset"]
+    quality = merged.pop("quality", {"name": "feature_norm"})
+    train = _check(training.Config, merged, where)
+    for kind, section in (("heads", train.head), ("backbones", train.backbone)):
+        check_plugin(kind, section, where)
+    return Run(train, check_plugin("quality", quality, where), _check(benchmarks.Config, measured_on, where))
+
+
+def check_plugin(kind: str, section: Mapping[str, Any], where: str) -> BaseModel:
+    """Return a plugin's section as that plugin's own config, checked."""
+    if "name" not in section:
+        raise ValueError(f"{where}, {kind}: `name` is missing; there are {', '.join(plugins.names(kind))}")
+    return _check(plugins.load(kind, str(section["name"])).Config, section, f"{where}, {kind}")
+
+
+def _check_rows(tree: Tree, tables: Mapping[str, report.Table]) -> None:
+    """Refuse rows that params.yaml and the table files tell differently."""
+    for name, row in tree.rows.items():
+        if row.run not in tree.runs:
+            raise LookupError(f"params.yaml, rows.{name}: no run {row.run!r}: there are {', '.join(sorted(tree.runs))}")
+        if row.table not in tables:
+            raise LookupError(f"params.yaml, rows.{name}: no table {row.table!r} under `tables`")
+        if name.split("-") != [row.table, name.split("-")[1]]:
+            raise ValueError(f"params.yaml, rows.{name}: its name should begin with {row.table}-")
+    for table_name, table in tables.items():
+        measured = {key: row.run for key, row in table.rows.items() if row.run is not None}
+        listed = {name.split("-")[1]: row.run for name, row in tree.rows.items() if row.table == table_name}
+        if measured != listed:
+            raise ValueError(
+                f"tables/{table_name}.yaml names the rows {measured}, params.yaml `rows` has {listed} for it: "
+                f"add or remove `{table_name}-ROW: {{table: {table_name}, run: RUN}}` until they agree"
+            )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} should hold a mapping, got {type(tree).__name__}")
+    return tree
+
+
+def _check(model: type[M], tree: Mapping[str, Any], where: str) -> M:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {explain(error)}") from error

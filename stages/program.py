@@ -1,0 +1,80 @@
+"""What every stage program shares: it dies with its parent, ends cleanly on SIGTERM, and fails with one sentence.
+
+``python -m stages.NAME ARGUMENT ...`` is all a stage is; DVC starts it, but so can a person.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+PR_SET_PDEATHSIG = 1
+
+
+class Terminated(BaseException):
+    """SIGTERM came: not an ``Exception``, so that no handler but the outermost swallows it."""
+
+
+def run(
+    main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> int:
+    """Parse, run ``main`` and return the exit code: 0, 2 for input that cannot be used, 143 after SIGTERM."""
+    arguments = parser.parse_args(argv)
+    _die_with_parent()
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        main(arguments)
+    except (ValueError, LookupError, OSError) as error:
+        if os.environ.get("FACET_DEBUG"):
+            traceback.print_exc()
+        print(f"error: {_sentence(error)}", file=sys.stderr, flush=True)
+        return 2
+    except Terminated:
+        print("stopped by SIGTERM; finished work is kept, run again to go on", file=sys.stderr, flush=True)
+        return 143
+    _record_imports()
+    return 0
+
+
+def _sentence(error: BaseException) -> str:
+    # KeyError's str() is the repr of its message: quotes and escapes a person should not see
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return text or type(error).__name__
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies: DVC, killed, would otherwise leave its command running."""
+    if sys.platform != "linux" or os.environ.get("FACET_KEEP_ALIVE"):
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _record_imports() -> None:
+    """Write the modules of ours that were really imported, where a test asks for them (dvc.yaml must name them all)."""
+    folder = os.environ.get("FACET_IMPORTS_FOLDER")
+    if not folder:
+        return
+    root = Path.cwd()
+    files = sorted(
+        str(Path(module.__file__).relative_to(root))
+        for name, module in list(sys.modules.items())
+        if name.split(".")[0] in {"stages", "__main__"}
+        and getattr(module, "__file__", None)
+        and Path(str(module.__file__)).is_relative_to(root)
+    )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+    target = Path(folder) / (command.replace("/", "_").replace(" ", "_") + ".json")
+    target.write_text(json.dumps({"command": command, "files": files}), encoding="utf-8")

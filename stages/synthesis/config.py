@@ -1,0 +1,30 @@
+"""What an embedded data set is made of."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class TrainConfig(BaseModel, extra="forbid", frozen=True):
+    """The training half: looks like a web collection, mostly high quality with a tail of low."""
+
+    identities: int = Field(ge=2, description="training identities, disjoint from the test identities")
+    images_per_identity: int = Field(ge=1, description="images of each")
+    low_quality_share: float = Field(ge=0, le=1, description="share of images drawn from the low-quality tail")
+
+
+class EvalConfig(BaseModel, extra="forbid", frozen=True):
+    """The test half; every set is drawn from its own identities."""
+
+    identities: int = Field(ge=20, description="test identities of each set")
+    pairs: int = Field(ge=20, multiple_of=20, description="pairs of each HQ set: 10 folds, half genuine")
+    ijb_templates: int = Field(ge=20, description="templates of IJB-B")
+    tinyface_distractors: int = Field(ge=0, description="gallery images of nobody's")
+
+
+class Config(BaseModel, extra="forbid", frozen=True):
+    """One embedded data set."""
+
+    seed: int = Field(ge=0, description="same seed, same bytes")
+    train: TrainConfig
+    eval: EvalConfig
