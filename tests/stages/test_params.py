@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages import params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the parameter files that a test may edit."""
+    for name in ("profiles", "tables"):
+        (tmp_path / name).mkdir()
+        for path in (ROOT / name).glob("*.yaml"):
+            (tmp_path / name / path.name).write_text(path.read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return tmp_path
+
+
+def edit(project: Path, change: dict[str, Any]) -> None:
+    path = project / "params.yaml"
+    path.write_text(yaml.safe_dump(params.merge(yaml.safe_load(path.read_text()), change), sort_keys=False))
+
+
+def test_a_run_takes_what_it_does_not_say_from_the_profile(project: Path):
+    run = params.load(project).runs["adaface"]
+    assert run.train.head["margin"] == 0.4
+    profile = yaml.safe_load((project / "profiles/demo.yaml").read_text())["defaults"]
+    assert run.train.schedule.epochs == profile["schedule"]["epochs"]
+    assert run.train.backbone == profile["backbone"]
+
+
+def test_a_run_overrides_the_profile_field_by_field(project: Path):
+    edit(project, {"runs": {"adaface": {"schedule": {"epochs": 99}}}})
+    loaded = params.load(project).runs
+    assert loaded["adaface"].train.schedule.epochs == 99
+    assert loaded["adaface"].train.schedule.batch_size == loaded["arcface"].train.schedule.batch_size
+    assert loaded["arcface"].train.schedule.epochs != 99
+
+
+@pytest.mark.parametrize("profile", ["demo", "paper"])
+def test_every_profile_resolves(project: Path, profile: str):
+    edit(project, {"profile": profile})
+    assert set(params.load(project).runs) == {"arcface", "cosface", "adaface"}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"runs": {"adaface": {"head": {"margin": 7}}}}, ValueError, ["runs.adaface", "margin", "7"]),
+        ({"runs": {"adaface": {"head": {"margn": 0.4}}}}, ValueError, ["runs.adaface", "margn"]),
+        ({"runs": {"adaface": {"head": {"name": "adafacee"}}}}, LookupError, ["adafacee", "arcface, "]),
+        ({"runs": {"adaface": {"dataset": "nowhere"}}}, LookupError, ["nowhere", "demo"]),
+        ({"runs": {"x": {"head": {"name": "adaface"}}}}, ValueError, ["runs.x", "dataset"]),
+        ({"runs": {"adaface": {"schedul": {}}}}, ValueError, ["schedul"]),
+        ({"runs": {"ada.face": {"dataset": "demo", "head": {"name": "adaface"}}}}, ValueError, ["ada.face"]),
+        ({"datasets": {"mine": {}}}, LookupError, ["datasets.mine", "root", "embedded"]),
+        ({"profile": "fast"}, FileNotFoundError, ["profiles/fast.yaml"]),
+        ({"tables": {"other": {}}}, FileNotFoundError, ["tables/other.yaml"]),
+        ({"rows": {"heads-x": {"table": "heads", "run": "nope"}}}, LookupError, ["heads-x", "nope"]),
+        ({"rows": {"heads-x": {"table": "heads", "run": "adaface"}}}, ValueError, ["tables/heads.yaml", "heads-ROW"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_it(
+    project: Path, change: dict[str, Any], error: type[Exception], words: list[str]
+):
+    edit(project, change)
+    with pytest.raises(error) as caught:
+        params.load(project)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_data_set_may_say_which_benchmarks_it_has(project: Path):
+    edit(project, {"datasets": {"mine": {"root": "/somewhere", "benchmarks": {"hq": {"sets": ["lfw"]}}}},
+                   "runs": {"adaface": {"dataset": "mine"}}})
+    assert params.load(project).runs["adaface"].evaluate.hq.sets == ("lfw",)
+    assert len(params.load(project).runs["arcface"].evaluate.hq.sets) == 5
