@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT, TINY_PROFILE, Project
 
 
 @pytest.fixture(scope="session")
@@ -35,62 +30,6 @@ def golden(shared: Path) -> Path:
 def faces(shared: Path) -> Path:
     """Real faces in the official layouts."""
     return shared / "faces"
-
-
-TINY_PROFILE = """
-defaults:
-  seed: 0
-  color_order: BGR
-  backbone: {name: iresnet, style: adaface, units: [1, 1, 1, 1], widths: [4, 4, 8, 8],
-             stem_stride: 2, feature_dim: 16, dropout: 0.0}
-  augmentation: {crop_probability: 0.2, low_res_probability: 0.2, photometric_probability: 0.2}
-  schedule: {epochs: 2, batch_size: 8, learning_rate: 0.1, milestones: [1], warmup_epochs: 0.5}
-  quality: {name: cr_fiqa, target: paper, epochs: 1}
-  benchmarks:
-    hq: {sets: [lfw, cfp_fp, cplfw, calfw, agedb_30]}
-    ijb: {sets: [IJBB]}
-    lq: {sets: [tinyface, scface]}
-    fiqa: {sets: [lfw], fmr: [0.1]}
-"""
-
-
-class Project:
-    """A real DVC repository with this checkout's code, on data so small that the whole graph runs in a minute."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "DO_NOT_TRACK": "1",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "OMP_NUM_THREADS": "1",
-            "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c",
-            "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.c",
-        }
-        self.environment.pop("MLFLOW_TRACKING_URI", None)
-
-    def run(self, *command: str, check: bool = True, timeout: float = 280, **environment: str) -> str:
-        """Run a command in the project and return what it printed, both streams."""
-        done = subprocess.run(
-            command, cwd=self.path, env={**self.environment, **environment}, text=True, timeout=timeout,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        )
-        assert not check or done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}"
-        return done.stdout
-
-    def edit(self, name: str, change: dict[str, Any]) -> None:
-        """Lay ``change`` over a YAML file."""
-        path = self.path / name
-        path.write_text(yaml.safe_dump(_laid_over(yaml.safe_load(path.read_text()), change), sort_keys=False))
-
-
-def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    return below | {
-        key: _laid_over(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
-        for key, value in above.items()
-    }
 
 
 @pytest.fixture(scope="session")
