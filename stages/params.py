@@ -62,6 +62,7 @@ class Run:
 class Params:
     """Everything resolved and checked."""
 
+    profile: str
     embedded: dict[str, synthesis_config.Config]
     datasets: dict[str, Dataset]
     runs: dict[str, Run]
@@ -112,7 +113,7 @@ def load(root: Path = Path()) -> Params:
     tables = {name: _check(report.Table, _read_yaml(root / "tables" / f"{name}.yaml"), f"tables/{name}.yaml")
               for name in tree.tables}
     _check_rows(tree, tables)
-    return Params(dict(tree.embedded), dict(tree.datasets), runs, dict(tree.rows), tables)
+    return Params(tree.profile, dict(tree.embedded), dict(tree.datasets), runs, dict(tree.rows), tables)
 
 
 def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> Run:

@@ -31,7 +31,10 @@ def main(arguments: argparse.Namespace) -> None:
         for name, run in resolved.runs.items():
             artifacts.write_yaml(folder / "runs" / f"{name}.yaml", sections(run))
         for name, table in resolved.tables.items():
-            artifacts.write_yaml(folder / "tables" / f"{name}.yaml", {"table": table.model_dump(mode="json")})
+            artifacts.write_yaml(
+                folder / "tables" / f"{name}.yaml",
+                {"table": table.model_dump(mode="json"), "scale": {"profile": resolved.profile}},
+            )
 
 
 def sections(run: params.Run) -> dict[str, object]:

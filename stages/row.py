@@ -1,29 +1,140 @@
-"""Stage `row`: gathers what one run measured for one row of a table, and what it was made of.
+"""Stage `row`: gathers what one run measured for one row of a table, its curves, and what it was made of.
 
-    python -m stages.row heads-adaface
+`tabulate` and the tracker read this file alone, so that a table depends on its own rows and nothing else.
+
+    python -m stages.row heads-adaface adaface
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import json
+import math
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from stages import artifacts, program
 
 SUITES = ("train", "quality", "hq", "ijb", "lq", "fiqa")
+CURVES = {"hq": ("roc",), "ijb": ("roc",), "lq": ("cmc",), "fiqa": ("edc",)}
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Write results/tables/TABLE/rows/TABLE-ROW.json."""
+    run = arguments.run
+    measured = {suite: read_metrics(artifacts.metrics_file(run, suite)) for suite in SUITES}
+    tree = {
+        "run": run,
+        "weights_sha256": common_weights(run, measured),
+        "parameters": read_parameters(run),
+        "measured": measured,
+        "curves": {
+            suite: {stem: read_curve(artifacts.details_folder(run, suite) / f"{stem}.csv") for stem in stems}
+            for suite, stems in CURVES.items()
+        },
+    }
     table = arguments.row.partition("-")[0]
-    measured: dict[str, Any] = {}
-    for suite in SUITES:
-        path = artifacts.metrics_file(arguments.run, suite)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: the stages of run {arguments.run} write it; run `dvc repro`")
-        measured[suite] = artifacts.read_json(path)
-    artifacts.write_json(artifacts.row_file(table, arguments.row), {"run": arguments.run, "measured": measured})
+    with artifacts.write_file(artifacts.row_file(table, arguments.row)) as aside:
+        aside.write_text(as_json(tree), encoding="utf-8")
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Return a flat metrics file; every number in it is finite."""
+    _must_be_there(path)
+    metrics = artifacts.read_json(path)
+    for key, value in metrics.items():
+        if isinstance(value, (dict, list)):
+            raise ValueError(f"{path}: metrics are flat, {key} is a {type(value).__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{path}: {key} is {value}; a metric that cannot be measured is null")
+    return metrics
+
+
+def common_weights(run: str, measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the SHA-256 of the backbone that all suites measured.
+
+    Raises:
+        ValueError: they measured different ones, or none says which.
+    """
+    by_suite = {suite: str(metrics["weights_sha256"]) for suite, metrics in measured.items()
+                if metrics.get("weights_sha256")}
+    if len(set(by_suite.values())) != 1:
+        found = ", ".join(f"{suite} {digest[:12]}" for suite, digest in by_suite.items()) or "none"
+        raise ValueError(
+            f"results/{run}: one weights_sha256 wanted in all suites, found {found}; run `dvc repro`"
+        )
+    return next(iter(by_suite.values()))
+
+
+def read_parameters(run: str) -> dict[str, Any]:
+    """Return the section `train` of the resolved run, flattened."""
+    path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
+    _must_be_there(path)
+    return dict(flatten(yaml.safe_load(path.read_text(encoding="utf-8"))["train"]))
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield leaves with dotted names; lists are leaves.
+
+    >>> dict(flatten({"head": {"name": "arcface", "margin": 0.5}, "seed": 1}))
+    {'head.name': 'arcface', 'head.margin': 0.5, 'seed': 1}
+    """
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a curve's CSV file; numbers as numbers, an empty field as None.
+
+    Raises:
+        ValueError: a number is not finite, with file and line.
+    """
+    _must_be_there(path)
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [
+            {key: _value(text, f"{path}, line {number}, {key}") for key, text in line.items()}
+            for number, line in enumerate(csv.DictReader(stream), start=2)
+        ]
+
+
+def _value(text: str | None, where: str) -> float | int | str | None:
+    if not text:
+        return None
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: {text} is no number to plot; leave the field empty")
+        return value
+    return text
+
+
+def as_json(tree: Mapping[str, Any]) -> str:
+    """Return JSON that diffs well, with each point of a curve on one line instead of five."""
+    head = json.dumps({**tree, "curves": None}, indent=2, allow_nan=False, ensure_ascii=False)
+    suites = []
+    for suite, curves in tree["curves"].items():
+        stems = []
+        for stem, points in curves.items():
+            lines = ",\n".join(f"        {json.dumps(point, allow_nan=False)}" for point in points)
+            stems.append(f"      {json.dumps(stem)}: [\n{lines}\n      ]")
+        suites.append(f"    {json.dumps(suite)}: {{\n" + ",\n".join(stems) + "\n    }")
+    return head.removesuffix("null\n}") + "{\n" + ",\n".join(suites) + "\n  }\n}\n"
+
+
+def _must_be_there(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: an earlier stage writes it; run `dvc repro`")
 
 
 def parser() -> argparse.ArgumentParser:
