@@ -160,12 +160,13 @@ def _wrong(
     begins_P = np.concatenate(([chain.expected], end_P[:-1]))
     others_follow_P = (parts.kind_P == FIRST) | (parts.kind_P == MIDDLE)
     inside_P = np.concatenate(([chain.inside], others_follow_P[:-1]))
-    wrong_P = (parts.offset_P != begins_P) | (parts.kind_P > LAST) | (end_P > chain.size)
+    wrong_P: NDArray[np.bool_] = (parts.offset_P != begins_P) | (parts.kind_P > LAST) | (end_P > chain.size)
     wrong_P |= inside_P != (parts.kind_P >= MIDDLE)
     spare_P = parts.length_P % 4
     tail_P = words[np.clip(end_P // 4 - 1, 0, len(words) - 1)].astype(np.int64)
     unclean_P = (spare_P != 0) & ((tail_P >> (8 * spare_P)) != 0)
-    return wrong_P | unclean_P | (others_follow_P & (spare_P != 0))
+    wrong_P |= unclean_P | (others_follow_P & (spare_P != 0))
+    return wrong_P
 
 
 def _explain(words: NDArray[np.uint32], found: int, chain: _Chain) -> RecordError:

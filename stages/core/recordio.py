@@ -81,11 +81,11 @@ class RecordReader:
             raise self._misplaced(int(np.argmax(wrong_N)), offset_N, end_N)
         self.offsets, self._end_N = offset_N, end_N
         # scalars out of a memoryview are Python ints, three times faster than out of an array
-        self._offset, self._end = memoryview(offset_N), memoryview(end_N)
+        self._offset, self._end = offset_N.data, end_N.data
         self._first = int(self.keys[0])
         self._contiguous = bool((self.keys == np.arange(self._first, self._first + len(self.keys))).all())
         self._order_N = np.arange(0) if self._contiguous else np.argsort(self.keys, kind="stable")
-        self._sorted = memoryview(np.ascontiguousarray(self.keys[self._order_N]))
+        self._sorted = self.keys[self._order_N].data
         if offset_N[order_N[0]] != 0:
             raise self._error(int(order_N[0]), "no record is indexed before it: the index lacks entries")
         if self._size % 4:
@@ -104,6 +104,9 @@ class RecordReader:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __contains__(self, key: int) -> bool:
+        return self._find(key) >= 0
 
     def __reduce__(self) -> tuple[type[RecordReader], tuple[Path, Path | None]]:
         return RecordReader, (self.rec_path, self.idx_path)
@@ -182,19 +185,22 @@ class RecordReader:
             raise self._error(i, f"wanted label number {column}, got a label of {len(label_F)} numbers")
         return float(label_F[column])
 
-    def _position(self, key: int) -> int:
+    def _find(self, key: int) -> int:
+        """Return the row of a key, -1 if there is none."""
         if self._contiguous:
             i = key - self._first
-            if 0 <= i < len(self._offset):
-                return i
-        else:
-            i = bisect.bisect_left(self._sorted, key)
-            if i < len(self._sorted) and self._sorted[i] == key:
-                return int(self._order_N[i])
-        raise LookupError(
-            f"{self.rec_path}: no record with key {key}: there are {len(self.keys)}, "
-            f"from {self.keys.min()} to {self.keys.max()}"
-        )
+            return i if 0 <= i < len(self._offset) else -1
+        i = bisect.bisect_left(self._sorted, key)
+        return int(self._order_N[i]) if i < len(self._sorted) and self._sorted[i] == key else -1
+
+    def _position(self, key: int) -> int:
+        i = self._find(key)
+        if i < 0:
+            raise LookupError(
+                f"{self.rec_path}: no record with key {key}: there are {len(self.keys)}, "
+                f"from {self.keys.min()} to {self.keys.max()}"
+            )
+        return i
 
     def _positions(self, keys_N: NDArray[np.int64]) -> NDArray[np.int64]:
         if self._contiguous:
