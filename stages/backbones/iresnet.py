@@ -1,7 +1,7 @@
-"""IResNet as AdaFace (net.py at c60eaa78) and insightface (iresnet.py at 7fadd420) define it, at any depth and width.
+"""IResNet as in AdaFace (net.py at c60eaa78) and insightface (iresnet.py at 7fadd420), any depth and width.
 
-The two differ in names, in the first stage's shortcut, in the last batch norm and in initialisation; the state-dict keys
-are the published ones. Without dropout they are the same function of image and parameters otherwise.
+The two differ in names, in the first stage's shortcut, in the last batch norm and in initialisation.
+State-dict keys are the published ones, so that published weights load.
 
 Shapes: B batch, H = W = 112, D feature dimensions.
 """
@@ -12,13 +12,14 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 IMAGE_SIZE = 112
 Four = tuple[int, int, int, int]
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """Depth and width of the four stages. IR-18 is [2,2,2,2], 34 [3,4,6,3], 50 [3,4,14,3], 100/101 [3,13,30,3]."""
+    """Depth and width. Units of IR-18 are [2,2,2,2], 34 [3,4,6,3], 50 [3,4,14,3], 100 [3,13,30,3]."""
 
     name: Literal["iresnet"]
     style: Literal["adaface", "insightface"] = Field(
@@ -33,7 +34,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
 
 def build(config: Config) -> nn.Module:
-    """Return the network: image_B3HW, float, in the declared colour order and range -> feature_BD before normalising."""
+    """Return the network: image_B3HW, float, in the declared colour order and range -> feature_BD."""
     return AdaFaceNet(config) if config.style == "adaface" else InsightFaceNet(config)
 
 
@@ -51,7 +52,7 @@ class AdaFaceNet(nn.Module):
             nn.Dropout(config.dropout),
             nn.Flatten(),
             nn.Linear(config.widths[-1] * last_side(config) ** 2, config.feature_dim),
-            # without a scale: the mean squared norm over a batch is D in training, only its spread says anything
+            # no scale: in training the mean squared norm of a batch is D, only its spread says anything
             nn.BatchNorm1d(config.feature_dim, affine=False),
         )
         blocks: list[nn.Module] = []
@@ -73,7 +74,7 @@ class AdaFaceNet(nn.Module):
 
 
 class AdaFaceBlock(nn.Module):
-    """BN, conv, BN, PReLU, conv with stride, BN, plus a shortcut: without parameters where the width stays."""
+    """BN, conv, BN, PReLU, conv with stride, BN, and a shortcut: without parameters where the width stays."""
 
     def __init__(self, in_width: int, out_width: int, stride: int) -> None:
         super().__init__()
@@ -106,7 +107,7 @@ class InsightFaceNet(nn.Module):
         self.conv1 = nn.Conv2d(3, width, 3, config.stem_stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.prelu = nn.PReLU(width)
-        for stage, (num_units, out_width) in enumerate(zip(config.units, config.widths, strict=True), start=1):
+        for stage, num_units, out_width in zip((1, 2, 3, 4), config.units, config.widths, strict=True):
             blocks = [InsightFaceBlock(width, out_width, stride=2)]
             blocks += [InsightFaceBlock(out_width, out_width, stride=1) for _ in range(num_units - 1)]
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
@@ -130,7 +131,7 @@ class InsightFaceNet(nn.Module):
 
 
 class InsightFaceBlock(nn.Module):
-    """The same block under insightface's names; its shortcut has parameters wherever the stride or the width changes."""
+    """The same block under insightface's names; its shortcut has parameters where stride or width change."""
 
     def __init__(self, in_width: int, out_width: int, stride: int) -> None:
         super().__init__()
@@ -149,16 +150,29 @@ class InsightFaceBlock(nn.Module):
         return out_BCHW + (x_BCHW if self.downsample is None else self.downsample(x_BCHW))
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution with stride, as taking every stride-th pixel and then convolving: the same numbers.
+
+    oneDNN 3.12 (torch 2.13, AVX-512) overwrites memory in the backward pass of a 1x1 convolution of stride 2
+    on channels-last tensors with few channels; this way round it never sees one.
+    """
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return the convolution of every stride-th pixel."""
+        row, column = self.stride
+        return functional.conv2d(x_BCHW[:, :, ::row, ::column], self.weight)
+
+
 def shortcut(in_width: int, out_width: int, stride: int) -> nn.Sequential:
     """Return the shortcut with parameters: 1x1 convolution with stride, BN."""
-    return nn.Sequential(nn.Conv2d(in_width, out_width, 1, stride, bias=False), nn.BatchNorm2d(out_width))
+    return nn.Sequential(Pointwise(in_width, out_width, 1, stride, bias=False), nn.BatchNorm2d(out_width))
 
 
 def last_side(config: Config) -> int:
     """Return the side of the last feature map in pixels: 7 with a stem of stride 1, 4 with stride 2.
 
-    >>> last_side(Config(name="iresnet", style="adaface", units=(1, 1, 1, 1), widths=(8, 8, 8, 8), stem_stride=1,
-    ...                  feature_dim=8, dropout=0.0))
+    >>> same = {"units": (1, 1, 1, 1), "widths": (8, 8, 8, 8), "feature_dim": 8, "dropout": 0.0}
+    >>> last_side(Config(name="iresnet", style="adaface", stem_stride=1, **same))
     7
     """
     side = -(-IMAGE_SIZE // config.stem_stride)

@@ -1,4 +1,4 @@
-"""What every classification head shares: unit class centres, cosines, softmax cross-entropy, and what it returns.
+"""What every classification head shares: class centres, cosines, softmax cross-entropy, and what it returns.
 
 Shapes: B batch, C classes, D feature dimensions.
 """
@@ -59,7 +59,7 @@ class CosineHead(nn.Module, ABC):
         return {}
 
     def logits(self, feature_BD: Tensor, label_B: Tensor) -> Tensor:
-        """Return logits_BC with the margin; running statistics are updated as the published code does: on every call."""
+        """Return logits_BC with the margin; running statistics follow every call, as in published code."""
         cosine_BC, norm_B = self.cosines(feature_BD)
         return self.scale * self.with_margin(cosine_BC, norm_B, label_B)
 
@@ -83,6 +83,19 @@ class CosineHead(nn.Module, ABC):
         norm_B = feature_BD.norm(dim=1)
         embedding_BD = functional.normalize(feature_BD, dim=1)
         return embedding_BD @ functional.normalize(self.weight, dim=1).T, norm_B
+
+
+@torch.no_grad()
+def follow(running: Tensor, value: Tensor, alpha: float) -> None:
+    """Move a running statistic towards ``value`` by the share ``alpha``; one not finite moves nothing.
+
+    >>> mean = torch.tensor(20.0)
+    >>> follow(mean, torch.tensor(40.0), 0.5)
+    >>> follow(mean, torch.tensor(float("nan")), 0.5)
+    >>> mean
+    tensor(30.)
+    """
+    running.copy_(torch.where(value.isfinite(), alpha * value + (1 - alpha) * running, running))
 
 
 def unit_rows(num_classes: int, feature_dim: int) -> Tensor:

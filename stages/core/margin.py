@@ -1,4 +1,4 @@
-"""Margins on the cosine of the true class, as published; the conventions at the ends of the range are named here.
+"""Margins on the true class's cosine, as published; the conventions at the ends of the range are named here.
 
 Shapes: B batch. Cosines in [-1, 1]; angles and angular margins in radians.
 """
@@ -16,7 +16,7 @@ ADAFACE_EPS = 1e-3
 
 
 def angular_clipped(cosine_B: Tensor, margin_B: Tensor | float, eps: float) -> Tensor:
-    """Return cos(clip(acos(c) + margin, eps, pi - eps)): AdaFace head.py; beyond pi the target stays at the end.
+    """Return cos(clip(acos(c) + margin, eps, pi - eps)): AdaFace head.py; beyond pi the target stays there.
 
     ``cosine_B`` must be within 1 - eps already, so that the derivative of acos is finite.
     """
@@ -30,7 +30,7 @@ def angular_sum(cosine_B: Tensor, margin_B: Tensor | float) -> Tensor:
 
 
 def angular_or_shift(cosine_B: Tensor, margin_B: Tensor | float) -> Tensor:
-    """Return cos(acos(c) + margin), or c - margin*sin(margin) where the sum would pass pi (ArcFace's own fallback)."""
+    """Return cos(acos(c) + margin), or c - margin*sin(margin) where the sum passes pi (first ArcFace)."""
     margin_B = torch.as_tensor(margin_B, dtype=cosine_B.dtype, device=cosine_B.device)
     # sin(pi - m) = sin(m): the line is continuous with neither side, as published
     shifted_B = cosine_B - margin_B * torch.sin(margin_B)
@@ -43,10 +43,10 @@ def angular_easy(cosine_B: Tensor, margin_B: Tensor | float) -> Tensor:
 
 
 def straight_through(cosine_B: Tensor, target_B: Tensor) -> Tensor:
-    """Return the values of ``target_B`` with the gradient of ``cosine_B``: insightface computes its margin without one."""
+    """Return the values of ``target_B`` with the gradient of ``cosine_B`` (insightface's margin)."""
     return cosine_B + (target_B - cosine_B).detach()
 
 
 def sine(cosine_B: Tensor) -> Tensor:
-    """Return sqrt(1 - c^2) with a finite derivative: at exactly +-1, where the true one is infinite, it is taken as 0."""
+    """Return sqrt(1 - c^2); at exactly +-1, where its derivative is infinite, that is taken as 0."""
     return (1 - cosine_B.square()).clamp_min(torch.finfo(cosine_B.dtype).tiny).sqrt()

@@ -1,8 +1,8 @@
-"""AdaFace (Kim et al., CVPR 2022, eqs. 12-15): the margin follows the feature norm (mk-minchul/AdaFace head.py at c60eaa78).
+"""AdaFace (CVPR 2022; mk-minchul/AdaFace head.py at c60eaa78): the margin follows the feature norm.
 
-The published code turns its running deviation into NaN for ever when a batch holds one sample. Here a statistic that a
-batch cannot give (the deviation of one norm, or anything not finite) leaves its buffer as it was; so with one sample the
-mean moves and the deviation stays. A deviation of zero is a value like any other and enters the running one.
+The published code turns its running deviation into NaN for ever when a batch holds one sample. Here a
+statistic that a batch cannot give (the deviation of one norm, anything not finite) leaves its buffer as it
+was: with one sample the mean moves and the deviation stays. A deviation of zero is a value and is taken in.
 
 Shapes: B batch, C classes.
 """
@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from stages.core import margin
-from stages.core.head import CosineHead, pick, put
+from stages.core.head import CosineHead, follow, pick, put
 
 MIN_NORM, MAX_NORM = 1e-3, 100.0
 
@@ -26,18 +26,18 @@ class Config(BaseModel, extra="forbid", frozen=True):
     """AdaFace; its published scripts use margin 0.4, h 0.333, t_alpha 0.01."""
 
     name: Literal["adaface"]
-    margin: float = Field(ge=0, lt=1, description="m: largest angular margin in radians, and half the additive one's range")
+    margin: float = Field(ge=0, lt=1, description="m: largest angular margin in radians")
     h: float = Field(description="concentration: share of a deviation of the norm that saturates the margin")
     scale: float = Field(64.0, gt=0, description="inverse softmax temperature")
     t_alpha: float = Field(
-        0.01, gt=0, le=1, description="weight of the newest batch in the running statistics (the paper's .99 is 1 - t_alpha)"
+        0.01, gt=0, le=1, description="weight of the newest batch in the statistics: 1 - the paper's .99"
     )
-    initial_mean: float = Field(20.0, ge=0, description="running mean of the norms before the first batch; QGFace: 0")
-    initial_std: float = Field(100.0, ge=0, description="running deviation before the first batch; QGFace: 0")
+    initial_mean: float = Field(20.0, ge=0, description="of the norms, before the first batch; QGFace: 0")
+    initial_std: float = Field(100.0, ge=0, description="of the norms, before the first batch; QGFace: 0")
 
 
 class Head(CosineHead):
-    """Logits with an angular and an additive margin that depend on each feature's norm; no gradient goes through it."""
+    """An angular and an additive margin that depend on each feature's norm, without a gradient through it."""
 
     batch_mean: Tensor
     batch_std: Tensor
@@ -49,7 +49,7 @@ class Head(CosineHead):
         self.register_buffer("batch_std", torch.tensor(config.initial_std))
 
     def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return the cosines, within 1 - 1e-3 as published, with that of the true class moved by both margins."""
+        """Return the cosines, within 1 - 1e-3 as published, with the true class's moved by both margins."""
         scaler_B = self.margin_scaler(norm_B)
         limit = 1 - margin.ADAFACE_EPS
         cosine_BC = cosine_BC.clamp(-limit, limit)
@@ -59,17 +59,13 @@ class Head(CosineHead):
 
     @torch.no_grad()
     def margin_scaler(self, norm_B: Tensor) -> Tensor:
-        """Return the normalised norm in [-1, 1], high for high quality; the running statistics take the batch in first."""
+        """Return the normalised norm in [-1, 1], high for high quality; the batch is taken in first."""
         norm_B = norm_B.clamp(MIN_NORM, MAX_NORM)
-        self._follow(self.batch_mean, norm_B.mean())
+        follow(self.batch_mean, norm_B.mean(), self.config.t_alpha)
         if norm_B.numel() > 1:
-            self._follow(self.batch_std, norm_B.std())
+            follow(self.batch_std, norm_B.std(), self.config.t_alpha)
         scaler_B = (norm_B - self.batch_mean) / (self.batch_std + margin.ADAFACE_EPS)
         return (scaler_B * self.config.h).clamp(-1, 1)
-
-    def _follow(self, running: Tensor, value: Tensor) -> None:
-        alpha = self.config.t_alpha
-        running.copy_(torch.where(value.isfinite(), alpha * value + (1 - alpha) * running, running))
 
     def statistics(self) -> Mapping[str, Tensor]:
         """Return the running mean and deviation of the feature norms."""

@@ -1,6 +1,6 @@
 """ArcFace (Deng et al., CVPR 2019, eq. 3): an angular margin on the true class.
 
-Four published programs differ in what they do at the ends and in the gradient; each is a pair of switches here:
+Published programs differ in what they do at the ends and in the gradient; each is a pair of switches here:
 
 | program | gradient | beyond_pi |
 |---|---|---|
@@ -36,8 +36,8 @@ class Config(BaseModel, extra="forbid", frozen=True):
     )
     beyond_pi: Literal["clip", "shift", "easy", "wrap"] = Field(
         "clip",
-        description="where angle + margin passes pi: clip: the angle stays below pi - 1e-4 (and cosines within 1 - 1e-4); "
-        "shift: cosine - margin*sin(margin); easy: no margin where the cosine is not positive; wrap: nothing is done",
+        description="where angle + margin passes pi; clip: it stays there, and all cosines within 1 - 1e-4; "
+        "shift: cosine - margin*sin(margin); easy: no margin where the cosine is not positive; wrap: nothing",
     )
 
 

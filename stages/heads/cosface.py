@@ -1,4 +1,4 @@
-"""CosFace (Wang et al., CVPR 2018, eq. 4): a margin subtracted from the true class's cosine (mk-minchul/AdaFace head.py).
+"""CosFace (Wang et al., CVPR 2018, eq. 4; mk-minchul/AdaFace head.py): a margin off the true class's cosine.
 
 Shapes: B batch, C classes.
 """
@@ -30,7 +30,7 @@ class Head(CosineHead):
         self.config = config
 
     def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return the cosines, within 1 - 1e-4 as published, with that of the true class lowered by the margin."""
+        """Return the cosines, within 1 - 1e-4 as published, with the true class's lowered by the margin."""
         limit = 1 - margin.ARCFACE_EPS
         cosine_BC = cosine_BC.clamp(-limit, limit)
         return put(cosine_BC, pick(cosine_BC, label_B) - self.config.margin, label_B)

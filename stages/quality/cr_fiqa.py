@@ -1,4 +1,4 @@
-"""CR-FIQA (Boutros et al., CVPR 2023): a regressor of how classifiable an image is among the training classes."""
+"""CR-FIQA (Boutros et al., CVPR 2023): how classifiable an image is, regressed from its feature."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
     name: Literal["cr_fiqa"]
     target: Literal["paper", "code", "vit_fiqa"] = Field(
-        description="what is regressed; paper: CCS/(NNCCS + 1 + eps); code: CCS/NNCCS as released, which explodes where no "
-        "other class has a positive cosine; vit_fiqa: the authors' later code"
+        description="what is regressed; paper: CCS/(NNCCS + 1 + eps); code: CCS/NNCCS as released, which "
+        "explodes where no other class has a positive cosine; vit_fiqa: the authors' later code"
     )
     epochs: int = Field(ge=1, description="passes over the features of the training images")
     alpha: float = Field(10.0, gt=0, description="weight of the regression loss")

@@ -1,4 +1,4 @@
-"""Quality as the norm of the feature before normalising: MagFace's magnitude (Meng et al., CVPR 2021), AdaFace's proxy."""
+"""Quality as the norm of the feature before normalising: MagFace's magnitude (CVPR 2021), AdaFace's proxy."""
 
 from __future__ import annotations
 
