@@ -1,0 +1,318 @@
+"""Reads the pickle inside a verification ``.bin`` without running anything that it names.
+
+A pickle is a program that may call any function. This is a machine of our own for the few instructions with which
+Python 2 or 3, any binary protocol, writes ``(bins, issame_list)``: bytes, bools and arrays of numpy 1 or 2
+(insightface, lfw2pack.py and build_eval_pack.py). The few names such a file holds stand for functions in this file;
+numpy sees data only after shape and length were checked. Memory stays within a small multiple of the file's size.
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = bytes | NDArray[np.uint8]
+
+# images are u1; the answers may be bools or whole numbers
+_DTYPES = {"u1": "u1", "b1": "?", "i1": "i1", "i2": "i2", "i4": "i4", "i8": "i8"}
+_OPCODE_COST, _SLACK, _GROWTH = 100, 1 << 24, 8
+_MARK = object()
+
+
+class PickleError(ValueError):
+    """Not a verification set, or a damaged one."""
+
+
+@dataclass
+class _Dtype:
+    code: str
+    order: str = "<"
+
+
+@dataclass
+class _Array:
+    """An array; empty until its state comes."""
+
+    values: NDArray[Any] | None = None
+
+
+def read(data: bytes) -> tuple[list[Image], NDArray[np.bool_]]:
+    """Return the encoded images and, for each pair of neighbours, whether it shows one person.
+
+    Returns:
+        Images as bytes or as uint8 arrays of shape (length,), and answers, shape (len(images) // 2,).
+
+    Raises:
+        PickleError: damaged, or anything else than such a set; the message says at which byte.
+    """
+    machine = _Machine(len(data))
+    position = 0
+    try:
+        for opcode, argument, at in pickletools.genops(data):
+            position = at or 0
+            machine.step(opcode.name, argument)
+    except PickleError as error:
+        raise PickleError(f"byte {position}: {error}") from None
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        raise PickleError(f"after byte {position}: not a pickle of this kind, or damaged ({error})") from None
+    if position + 1 != len(data):
+        raise PickleError(f"byte {position + 1}: the pickle ends here, but {len(data) - position - 1} bytes follow")
+    return _as_set(machine.result())
+
+
+def _as_set(tree: Any) -> tuple[list[Image], NDArray[np.bool_]]:
+    """Check what was built: two sequences, two images to an answer."""
+    if not isinstance(tree, (tuple, list)) or len(tree) != 2:
+        raise PickleError(f"wanted the two lists (images, answers), got {_describe(tree)}")
+    bins, answers = tree
+    if not isinstance(bins, (tuple, list)):
+        raise PickleError(f"wanted a list of images, got {_describe(bins)}")
+    images = [_as_image(number, item) for number, item in enumerate(bins)]
+    if isinstance(answers, _Array) and answers.values is not None:
+        answers = answers.values.ravel().tolist()
+    if not isinstance(answers, (tuple, list)):
+        raise PickleError(f"wanted a list of answers, got {_describe(answers)}")
+    for number, answer in enumerate(answers):
+        if not isinstance(answer, int) or answer not in (0, 1):
+            raise PickleError(f"answer {number}: wanted true or false, got {_describe(answer)}")
+    if not answers or len(images) != 2 * len(answers):
+        raise PickleError(f"wanted two images to an answer, got {len(images)} images and {len(answers)} answers")
+    return images, np.array(answers, np.bool_)
+
+
+def _as_image(number: int, item: Any) -> Image:
+    if isinstance(item, _Array) and item.values is not None:
+        if item.values.dtype != np.uint8 or item.values.size != max(item.values.shape, default=0):
+            raise PickleError(
+                f"image {number}: wanted the bytes of an encoded image, got an array {item.values.shape} of "
+                f"{item.values.dtype}: decoded images are not read, since nobody says in which colour order"
+            )
+        item = item.values.ravel()
+    elif not isinstance(item, bytes):
+        raise PickleError(f"image {number}: wanted bytes or an array, got {_describe(item)}")
+    if not len(item):
+        raise PickleError(f"image {number}: it has no bytes")
+    return item  # type: ignore[no-any-return]
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{type(value).__name__.strip('_').lower()} {str(value)[:40]}"
+
+
+class _Machine:
+    """A stack, a memo, and a budget of bytes: what a file may make us hold."""
+
+    def __init__(self, size: int) -> None:
+        self.budget = _GROWTH * size + _SLACK
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, name: str, argument: Any) -> None:
+        """Do one instruction."""
+        self.spend(_OPCODE_COST)
+        if name in _PUSH:
+            self.stack.append(argument)
+        elif name in _PUSH_BYTES:
+            # Python 2 strings come from pickletools as Latin-1 text
+            self.stack.append(argument.encode("latin-1") if isinstance(argument, str) else bytes(argument))
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name])
+        elif name in _TUPLES:
+            self.stack.append(tuple(self.pop(_TUPLES[name])))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = self.top()
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[argument])
+        elif name in _METHODS:
+            _METHODS[name](self, argument)
+        elif name not in ("PROTO", "FRAME", "STOP"):
+            raise PickleError(f"instruction {name} has no place in a verification set")
+
+    def spend(self, count: int) -> None:
+        self.budget -= count
+        if self.budget < 0:
+            raise PickleError("it unfolds to far more than its own size")
+
+    def top(self) -> Any:
+        if not self.stack or self.stack[-1] is _MARK:
+            raise PickleError("a value is missing")
+        return self.stack[-1]
+
+    def pop(self, count: int) -> list[Any]:
+        begin = len(self.stack) - count
+        items = self.stack[max(begin, 0) :]
+        if begin < 0 or any(item is _MARK for item in items):
+            raise PickleError("a value is missing")
+        del self.stack[begin:]
+        return items
+
+    def since_mark(self) -> list[Any]:
+        """Remove and return everything above the last mark, and the mark."""
+        at = len(self.stack) - 1
+        while at >= 0 and self.stack[at] is not _MARK:
+            at -= 1
+        if at < 0:
+            raise PickleError("a mark is missing")
+        items = self.stack[at + 1 :]
+        del self.stack[at:]
+        return items
+
+    def result(self) -> Any:
+        if len(self.stack) != 1:
+            raise PickleError(f"wanted one value at the end, got {len(self.stack)}")
+        return self.top()
+
+    def mark(self, _: Any) -> None:
+        self.stack.append(_MARK)
+
+    def empty_list(self, _: Any) -> None:
+        self.stack.append([])
+
+    def list_(self, _: Any) -> None:
+        self.stack.append(self.since_mark())
+
+    def tuple_(self, _: Any) -> None:
+        self.stack.append(tuple(self.since_mark()))
+
+    def append(self, _: Any) -> None:
+        self._extend(self.pop(1))
+
+    def appends(self, _: Any) -> None:
+        self._extend(self.since_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        if not isinstance(self.top(), list):
+            raise PickleError(f"wanted a list to append to, got {_describe(self.top())}")
+        self.stack[-1].extend(items)
+
+    def memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.top()
+
+    def global_(self, argument: str) -> None:
+        self._name(*argument.split(" ", 1))
+
+    def stack_global(self, _: Any) -> None:
+        self._name(*self.pop(2))
+
+    def _name(self, module: Any, name: Any) -> None:
+        known = _NAMES.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
+        if known is None:
+            raise PickleError(f"it names {module}.{name}, which has no place in a verification set: do not trust it")
+        self.stack.append(known)
+
+    def reduce(self, _: Any) -> None:
+        function, arguments = self.pop(2)
+        if function not in _CALLABLE or not isinstance(arguments, tuple):
+            raise PickleError(f"it calls {_describe(function)}")
+        self.stack.append(function(*arguments))
+        if isinstance(self.stack[-1], bytes):
+            self.spend(len(self.stack[-1]))
+
+    def build(self, _: Any) -> None:
+        state = self.pop(1)[0]
+        target = self.top()
+        if isinstance(target, _Dtype) and isinstance(state, tuple) and len(state) > 1:
+            target.order = _text(state[1])
+        elif isinstance(target, _Array) and target.values is None and isinstance(state, tuple) and len(state) == 5:
+            _, shape, dtype, fortran, raw = state
+            target.values = _filled(raw, dtype, shape, "F" if fortran else "C")
+        else:
+            raise PickleError(f"it sets the state of {_describe(target)}")
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _encode(text: str, encoding: Any = "latin1") -> bytes:
+    if not isinstance(text, str) or _text(encoding) not in ("latin1", "latin-1"):
+        raise PickleError(f"wanted Latin-1 text, got {_describe(text)} as {_text(encoding)[:20]}")
+    return text.encode("latin-1")
+
+
+def _bytes(*arguments: Any) -> bytes:
+    if not arguments:
+        return b""
+    return arguments[0] if len(arguments) == 1 and isinstance(arguments[0], bytes) else _encode(*arguments)
+
+
+def _dtype(code: Any, *_: Any) -> _Dtype:
+    text = _text(code).lstrip("|<=")
+    if text not in _DTYPES:
+        raise PickleError(f"wanted an array of {', '.join(_DTYPES)}, got {text[:20]!r}")
+    return _Dtype(text)
+
+
+def _filled(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
+    """Return the array of these bytes: a look into them, not a copy."""
+    if not isinstance(raw, bytes) or not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
+        raise PickleError(f"wanted bytes, kind and shape of an array, got {_describe(raw)}")
+    if dtype.order not in ("|", "<", "=") or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise PickleError(f"wanted a little-endian array, got order {dtype.order!r} and shape {shape!r}"[:200])
+    kind = np.dtype(_DTYPES[dtype.code]).newbyteorder("<")
+    if len(shape) > 4 or math.prod(shape) * kind.itemsize != len(raw):
+        raise PickleError(f"an array of shape {shape!r}"[:100] + f" and kind {dtype.code} does not have {len(raw)} bytes")
+    return np.frombuffer(raw, kind).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _reconstruct(*_: Any) -> _Array:
+    return _Array()
+
+
+def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    return _Array(_filled(raw, dtype, shape, _text(order)))
+
+
+def _scalar(dtype: Any, raw: Any) -> Any:
+    return _filled(raw, dtype, (1,), "C").tolist()[0]
+
+
+def _ndarray(*_: Any) -> Any:
+    raise PickleError("it makes an array in a way numpy's pickles do not")
+
+
+_CALLABLE: tuple[Callable[..., Any], ...] = (
+    _encode, _bytes, _dtype, _reconstruct, _frombuffer, _scalar, _ndarray,
+)
+_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
+    ("_codecs", "encode"): _encode,
+    ("builtins", "bytes"): _bytes,
+    ("builtins", "bytearray"): _bytes,
+    ("__builtin__", "bytes"): _bytes,
+    ("__builtin__", "bytearray"): _bytes,
+    ("numpy", "ndarray"): _ndarray,
+    ("numpy", "dtype"): _dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
+}
+_PUSH = frozenset(
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8".split()
+)
+_PUSH_BYTES = frozenset("BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split())
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_METHODS: dict[str, Callable[[_Machine, Any], None]] = {
+    "MARK": _Machine.mark,
+    "EMPTY_LIST": _Machine.empty_list,
+    "LIST": _Machine.list_,
+    "TUPLE": _Machine.tuple_,
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.appends,
+    "MEMOIZE": _Machine.memoize,
+    "GLOBAL": _Machine.global_,
+    "STACK_GLOBAL": _Machine.stack_global,
+    "REDUCE": _Machine.reduce,
+    "BUILD": _Machine.build,
+}

@@ -1,0 +1,77 @@
+"""Verification sets ``lfw.bin``, ``cfp_fp.bin``, ...: a pickle of (encoded images, answers); pair k is images 2k and 2k + 1.
+
+Made by insightface's lfw2pack.py (bytes) and build_eval_pack.py (uint8 arrays from ``cv2.imencode``).
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.verification_pickle import Image, PickleError, read
+
+SIZE = 112
+
+
+@dataclass(frozen=True)
+class VerificationSet:
+    """Encoded images in pairs of neighbours, and for each pair whether it shows one person, shape (len(images) // 2,)."""
+
+    images: list[Image]
+    is_same: NDArray[np.bool_]
+
+
+def load(path: Path | str) -> VerificationSet:
+    """Read a set without running what its pickle names.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a set, or damaged; names file and byte.
+    """
+    path = Path(path)
+    try:
+        return VerificationSet(*read(path.read_bytes()))
+    except PickleError as error:
+        raise PickleError(f"{path}: {error}") from None
+
+
+def write(path: Path | str, images: Sequence[bytes], is_same: Iterable[bool]) -> None:
+    """Write a set as insightface does: pickle protocol 2, in place.
+
+    Raises:
+        ValueError: not two images to an answer.
+    """
+    answers = [bool(answer) for answer in is_same]
+    if not answers or len(images) != 2 * len(answers):
+        raise ValueError(f"wanted two images to an answer, got {len(images)} images and {len(answers)} answers")
+    with Path(path).open("wb") as stream:
+        pickle.dump(([bytes(image) for image in images], answers), stream, protocol=2)
+
+
+def decode(image: Image) -> NDArray[np.uint8]:
+    """Return an image as uint8 BGR, shape (112, 112, 3).
+
+    As insightface's verification.py: an image that is not 112 wide is resized, bicubic, until its shorter side is 112
+    (``mx.image.resize_short``); what is then not square is refused.
+
+    Raises:
+        ValueError: not an image, or not square.
+    """
+    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if len(image) else None
+    if pixels is None:
+        raise ValueError(f"{len(image)} bytes that are no image, or a damaged one, beginning {bytes(image[:8])!r}")
+    height, width = pixels.shape[:2]
+    if width != SIZE:
+        short = min(height, width)
+        pixels = cv2.resize(
+            pixels, (width * SIZE // short, height * SIZE // short), interpolation=cv2.INTER_CUBIC
+        )
+    if pixels.shape[:2] != (SIZE, SIZE):
+        raise ValueError(f"wanted a square image or one of {SIZE} x {SIZE}, got {width} x {height}: align it first")
+    return np.asarray(pixels, np.uint8)
