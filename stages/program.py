@@ -28,7 +28,7 @@ def run(
 ) -> int:
     """Parse, run ``main`` and return the exit code: 0, 2 for input that cannot be used, 143 after SIGTERM."""
     arguments = parser.parse_args(argv)
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         main(arguments)
@@ -54,7 +54,7 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel for SIGTERM when the parent dies: DVC, killed, would otherwise leave its command running."""
     if sys.platform != "linux" or os.environ.get("FACET_KEEP_ALIVE"):
         return
