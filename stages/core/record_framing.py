@@ -1,8 +1,9 @@
-"""How records lie in a RecordIO file: MAGIC, length word, payload, zero padding to 4 bytes (dmlc-core, recordio.h).
+"""How records lie in a RecordIO file (dmlc-core, recordio.h): magic word, length word, payload, zeros.
 
-A payload is cut wherever the magic word stands at an aligned position, so in a whole file the magic word is found at
-aligned positions where a part begins and nowhere else. `scan_parts` turns that into a check of every word of the file.
-What no reader can see: payload bits have no checksum, and a length word off by up to 3 bytes within its padding.
+A payload is cut wherever the magic word stands at an aligned position, so in a whole file the magic word is
+found at aligned positions where a part begins and nowhere else. `scan_parts` turns that into a check of
+every word of the file. Payload bits have no checksum, and a length that grew into its zero padding is sound
+too: no reader can see these.
 
 Legend: P parts found in one stretch of the file.
 """
@@ -30,7 +31,7 @@ STRETCH_WORDS = 1 << 24
 
 
 class RecordError(ValueError):
-    """A damaged record file: names the file, the record (its key, or its ordinal if there is no index) and the byte."""
+    """A damaged record file: names file, record (its key; without an index its ordinal) and byte."""
 
     def __init__(
         self, problem: str, path: Path | None = None, record: int | None = None, offset: int | None = None
@@ -47,7 +48,7 @@ class RecordError(ValueError):
 
 
 class Parts(NamedTuple):
-    """Parts in file order: where each begins (bytes, at its magic word), what part of a record it is, its length."""
+    """Parts in file order: where each begins (its magic word), what part of a record it is, its bytes."""
 
     offset_P: NDArray[np.int64]
     kind_P: NDArray[np.int64]
@@ -60,7 +61,8 @@ def padded(length: int) -> int:
 
 
 def frame(payload: bytes | memoryview) -> bytes:
-    """Return a payload as it stands in a file: one part, or several if the magic word is inside at an aligned position.
+    """Return a payload as it stands in a file: one part, or several if the magic word is inside at an
+    aligned position.
 
     Raises:
         ValueError: 2**29 bytes or more, which the length word cannot say.
@@ -124,8 +126,9 @@ def scan_parts(words: NDArray[np.uint32], size: int, path: Path) -> Iterator[Par
         path: for messages.
 
     Raises:
-        RecordError: bytes that belong to no part, a part that begins inside another, parts out of order, padding that
-            is not zero, a file that ends inside a record. The sound parts before the damage are yielded first.
+        RecordError: bytes that belong to no part, a part that begins inside another, parts out of order,
+            padding that is not zero, a file that ends inside a record. The sound parts before the damage are
+            yielded first.
     """
     chain = _Chain(path, size)
     for begin in range(0, len(words), STRETCH_WORDS):
@@ -147,8 +150,10 @@ def scan_parts(words: NDArray[np.uint32], size: int, path: Path) -> Iterator[Par
 
 def _parts_at(words: NDArray[np.uint32], hit_P: NDArray[np.int64]) -> tuple[Parts, NDArray[np.int64]]:
     """Return the parts at magic words, and where each says it ends."""
-    # a truncated file may end with a magic word: its length is then read as 0, and its end lies beyond the file
-    word_P = np.where(hit_P + 1 < len(words), words[np.minimum(hit_P + 1, len(words) - 1)], 0).astype(np.int64)
+    # a file cut short may end with a magic word: its length is then read as 0, its end is beyond the file
+    word_P = np.where(hit_P + 1 < len(words), words[np.minimum(hit_P + 1, len(words) - 1)], 0).astype(
+        np.int64
+    )
     parts = Parts(hit_P * 4, word_P >> LENGTH_BITS, word_P & (LENGTH_LIMIT - 1))
     return parts, parts.offset_P + 8 + ((parts.length_P + 3) & ~3)
 
@@ -170,10 +175,11 @@ def _wrong(
 
 
 def _explain(words: NDArray[np.uint32], found: int, chain: _Chain) -> RecordError:
-    """Return the error for damage where a part was wanted at ``chain.expected`` and the next stands at ``found``."""
+    """Return the error for damage: a part was wanted at ``chain.expected``, the next stands at ``found``."""
     if found < chain.expected:
         return chain.error(
-            f"its length reaches to byte {chain.expected}, but a part begins at byte {found}: damaged length", False
+            f"its length reaches to byte {chain.expected}, but a part begins at byte {found}: damaged length",
+            False,
         )
     if chain.expected == chain.size:
         return chain.error("the file ends before the last part of this record: truncated")
@@ -200,9 +206,9 @@ def part_problem(words: NDArray[np.uint32], offset: int, size: int, inside: bool
         wanted = "2 or 3, for a later part of a record" if inside else "0 or 1, where a record begins"
         return f"wanted part flag {wanted}, got {kind} at byte {offset}: damaged header, or a part is missing"
     if end > size:
-        return f"{length} bytes should follow byte {offset + 8}, but the file ends at {size}: truncated or damaged"
+        return f"{length} bytes should follow byte {offset + 8}, the file ends at {size}: truncated?"
     if length % 4 and kind in (FIRST, MIDDLE):
-        return f"the part at byte {offset} has {length} bytes, but before another a multiple of 4: damaged length"
+        return f"the part at byte {offset} has {length} bytes, before another a multiple of 4: damaged length"
     if length % 4 and int(words[end // 4 - 1]) >> 8 * (length % 4):
         return f"the padding before byte {end} is not zero: damaged length or padding"
     return ""

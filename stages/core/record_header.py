@@ -1,4 +1,4 @@
-"""What stands before the image in a record's payload: struct ``IfQQ``, little-endian, 24 bytes (mxnet, recordio.py)."""
+"""What stands before the image in a payload: struct ``IfQQ``, 24 bytes (mxnet, recordio.py)."""
 
 from __future__ import annotations
 
@@ -44,11 +44,15 @@ def unpack(payload: bytes | memoryview) -> tuple[Header, memoryview]:
     """
     view = memoryview(payload)
     if len(view) < HEADER.size:
-        raise RecordError(f"wanted a header of {HEADER.size} bytes, got {len(view)} bytes: not an image record")
+        raise RecordError(
+            f"wanted a header of {HEADER.size} bytes, got {len(view)} bytes: not an image record"
+        )
     flag, label, id_, id2 = HEADER.unpack_from(view)
     if flag == 0:
         return Header(0, label, id_, id2), view[HEADER.size :]
     begin = HEADER.size + 4 * flag
     if begin > len(view):
-        raise RecordError(f"flag {flag} says {flag} label numbers, but only {len(view) - HEADER.size} bytes follow")
+        raise RecordError(
+            f"flag {flag} says {flag} label numbers, but only {len(view) - HEADER.size} bytes follow"
+        )
     return Header(flag, np.frombuffer(view, "<f4", flag, HEADER.size), id_, id2), view[begin:]

@@ -47,12 +47,14 @@ def _parse_fast(text: bytes) -> NDArray[np.int64] | None:
 
 
 def _parse_lines(text: bytes, path: Path) -> NDArray[np.int64]:
-    """Return pairs, shape (N, 2), line by line: for carriage returns, negative keys, no newline at the end; and errors."""
+    """Return pairs, shape (N, 2), line by line: for odd but sound lines (negative keys) and for errors."""
     pairs = []
     for number, line in enumerate(text.splitlines(), start=1):
         match = _LINE.fullmatch(line.strip())
         if match is None:
-            raise RecordError(f"line {number}: wanted KEY<tab>OFFSET, two whole numbers, got {line[:60]!r}", path)
+            raise RecordError(
+                f"line {number}: wanted KEY<tab>OFFSET, two whole numbers, got {line[:60]!r}", path
+            )
         pairs.append((int(match[1]), int(match[2])))
     return np.array(pairs, np.int64)
 
@@ -66,5 +68,7 @@ def _refuse_repeated(keys_N: NDArray[np.int64], offsets_N: NDArray[np.int64], pa
         first, second = (int(order_N[repeated[0] + step]) for step in (0, 1))
         raise RecordError(
             f"its key comes twice, on lines {first + 1} and {second + 1} (byte {int(offsets_N[second])})",
-            path, int(keys_N[first]), int(offsets_N[first]),
+            path,
+            int(keys_N[first]),
+            int(offsets_N[first]),
         )

@@ -1,8 +1,10 @@
-"""RecordIO without mxnet: reads over a memory map, writes byte for byte what mxnet 1.9.1 writes (python/mxnet/recordio.py).
+"""RecordIO without mxnet: reads over a memory map, writes byte for byte what mxnet 1.9.1 writes
+(python/mxnet/recordio.py).
 
-An index must name every record of its file, so that a file or an index cut short is an error and not a smaller data set.
-What cannot be seen: bits of a payload have no checksum, and a length that grew by up to 3 bytes into its zero padding.
-A file cut short by another process *while* it is mapped ends this one (SIGBUS), as with every memory map.
+An index must name every record of its file, so that a file or an index cut short is an error and not a
+smaller data set. What cannot be seen: bits of a payload have no checksum, and a length that grew by up to 3
+bytes into its zero padding. A file cut short by another process *while* it is mapped ends this one (SIGBUS),
+as with every memory map.
 
 Legend: N records.
 """
@@ -39,13 +41,15 @@ from stages.core.record_writer import RecordWriter
 
 __all__ = ["Header", "RecordError", "RecordReader", "RecordWriter", "frame", "pack", "unpack"]
 
-_LABEL_WORD, _VECTOR_WORD = 3, 8  # words from a record's begin to its label, and to the first number of a vector label
+# words from where a record begins to its label, and to the first number of a vector label
+_LABEL_WORD, _VECTOR_WORD = 3, 8
 
 
 class RecordReader:
-    """Random access by key, zero-copy, over a memory map; safe to share after a fork, opened anew where it is unpickled.
+    """Random access by key, zero-copy, over a memory map.
 
-    Without an index the file is scanned once and the keys are ordinals.
+    Safe to share after a fork; opened anew where it is unpickled. Without an index the file is scanned once,
+    and the keys are ordinals.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -72,7 +76,7 @@ class RecordReader:
         self._place(offset_N)
 
     def _place(self, offset_N: NDArray[np.int64]) -> None:
-        """Keep where each record begins and where the next one does, and check that all of the file is covered."""
+        """Keep where each record begins and the next one does; check that they cover all of the file."""
         order_N = np.argsort(offset_N, kind="stable")
         end_N = np.empty_like(offset_N)
         end_N[order_N] = np.append(offset_N[order_N[1:]], self._size)
@@ -89,7 +93,9 @@ class RecordReader:
         if offset_N[order_N[0]] != 0:
             raise self._error(int(order_N[0]), "no record is indexed before it: the index lacks entries")
         if self._size % 4:
-            raise self._error(int(order_N[-1]), f"the file ends at byte {self._size}, no multiple of 4: truncated")
+            raise self._error(
+                int(order_N[-1]), f"the file ends at byte {self._size}, no multiple of 4: truncated"
+            )
         self._payload(int(order_N[-1]))
 
     def _misplaced(self, i: int, offset_N: NDArray[np.int64], end_N: NDArray[np.int64]) -> RecordError:
@@ -97,7 +103,9 @@ class RecordReader:
         if offset % 4:
             problem = "records begin at multiples of 4: damaged index"
         elif offset + 8 > self._size:
-            problem = f"the file has only {self._size} bytes: it is truncated, or the index belongs to another file"
+            problem = (
+                f"the file has only {self._size} bytes: it is truncated, or the index belongs to another file"
+            )
         else:
             problem = f"the next record is indexed at byte {end}: an entry is repeated or damaged"
         return RecordError(problem, self.rec_path, int(self.keys[i]), offset)
@@ -163,7 +171,9 @@ class RecordReader:
             RecordError: the first record (in the order asked for) that is damaged or has no such label.
         """
         i_N = None if keys is None else self._positions(np.asarray(keys, np.int64))
-        offset_N, end_N = (self.offsets, self._end_N) if i_N is None else (self.offsets[i_N], self._end_N[i_N])
+        offset_N, end_N = (
+            (self.offsets, self._end_N) if i_N is None else (self.offsets[i_N], self._end_N[i_N])
+        )
         word_N = offset_N // 4
         room_N = end_N - offset_N >= 8 + HEADER.size
         flag_N = self._words[np.where(room_N, word_N + 2, 0)].astype(np.int64)
@@ -238,7 +248,9 @@ class RecordReader:
             if kind == WHOLE:
                 break
         if offset != end:
-            problem = f"it ends at byte {offset}, but the next is indexed at byte {end}: damaged length or index"
+            problem = (
+                f"it ends at byte {offset}, but the next is indexed at byte {end}: damaged length or index"
+            )
             raise self._error(i, problem)
         if kind in (FIRST, MIDDLE):
             raise self._error(i, "its last part is missing")

@@ -1,45 +1,29 @@
 """Reads the pickle inside a verification ``.bin`` without running anything that it names.
 
-A pickle is a program that may call any function. This is a machine of our own for the few instructions with which
-Python 2 or 3, any binary protocol, writes ``(bins, issame_list)``: bytes, bools and arrays of numpy 1 or 2
-(insightface, lfw2pack.py and build_eval_pack.py). The few names such a file holds stand for functions in this file;
-numpy sees data only after shape and length were checked. Memory stays within a small multiple of the file's size.
+A pickle is a program that may call any function. This is a machine of our own for the few instructions with
+which Python 2 or 3, any binary protocol, writes ``(bins, issame_list)``: bytes, bools and arrays of numpy 1
+or 2 (insightface, lfw2pack.py and build_eval_pack.py). The few names such a file holds stand for functions
+in this module; numpy sees data only after shape and length were checked. Memory stays within a small
+multiple of the file's size.
 """
 
 from __future__ import annotations
 
-import math
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.pickle_names import CALLABLE, NAMES, Array, Dtype, PickleError, as_text, describe, filled
+
+__all__ = ["Image", "PickleError", "read"]
+
 Image = bytes | NDArray[np.uint8]
 
-# images are u1; the answers may be bools or whole numbers
-_DTYPES = {"u1": "u1", "b1": "?", "i1": "i1", "i2": "i2", "i4": "i4", "i8": "i8"}
 _OPCODE_COST, _SLACK, _GROWTH = 100, 1 << 24, 8
 _MARK = object()
-
-
-class PickleError(ValueError):
-    """Not a verification set, or a damaged one."""
-
-
-@dataclass
-class _Dtype:
-    code: str
-    order: str = "<"
-
-
-@dataclass
-class _Array:
-    """An array; empty until its state comes."""
-
-    values: NDArray[Any] | None = None
 
 
 def read(data: bytes) -> tuple[list[Image], NDArray[np.bool_]]:
@@ -62,32 +46,33 @@ def read(data: bytes) -> tuple[list[Image], NDArray[np.bool_]]:
     except (ValueError, TypeError, IndexError, KeyError) as error:
         raise PickleError(f"after byte {position}: not a pickle of this kind, or damaged ({error})") from None
     if position + 1 != len(data):
-        raise PickleError(f"byte {position + 1}: the pickle ends here, but {len(data) - position - 1} bytes follow")
+        rest = len(data) - position - 1
+        raise PickleError(f"byte {position + 1}: the pickle ends here, but {rest} bytes follow")
     return _as_set(machine.result())
 
 
 def _as_set(tree: Any) -> tuple[list[Image], NDArray[np.bool_]]:
     """Check what was built: two sequences, two images to an answer."""
     if not isinstance(tree, (tuple, list)) or len(tree) != 2:
-        raise PickleError(f"wanted the two lists (images, answers), got {_describe(tree)}")
+        raise PickleError(f"wanted the two lists (images, answers), got {describe(tree)}")
     bins, answers = tree
     if not isinstance(bins, (tuple, list)):
-        raise PickleError(f"wanted a list of images, got {_describe(bins)}")
+        raise PickleError(f"wanted a list of images, got {describe(bins)}")
     images = [_as_image(number, item) for number, item in enumerate(bins)]
-    if isinstance(answers, _Array) and answers.values is not None:
+    if isinstance(answers, Array) and answers.values is not None:
         answers = answers.values.ravel().tolist()
     if not isinstance(answers, (tuple, list)):
-        raise PickleError(f"wanted a list of answers, got {_describe(answers)}")
+        raise PickleError(f"wanted a list of answers, got {describe(answers)}")
     for number, answer in enumerate(answers):
         if not isinstance(answer, int) or answer not in (0, 1):
-            raise PickleError(f"answer {number}: wanted true or false, got {_describe(answer)}")
+            raise PickleError(f"answer {number}: wanted true or false, got {describe(answer)}")
     if not answers or len(images) != 2 * len(answers):
-        raise PickleError(f"wanted two images to an answer, got {len(images)} images and {len(answers)} answers")
+        raise PickleError(f"wanted two images to an answer, got {len(images)} images, {len(answers)} answers")
     return images, np.array(answers, np.bool_)
 
 
 def _as_image(number: int, item: Any) -> Image:
-    if isinstance(item, _Array) and item.values is not None:
+    if isinstance(item, Array) and item.values is not None:
         if item.values.dtype != np.uint8 or item.values.size != max(item.values.shape, default=0):
             raise PickleError(
                 f"image {number}: wanted the bytes of an encoded image, got an array {item.values.shape} of "
@@ -95,16 +80,10 @@ def _as_image(number: int, item: Any) -> Image:
             )
         item = item.values.ravel()
     elif not isinstance(item, bytes):
-        raise PickleError(f"image {number}: wanted bytes or an array, got {_describe(item)}")
+        raise PickleError(f"image {number}: wanted bytes or an array, got {describe(item)}")
     if not len(item):
         raise PickleError(f"image {number}: it has no bytes")
     return item  # type: ignore[no-any-return]
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"{type(value).__name__.strip('_').lower()} {str(value)[:40]}"
 
 
 class _Machine:
@@ -190,7 +169,7 @@ class _Machine:
 
     def _extend(self, items: list[Any]) -> None:
         if not isinstance(self.top(), list):
-            raise PickleError(f"wanted a list to append to, got {_describe(self.top())}")
+            raise PickleError(f"wanted a list to append to, got {describe(self.top())}")
         self.stack[-1].extend(items)
 
     def memoize(self, _: Any) -> None:
@@ -203,15 +182,16 @@ class _Machine:
         self._name(*self.pop(2))
 
     def _name(self, module: Any, name: Any) -> None:
-        known = _NAMES.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
+        known = NAMES.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
         if known is None:
-            raise PickleError(f"it names {module}.{name}, which has no place in a verification set: do not trust it")
+            named = f"{module}.{name}"[:80]
+            raise PickleError(f"it names {named}, which has no place in a verification set: do not trust it")
         self.stack.append(known)
 
     def reduce(self, _: Any) -> None:
         function, arguments = self.pop(2)
-        if function not in _CALLABLE or not isinstance(arguments, tuple):
-            raise PickleError(f"it calls {_describe(function)}")
+        if function not in CALLABLE or not isinstance(arguments, tuple):
+            raise PickleError(f"it calls {describe(function)}")
         self.stack.append(function(*arguments))
         if isinstance(self.stack[-1], bytes):
             self.spend(len(self.stack[-1]))
@@ -219,88 +199,20 @@ class _Machine:
     def build(self, _: Any) -> None:
         state = self.pop(1)[0]
         target = self.top()
-        if isinstance(target, _Dtype) and isinstance(state, tuple) and len(state) > 1:
-            target.order = _text(state[1])
-        elif isinstance(target, _Array) and target.values is None and isinstance(state, tuple) and len(state) == 5:
+        if isinstance(target, Dtype) and isinstance(state, tuple) and len(state) > 1:
+            target.order = as_text(state[1])
+        elif isinstance(target, Array) and isinstance(state, tuple) and len(state) == 5:
             _, shape, dtype, fortran, raw = state
-            target.values = _filled(raw, dtype, shape, "F" if fortran else "C")
+            target.values = filled(raw, dtype, shape, "F" if fortran else "C")
         else:
-            raise PickleError(f"it sets the state of {_describe(target)}")
+            raise PickleError(f"it sets the state of {describe(target)}")
 
 
-def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-def _encode(text: str, encoding: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or _text(encoding) not in ("latin1", "latin-1"):
-        raise PickleError(f"wanted Latin-1 text, got {_describe(text)} as {_text(encoding)[:20]}")
-    return text.encode("latin-1")
-
-
-def _bytes(*arguments: Any) -> bytes:
-    if not arguments:
-        return b""
-    return arguments[0] if len(arguments) == 1 and isinstance(arguments[0], bytes) else _encode(*arguments)
-
-
-def _dtype(code: Any, *_: Any) -> _Dtype:
-    text = _text(code).lstrip("|<=")
-    if text not in _DTYPES:
-        raise PickleError(f"wanted an array of {', '.join(_DTYPES)}, got {text[:20]!r}")
-    return _Dtype(text)
-
-
-def _filled(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
-    """Return the array of these bytes: a look into them, not a copy."""
-    if not isinstance(raw, bytes) or not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
-        raise PickleError(f"wanted bytes, kind and shape of an array, got {_describe(raw)}")
-    if dtype.order not in ("|", "<", "=") or not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise PickleError(f"wanted a little-endian array, got order {dtype.order!r} and shape {shape!r}"[:200])
-    kind = np.dtype(_DTYPES[dtype.code]).newbyteorder("<")
-    if len(shape) > 4 or math.prod(shape) * kind.itemsize != len(raw):
-        raise PickleError(f"an array of shape {shape!r}"[:100] + f" and kind {dtype.code} does not have {len(raw)} bytes")
-    return np.frombuffer(raw, kind).reshape(shape, order="F" if order == "F" else "C")
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-    return _Array(_filled(raw, dtype, shape, _text(order)))
-
-
-def _scalar(dtype: Any, raw: Any) -> Any:
-    return _filled(raw, dtype, (1,), "C").tolist()[0]
-
-
-def _ndarray(*_: Any) -> Any:
-    raise PickleError("it makes an array in a way numpy's pickles do not")
-
-
-_CALLABLE: tuple[Callable[..., Any], ...] = (
-    _encode, _bytes, _dtype, _reconstruct, _frombuffer, _scalar, _ndarray,
-)
-_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
-    ("_codecs", "encode"): _encode,
-    ("builtins", "bytes"): _bytes,
-    ("builtins", "bytearray"): _bytes,
-    ("__builtin__", "bytes"): _bytes,
-    ("__builtin__", "bytearray"): _bytes,
-    ("numpy", "ndarray"): _ndarray,
-    ("numpy", "dtype"): _dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
-    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
+_PUSH = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
+    *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
 }
-_PUSH = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8".split()
-)
-_PUSH_BYTES = frozenset("BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split())
+_PUSH_BYTES = {"BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _METHODS: dict[str, Callable[[_Machine, Any], None]] = {

@@ -1,8 +1,9 @@
 """InsightFace training sets: ``train.rec``, ``train.idx``, ``train.lst``, ``property``.
 
-Layout of recognition/tools/face2rec2.py (insightface, parent of ce3600a7): record 0 is a header with flag 2 and the label
-[n + 1, n + 1 + ids]; keys 1 to n are images with the label [identity, 1]; keys n + 1 to n + ids say for each identity which
-keys are its images, [begin, end). Files of im2rec.py and of shuffle_rec.py have no header: every record is an image.
+Layout of recognition/tools/face2rec2.py (insightface, parent of ce3600a7): record 0 is a header with flag 2
+and the label [n + 1, n + 1 + ids]; keys 1 to n are images with the label [identity, 1]; keys n + 1 to n +
+ids say for each identity which keys are its images, [begin, end). Files of im2rec.py and of shuffle_rec.py
+have no header: every record is an image.
 
 Legend: N images.
 """
@@ -28,19 +29,20 @@ class Config(BaseModel, extra="forbid", frozen=True):
     """How a record file is unpacked."""
 
     export: Literal["none", "folder"] = Field(
-        "none", description="none: training reads the .rec; folder: the stored bytes as images/IDENTITY/KEY.jpg"
+        "none",
+        description="none: training reads the .rec; folder: the stored bytes as images/IDENTITY/KEY.jpg",
     )
     max_bad_records: int = Field(0, ge=0, description="more unreadable records than this fail the stage")
 
 
 class TrainSet:
-    """The images of a training set by key; opened anew where it is unpickled, so that loader workers may share it."""
+    """The images of a training set by key; loader workers may share it: it is opened anew where unpickled."""
 
     def __init__(self, folder: Path, reader: RecordReader) -> None:
         self.folder, self.reader = folder, reader
         self.header = _read_header(reader)
         self.keys: NDArray[np.int64] = _image_keys(reader, self.header)
-        self._classes = _read_property(folder / "property")
+        self.declared_classes = _read_property(folder / "property")
 
     @classmethod
     def open(cls, folder: Path | str) -> TrainSet:
@@ -66,14 +68,15 @@ class TrainSet:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Identity of every image, shape (N,), in the order of ``keys``: one pass over the headers of the records.
+        """Identity of every image, shape (N,), in the order of ``keys``: one pass over the headers of the
+        records.
 
         Raises:
-            RecordError: a label that is no whole number from 0 up, that float32 cannot hold exactly, or that is not below
-                the number of classes in ``property``.
+            RecordError: a label that is no whole number from 0 up, that float32 cannot hold exactly, or that
+                is not below the number of classes in ``property``.
         """
         label_N = self.reader.labels(self.keys)
-        limit = EXACT_LABELS if self._classes is None else min(EXACT_LABELS, self._classes)
+        limit = EXACT_LABELS if self.declared_classes is None else min(EXACT_LABELS, self.declared_classes)
         # NaN compares false, so the test is for what is right
         wrong_N = ~((label_N >= 0) & (label_N < limit) & (label_N == np.floor(label_N)))
         if wrong_N.any():
@@ -83,8 +86,14 @@ class TrainSet:
 
     @property
     def num_classes(self) -> int:
-        """Number of identities: what ``property`` says or, without that file, one more than the largest label."""
-        return self._classes if self._classes is not None else int(self.labels.max()) + 1
+        """Number of identities: what ``property`` says; without that file the largest label plus one."""
+        return self.declared_classes if self.declared_classes is not None else int(self.labels.max()) + 1
+
+    @property
+    def range_keys(self) -> NDArray[np.int64]:
+        """Keys of the identity records, which say which images each identity has; none without a header."""
+        rest_N = self.reader.keys[~np.isin(self.reader.keys, self.keys)]
+        return np.sort(rest_N[rest_N != 0])
 
     def image_bytes(self, key: int) -> memoryview:
         """Return an image as it is stored (JPEG, mostly); a look into the file, valid as long as it is held.
@@ -102,15 +111,15 @@ class TrainSet:
         """Return one image's identity, checked like all ``labels``."""
         header = self.reader.entry(key)[0]
         label = float(np.atleast_1d(np.asarray(header.label))[0])
-        limit = EXACT_LABELS if self._classes is None else min(EXACT_LABELS, self._classes)
+        limit = EXACT_LABELS if self.declared_classes is None else min(EXACT_LABELS, self.declared_classes)
         if not (0 <= label < limit and label == int(label)):
             raise self._bad_label(key, label)
         return int(label)
 
     def _bad_label(self, key: int, label: float) -> RecordError:
         wanted = f"a whole number from 0 to {EXACT_LABELS - 1}, which float32 holds exactly"
-        if self._classes is not None and self._classes < EXACT_LABELS:
-            wanted = f"a whole number below the {self._classes} classes of {self.folder / 'property'}"
+        if self.declared_classes is not None and self.declared_classes < EXACT_LABELS:
+            wanted = f"a whole number below the {self.declared_classes} classes of {self.folder / 'property'}"
         offset = self.reader.offset(key)
         return RecordError(f"label {label!r}: wanted {wanted}", self.reader.rec_path, key, offset)
 
@@ -122,12 +131,12 @@ def write(
 
     Args:
         folder: where ``train.rec``, ``.idx``, ``.lst`` and ``property`` go; made if missing.
-        images: encoded 112 x 112 images, each with its identity: all of identity 0 first, then all of 1, and so on.
+        images: encoded 112 x 112 images, each with its identity: all of identity 0 first, then all of 1, ...
         num_classes: number of identities; each has at least one image.
         names: what ``train.lst`` calls each image; None: ``IDENTITY/KEY.jpg``.
 
     Raises:
-        ValueError: identities out of order or without an image, too many for float32 labels, or too few names.
+        ValueError: identities out of order or without an image, too many for float32, too few names.
     """
     if not 0 < num_classes <= EXACT_LABELS:
         raise ValueError(f"float32 labels hold 1 to {EXACT_LABELS} classes exactly, got {num_classes}")
@@ -138,7 +147,8 @@ def write(
         RecordWriter(folder / "train.rec", folder / "train.idx") as writer,
         (folder / "train.lst").open("w", encoding="utf-8", newline="") as lines,
     ):
-        writer.write(0, _header_record(0, 0, 0))  # of the length it will have; its numbers are known at the end
+        # a header of the length it will have; its numbers are known at the end
+        writer.write(0, _header_record(0, 0, 0))
         for key, (image, identity, name) in enumerate(_named(images, names), start=1):
             _take_identity(begins, key, identity, num_classes)
             writer.write(key, pack(Header(2, np.array([identity, 1], np.float32), key, 0), image))
@@ -170,8 +180,8 @@ def _take_identity(begins: list[int], key: int, identity: int, num_classes: int)
     elif identity != len(begins) - 1:
         wanted = f"identity {len(begins) - 1} or {len(begins)}" if begins else "identity 0"
         raise ValueError(
-            f"image {key} has identity {identity}, wanted {wanted} of {num_classes}: identity ranges need all images of one "
-            "identity together, in the order of the identities"
+            f"image {key} has identity {identity}, wanted {wanted} of {num_classes}: ranges need all images "
+            "of one identity together, in the order of the identities"
         )
 
 
@@ -180,7 +190,7 @@ def _header_record(begin: int, end: int, key: int) -> bytes:
 
 
 def _read_header(reader: RecordReader) -> tuple[float, ...] | None:
-    """Return the numbers of record 0 if it is a header: a vector label with, unlike an image's, nothing after it."""
+    """Return the numbers of record 0 if it is a header: a vector label, and no image after it."""
     if 0 not in reader:
         return None
     header, image = reader.entry(0)
@@ -199,15 +209,17 @@ def _image_keys(reader: RecordReader, header: tuple[float, ...] | None) -> NDArr
     missing_N = ~np.isin(keys_N, reader.keys)
     if missing_N.any() or not len(keys_N):
         first = int(keys_N[np.argmax(missing_N)]) if len(keys_N) else 1
-        raise _bad_header(reader, f"images are keys 1 to {header[0] - 1:.0f}, but the index has no key {first}")
+        raise _bad_header(
+            reader, f"keys 1 to {header[0] - 1:.0f} are images, but the index has no key {first}"
+        )
     return keys_N
 
 
 def _image_end(reader: RecordReader, said: float) -> int:
     """Return the key after the last image.
 
-    float32 rounds whole numbers from 2**24 on, and Glint360K and WebFace42M have more images than that: then it is the
-    key near the one said where records stop holding images.
+    float32 rounds whole numbers from 2**24 on, and Glint360K and WebFace42M have more images than that: then
+    it is the key near the one said where records stop holding images.
     """
     if said < EXACT_LABELS:
         if _holds_image(reader, int(said)):
@@ -216,7 +228,9 @@ def _image_end(reader: RecordReader, said: float) -> int:
     for end in range(int(said) - 8, int(said) + 9):
         if np.float32(end) == said and _holds_image(reader, end - 1) and not _holds_image(reader, end):
             return end
-    raise _bad_header(reader, f"images end before key {said:.0f}, but no key near it is the first without an image")
+    raise _bad_header(
+        reader, f"images end before key {said:.0f}, but near it no key is the first without one"
+    )
 
 
 def _holds_image(reader: RecordReader, key: int) -> bool:
@@ -228,7 +242,7 @@ def _bad_header(reader: RecordReader, problem: str) -> RecordError:
 
 
 def _read_property(path: Path) -> int | None:
-    """Return the number of classes in ``property``, one line ``num_classes,height,width``; None without the file."""
+    """Return the number of classes in ``property``: num_classes,height,width; None without the file."""
     if not path.is_file():
         return None
     text = path.read_text(encoding="utf-8", errors="replace").strip()

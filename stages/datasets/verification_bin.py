@@ -1,6 +1,7 @@
-"""Verification sets ``lfw.bin``, ``cfp_fp.bin``, ...: a pickle of (encoded images, answers); pair k is images 2k and 2k + 1.
+"""Verification sets ``lfw.bin``, ``cfp_fp.bin``, ...: a pickle of (encoded images, answers).
 
-Made by insightface's lfw2pack.py (bytes) and build_eval_pack.py (uint8 arrays from ``cv2.imencode``).
+Pair k is images 2k and 2k + 1. Made by insightface's lfw2pack.py (bytes) and build_eval_pack.py (uint8
+arrays from ``cv2.imencode``).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SIZE = 112
 
 @dataclass(frozen=True)
 class VerificationSet:
-    """Encoded images in pairs of neighbours, and for each pair whether it shows one person, shape (len(images) // 2,)."""
+    """Encoded images, two by two, and whether each two show one person, shape (len(images) // 2,)."""
 
     images: list[Image]
     is_same: NDArray[np.bool_]
@@ -49,7 +50,7 @@ def write(path: Path | str, images: Sequence[bytes], is_same: Iterable[bool]) ->
     """
     answers = [bool(answer) for answer in is_same]
     if not answers or len(images) != 2 * len(answers):
-        raise ValueError(f"wanted two images to an answer, got {len(images)} images and {len(answers)} answers")
+        raise ValueError(f"wanted two images to an answer, got {len(images)} images, {len(answers)} answers")
     with Path(path).open("wb") as stream:
         pickle.dump(([bytes(image) for image in images], answers), stream, protocol=2)
 
@@ -57,15 +58,17 @@ def write(path: Path | str, images: Sequence[bytes], is_same: Iterable[bool]) ->
 def decode(image: Image) -> NDArray[np.uint8]:
     """Return an image as uint8 BGR, shape (112, 112, 3).
 
-    As insightface's verification.py: an image that is not 112 wide is resized, bicubic, until its shorter side is 112
-    (``mx.image.resize_short``); what is then not square is refused.
+    As insightface's verification.py: an image that is not 112 wide is resized, bicubic, until its shorter
+    side is 112 (``mx.image.resize_short``); what is then not square is refused.
 
     Raises:
         ValueError: not an image, or not square.
     """
     pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if len(image) else None
     if pixels is None:
-        raise ValueError(f"{len(image)} bytes that are no image, or a damaged one, beginning {bytes(image[:8])!r}")
+        raise ValueError(
+            f"{len(image)} bytes are no image, or one cut short; they begin {bytes(image[:8])!r}"
+        )
     height, width = pixels.shape[:2]
     if width != SIZE:
         short = min(height, width)
@@ -73,5 +76,7 @@ def decode(image: Image) -> NDArray[np.uint8]:
             pixels, (width * SIZE // short, height * SIZE // short), interpolation=cv2.INTER_CUBIC
         )
     if pixels.shape[:2] != (SIZE, SIZE):
-        raise ValueError(f"wanted a square image or one of {SIZE} x {SIZE}, got {width} x {height}: align it first")
+        raise ValueError(
+            f"wanted a square image, best {SIZE} x {SIZE}, got {width} x {height}: align it first"
+        )
     return np.asarray(pixels, np.uint8)
