@@ -1,0 +1,114 @@
+"""AdaFace's augmentation (mk-minchul/AdaFace dataset/augmenter.py at c60eaa78), drawn from a given generator.
+
+Crop pasted in place, low resolution, photometric, each drawn independently, then a flip. Functions that act
+take drawn numbers, those that draw take the generator, so both can be tested. Images are uint8 (H, W, 3).
+
+Pixels equal the published ones (PIL's ImageEnhance under torchvision) for crop and brightness, and are within
+one level for contrast and saturation. As published, grey is computed as if red came first, though blue does:
+AdaFace hands BGR to PIL.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+CROP_AREA = (0.2, 1.0)
+"""Share of the image's area that a crop keeps."""
+CROP_ASPECT = (0.75, 4 / 3)
+LOW_RES_SIDE = (0.2, 1.0)
+"""Share of the side that low resolution keeps."""
+FACTOR = (0.5, 1.5)
+"""Of brightness, contrast and saturation; 1 changes nothing."""
+INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Of each operation, in [0, 1], and of the flip."""
+
+    crop: float
+    low_res: float
+    photometric: float
+    flip: float = 0.5
+
+
+def augment(image_HW3: Image, probabilities: Probabilities, rng: np.random.Generator) -> Image:
+    """Return the image after the operations that were drawn; a new array, or the image itself if none was."""
+    crop, low_res, photometric, flip = rng.random(4)
+    if crop < probabilities.crop:
+        image_HW3 = paste_crop(image_HW3, *draw_crop(image_HW3.shape[0], image_HW3.shape[1], rng))
+    if low_res < probabilities.low_res:
+        down, up = (INTERPOLATIONS[i] for i in rng.integers(len(INTERPOLATIONS), size=2))
+        image_HW3 = reduce_resolution(image_HW3, rng.uniform(*LOW_RES_SIDE), down, up)
+    if photometric < probabilities.photometric:
+        factors = rng.uniform(*FACTOR, size=3)
+        for which in rng.permutation(3):
+            image_HW3 = (brighten, change_contrast, saturate)[which](image_HW3, float(factors[which]))
+    return image_HW3[:, ::-1] if flip < probabilities.flip else image_HW3
+
+
+def draw_crop(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Return (top, left, height, width) as torchvision's RandomResizedCrop draws them."""
+    for _ in range(10):
+        area = height * width * rng.uniform(*CROP_AREA)
+        aspect = math.exp(rng.uniform(math.log(CROP_ASPECT[0]), math.log(CROP_ASPECT[1])))
+        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top = int(rng.integers(height - crop_height + 1))
+            return top, int(rng.integers(width - crop_width + 1)), crop_height, crop_width
+    # ten refusals: the largest crop in the middle that keeps the aspect within its range
+    crop_width = min(width, round(height * CROP_ASPECT[1]))
+    crop_height = min(height, round(width / CROP_ASPECT[0]))
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def paste_crop(image_HW3: Image, top: int, left: int, height: int, width: int) -> Image:
+    """Return the crop where it was, on black."""
+    pasted_HW3 = np.zeros_like(image_HW3)
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    pasted_HW3[rows, columns] = image_HW3[rows, columns]
+    return pasted_HW3
+
+
+def reduce_resolution(image_HW3: Image, side: float, down: int, up: int) -> Image:
+    """Return the image scaled to ``side`` of its height (a square) and back, by two OpenCV interpolations."""
+    height, width = image_HW3.shape[:2]
+    small = max(1, int(side * height))
+    reduced_HW3: Image = cv2.resize(
+        cv2.resize(image_HW3, (small, small), interpolation=down), (width, height), interpolation=up
+    )
+    return reduced_HW3
+
+
+def brighten(image_HW3: Image, factor: float) -> Image:
+    """Return the image times ``factor``, cut off at 255 and truncated as PIL does."""
+    return _look_up(image_HW3, np.float32(factor) * np.arange(256, dtype=np.float32))
+
+
+def change_contrast(image_HW3: Image, factor: float) -> Image:
+    """Return the image blended with its mean grey: 0 is grey all over, 1 the image, more stretches."""
+    mean = int(cv2.mean(cv2.cvtColor(image_HW3, cv2.COLOR_RGB2GRAY))[0] + 0.5)
+    levels = np.arange(256, dtype=np.float32) - np.float32(mean)
+    return _look_up(image_HW3, np.float32(mean) + np.float32(factor) * levels)
+
+
+def saturate(image_HW3: Image, factor: float) -> Image:
+    """Return the image blended with its own grey: 0 is grey, 1 the image, more is more colourful."""
+    # one linear map of the channels; the shift turns OpenCV's rounding into PIL's truncation
+    matrix = np.full((3, 4), -0.5)
+    matrix[:, :3] = factor * np.eye(3) + (1 - factor) * LUMA
+    saturated_HW3: Image = cv2.transform(image_HW3, matrix)
+    return saturated_HW3
+
+
+def _look_up(image_HW3: Image, level_256: NDArray[np.float32]) -> Image:
+    looked_up: Image = cv2.LUT(image_HW3, level_256.clip(0, 255).astype(np.uint8))
+    return looked_up

@@ -1,0 +1,114 @@
+"""A trained backbone as files: weights, what they are, and a program that runs without this repository.
+
+Shapes: N images, D feature dimensions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stages import artifacts, plugins
+from stages.core.pixels import VALUE_RANGE, ColorOrder, to_network
+from stages.samples import SIDE
+
+
+class Model(BaseModel, extra="forbid", frozen=True):
+    """``model.json``: everything a stranger must know to use the weights."""
+
+    backbone: dict[str, Any] = Field(description="name and every field of its configuration")
+    head: dict[str, Any]
+    color_order: ColorOrder = Field(description="of the channels the network sees")
+    value_range: tuple[float, float] = Field(description="of its pixels; -1 to 1 is (x / 255 - 0.5) / 0.5")
+    image_size: Literal[112] = Field(description="side of an aligned image, pixels")
+    feature_dim: int
+    num_classes: int = Field(description="identities it was trained on")
+    dataset: str
+    weights_sha256: str = Field(description="of weights.pt")
+
+
+class Program(nn.Module):
+    """What is exported: uint8 images, blue first -> unit embedding and the norm of the feature, no flip."""
+
+    def __init__(self, backbone: nn.Module, color_order: ColorOrder) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.color_order: ColorOrder = color_order
+
+    def forward(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embedding_ND and feature_norm_N."""
+        feature_ND = self.backbone(to_network(image_N3HW, self.color_order))
+        return functional.normalize(feature_ND, dim=1), feature_ND.norm(dim=1)
+
+
+def save_weights(path: Path, backbone: nn.Module, head: nn.Module) -> None:
+    """Write both state dicts as plain contiguous CPU tensors: the same weights are the same bytes."""
+    tree = {
+        name: {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+        for name, module in (("backbone", backbone), ("head", head))
+    }
+    torch.save(tree, path)
+
+
+def save_program(path: Path, backbone: nn.Module, color_order: ColorOrder) -> None:
+    """Write the exported program, for any number of images; checked against the network it was made from.
+
+    Raises:
+        ValueError: what was written and read again does not give the same embeddings.
+    """
+    program = Program(backbone, color_order).eval()
+    generator = torch.Generator().manual_seed(0)
+    image_N3HW = torch.randint(0, 256, (3, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export's own deprecations, at each release other ones
+        exported = torch.export.export(
+            program, (image_N3HW[:2],), dynamic_shapes={"image_N3HW": {0: torch.export.Dim("N", min=1)}}
+        )
+        torch.export.save(exported, path)
+        measured = torch.export.load(path).module()(image_N3HW)
+        wanted = program(image_N3HW)
+    for got, expected in zip(measured, wanted, strict=True):
+        if not torch.allclose(got, expected, rtol=1e-5, atol=1e-5):
+            off = float((got - expected).abs().max())
+            raise ValueError(f"{path.name} differs from the network it was made from by {off:g}")
+
+
+def read_model(folder: Path) -> Model:
+    """Return what a run's ``model.json`` says.
+
+    Raises:
+        FileNotFoundError: the folder has none.
+        ValueError: it says something else than this version writes, or its weights are other ones.
+    """
+    path = folder / "model.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the stage train_backbone writes it; run `dvc repro`")
+    model = Model.model_validate(artifacts.read_json(path))
+    if model.value_range != VALUE_RANGE:
+        raise ValueError(f"{path}: networks here take values in {VALUE_RANGE}, this one {model.value_range}")
+    measured = artifacts.sha256(folder / "weights.pt")
+    if measured != model.weights_sha256:
+        raise ValueError(f"{folder / 'weights.pt'} is not the file that {path} names: run `dvc checkout`")
+    return model
+
+
+def read_weights(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """Return the state dicts ``backbone`` and ``head`` of a run."""
+    path = folder / "weights.pt"
+    tree: dict[str, dict[str, Tensor]] = torch.load(path, map_location="cpu", weights_only=True)
+    return tree
+
+
+def read_backbone(folder: Path) -> tuple[nn.Module, Model]:
+    """Return the trained network of a run, in evaluation mode, and what is said of it."""
+    model = read_model(folder)
+    module = plugins.load("backbones", model.backbone["name"])
+    backbone: nn.Module = module.build(module.Config.model_validate(model.backbone))
+    backbone.load_state_dict(read_weights(folder)["backbone"])
+    return backbone.eval(), model
