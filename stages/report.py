@@ -18,7 +18,7 @@ class Column(BaseModel, extra="forbid", frozen=True):
         "percent", pattern="^(percent|fraction)$", description="shown as: percent is the metric times 100"
     )
     higher_is_better: bool = True
-    decimals: int = Field(2, ge=0, le=6, description="shown, and all that counts: what is compared is rounded")
+    decimals: int = Field(2, ge=0, le=6, description="shown; what is compared is rounded first")
 
 
 class Row(BaseModel, extra="forbid", frozen=True):
@@ -69,8 +69,9 @@ class Gathered(BaseModel, extra="forbid", frozen=True):
     run: str
     weights_sha256: str = Field(description="of the backbone that every suite measured")
     parameters: dict[str, Any] = Field(description="section `train` of the run, flattened: head.margin")
-    measured: dict[str, dict[str, Scalar]] = Field(description="by suite; fractions, null: not measurable")
-    curves: dict[str, dict[str, list[dict[str, Scalar]]]] = Field(description="by suite and curve's file name")
+    measured: dict[str, dict[str, Scalar]] = Field(description="by suite; rates are fractions")
+    unmeasured: dict[str, dict[str, str]] = Field(description="by suite, place in its details: why")
+    curves: dict[str, dict[str, list[dict[str, Scalar]]]] = Field(description="by suite and file")
 
 
 def _refuse_twice(what: str, names: list[str]) -> None:

@@ -1,8 +1,8 @@
-"""Stage `row`: gathers what one run measured for one row of a table, its curves, and what it was made of.
+"""Stage `row`: gathers what one run measured for one row of a table, or why not, and what it was made of.
 
 `tabulate` and the tracker read this file alone, so that a table depends on its own rows and nothing else.
 
-    python -m stages.row heads-adaface adaface
+Run as `python -m stages.row heads-adaface adaface`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ def main(arguments: argparse.Namespace) -> None:
         "weights_sha256": common_weights(run, measured),
         "parameters": read_parameters(run),
         "measured": measured,
+        "unmeasured": {
+            suite: read_reasons(artifacts.details_folder(run, suite) / "details.json") for suite in CURVES
+        },
         "curves": {
             suite: {stem: read_curve(artifacts.details_folder(run, suite) / f"{stem}.csv") for stem in stems}
             for suite, stems in CURVES.items()
@@ -53,6 +56,21 @@ def read_metrics(path: Path) -> dict[str, Any]:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{path}: {key} is {value}; a metric that cannot be measured is null")
     return metrics
+
+
+def read_reasons(path: Path) -> dict[str, str]:
+    """Return why metrics are missing, by place in a suite's details: ``IJBB.tar_at_far.1e-04``."""
+    _must_be_there(path)
+    return dict(_reasons(artifacts.read_json(path).get("sets", {})))
+
+
+def _reasons(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Yield each ``reason`` with the keys that lead to it; ``methods`` only groups; lists are of images."""
+    if isinstance(tree.get("reason"), str):
+        yield ".".join(above), tree["reason"]
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _reasons(value, above if key == "methods" else (*above, key))
 
 
 def common_weights(run: str, measured: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Results as evaluation writes them, invented: for tests of what is made of results, where no training is needed."""
+"""Results as evaluation writes them, invented: for tests of what is made of results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ TABLE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write_project(root: Path, table: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None) -> None:
+def write_project(
+    root: Path, table: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
+) -> None:
     """Write resolved/ and results/ of three runs in one table; ``metrics`` overrides RUN.SUITE.KEY."""
     table = table or TABLE
     for run in WEIGHTS:
@@ -46,7 +48,7 @@ def write_project(root: Path, table: dict[str, Any] | None = None, metrics: dict
 def full(table: dict[str, Any]) -> dict[str, Any]:
     """Return a table with every field said, as `resolve` writes it."""
     column = {"unit": "percent", "higher_is_better": True, "decimals": 2}
-    row = {"run": None, "published": {}}
+    row: dict[str, Any] = {"run": None, "published": {}}
     return {
         "note": "", "ablation": [], **table,
         "columns": [column | given for given in table["columns"]],
@@ -74,7 +76,14 @@ def write_run(root: Path, run: str, metrics: dict[str, Any]) -> None:
         values["weights_sha256"] = WEIGHTS[run]
         values.update({key.split(".")[2]: value for key, value in metrics.items()
                        if key.startswith(f"{run}.{suite}.")})
+        missing = [key for key, value in values.items() if value is None]
+        for key in missing:  # as evaluation does: no key at all, and the reason in the details
+            del values[key]
         write(root / f"results/{run}/{suite}.json", json.dumps(values, indent=2))
+        if suite not in ("train", "quality"):
+            sets = {key.split("_")[0]: {"_".join(key.split("_")[1:]): {"reason": "too few impostor pairs"}}
+                    for key in missing}
+            write(root / f"results/{run}/{suite}/details.json", json.dumps({"sets": sets}))
     for suite, stem, header, lines in curves(skill):
         write_curve(root / f"results/{run}/{suite}/{stem}.csv", header, lines)
     epochs = [(epoch, round(8 / epoch / skill, 4), 0.1) for epoch in range(1, 7)]
@@ -97,7 +106,7 @@ def curves(skill: float) -> Iterator[tuple[str, str, Sequence[str], list[Sequenc
         for name in ("lfw", "cplfw")
         for method, speed in (("cr_fiqa", 6), ("feature_norm", 12))
         for fmr in (0.01, 0.001)
-        for convention in ("iso", "pair")
+        for convention in ("iso", "cr_fiqa")
         for step in range(20)
     ]
 

@@ -9,7 +9,8 @@ from typing import Any
 from stages.core.agreement import Pairs, chance, count_pairs, kendall_tau
 from stages.report import Column, Gathered, Row, Scale, Table
 
-NOT_MEASURABLE = "not measurable"
+NOT_MEASURABLE = "not measurable"  # asked for, but the test set cannot answer
+NOT_MEASURED = "not measured"  # not asked for in this run, though in another of the table
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Cell:
 
     measured: float | None = None
     published: float | None = None
-    missing: str = ""  # why a run has no value here; empty where it has one, or where no run measures the row
+    missing: str = ""  # NOT_MEASURABLE or NOT_MEASURED; empty where there is a value, or no run
+    reason: str = ""
     best: bool = False
 
     @property
@@ -85,6 +87,7 @@ def compare(name: str, table: Table, scale: Scale, gathered: Mapping[str, Gather
         LookupError: a metric or an ablation parameter that no run has; the message lists those there are.
     """
     _check_ablation(table, gathered)
+    _check_metrics(table, gathered)
     lines = [_line(key, row, table, gathered.get(key)) for key, row in table.rows.items()]
     for index, column in enumerate(table.columns):
         lines = _mark_best(lines, index, column)
@@ -105,26 +108,43 @@ def _line(key: str, row: Row, table: Table, gathered: Gathered | None) -> Line:
 def _cell(column: Column, published: float | None, gathered: Gathered | None) -> Cell:
     if gathered is None:
         return Cell(published=published)
-    value = _metric(column, gathered)
+    suite, _, key = column.metric.partition(".")
+    value = gathered.measured[suite].get(key)
     if value is None:
-        return Cell(published=published, missing=NOT_MEASURABLE)
+        reason = _reason(key, gathered.unmeasured.get(suite, {}))
+        missing = NOT_MEASURED if reason is None else NOT_MEASURABLE
+        return Cell(published=published, missing=missing, reason=reason or "")
+    if isinstance(value, str):
+        raise ValueError(f"column {column.name}: {column.metric} is {value!r}, not a number")
     shown = round(value * (100 if column.unit == "percent" else 1), column.decimals)
     return Cell(shown + 0.0, published)  # + 0.0 turns -0.0, which would be shown as -0.00, into 0.0
 
 
-def _metric(column: Column, gathered: Gathered) -> float | None:
-    suite, _, key = column.metric.partition(".")
-    where = f"column {column.name}: run {gathered.run}"
-    metrics = gathered.measured.get(suite)
-    if metrics is None:
-        raise LookupError(f"{where} has no suite {suite!r}, there are {', '.join(gathered.measured)}")
-    if key not in metrics:
-        there = ", ".join(sorted(name for name, value in metrics.items() if not isinstance(value, str)))
-        raise LookupError(f"{where} has no metric {column.metric}; {suite} has {there}")
-    value = metrics[key]
-    if isinstance(value, str):
-        raise ValueError(f"{where} has {value!r} for {column.metric}, not a number")
-    return value
+def _reason(key: str, reasons: Mapping[str, str]) -> str | None:
+    """Return why a metric is missing: the reason whose place in the details is named by the metric's key.
+
+    >>> _reason("ijbb_tar_at_far_1e-04", {"IJBB.tar_at_far.1e-04": "too few impostors"})
+    'too few impostors'
+    """
+    for place, reason in reasons.items():
+        name, *rest = place.lower().split(".")
+        if key.startswith(f"{name}_") and all(part in key for part in rest):
+            return reason
+    return None
+
+
+def _check_metrics(table: Table, gathered: Mapping[str, Gathered]) -> None:
+    """Refuse a column that no run of the table could ever fill."""
+    for column in table.columns if gathered else ():
+        suite, _, key = column.metric.partition(".")
+        rows = [row for row in gathered.values() if suite in row.measured]
+        if len(rows) < len(gathered):
+            there = ", ".join(next(iter(gathered.values())).measured)
+            raise LookupError(f"column {column.name}: no suite {suite!r}, there are {there}")
+        if not any(key in row.measured[suite] or _reason(key, row.unmeasured.get(suite, {})) for row in rows):
+            metrics = [item for row in rows for item in row.measured[suite].items()]
+            keys = ", ".join(sorted({name for name, value in metrics if not isinstance(value, str)}))
+            raise LookupError(f"column {column.name}: no {column.metric}; {suite} has {keys}")
 
 
 def _mark_best(lines: Sequence[Line], index: int, column: Column) -> list[Line]:

@@ -83,7 +83,7 @@ def _cell(cell: Cell, column: Column) -> str:
     measured = words.number(cell.measured, column.decimals)
     shown = f"<b>{measured}</b>" if cell.best else measured
     if cell.missing:
-        shown = f'<em title="{escape(column.metric)} is null">{escape(cell.missing)}</em>'
+        shown = f'<em title="{escape(cell.reason)}">{escape(cell.missing)}</em>'
     published = ""
     if cell.published is not None:
         difference = words.number(cell.difference, column.decimals, signed=True)

@@ -189,7 +189,7 @@ def _discards(comparison: Comparison) -> Iterator[Panel]:
                 chosen = {"set": name, "convention": convention, "fmr": rate, "method": method}
                 series = tuple(_series(comparison, "fiqa", "edc", chosen, "discard", "fnmr"))
                 if series:
-                    title = f"{_title(comparison, 'fiqa', name)}, {method}, {convention}"
+                    title = f"{_title(comparison, 'fiqa', name)}, score {method}, {convention} curve"
                     found.append((title, convention, series))
         # one height for a set, so that methods can be compared by eye
         top = 1.05 * max((max(line.y) for _, _, series in found for line in series), default=0)

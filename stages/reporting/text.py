@@ -124,6 +124,7 @@ def _row_tree(line: Line, columns: tuple[Column, ...]) -> dict[str, Any]:
                 "difference": None if cell.difference is None else round(cell.difference, column.decimals),
                 "best": cell.best,
                 "missing": cell.missing,
+                "reason": cell.reason,
             }
             for cell, column in zip(line.cells, columns, strict=True)
         },

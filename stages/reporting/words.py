@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.reporting.comparison import Agreement, Comparison
+from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Agreement, Comparison
 
 
 def number(value: float | None, decimals: int, signed: bool = False) -> str:
@@ -51,8 +51,7 @@ def caveats(comparison: Comparison) -> list[str]:
             f"One seed{seed}: the spread over seeds is unknown; "
             "rows that stand close together may change places."
         )
-    if unmeasured := _unmeasured(comparison):
-        said.append(f"Not measurable, the test set is too small for the rate: {'; '.join(unmeasured)}.")
+    said.extend(_unmeasured(comparison))
     if published_only := [line.label for line in comparison.lines if line.run is None]:
         said.append(f"Published only, no run of ours: {', '.join(published_only)}.")
     return said
@@ -67,9 +66,15 @@ def units(comparison: Comparison) -> str:
 
 
 def _unmeasured(comparison: Comparison) -> list[str]:
-    found = []
+    """Return one sentence for each column with holes, with the reason."""
+    said = []
     for index, column in enumerate(comparison.table.columns):
-        labels = [line.label for line in comparison.lines if line.cells[index].missing]
-        if labels:
-            found.append(f"{column.name} ({', '.join(labels)})")
-    return found
+        for missing in (NOT_MEASURABLE, NOT_MEASURED):
+            lines = [line for line in comparison.lines if line.cells[index].missing == missing]
+            if not lines:
+                continue
+            every = len(lines) == len(comparison.runs)
+            labels = "" if every else f" ({', '.join(line.label for line in lines)})"
+            reasons = dict.fromkeys(line.cells[index].reason for line in lines)
+            said.append(": ".join([column.name + labels, missing, *filter(None, reasons)]) + ".")
+    return said
