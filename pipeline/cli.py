@@ -1,0 +1,301 @@
+"""The command `facet`: says when things run and where to look. Every command imports only what it needs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+
+import typer
+
+from pipeline import environment
+
+if TYPE_CHECKING:
+    from pipeline.execute import Executor
+    from pipeline.graph import Graph, Stage
+    from pipeline.records import Attempt, LastRun
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    help="Ablations of face recognition as a graph: run it in parallel, watch it, read its tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Stages (train_backbone@adaface), kinds of stages (evaluate_hq) or tables (heads); default: all."
+    ),
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Stages at a time; default: one per GPU or core.")
+]
+Track = Annotated[bool, typer.Option(help="Record finished rows in MLflow at the end.")]
+
+
+class Format(StrEnum):
+    """Formats of a table."""
+
+    md = "md"
+    csv = "csv"
+    html = "html"
+    tex = "tex"
+
+
+def _in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
+    """Make a command fail with one sentence, where it knows what went wrong."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except typer.Exit:  # a RuntimeError
+            raise
+        except (ValueError, LookupError, OSError, RuntimeError) as error:
+            if os.environ.get("FACET_DEBUG"):
+                raise
+            # str() of a KeyError is the repr of its message
+            typer.echo(
+                f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}", err=True
+            )
+            raise typer.Exit(2) from error
+
+    return wrapped
+
+
+def _enter() -> Path:
+    """Go to the project's root and return it."""
+    root = environment.find_root()
+    os.chdir(root)
+    os.environ.update(environment.for_children())
+    return root
+
+
+def _jobs(asked: int | None) -> int:
+    from pipeline import leases
+
+    return asked or len(leases.find_gpus()) or environment.num_cores()
+
+
+@app.command(epilog="Example: facet up")
+@_in_a_sentence
+def up() -> None:
+    """Start the servers of Prefect and MLflow on loopback, unless they run already."""
+    _up(_enter())
+
+
+def _up(root: Path) -> dict[str, str]:
+    from pipeline import services
+
+    running = services.known(root)
+    if len(running) < len(services.PORTS):
+        typer.echo(f"starting {' and '.join(name for name in services.PORTS if name not in running)} ...")
+    started = services.up(root, typer.echo)
+    for service in started.values():
+        typer.echo(f"{service.name:8} {service.url}")
+    return {name: service.url for name, service in started.items()}
+
+
+@app.command(epilog="Example: facet down")
+@_in_a_sentence
+def down() -> None:
+    """End the servers that `facet up` started, and every process of theirs."""
+    from pipeline import services
+
+    ended = services.down(_enter())
+    typer.echo(f"ended {' and '.join(ended)}" if ended else "no server was running")
+
+
+@app.command(epilog="Example: facet run heads --jobs 2")
+@_in_a_sentence
+def run(targets: Targets = None, jobs: Jobs = None, track: Track = True) -> None:
+    """Bring stages and all they need up to date: stale ones only, in parallel, as a Prefect flow run."""
+    root = _enter()
+    last = _run(root, targets or [], _jobs(jobs), track)
+    if last is not None and last.state != "COMPLETED":
+        raise typer.Exit(130 if last.state == "CANCELLED" else 1)
+
+
+def _run(root: Path, targets: list[str], jobs: int, track: bool) -> LastRun | None:
+    """Run what is stale; return how the flow run ended, or None if there was nothing to do."""
+    from pipeline.execute import Executor
+
+    executor = Executor(root, jobs)
+    try:
+        graph = executor.read_graph()
+        part = graph.select(targets)
+        if not graph.stale(part):
+            typer.echo(f"nothing to do: {len(part)} stages are up to date")
+            return None
+        return _flow(root, targets, jobs, executor, graph, track)
+    finally:
+        executor.close()
+
+
+def _flow(
+    root: Path, targets: list[str], jobs: int, executor: Executor, graph: Graph, track: bool
+) -> LastRun:
+    # Prefect reads its settings when it is imported
+    api_url = os.environ.get("PREFECT_API_URL") or _up(root)["prefect"] + "/api"
+    os.environ.update(environment.prefect_settings(root, api_url))
+    from pipeline import flows, services
+
+    last = flows.run(flows.Prepared(root, executor, graph, track), targets, jobs)
+    colour = {"COMPLETED": typer.colors.GREEN, "CANCELLED": typer.colors.YELLOW}.get(
+        last.state, typer.colors.RED
+    )
+    typer.echo(
+        typer.style(
+            last.message if last.state == "FAILED" else f"{last.state.lower()}: {last.message}", fg=colour
+        )
+    )
+    typer.echo(f"flow run {services.flow_run_url(api_url.removesuffix('/api'), last.flow_run_id)}")
+    return last
+
+
+@app.command(epilog="Example: facet status heads")
+@_in_a_sentence
+def status(targets: Targets = None) -> None:
+    """Show the graph: which stages are done, stale (and why), running or failed, and how far each table is."""
+    from pipeline import records
+    from pipeline.forker import Forker
+
+    root = _enter()
+    with Forker(root) as forker:
+        graph = forker.start("read_graph", {}).wait()
+    stale = graph.stale()
+    last = records.last_attempts(root)
+    lines = [
+        (stage, *_state(stage, stale.get(stage.address, ()), last.get(stage.address)))
+        for stage in graph.select(targets or [])
+    ]
+    width = max((len(stage.name) for stage, _, _ in lines), default=0)
+    for stage, state, why in lines:
+        typer.echo(f"{stage.name:{width}}  {typer.style(f'{state:7}', fg=COLOURS[state])}  {why}".rstrip())
+    state_of = {stage.address: state for stage, state, _ in lines}
+    for table in graph.tables:
+        part = [state_of[stage.address] for stage in graph.select([table]) if stage.address in state_of]
+        if part:
+            others = ", ".join(
+                f"{part.count(state)} {state}" for state in COLOURS if state != "done" and state in part
+            )
+            typer.echo(
+                f"table {table}: {part.count('done')} of {len(part)} stages done"
+                + (f", {others}" if others else "")
+            )
+
+
+COLOURS = {
+    "done": typer.colors.GREEN,
+    "stale": typer.colors.YELLOW,
+    "running": typer.colors.BLUE,
+    "failed": typer.colors.RED,
+}
+
+
+def _state(stage: Stage, reasons: tuple[str, ...], last: Attempt | None) -> tuple[str, str]:
+    """Return a stage's state, and why it is not done."""
+    if stage.running:
+        return "running", ""
+    if not reasons:
+        return "done", ""
+    if last is not None and last.state == "failed":
+        return "failed", last.message
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return "stale", reasons[0] + more
+
+
+@app.command(epilog="Example: facet table heads --format csv > heads.csv")
+@_in_a_sentence
+def table(
+    name: Annotated[str, typer.Argument(help="A table: the name of a file in tables/.")],
+    format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.md,
+) -> None:
+    """Print a table: measured beside published."""
+    from pipeline import summary
+
+    root = _enter()
+    folder = summary.report_folder(root, name)
+    path = folder / f"table.{format_.value}"
+    if not path.is_file():
+        there = sorted(entry.stem for entry in (root / "tables").glob("*.yaml"))
+        if name not in there:
+            raise LookupError(f"no table {name!r}: there are {', '.join(there) or 'none'}")
+        others = sorted(entry.suffix[1:] for entry in folder.glob("table.*"))
+        if others:
+            raise LookupError(
+                f"table {name!r} is not written as {format_.value}, only as {', '.join(others)}"
+            )
+        raise LookupError(f"table {name!r} has not been made yet: run `facet run {name}`")
+    typer.echo(path.read_text(encoding="utf-8").rstrip("\n"))
+
+
+@app.command(epilog="Example: facet track")
+@_in_a_sentence
+def track() -> None:
+    """Record in MLflow everything that is finished and not there yet."""
+    from pipeline import services
+
+    if code := services.track(_enter(), typer.echo):
+        raise typer.Exit(code)
+
+
+@app.command(epilog="Example: facet demo --jobs 2")
+@_in_a_sentence
+def demo(jobs: Jobs = None) -> None:
+    """Start the servers, run everything that is stale, and show the tables and where to look."""
+    root = _enter()
+    _check_tools(root)
+    urls = _up(root)
+    last = _run(root, [], _jobs(jobs), track=True)
+    if last is None:
+        from pipeline import services
+
+        services.track(root, typer.echo)
+    elif last.state != "COMPLETED":
+        raise typer.Exit(130 if last.state == "CANCELLED" else 1)
+    _show(root, urls)
+
+
+def _check_tools(root: Path) -> None:
+    """Refuse to begin what cannot end well.
+
+    Raises:
+        RuntimeError: git is missing, or the project is no git checkout.
+    """
+    if shutil.which("git") is None:
+        raise RuntimeError("git is not installed: DVC keeps the results of this project beside it")
+    if not (root / ".git").exists():
+        raise RuntimeError(f"{root} is no git checkout: clone the project, or run `git init` in it")
+
+
+def _show(root: Path, urls: dict[str, str]) -> None:
+    """Print the tables and where to look."""
+    from pipeline import records, services, summary
+
+    tables = sorted(path.parent.name for path in (root / "results" / "tables").glob("*/report"))
+    links = services.experiment_links(root, tables)
+    last = records.last_run(root)
+    for name in tables:
+        path = summary.report_folder(root, name) / "table.md"
+        if path.is_file():
+            typer.echo(f"\n{path.read_text(encoding='utf-8').strip()}\n")
+    prefect = urls["prefect"]
+    typer.echo(f"Prefect  {services.flow_run_url(prefect, last.flow_run_id) if last else prefect}")
+    typer.echo("MLflow   " + ("\n         ".join(links.values()) or urls["mlflow"]))
+    for name in tables:
+        typer.echo(f"report   {(summary.report_folder(root, name) / 'table.html').relative_to(root)}")
+    typer.echo("`facet down` ends the servers.")
+
+
+if __name__ == "__main__":
+    app()

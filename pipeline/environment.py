@@ -1,0 +1,104 @@
+"""Where the project is, and the environment in which its programs and servers run."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# nothing we start calls home
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the project's root: the nearest folder upwards with ``dvc.yaml`` and ``.dvc``.
+
+    Raises:
+        LookupError: there is none.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / ".dvc").is_dir():
+            return folder
+    raise LookupError(
+        f"no dvc.yaml with a .dvc folder beside it in {here} or above: go into the project first"
+    )
+
+
+def state_folder(root: Path) -> Path:
+    """Return the folder of logs, leases and databases: ``.facet``, or what ``FACET_HOME`` says, under ``root``."""
+    return root / os.environ.get("FACET_HOME", ".facet")
+
+
+def log_folder(root: Path) -> Path:
+    """Return the folder of the logs of stages and servers."""
+    return state_folder(root) / "logs"
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def for_children(base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of everything we start.
+
+    This interpreter's ``python`` and ``dvc`` come first, so that ``dvc.yaml`` works although nobody activated the
+    environment; output is not held back, so that logs are live.
+    """
+    environment = dict(os.environ if base is None else base)
+    here = str(Path(sys.executable).parent)
+    folders = environment.get("PATH", os.defpath).split(os.pathsep)
+    environment["PATH"] = os.pathsep.join([here, *(folder for folder in folders if folder != here)])
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment | QUIET
+
+
+def prefect_settings(root: Path, api_url: str | None = None) -> dict[str, str]:
+    """Return Prefect's settings: its files stay in the project, results and caches are DVC's business."""
+    settings = {
+        "PREFECT_HOME": str(state_folder(root) / "prefect"),
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+    }
+    return settings if api_url is None else settings | {"PREFECT_API_URL": api_url}
+
+
+def free_port(wanted: int) -> int:
+    """Return ``wanted`` if nothing listens there on loopback, else a port that is free now."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            # without it a port whose last connections are still in TIME_WAIT looks taken
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no port is free on 127.0.0.1")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of ours; empty if it is missing or was cut off, for state may always be deleted."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write a JSON object aside, then move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    aside.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    aside.replace(path)

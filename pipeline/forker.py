@@ -1,0 +1,266 @@
+"""Runs jobs that need DVC each in a process of its own, forked from one that has imported DVC already.
+
+`dvc repro` spends a second of CPU on starting; a fork spends a third of that. Threads would be cheaper still, but DVC
+tells workers apart by process. The forker is a program with one thread (``python -m pipeline.forker``), so that a fork
+copies no lock that another thread holds, and holds nothing of its parent's but a socket: when the parent is gone, however
+it went, the socket closes, the forker ends, and its children get SIGTERM from the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline import environment
+
+PR_SET_PDEATHSIG = 1
+MAX_REQUEST = 1 << 17
+MAX_DESCRIPTORS = 8
+
+
+@dataclass
+class Job:
+    """A process at work; ``output`` is what it and its programs print, ``result`` what it returns, pickled."""
+
+    pid: int
+    output: int = field(repr=False)
+    result: int = field(repr=False)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal to the process."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """Forget it: its output is no longer read."""
+        for descriptor in (self.output, self.result):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def wait(self) -> Any:
+        """Wait for the result of a job whose output nobody reads.
+
+        Raises:
+            RuntimeError: the process died without one.
+        """
+        with os.fdopen(self.result, "rb") as stream:
+            answer = stream.read()
+        os.close(self.output)
+        return unpack(answer, self.pid)
+
+
+def unpack(answer: bytes, pid: int) -> Any:
+    """Return what a job returned, or raise what it raised.
+
+    Raises:
+        RuntimeError: there is nothing: the process was killed.
+    """
+    if not answer:
+        raise RuntimeError(f"process {pid}, which spoke with DVC, died without a result: was it killed?")
+    value = pickle.loads(answer)
+    if isinstance(value, BaseException):
+        raise value
+    return value
+
+
+class Forker:
+    """The forking process, seen from its parent; may be used from several threads."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.lock = threading.Lock()
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # the parent's process group on purpose: whoever signals the group of a flow run means its stages too
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.forker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            cwd=root,
+            env=environment.for_children(),
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+
+    def start(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        extra: Mapping[str, str] | None = None,
+        keep: Sequence[int] = (),
+    ) -> Job:
+        """Start the job ``name`` in a process of its own.
+
+        Args:
+            name: one of ``JOBS``.
+            arguments: what it is called with, JSON.
+            extra: environment variables beside those of every child.
+            keep: file descriptors that shall stay open as long as the process lives: its lease.
+
+        Raises:
+            RuntimeError: the forker is gone.
+        """
+        request = json.dumps(
+            {
+                "job": name,
+                "arguments": dict(arguments),
+                "environment": environment.for_children() | dict(extra or {}),
+            }
+        )
+        output_r, output_w = os.pipe()
+        result_r, result_w = os.pipe()
+        try:
+            with self.lock:
+                socket.send_fds(self.socket, [request.encode()], [output_w, result_w, *keep])
+                pid = int.from_bytes(self.socket.recv(8), "big")
+            if not pid:
+                raise ConnectionError("no answer")
+        except OSError as error:
+            os.close(output_r), os.close(result_r)
+            raise RuntimeError(f"the process that starts stages is gone ({error}): was it killed?") from error
+        finally:
+            os.close(output_w), os.close(result_w)
+        return Job(pid, output_r, result_r)
+
+    def close(self) -> None:
+        """End the forker; jobs still at work get SIGTERM."""
+        self.socket.close()
+        self.process.wait()
+
+    def __enter__(self) -> Forker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _read_graph() -> Any:
+    from pipeline import graph
+
+    return graph.read(Path.cwd())
+
+
+def _reproduce(address: str, queue_path: str) -> Any:
+    from pipeline import reproduce
+
+    # DVC writes the command line into the record by which others learn who works on a file
+    sys.argv = ["facet", "run", address]
+    return reproduce.reproduce(Path.cwd(), address, Path(queue_path))
+
+
+JOBS = {"read_graph": _read_graph, "reproduce": _reproduce}
+
+
+def serve(descriptor: int) -> None:
+    """Fork a process for every request until the parent is gone; runs in the forker."""
+    _preload()
+    requests = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    gc.freeze()
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST, MAX_DESCRIPTORS)
+        if not request:
+            return
+        forker = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            requests.close()
+            _work(json.loads(request), descriptors, forker)
+        requests.send(pid.to_bytes(8, "big"))
+        for each in descriptors:
+            os.close(each)
+
+
+# what DVC imports late, in the midst of reading a graph or reproducing a stage
+PRELOADED = (
+    "configobj",
+    "dulwich.index",
+    "dulwich.repo",
+    "dulwich.worktree",
+    "dvc.cachemgr",
+    "dvc.data_cloud",
+    "dvc.dvcfile",
+    "dvc.lock",
+    "dvc.output",
+    "dvc.repo",
+    "dvc.repo.artifacts",
+    "dvc.repo.datasets",
+    "dvc.repo.graph",
+    "dvc.repo.index",
+    "dvc.repo.metrics",
+    "dvc.repo.params",
+    "dvc.repo.plots",
+    "dvc.repo.reproduce",
+    "dvc.repo.stage",
+    "dvc.repo.status",
+    "dvc.repo.trie",
+    "dvc.rwlock",
+    "dvc.scm",
+    "dvc.stage.run",
+    "dvc.stage.utils",
+    "dvc.utils.serialize",
+    "dvc.utils.strictyaml",
+    "dvc_data.hashfile.db.local",
+    "dvc_data.hashfile.status",
+    "fsspec.implementations.memory",
+    "networkx",
+    "platformdirs",
+    "pipeline.graph",
+    "pipeline.reproduce",
+    "pyparsing",
+    "ruamel.yaml",
+    "scmrepo.git",
+)
+
+
+def _preload() -> None:
+    for name in PRELOADED:
+        # a module that another version of DVC does not have is imported by the job that needs it, or not at all
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -> None:
+    """Do the job and leave; runs in the forked process, never returns."""
+    output, result, *_ = descriptors
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != forker:
+            os._exit(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    value: Any
+    try:
+        value = JOBS[request["job"]](**request["arguments"])
+    except BaseException as error:  # whatever it is, the parent should hear of it
+        value = error if isinstance(error, (ValueError, LookupError, OSError)) else RuntimeError(repr(error))
+    sys.stdout.flush(), sys.stderr.flush()
+    with os.fdopen(result, "wb") as stream:
+        pickle.dump(value, stream)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

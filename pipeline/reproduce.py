@@ -1,0 +1,216 @@
+"""Reproduces one stage with DVC, in a process made for it (`forker` makes it), as `dvc repro --single-item` would.
+
+Three things differ from the command line. Processes of ours queue for DVC's lock in the kernel, where DVC polls twice a
+second; a stage on which another process works is waited for, where DVC gives up at once; and SIGTERM ends the stage's
+program and all it started before it ends this process, where DVC would leave the program running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Literal
+
+import psutil
+
+PR_SET_CHILD_SUBREAPER = 36
+GRACE_S = int(os.environ.get("FACET_GRACE_S", "15"))
+"""How long a stage may take to keep what it has after SIGTERM."""
+RETRY_S = 0.5
+
+State = Literal["executed", "restored", "unchanged", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the reproduction of a stage ended."""
+
+    state: State
+    message: str = ""
+    command_s: float = 0.0
+    """Seconds in the stage's own program; 0 if it did not run."""
+
+    @property
+    def good(self) -> bool:
+        """The stage is up to date now."""
+        return self.state in ("executed", "restored", "unchanged")
+
+
+class StopError(BaseException):
+    """SIGTERM came; not an ``Exception``, because DVC swallows those."""
+
+
+class Stopping:
+    """SIGTERM, turned into an orderly end: never inside DVC's own work, which could leave half a dvc.lock."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.waiting = False
+
+    def install(self) -> None:
+        """Handle signals in this process, which becomes responsible for all that its stage starts."""
+        if sys.platform == "linux":
+            # what a dying shell leaves behind becomes our child, so that we still find it
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGALRM, lambda number, frame: kill_descendants())
+        # Ctrl-C reaches every process of a terminal; the flow turns it into SIGTERM, once, for those that should end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            return
+        self.asked = True
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.terminate()
+        signal.alarm(GRACE_S)
+        if self.waiting:
+            raise StopError
+
+    def check(self) -> None:
+        """Leave if SIGTERM came."""
+        if self.asked:
+            raise StopError
+
+
+def kill_descendants() -> list[str]:
+    """Kill everything that this process started and that still runs; return their command lines."""
+    killed = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            command = " ".join(child.cmdline())
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+        killed.append(command)
+    return killed
+
+
+class QueuedLock:
+    """DVC's lock of the repository behind a `flock` of ours, for which the kernel keeps the queue.
+
+    DVC enters it as a context around the whole reproduction, and calls ``unlock`` and ``lock`` itself only around the
+    stage's command: so the clock of the command is here too.
+    """
+
+    def __init__(self, inner: Any, path: Path, stopping: Stopping) -> None:
+        self.inner, self.path, self.stopping = inner, path, stopping
+        self.descriptor = -1
+        self.started_s: float | None = None
+        self.command_s = 0.0
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether this process holds it."""
+        return bool(self.inner.is_locked)
+
+    @property
+    def command_ran(self) -> bool:
+        """Whether the stage's command was started."""
+        return self.started_s is not None
+
+    def unlock(self) -> None:
+        """Let others work while the command runs; after SIGTERM it does not run."""
+        self.stopping.check()
+        self.started_s = time.monotonic()
+        self._release()
+
+    def lock(self) -> None:
+        """Come back to record what the command made; SIGTERM does not keep us from that."""
+        if self.started_s is not None:
+            self.command_s = time.monotonic() - self.started_s
+        self._acquire()
+
+    def __enter__(self) -> None:
+        self.stopping.waiting = True
+        try:
+            self.stopping.check()
+            self._acquire()
+        finally:
+            self.stopping.waiting = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def _acquire(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            self.inner.lock()
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    def _release(self) -> None:
+        self.inner.unlock()
+        os.close(self.descriptor)
+
+
+def reproduce(root: Path, address: str, queue_path: Path) -> Outcome:
+    """Bring the stage at ``address`` up to date, as its inputs stand now; ``root`` must be the working directory.
+
+    The process must be one that may be ended: this takes over its signals.
+    """
+    stopping = Stopping()
+    stopping.install()
+    try:
+        outcome = _reproduce_patiently(root, address, queue_path, stopping)
+    except StopError:
+        outcome = Outcome("stopped", "stopped before it began")
+    for command in kill_descendants():
+        print(f"killed what the stage left running: {command}", file=sys.stderr, flush=True)
+    return outcome
+
+
+def _reproduce_patiently(root: Path, address: str, queue_path: Path, stopping: Stopping) -> Outcome:
+    """Reproduce; as often as another process is at work on the same files, wait and look again."""
+    said = False
+    while (outcome := _reproduce_once(root, address, queue_path, stopping)) is None:
+        if not said:
+            print(f"{address}: waiting for another process that works on it", file=sys.stderr, flush=True)
+            said = True
+        stopping.waiting = True
+        stopping.check()
+        time.sleep(RETRY_S)
+        stopping.waiting = False
+    return outcome
+
+
+def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stopping) -> Outcome | None:
+    """Return how it ended; None if it did not begin because the files are busy."""
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    # always a fresh Repo: one that outlives a change of the workspace believes what it saw before
+    repo = Repo(str(root), _wait_for_lock=True)
+    lock = repo.lock = QueuedLock(repo.lock, queue_path, stopping)
+    repo.scm_context.quiet = True  # no advice on `git add` after every stage
+    try:
+        done = repo.reproduce(address, single_item=True)
+    except DvcException as error:
+        cause = error.__cause__ or error
+        if stopping.asked:
+            return Outcome("stopped", "stopped; finished work is kept", lock.command_s)
+        if isinstance(cause, LockError) and not lock.command_ran:
+            return None
+        said = str(cause).rpartition(", ")[2] if isinstance(cause, StageCmdFailedError) else str(cause)
+        return Outcome("failed", " ".join(said.split()), lock.command_s)
+    finally:
+        repo.close()
+    if not done:
+        return Outcome("unchanged")
+    return Outcome("executed", "", lock.command_s) if lock.command_ran else Outcome("restored")

@@ -1,0 +1,323 @@
+"""The two servers of a project, Prefect's and MLflow's: started once on loopback, ended whole, found through a file.
+
+They belong to the project's folder, not to the shell that started them: each leads a session of its own, and
+``.facet/services.json`` says which process that is (pid and time of birth, because pids come again).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock, Thread
+
+import psutil
+
+from pipeline import environment
+
+PREFECT, MLFLOW = "prefect", "mlflow"
+PORTS = {PREFECT: 4200, MLFLOW: 5000}
+HEALTH = {PREFECT: "/api/health", MLFLOW: "/health"}
+START_TIMEOUT_S = 240.0
+STOP_TIMEOUT_S = 20.0
+SAY_EVERY_S = 10.0
+# clocks are set while servers run; no pid comes again so soon
+BIRTH_TOLERANCE_S = 5.0
+
+Say = Callable[[str], None]
+
+# of this process, if it started any: they outlive us, so they are never waited for, only reaped when they end first
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A server that was started."""
+
+    name: str
+    url: str
+    pid: int
+    born: float
+    """Seconds since the epoch, as the kernel tells it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that was started still runs."""
+        if self.pid in _children:
+            _children[self.pid].poll()
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it answers."""
+        try:
+            with urllib.request.urlopen(self.url + HEALTH[self.name], timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def members(self) -> list[psutil.Process]:
+        """Return the living processes of its session: the server and all it started, also after its own end."""
+        if psutil.boot_time() > self.born + BIRTH_TOLERANCE_S:
+            return []
+        if psutil.pid_exists(self.pid) and not self.alive and not self._is_zombie():
+            return []  # the pid belongs to someone else now, which the kernel allows only when the session is empty
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+                if os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def _is_zombie(self) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return bool(psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE)
+        return False
+
+
+def known(root: Path) -> dict[str, Service]:
+    """Return the servers that are recorded and whose processes live, by name."""
+    tree = environment.read_json(_record(root))
+    services = {name: Service(**entry) for name, entry in tree.items()}
+    return {name: service for name, service in services.items() if service.alive}
+
+
+def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Service]:
+    """Start what does not run yet, wait until all answer, and return it by name.
+
+    Raises:
+        RuntimeError: a server ended or did not answer in time; the message names its log.
+    """
+    with _alone(root):
+        services = known(root)
+        missing = [name for name in PORTS if name not in services]
+        errors: list[Exception] = []
+        recording = Lock()
+
+        def start(name: str) -> None:
+            try:
+                service = _start(root, name, ports[name])
+                with recording:  # before it answers: `down` must find it whatever happens next
+                    services[name] = service
+                    _write(root, services)
+                _await_health(root, service)
+            except (RuntimeError, OSError) as error:
+                errors.append(error)
+
+        # daemons: Ctrl-C leaves at once, and what was started is on record
+        threads = [Thread(target=start, args=(name,), daemon=True) for name in missing]
+        for thread in threads:
+            thread.start()
+        started_s = said_s = time.monotonic()
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.05)
+            if time.monotonic() - said_s > SAY_EVERY_S:
+                said_s = time.monotonic()
+                waiting = [name for name in missing if name not in services or not services[name].healthy]
+                say(
+                    f"still starting after {said_s - started_s:.0f} s: {', '.join(waiting) or 'almost there'}"
+                    " (the first start makes the databases)"
+                )
+        if errors:
+            raise errors[0]
+        for name in set(services) - set(missing):
+            _await_health(root, services[name])
+        return dict(sorted(services.items()))
+
+
+def down(root: Path) -> list[str]:
+    """End every server that ``up`` started, with all its processes; return the names of those that ran."""
+    with _alone(root):
+        tree = environment.read_json(_record(root))
+        services = [Service(**entry) for entry in tree.values()]
+        running = [service for service in services if service.members()]
+        for number, timeout_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
+            for service in running:
+                for process in service.members():
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.send_signal(number)
+            until_s = time.monotonic() + timeout_s
+            while any(service.members() for service in running) and time.monotonic() < until_s:
+                time.sleep(0.1)
+        _record(root).unlink(missing_ok=True)
+        for service in running:
+            if child := _children.pop(service.pid, None):
+                child.wait()
+        return [service.name for service in running]
+
+
+def _start(root: Path, name: str, port: int) -> Service:
+    """Start one server, which then leads a session of its own and logs to a file."""
+    log_path = environment.log_folder(root) / f"{name}-server.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    settings = environment.for_children() | environment.prefect_settings(root)
+    settings.pop("PREFECT_API_URL", None)
+    with log_path.open("ab") as log:
+        command, own = _commands(root, name, environment.free_port(port))
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=settings | own,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    _children[process.pid] = process
+    url = f"http://127.0.0.1:{command[command.index('--port') + 1]}"
+    return Service(name, url, process.pid, psutil.Process(process.pid).create_time())
+
+
+def _commands(root: Path, name: str, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of a server and its environment."""
+    here = ["--host", "127.0.0.1", "--port", str(port)]
+    if name == PREFECT:
+        own = {
+            "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        }
+        return [sys.executable, "-m", "prefect", "server", "start", *here], own
+    folder = root / "tracking"
+    folder.mkdir(exist_ok=True)
+    # several processes that make this database at once break it for good, so one does before the server starts
+    store = initialise_store(root)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        *here,
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        store,
+        "--serve-artifacts",
+        "--artifacts-destination",
+        (folder / "artifacts").as_uri(),
+    ]
+    # its job runner is seven more processes, which outlive the server
+    return command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+def initialise_store(root: Path) -> str:
+    """Create or upgrade MLflow's database, in a process of its own; return its URI.
+
+    Raises:
+        RuntimeError: that failed.
+    """
+    if not can_track():
+        return f"sqlite:///{root / 'tracking' / 'mlflow.db'}"
+    code = "from pipeline import tracking; print(tracking.initialise_store())"
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env=environment.for_children(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode:
+        raise RuntimeError(f"MLflow's database cannot be opened: {_last_line(answer.stderr)}")
+    return answer.stdout.strip().splitlines()[-1]
+
+
+def can_track() -> bool:
+    """Whether this installation records in MLflow."""
+    return importlib.util.find_spec("pipeline.tracking") is not None
+
+
+def track(root: Path, say: Say) -> int:
+    """Record in MLflow what is finished, in a process of its own; return its exit code."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.track"],
+        cwd=root,
+        env=environment.for_children(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            say(line.rstrip())
+    return process.returncode
+
+
+def experiment_links(root: Path, tables: Sequence[str]) -> dict[str, str]:
+    """Return where MLflow shows each table, as far as its server runs and the table is recorded."""
+    server = known(root).get(MLFLOW)
+    if server is None or not can_track() or not tables:
+        return {}
+    code = (
+        "import json, sys; from pipeline import tracking; base, *tables = sys.argv[1:]\n"
+        "print(json.dumps({t: tracking.experiment_url(base, t) for t in tables}))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, server.url, *tables],
+        cwd=root,
+        env=environment.for_children(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    links = json.loads(answer.stdout.strip().splitlines()[-1]) if answer.returncode == 0 else {}
+    return {table: link for table, link in links.items() if link}
+
+
+def flow_run_url(prefect_url: str, flow_run_id: str) -> str:
+    """Return where Prefect shows a flow run."""
+    return f"{prefect_url}/runs/flow-run/{flow_run_id}"
+
+
+def _await_health(root: Path, service: Service) -> None:
+    until_s = time.monotonic() + START_TIMEOUT_S
+    log_path = environment.log_folder(root) / f"{service.name}-server.log"
+    while not service.healthy:
+        if not service.alive:
+            text = log_path.read_text(errors="replace") if log_path.is_file() else ""
+            raise RuntimeError(
+                f"the {service.name} server ended at once ({_last_line(text)}): see {log_path}"
+            )
+        if time.monotonic() > until_s:
+            raise RuntimeError(
+                f"the {service.name} server gave no answer in {START_TIMEOUT_S:.0f} s: see {log_path}"
+            )
+        time.sleep(0.2)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def _record(root: Path) -> Path:
+    return environment.state_folder(root) / "services.json"
+
+
+def _write(root: Path, services: Mapping[str, Service]) -> None:
+    environment.write_json(_record(root), {name: asdict(service) for name, service in services.items()})
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keep a second `facet up` or `facet down` of this project waiting."""
+    path = environment.state_folder(root) / "services.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
