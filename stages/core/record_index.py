@@ -36,7 +36,7 @@ def _parse_fast(text: bytes) -> NDArray[np.int64] | None:
     """Return pairs, shape (N, 2), if every line is digits, tab, digits, newline; else None."""
     byte_T = np.frombuffer(text, np.uint8)
     separator_S = np.flatnonzero((byte_T < _ZERO) | (byte_T > _NINE))
-    if len(separator_S) % 2 or separator_S[-1] != len(byte_T) - 1:
+    if not len(separator_S) or len(separator_S) % 2 or separator_S[-1] != len(byte_T) - 1:
         return None
     if (byte_T[separator_S[0::2]] != _TAB).any() or (byte_T[separator_S[1::2]] != _NEWLINE).any():
         return None

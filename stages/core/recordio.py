@@ -49,7 +49,7 @@ class RecordReader:
     """Random access by key, zero-copy, over a memory map.
 
     Safe to share after a fork; opened anew where it is unpickled. Without an index the file is scanned once,
-    and the keys are ordinals.
+    and the keys are ordinals; that it was cut short between two records can then not be told.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -80,9 +80,9 @@ class RecordReader:
         order_N = np.argsort(offset_N, kind="stable")
         end_N = np.empty_like(offset_N)
         end_N[order_N] = np.append(offset_N[order_N[1:]], self._size)
-        wrong_N = (offset_N % 4 != 0) | (offset_N + 8 > self._size) | (end_N - offset_N < 8)
-        if wrong_N.any():
-            raise self._misplaced(int(np.argmax(wrong_N)), offset_N, end_N)
+        for wrong_N in ((offset_N % 4 != 0) | (offset_N + 8 > self._size), end_N - offset_N < 8):
+            if wrong_N.any():
+                raise self._misplaced(int(np.argmax(wrong_N)), offset_N, end_N)
         self.offsets, self._end_N = offset_N, end_N
         # scalars out of a memoryview are Python ints, three times faster than out of an array
         self._offset, self._end = offset_N.data, end_N.data
