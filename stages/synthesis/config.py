@@ -10,21 +10,28 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
 
     identities: int = Field(ge=2, description="training identities, disjoint from the test identities")
     images_per_identity: int = Field(ge=1, description="images of each")
-    low_quality_share: float = Field(ge=0, le=1, description="share of images drawn from the low-quality tail")
+    low_quality_share: float = Field(
+        ge=0, le=1, description="share of images drawn from the low-quality tail"
+    )
 
 
 class EvalConfig(BaseModel, extra="forbid", frozen=True):
     """The test half; every set is drawn from its own identities."""
 
-    identities: int = Field(ge=20, description="test identities of each set")
+    identities: int = Field(
+        ge=4,
+        le=999,
+        description="test identities of each set; folds share none from 20 on, below that they do",
+    )
     pairs: int = Field(ge=20, multiple_of=20, description="pairs of each HQ set: 10 folds, half genuine")
-    ijb_templates: int = Field(ge=20, description="templates of IJB-B")
+    ijb_templates: int = Field(ge=4, description="templates of IJB-B: one in the gallery, the others probes")
     tinyface_distractors: int = Field(ge=0, description="gallery images of nobody's")
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
     """One embedded data set."""
 
-    seed: int = Field(ge=0, description="same seed, same bytes")
+    # above 2**32 a seed would take two words of numpy's seed sequence, and streams could meet
+    seed: int = Field(ge=0, lt=2**32, description="same seed, same bytes")
     train: TrainConfig
     eval: EvalConfig

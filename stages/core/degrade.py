@@ -1,0 +1,90 @@
+"""Takes a clean face down to a known quality: resolution first, then blur, noise and JPEG, as a cheap camera far away does.
+
+Quality q is in [0, 1], 1 best. The face is sampled at ``side(q)`` px of the 112 px crop, on a log scale, so that equal
+steps of q are equal factors of resolution: 112, 60, 32, 17, 9 px at 1, .75, .5, .25, 0. Blur, noise and compression
+grow with 1 - q and have a random strength, so that the level is known and the exact damage is not.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.alignment import SIZE
+from stages.core.processing import decode
+
+Image = NDArray[np.uint8]
+
+LOWEST_SIDE = 9.0
+
+
+def side_of(quality: float) -> float:
+    """Return how many px of the 112 px crop a face of this quality is sampled at.
+
+    >>> [round(side_of(q)) for q in (1, 0.75, 0.5, 0.25, 0)]
+    [112, 60, 32, 17, 9]
+    """
+    return float(SIZE * (LOWEST_SIDE / SIZE) ** (1 - quality))
+
+
+def quality_of(side: float) -> float:
+    """Return the quality of a face sampled at ``side`` px, cut to [0, 1]: the inverse of ``side_of``.
+
+    >>> round(quality_of(side_of(0.3)), 6)
+    0.3
+    """
+    return float(np.clip(1 - np.log(SIZE / side) / np.log(SIZE / LOWEST_SIDE), 0, 1))
+
+
+def sample(image_HW3: Image, quality: float, rng: np.random.Generator) -> Image:
+    """Return what a camera of this quality records: the image at a lower resolution, blurred, noisy and compressed.
+
+    The side of the result is the image's times ``side_of(quality) / 112``.
+    """
+    loss = 1 - quality
+    blur, grain, pack = rng.uniform(0, 1), rng.uniform(0.25, 1), rng.uniform(0.3, 1)
+    ratio = side_of(quality) / SIZE
+    height, width = (max(round(n * ratio), 8) for n in image_HW3.shape[:2])
+    small = cv2.resize(image_HW3, (width, height), interpolation=cv2.INTER_AREA)
+    if loss * blur > 0.15:
+        small = cv2.GaussianBlur(small, (0, 0), 0.25 + 0.75 * loss * blur)
+    small = cv2.add(small, _noise(height, width, rng, 1.0 + 11.0 * loss * grain), dtype=cv2.CV_8U)
+    return decode(encode(small, round(95 - 55 * loss * pack)))
+
+
+def degrade(image_HW3: Image, quality: float, rng: np.random.Generator) -> Image:
+    """Return the image as ``sample`` records it, brought back to its size by an interpolation drawn at random."""
+    small = sample(image_HW3, quality, rng)
+    return enlarge(small, image_HW3.shape[0], image_HW3.shape[1], rng)
+
+
+def enlarge(small: Image, height: int, width: int, rng: np.random.Generator) -> Image:
+    """Return ``small`` at the given size, by linear or cubic interpolation."""
+    way = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.integers(2))]
+    if small.shape[:2] == (height, width):
+        return small
+    large: Image = cv2.resize(small, (width, height), interpolation=way)
+    return large
+
+
+def encode(image_HW3: Image, quality: int) -> bytes:
+    """Return the JPEG bytes of a BGR image; ``quality`` is JPEG's own, 1 to 100."""
+    done, packed = cv2.imencode(".jpg", image_HW3, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return packed.tobytes()
+
+
+def _noise(height: int, width: int, rng: np.random.Generator, deviation: float) -> NDArray[np.int16]:
+    """Return sensor noise: a window of one large field at a drawn place, since drawing it anew costs more than the face."""
+    field = _noise_field()
+    row, column = rng.integers(field.shape[0] - height), rng.integers(field.shape[1] - width)
+    window = field[row : row + height, column : column + width]
+    return (window * np.float32(deviation)).astype(np.int16)
+
+
+@lru_cache(maxsize=1)
+def _noise_field() -> NDArray[np.float32]:
+    return np.random.default_rng(41).standard_normal((640, 640, 3), dtype=np.float32)

@@ -1,0 +1,128 @@
+"""Draws the sittings of a plan, in as many processes as there are cores; the result does not depend on how many."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages import program
+from stages.core.alignment import SIZE, TEMPLATE_52
+from stages.core.degrade import encode, enlarge, sample
+from stages.core.face_model import Shot, draw_identity, draw_shot
+from stages.core.face_render import ALIGNED, Frame, Person, build_person, draw
+from stages.synthesis.plan import Picture, Rng, Sitting, generator, identity_number
+
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One image as it is stored, with what is known of it."""
+
+    slot: int
+    jpeg: bytes
+    small_jpeg: bytes | None  # the low-resolution original of an aligned image, where it was asked for
+    landmarks_52: NDArray[np.float64]  # where a detector finds them in ``jpeg``, px
+    detector_score: float
+    identity: int  # unlike those of all other sets
+    quality: float
+    yaw_deg: float
+    pitch_deg: float
+    age: float
+    glasses: str
+    hat: str
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def draw_all(seed: int, sittings: Sequence[Sitting], processes: int) -> Iterator[list[Drawn]]:
+    """Yield what ``draw_sitting`` gives for each sitting, in order, drawn by ``processes`` processes."""
+    if processes < 1:
+        raise ValueError(f"wanted at least one process, got {processes}")
+    if processes == 1:
+        yield from (draw_sitting(seed, sitting) for sitting in sittings)
+        return
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    with multiprocessing.get_context(method).Pool(processes, _begin_worker) as pool:
+        yield from pool.imap(partial(draw_sitting, seed), sittings, chunksize=2)
+
+
+def _begin_worker() -> None:
+    # the parent's handler would print a traceback here; and a killed parent must not leave workers behind
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    program.die_with_parent()
+    cv2.setNumThreads(1)
+
+
+def draw_sitting(seed: int, sitting: Sitting) -> list[Drawn]:
+    """Draw all images of one identity."""
+    identity = draw_identity(generator(seed, sitting.stream, sitting.identity, 0))
+    person = build_person(identity)
+    number = identity_number(sitting.stream, sitting.identity)
+    return [
+        _draw_picture(person, picture, number, generator(seed, sitting.stream, sitting.identity, 1 + k))
+        for k, picture in enumerate(sitting.pictures)
+    ]
+
+
+def _draw_picture(person: Person, picture: Picture, number: int, rng: Rng) -> Drawn:
+    shot = draw_shot(rng, person.identity, picture.pose, picture.age)
+    if picture.plain:
+        shot = _plain(shot)
+    frame = _loose_frame(rng) if picture.loose else ALIGNED
+    drawing = draw(person, shot, frame)
+    recorded = sample(drawing.image_HW3, picture.quality, rng)
+    landmarks_52, small_jpeg = drawing.landmarks_52, None
+    if picture.loose:
+        landmarks_52 = _detect(landmarks_52, drawing.image_HW3.shape, recorded.shape, rng)
+    else:
+        small_jpeg = encode(recorded, JPEG_QUALITY) if picture.small else None
+        recorded = enlarge(recorded, SIZE, SIZE, rng)
+    return Drawn(
+        picture.slot, encode(recorded, JPEG_QUALITY), small_jpeg, landmarks_52, _score(picture.quality, shot, rng),
+        number, picture.quality, shot.face.yaw, shot.face.pitch, shot.face.age, shot.wear.glasses, shot.wear.hat,
+    )  # fmt: skip
+
+
+def _plain(shot: Shot) -> Shot:
+    face = replace(shot.face, smile=0.0, mouth_open=0.0, squint=0.05, gaze_x=0.0, gaze_y=0.0)
+    glasses = "none" if shot.wear.glasses == "sun" else shot.wear.glasses
+    return replace(shot, face=face, wear=replace(shot.wear, hat="none", glasses=glasses))
+
+
+def _loose_frame(rng: Rng) -> Frame:
+    """Return a crop around a face that stands anywhere in it, turned and at any size."""
+    zoom, turn = rng.uniform(0.85, 1.15), np.deg2rad(np.clip(rng.normal(0, 9), -28, 28))
+    width = int(SIZE * zoom * rng.uniform(0.95, 1.35))
+    height = int(width * rng.uniform(1.1, 1.35))
+    centre = np.array([width * (0.5 + rng.normal(0, 0.035)), height * (0.52 + rng.normal(0, 0.035))])
+    rotation_22 = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    target_52 = (TEMPLATE_52 - TEMPLATE_52.mean(axis=0)) @ rotation_22 * zoom + centre
+    return Frame(height, width, target_52)
+
+
+def _detect(
+    true_52: NDArray[np.float64], drawn: tuple[int, ...], recorded: tuple[int, ...], rng: Rng
+) -> NDArray[np.float64]:
+    """Return the landmarks in the pixels of the recorded crop, as far off as a detector is."""
+    ratio = np.array([recorded[1] / drawn[1], recorded[0] / drawn[0]])
+    seen_52: NDArray[np.float64] = (true_52 + 0.5) * ratio - 0.5
+    between_eyes = float(np.hypot(*(seen_52[1] - seen_52[0])))
+    return seen_52 + rng.normal(0, 0.02 * between_eyes, (5, 2))
+
+
+def _score(quality: float, shot: Shot, rng: Rng) -> float:
+    """Return a detector's confidence: it falls with quality and with yaw."""
+    score = 0.55 + 0.38 * quality - 0.0015 * abs(shot.face.yaw) + rng.normal(0, 0.03)
+    return float(np.clip(score, 0.5, 0.99))

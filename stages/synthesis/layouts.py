@@ -1,0 +1,106 @@
+"""Writes drawn test sets as their authors lay them out: IJB-B, TinyFace and SCface (training and ``.bin`` sets: datasets/).
+
+File names, columns, line ends and number formats are those of the published sets as facet's readers find them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from stages.core.alignment import TEMPLATE_52
+from stages.synthesis.drawing import Drawn
+from stages.synthesis.plan import Ijb, Listed, Template
+
+ALIGNED = "aligned_pad_0.1_pad_high"
+_CSV_HEADER = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID,FACE_X,FACE_Y,FACE_WIDTH,FACE_HEIGHT"
+_MAT_TEXT_BYTES = 116  # of a MATLAB 5 file's header; scipy writes the date there
+
+
+def write_ijb(folder: Path, plan: Ijb, drawn: Sequence[Drawn]) -> list[str]:
+    """Write ``loose_crop/`` and ``meta/`` of IJB-B into ``folder``; return the path of each image, relative to it."""
+    crops, meta = folder / "loose_crop", folder / "meta"
+    crops.mkdir(parents=True)
+    meta.mkdir()
+    for one in drawn:
+        (crops / f"{one.slot + 1}.jpg").write_bytes(one.jpeg)
+    lines = [
+        f"{one.slot + 1}.jpg {' '.join(f'{value:.3f}' for value in one.landmarks_52.ravel())} {one.detector_score:.6f}"
+        for one in drawn
+    ]
+    _write_lines(meta / "ijbb_name_5pts_score.txt", lines)
+    _write_lines(meta / "ijbb_face_tid_mid.txt", [
+        f"{slot + 1}.jpg {template.number} {medium}"
+        for template in plan.templates
+        for slot, medium in zip(template.slots, template.media, strict=True)
+    ])  # fmt: skip
+    _write_lines(meta / "ijbb_template_pair_label.txt", [
+        f"{a.number} {b.number} {int(a.subject == b.subject)}" for a, b in combinations(plan.templates, 2)
+    ])  # fmt: skip
+    half = (plan.templates[-1].subject + 1) // 2
+    gallery = [template for template in plan.templates if template.is_gallery]
+    _write_csv(meta / "ijbb_1N_gallery_S1.csv", [template for template in gallery if template.subject < half])
+    _write_csv(
+        meta / "ijbb_1N_gallery_S2.csv", [template for template in gallery if template.subject >= half]
+    )
+    _write_csv(
+        meta / "ijbb_1N_probe_mixed.csv", [template for template in plan.templates if not template.is_gallery]
+    )
+    return [f"loose_crop/{one.slot + 1}.jpg" for one in drawn]
+
+
+def _write_csv(path: Path, templates: Sequence[Template]) -> None:
+    rows = [
+        f"{template.number},{template.subject + 1},img/{slot + 1}.jpg,{medium},0,0,100,100"
+        for template in templates
+        for slot, medium in zip(template.slots, template.media, strict=True)
+    ]
+    _write_lines(path, [_CSV_HEADER, *rows], end="\r\n")
+
+
+def write_tinyface(folder: Path, plan: Listed, drawn: Sequence[Drawn]) -> list[str]:
+    """Write TinyFace into ``folder``: originals, lists and the aligned faces; return the path of each aligned image."""
+    testing = folder / "tinyface" / "Testing_Set"
+    for part in ("Probe", "Gallery_Match", "Gallery_Distractor"):
+        (testing / part).mkdir(parents=True)
+        (folder / ALIGNED / part).mkdir(parents=True)
+    for one, name in zip(drawn, plan.names, strict=True):
+        assert one.small_jpeg is not None
+        (testing / f"{name}.jpg").write_bytes(one.small_jpeg)
+        (folder / ALIGNED / f"{name}.jpg").write_bytes(one.jpeg)
+    for part, list_name, key in (
+        ("Probe", "probe_img_ID_pairs", "probe"), ("Gallery_Match", "gallery_match_img_ID_pairs", "gallery"),
+    ):  # fmt: skip
+        files = [f"{Path(name).name}.jpg" for name in plan.names if name.startswith(f"{part}/")]
+        _write_mat(testing / f"{list_name}.mat", key, files)
+    return [f"{ALIGNED}/{name}.jpg" for name in plan.names]
+
+
+def _write_mat(path: Path, key: str, files: Sequence[str]) -> None:
+    """Write file names as a cell array and subjects as numbers; without the date that MATLAB files begin with."""
+    cells = np.empty((len(files), 1), object)
+    cells[:, 0] = files
+    ids = np.array([[int(file.split("_")[0])] for file in files], np.uint16)
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, {f"{key}_ids": ids, f"{key}_set": cells})
+    text = b"MATLAB 5.0 MAT-file".ljust(_MAT_TEXT_BYTES)
+    path.write_bytes(text + stream.getvalue()[_MAT_TEXT_BYTES:])
+
+
+def write_scface(folder: Path, plan: Listed, drawn: Sequence[Drawn]) -> list[str]:
+    """Write SCface into ``folder``: ``all.txt`` and ``aligned/``; return the path of each image."""
+    (folder / "aligned").mkdir(parents=True)
+    for one, name in zip(drawn, plan.names, strict=True):
+        (folder / "aligned" / f"{name}.jpg").write_bytes(one.jpeg)
+    places = "\t".join(str(round(value)) for value in TEMPLATE_52.ravel())
+    _write_lines(folder / "all.txt", [f"{name}\t{places}" for name in plan.names])
+    return [f"aligned/{name}.jpg" for name in plan.names]
+
+
+def _write_lines(path: Path, lines: Sequence[str], end: str = "\n") -> None:
+    path.write_text("".join(line + end for line in lines), encoding="ascii", newline="")

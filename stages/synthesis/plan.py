@@ -1,0 +1,245 @@
+"""Which images a data set holds, before any is drawn: sets, identities, poses, ages and known qualities.
+
+Random streams: everything is drawn from ``generator(seed, stream, identity, image)``. Each set has a stream of its own
+(STREAMS), so no two sets, and never training and test, share an identity; identity numbers are told apart by
+``identity_number``. Image 0 of an identity draws the person, image k its k-th picture, so that the bytes of a picture
+depend on nothing but its place, however many processes draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.core.degrade import quality_of
+from stages.core.face_model import CROSS_POSE, FRONTAL, PROFILE, WEB, Pose
+from stages.synthesis.config import Config
+
+Rng = np.random.Generator
+
+SETS = ("train", "lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "IJBB", "tinyface", "scface")
+STREAMS = {name: number for number, name in enumerate(SETS)}
+PAIR_SETS = SETS[1:6]
+NUM_FOLDS = 10
+
+_PLANNER = 2**32 - 1  # stands for the identity where a whole set is planned
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image to draw."""
+
+    slot: int  # its place in the set
+    quality: float
+    pose: Pose = WEB
+    age: float | None = None  # None: about the person's usual
+    loose: bool = False  # a crop as a detector leaves it, not aligned
+    small: bool = False  # keep the low-resolution original as well
+    plain: bool = False  # no hat, no sunglasses: an enrolment photograph
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """All images of one identity in a set: what one process draws at a time."""
+
+    stream: int
+    identity: int
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A verification set: pair k is slots 2k and 2k + 1."""
+
+    sittings: tuple[Sitting, ...]
+    is_same: tuple[bool, ...]
+
+
+def generator(seed: int, stream: int, identity: int, image: int) -> Rng:
+    """Return the random stream of one picture; always four numbers, since trailing zeros are not told apart."""
+    return np.random.default_rng([seed, stream, identity, image])
+
+
+def identity_number(stream: int, identity: int) -> int:
+    """Return a number that tells an identity from those of all other sets; training identities keep their label."""
+    return 1_000_000 * stream + identity
+
+
+def train_sittings(config: Config) -> list[Sitting]:
+    """Return the training set, identity by identity; slot = key - 1."""
+    train = config.train
+    rng = generator(config.seed, STREAMS["train"], _PLANNER, 0)
+    sittings = []
+    for identity in range(train.identities):
+        first = identity * train.images_per_identity
+        pictures = [
+            Picture(first + k, _web_quality(rng, train.low_quality_share))
+            for k in range(train.images_per_identity)
+        ]
+        sittings.append(Sitting(STREAMS["train"], identity, tuple(pictures)))
+    return sittings
+
+
+def pairs(config: Config, name: str) -> Pairs:
+    """Return one of the five verification sets: per fold genuine pairs, then impostors, as LFW orders them.
+
+    From 20 identities on the folds share none, so that a threshold is never chosen on the people it is tested on.
+    """
+    stream, per_fold = STREAMS[name], config.eval.pairs // (2 * NUM_FOLDS)
+    rng = generator(config.seed, stream, _PLANNER, 0)
+    people: dict[int, list[Picture]] = {}
+    is_same: list[bool] = []
+    for fold in range(NUM_FOLDS):
+        members = _fold_members(config.eval.identities, fold)
+        for k in range(2 * per_fold):
+            same = k < per_fold
+            first, second = (
+                (int(rng.choice(members)),) * 2 if same else rng.choice(members, 2, replace=False).tolist()
+            )
+            for person, picture in zip((first, second), _pair(rng, name, 2 * len(is_same)), strict=True):
+                people.setdefault(person, []).append(picture)
+            is_same.append(same)
+    return Pairs(_sittings(stream, people), tuple(is_same))
+
+
+def _fold_members(identities: int, fold: int) -> list[int]:
+    members = list(range(identities * fold // NUM_FOLDS, identities * (fold + 1) // NUM_FOLDS))
+    return members if len(members) >= 2 else list(range(identities))
+
+
+def _pair(rng: Rng, name: str, slot: int) -> tuple[Picture, Picture]:
+    """Return the two pictures of a pair, by what the set is about: quality, profile, pose or age."""
+    low = {"lfw": 0.2, "cfp_fp": 0.1, "cplfw": 0.4, "calfw": 0.15, "agedb_30": 0.25}[name]
+    first, second = _web_quality(rng, low, 0.25), _web_quality(rng, low, 0.25)
+    if name == "cfp_fp":
+        return Picture(slot, first, FRONTAL), Picture(slot + 1, second, PROFILE)
+    if name == "cplfw":
+        return Picture(slot, first, CROSS_POSE), Picture(slot + 1, second, CROSS_POSE)
+    if name in ("calfw", "agedb_30"):
+        gap = rng.uniform(0.35, 0.6) if name == "calfw" else rng.uniform(0.5, 0.75)
+        young = float(rng.uniform(0, 1 - gap))
+        ages = (young, young + float(gap)) if rng.uniform() < 0.5 else (young + float(gap), young)
+        return Picture(slot, first, age=ages[0]), Picture(slot + 1, second, age=ages[1])
+    return Picture(slot, first), Picture(slot + 1, second)
+
+
+def _web_quality(rng: Rng, low_share: float, worst: float = 0.05) -> float:
+    return float(rng.uniform(worst, 0.6) if rng.uniform() < low_share else rng.uniform(0.7, 1.0))
+
+
+def _sittings(stream: int, people: dict[int, list[Picture]]) -> tuple[Sitting, ...]:
+    return tuple(Sitting(stream, person, tuple(people[person])) for person in sorted(people))
+
+
+@dataclass(frozen=True)
+class Template:
+    """One IJB template: slots of its images and the medium of each; the first of a subject is its gallery entry."""
+
+    subject: int  # from 0
+    number: int  # from 1
+    slots: tuple[int, ...]
+    media: tuple[int, ...]
+    is_gallery: bool
+
+
+@dataclass(frozen=True)
+class Ijb:
+    """IJB-B: templates in order, subjects one after another."""
+
+    sittings: tuple[Sitting, ...]
+    templates: tuple[Template, ...]
+
+
+def ijb(config: Config) -> Ijb:
+    """Plan IJB-B: galleries of good stills, probes that mix stills with the frames of poor videos."""
+    stream = STREAMS["IJBB"]
+    rng = generator(config.seed, stream, _PLANNER, 0)
+    subjects = min(config.eval.identities, config.eval.ijb_templates // 2)
+    people: dict[int, list[Picture]] = {}
+    templates: list[Template] = []
+    slot = medium = 0
+    for subject in range(subjects):
+        begin, end = (config.eval.ijb_templates * k // subjects for k in (subject, subject + 1))
+        for place in range(end - begin):
+            gallery = place == 0
+            qualities, media = _template_media(rng, gallery, medium)
+            pictures = [
+                Picture(slot + k, q, CROSS_POSE if rng.uniform() < 0.25 and not gallery else WEB, loose=True)
+                for k, q in enumerate(qualities)
+            ]
+            people.setdefault(subject, []).extend(pictures)
+            slots = tuple(range(slot, slot + len(pictures)))
+            templates.append(Template(subject, len(templates) + 1, slots, media, gallery))
+            slot, medium = slot + len(pictures), media[-1]
+    return Ijb(_sittings(stream, people), tuple(templates))
+
+
+def _template_media(rng: Rng, gallery: bool, last: int) -> tuple[list[float], tuple[int, ...]]:
+    """Return qualities and media numbers of a template: every still is a medium, the frames of a video share one."""
+    stills = int(rng.integers(1, 4)) if gallery else int(rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))
+    videos = 0 if gallery else int(rng.choice([0, 1, 2], p=[0.35, 0.45, 0.2])) if stills else 1
+    qualities = [float(rng.uniform(0.75 if gallery else 0.45, 1.0)) for _ in range(stills)]
+    media = [last + 1 + k for k in range(stills)]
+    for _ in range(videos):
+        level, last = float(rng.uniform(0.08, 0.6)), (media[-1] if media else last) + 1
+        for _ in range(int(rng.integers(2, 4))):
+            qualities.append(float(np.clip(level + rng.normal(0, 0.04), 0.02, 1)))
+            media.append(last)
+    return qualities, tuple(media)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A set whose images have names: name of each slot, without extension."""
+
+    sittings: tuple[Sitting, ...]
+    names: tuple[str, ...]
+
+
+def tinyface(config: Config) -> Listed:
+    """Plan TinyFace: two probes and one or two mates per subject, all 14 to 28 px, and distractors."""
+    stream = STREAMS["tinyface"]
+    rng = generator(config.seed, stream, _PLANNER, 0)
+    people: dict[int, list[Picture]] = {}
+    names: list[str] = []
+    subjects = config.eval.identities
+    for subject in range(subjects + config.eval.tinyface_distractors):
+        files = [f"Gallery_Distractor/{subject - subjects + 1}"]
+        if subject < subjects:
+            mates, probes = range(1, 2 + int(rng.integers(2))), range(100, 102)
+            files = [f"Gallery_Match/{subject + 1}_{k}" for k in mates]
+            files += [f"Probe/{subject + 1}_{k}" for k in probes]
+        people[subject] = [
+            Picture(len(names) + k, quality_of(float(rng.uniform(14, 28))), small=True)
+            for k in range(len(files))
+        ]
+        names.extend(files)
+    return Listed(_sittings(stream, people), tuple(names))
+
+
+SCFACE_SIDES = {1: 12.0, 2: 20.0, 3: 40.0}  # px of a face at each distance
+
+
+def scface(config: Config) -> Listed:
+    """Plan SCface: a frontal enrolment photograph, cameras 1-5 at three distances, and for some cameras 6-8."""
+    stream = STREAMS["scface"]
+    rng = generator(config.seed, stream, _PLANNER, 0)
+    people: dict[int, list[Picture]] = {}
+    names: list[str] = []
+    for subject in range(config.eval.identities):
+        seen = [
+            (f"cam{camera}_{distance}", side)
+            for camera in range(1, 6)
+            for distance, side in SCFACE_SIDES.items()
+        ]
+        if subject % 10 == 0:  # infrared and mugshot: readers must pass over them
+            seen += [("cam6_1", 20.0), ("cam7_1", 20.0), ("cam8", 100.0)]
+        people[subject] = [
+            Picture(len(names) + k, quality_of(side * float(np.exp(rng.normal(0, 0.06)))), WEB)
+            for k, (_, side) in enumerate(seen)
+        ]
+        names.extend(f"{subject + 1:03d}_{view}" for view, _ in seen)
+        people[subject].append(Picture(len(names), float(rng.uniform(0.92, 1)), FRONTAL, plain=True))
+        names.append(f"{subject + 1:03d}_frontal")
+    return Listed(_sittings(stream, people), tuple(names))
