@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages import artifacts, plugins
-from stages.core.pixels import VALUE_RANGE, ColorOrder, to_network
-from stages.samples import SIDE
+from stages.core.pixels import SIDE, VALUE_RANGE, ColorOrder, to_network
 
 
 class Model(BaseModel, extra="forbid", frozen=True):

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from stages import artifacts
 from stages.core import augment
 from stages.core.order import Order, augmentation_rng
+from stages.core.pixels import SIDE
 from stages.datasets.insightface_rec import TrainSet
 
-SIDE: Final = 112
 Batch = tuple[Tensor, Tensor]
 
 

@@ -12,10 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages import artifacts, exporting, program, trainer
+from stages import artifacts, devices, exporting, program, trainer
 from stages.checkpoints import Checkpoints, key_of
-from stages.core.pixels import VALUE_RANGE
-from stages.samples import SIDE, Records, open_records
+from stages.core.pixels import SIDE, VALUE_RANGE
+from stages.samples import Records, open_records
 from stages.training import Config
 
 
@@ -24,7 +24,8 @@ def main(arguments: argparse.Namespace) -> None:
     run: str = arguments.run
     config = artifacts.read_section(artifacts.RESOLVED / "runs" / f"{run}.yaml", "train", Config)
     records = open_records(config.dataset)
-    training = trainer.Training(config, records, trainer.device())
+    devices.keep_memory()
+    training = trainer.Training(config, records, devices.choose())
     checkpoints = Checkpoints(key_of(train=config.model_dump(mode="json"), records=records.fingerprint))
     training.run(checkpoints, f"train {run}")
     with artifacts.write_folder(artifacts.backbone_folder(run)) as folder:

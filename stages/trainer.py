@@ -9,7 +9,6 @@ Shapes: B batch, C classes, D feature dimensions.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -67,11 +66,6 @@ class Sums:
             "accuracy": hits / self.num_images,
             "target_cosine": cosine / self.num_images,
         }
-
-
-def device() -> torch.device:
-    """Return the device of ``FACET_DEVICE``, or else a GPU where there is one."""
-    return torch.device(os.environ.get("FACET_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def build(config: Config, num_classes: int) -> Networks:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-IMAGE_SIZE = 112
+from stages.core.pixels import SIDE
+
 Four = tuple[int, int, int, int]
 
 
@@ -160,7 +161,7 @@ class Pointwise(nn.Conv2d):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return the convolution of every stride-th pixel."""
         row, column = self.stride
-        return functional.conv2d(x_BCHW[:, :, ::row, ::column], self.weight)
+        return functional.conv2d(x_BCHW[:, :, ::row, ::column], self.weight, self.bias)
 
 
 def shortcut(in_width: int, out_width: int, stride: int) -> nn.Sequential:
@@ -175,7 +176,7 @@ def last_side(config: Config) -> int:
     >>> last_side(Config(name="iresnet", style="adaface", stem_stride=1, **same))
     7
     """
-    side = -(-IMAGE_SIZE // config.stem_stride)
+    side = -(-SIDE // config.stem_stride)
     for _ in config.units:
         side = -(-side // 2)
     return side

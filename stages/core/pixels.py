@@ -5,11 +5,13 @@ Shapes: B batch, H = W = 112.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
 
+SIDE: Final = 112
+"""Of an aligned face, in pixels."""
 ColorOrder = Literal["BGR", "RGB"]
 VALUE_RANGE = (-1.0, 1.0)
 
@@ -26,7 +28,8 @@ def to_network(image_B3HW: Tensor, color_order: ColorOrder) -> Tensor:
     [1.0, -1.0, -1.0]
     """
     image_B3HW = image_B3HW.flip(1) if color_order == "RGB" else image_B3HW
-    return image_B3HW.to(torch.float32).div(255).sub(0.5).div(0.5)
+    # in place: fresh memory for each step would cost several times the arithmetic
+    return image_B3HW.to(torch.float32).div_(255).sub_(0.5).div_(0.5)
 
 
 def from_rows(image_BHW3: Tensor) -> Tensor:

@@ -1,0 +1,98 @@
+"""Stage `train_quality`: trains one run's quality method on its frozen backbone.
+
+    python -m stages.train_quality adaface
+
+Writes runs/RUN/quality (quality.json; weights.pt where the method has weights) and results/RUN/quality.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+
+from stages import artifacts, devices, exporting, plugins, program, progress
+from stages.core.order import Order
+from stages.core.pixels import from_rows, to_network
+from stages.core.quality import Learned, Material
+from stages.samples import Records, Samples, load, open_records
+from stages.training import Config
+
+BATCH_SIZE = 128
+
+
+class Method(BaseModel, extra="allow", frozen=True):
+    """The part of a quality section that every method has."""
+
+    name: str
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train, then write the method and its metrics."""
+    run: str = arguments.run
+    path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
+    config = artifacts.read_section(path, "train", Config)
+    name = artifacts.read_section(path, "quality", Method).name
+    method = plugins.load("quality", name)
+    method_config = artifacts.read_section(path, "quality", method.Config)
+    records = open_records(config.dataset)
+    num_images = method_config.num_images(len(records.key_N))
+    material = gather(run, config, records, num_images)
+    learned: Learned = method.train(method_config, material)
+    with artifacts.write_folder(artifacts.quality_folder(run)) as folder:
+        write_method(folder, run, method_config, learned)
+    metrics = {**learned.metrics, "images": num_images}
+    artifacts.write_json(artifacts.metrics_file(run, "quality"), metrics)
+    progress.say("  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+
+
+@torch.no_grad()
+def gather(run: str, config: Config, records: Records, num_images: int) -> Material:
+    """Return augmented training images as the run's backbone sees them, and its class centres.
+
+    They come in the order and with the augmentation that further epochs of the training would have had.
+    """
+    folder = artifacts.backbone_folder(run)
+    backbone, model = exporting.read_backbone(folder)
+    centre_CD = exporting.read_weights(folder)["head"]["weight"]
+    device = devices.choose()
+    backbone = backbone.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    samples = Samples(records, config.augmentation.probabilities(), config.seed)
+    order = Order(len(records.key_N), BATCH_SIZE, config.seed)
+    begin = config.schedule.epochs * order.steps_per_epoch
+    num_steps = -(-num_images // order.size)
+    features, labels = [], []
+    lines = progress.Progress(f"quality {run}", num_steps * order.size, "images")
+    for image_BHW3, label_B in load(samples, order, begin, begin + num_steps, device):
+        image_B3HW = to_network(from_rows(image_BHW3), model.color_order)
+        features.append(backbone(image_B3HW).float().cpu())
+        labels.append(label_B.cpu())
+        lines.advance(len(label_B))
+    empty_0D, empty_0 = centre_CD[:0], torch.zeros(0, dtype=torch.int64)
+    feature_ND, label_N = torch.cat([empty_0D, *features]), torch.cat([empty_0, *labels])
+    return Material(feature_ND[:num_images], label_N[:num_images], centre_CD)
+
+
+def write_method(folder: Path, run: str, config: BaseModel, learned: Learned) -> None:
+    """Fill the folder of a trained method."""
+    model = artifacts.read_json(artifacts.backbone_folder(run) / "model.json")
+    tree = {**config.model_dump(mode="json"), "backbone_sha256": model["weights_sha256"]}
+    if learned.weights:
+        weights = {key: value.detach().cpu().contiguous() for key, value in learned.weights.items()}
+        torch.save(weights, folder / "weights.pt")
+        tree["weights_sha256"] = artifacts.sha256(folder / "weights.pt")
+    artifacts.write_json(folder / "quality.json", tree)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the argument parser."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("run", help="a name under `runs` in params.yaml")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))
