@@ -20,7 +20,7 @@ defaults:
              stem_stride: 2, feature_dim: 16, dropout: 0.0}
   augmentation: {crop_probability: 0.2, low_res_probability: 0.2, photometric_probability: 0.2}
   schedule: {epochs: 2, batch_size: 8, learning_rate: 0.1, milestones: [1], warmup_epochs: 0.5}
-  quality: {name: cr_fiqa, target: paper, epochs: 1}
+  quality: {name: cr_fiqa, target: paper, iterations: 5}
   benchmarks:
     hq: {sets: [lfw, cfp_fp, cplfw, calfw, agedb_30]}
     ijb: {sets: [IJBB]}
