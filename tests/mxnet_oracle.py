@@ -13,8 +13,11 @@ import pickle
 import sys
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
+
+# pytest imports every file for its doctests, where there is no mxnet
+if __name__ == "__main__":
+    import mxnet as mx
 
 
 def write(folder: Path) -> None:

@@ -22,7 +22,7 @@ PYTHON = os.environ.get("FACET_MXNET_PYTHON")
 pytestmark = [
     pytest.mark.mxnet,
     pytest.mark.skipif(
-        PYTHON is None, reason="FACET_MXNET_PYTHON is not set: `make test-mxnet` builds that environment"
+        PYTHON is None, reason="FACET_MXNET_PYTHON is not set: run `make test-mxnet`"
     ),
 ]
 
