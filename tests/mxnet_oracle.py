@@ -1,9 +1,9 @@
 """Reads and writes records with mxnet's own code; runs in the environment of `make test-mxnet`.
 
-python tests/mxnet_oracle.py write FOLDER    a.json (keys, labels, images) -> a.rec, a.idx, payloads.json
-python tests/mxnet_oracle.py read FOLDER     a.rec, a.idx -> read.json
-python tests/mxnet_oracle.py images FOLDER   lfw.bin -> images.npy, as insightface's verification.py loads them
-python tests/mxnet_oracle.py pickles FOLDER  numpy 1's pickles of a verification set, one for each protocol
+    python tests/mxnet_oracle.py write FOLDER    a.json -> a.rec, a.idx, payloads.json
+    python tests/mxnet_oracle.py read FOLDER     a.rec, a.idx -> read.json
+    python tests/mxnet_oracle.py images FOLDER   lfw.bin -> images.npy, as insightface loads them
+    python tests/mxnet_oracle.py pickles FOLDER  numpy 1's pickles of one set, N.bin for each protocol
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def ask(question: str, folder: Path) -> None:
 
 
 def some_records() -> list[dict[str, Any]]:
-    """Raw payloads and packed entries: empty, unaligned, with magic words aligned and not, vector labels, huge ids."""
+    """Payloads and packed entries: empty, unaligned, with magic words aligned or not, vectors, huge ids."""
     rng = np.random.default_rng(7)
     records = []
     for key in rng.permutation(400).tolist():
