@@ -30,14 +30,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+COLOURS = {
+    "done": typer.colors.GREEN,
+    "stale": typer.colors.YELLOW,
+    "running": typer.colors.BLUE,
+    "failed": typer.colors.RED,
+}
+ENDS = {"COMPLETED": (0, typer.colors.GREEN), "CANCELLED": (130, typer.colors.YELLOW)}
+FAILED = (1, typer.colors.RED)
+
 Targets = Annotated[
     list[str] | None,
-    typer.Argument(
-        help="Stages (train_backbone@adaface), kinds of stages (evaluate_hq) or tables (heads); default: all."
-    ),
+    typer.Argument(help="Stages (train_backbone@adaface, or evaluate_hq: all of them); tables; default: all"),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Stages at a time; default: one per GPU or core.")
+    int | None, typer.Option("--jobs", "-j", min=1, help="Stages at a time; default: one per GPU or core")
 ]
 Track = Annotated[bool, typer.Option(help="Record finished rows in MLflow at the end.")]
 
@@ -64,9 +71,8 @@ def _in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
             if os.environ.get("FACET_DEBUG"):
                 raise
             # str() of a KeyError is the repr of its message
-            typer.echo(
-                f"error: {error.args[0] if isinstance(error, KeyError) and error.args else error}", err=True
-            )
+            message = error.args[0] if isinstance(error, KeyError) and error.args else error
+            typer.echo(f"error: {message}", err=True)
             raise typer.Exit(2) from error
 
     return wrapped
@@ -80,7 +86,7 @@ def _enter() -> Path:
     return root
 
 
-def _jobs(asked: int | None) -> int:
+def _num_jobs(asked: int | None) -> int:
     from pipeline import leases
 
     return asked or len(leases.find_gpus()) or environment.num_cores()
@@ -89,16 +95,17 @@ def _jobs(asked: int | None) -> int:
 @app.command(epilog="Example: facet up")
 @_in_a_sentence
 def up() -> None:
-    """Start the servers of Prefect and MLflow on loopback, unless they run already."""
+    """Start the servers of Prefect and MLflow on loopback, unless they run."""
     _up(_enter())
 
 
 def _up(root: Path) -> dict[str, str]:
+    """Start what does not run, and return the servers' addresses by name."""
     from pipeline import services
 
-    running = services.known(root)
-    if len(running) < len(services.PORTS):
-        typer.echo(f"starting {' and '.join(name for name in services.PORTS if name not in running)} ...")
+    missing = [name for name in services.PORTS if name not in services.known(root)]
+    if missing:
+        typer.echo(f"starting {' and '.join(missing)} ...")
     started = services.up(root, typer.echo)
     for service in started.values():
         typer.echo(f"{service.name:8} {service.url}")
@@ -108,7 +115,7 @@ def _up(root: Path) -> dict[str, str]:
 @app.command(epilog="Example: facet down")
 @_in_a_sentence
 def down() -> None:
-    """End the servers that `facet up` started, and every process of theirs."""
+    """End the servers that `facet up` started, and all their processes."""
     from pipeline import services
 
     ended = services.down(_enter())
@@ -118,11 +125,16 @@ def down() -> None:
 @app.command(epilog="Example: facet run heads --jobs 2")
 @_in_a_sentence
 def run(targets: Targets = None, jobs: Jobs = None, track: Track = True) -> None:
-    """Bring stages and all they need up to date: stale ones only, in parallel, as a Prefect flow run."""
+    """Run what is stale of the targets and of all they need, in parallel."""
     root = _enter()
-    last = _run(root, targets or [], _jobs(jobs), track)
-    if last is not None and last.state != "COMPLETED":
-        raise typer.Exit(130 if last.state == "CANCELLED" else 1)
+    last = _run(root, targets or [], _num_jobs(jobs), track)
+    _leave_if_bad(last)
+
+
+def _leave_if_bad(last: LastRun | None) -> None:
+    code, _ = ENDS.get(last.state, FAILED) if last else (0, None)
+    if code:
+        raise typer.Exit(code)
 
 
 def _run(root: Path, targets: list[str], jobs: int, track: bool) -> LastRun | None:
@@ -133,12 +145,12 @@ def _run(root: Path, targets: list[str], jobs: int, track: bool) -> LastRun | No
     try:
         graph = executor.read_graph()
         part = graph.select(targets)
-        if not graph.stale(part):
-            typer.echo(f"nothing to do: {len(part)} stages are up to date")
-            return None
-        return _flow(root, targets, jobs, executor, graph, track)
+        if graph.stale(part):
+            return _flow(root, targets, jobs, executor, graph, track)
     finally:
         executor.close()
+    typer.echo(f"nothing to do: {len(part)} stages are up to date")
+    return None
 
 
 def _flow(
@@ -150,14 +162,8 @@ def _flow(
     from pipeline import flows, services
 
     last = flows.run(flows.Prepared(root, executor, graph, track), targets, jobs)
-    colour = {"COMPLETED": typer.colors.GREEN, "CANCELLED": typer.colors.YELLOW}.get(
-        last.state, typer.colors.RED
-    )
-    typer.echo(
-        typer.style(
-            last.message if last.state == "FAILED" else f"{last.state.lower()}: {last.message}", fg=colour
-        )
-    )
+    _, colour = ENDS.get(last.state, FAILED)
+    typer.echo(typer.style(last.state.lower(), fg=colour) + f" - {last.message}")
     typer.echo(f"flow run {services.flow_run_url(api_url.removesuffix('/api'), last.flow_run_id)}")
     return last
 
@@ -165,41 +171,27 @@ def _flow(
 @app.command(epilog="Example: facet status heads")
 @_in_a_sentence
 def status(targets: Targets = None) -> None:
-    """Show the graph: which stages are done, stale (and why), running or failed, and how far each table is."""
+    """Show which stages are done, stale (and why), running or failed."""
     from pipeline import records
     from pipeline.forker import Forker
 
     root = _enter()
     with Forker(root) as forker:
         graph = forker.start("read_graph", {}).wait()
-    stale = graph.stale()
-    last = records.last_attempts(root)
-    lines = [
-        (stage, *_state(stage, stale.get(stage.address, ()), last.get(stage.address)))
+    stale, last = graph.stale(), records.last_attempts(root)
+    states = {
+        stage.address: _state(stage, stale.get(stage.address, ()), last.get(stage.address))
         for stage in graph.select(targets or [])
-    ]
-    width = max((len(stage.name) for stage, _, _ in lines), default=0)
-    for stage, state, why in lines:
-        typer.echo(f"{stage.name:{width}}  {typer.style(f'{state:7}', fg=COLOURS[state])}  {why}".rstrip())
-    state_of = {stage.address: state for stage, state, _ in lines}
-    for table in graph.tables:
-        part = [state_of[stage.address] for stage in graph.select([table]) if stage.address in state_of]
+    }
+    width = max((len(graph.stages[address].name) for address in states), default=0)
+    for address, (state, why) in states.items():
+        shown = typer.style(f"{state:7}", fg=COLOURS[state])
+        typer.echo(f"{graph.stages[address].name:{width}}  {shown}  {why}".rstrip())
+    for name in graph.tables:
+        part = [states[stage.address][0] for stage in graph.select([name]) if stage.address in states]
+        counts = [f"{part.count(state)} {state}" for state in COLOURS if state in part]
         if part:
-            others = ", ".join(
-                f"{part.count(state)} {state}" for state in COLOURS if state != "done" and state in part
-            )
-            typer.echo(
-                f"table {table}: {part.count('done')} of {len(part)} stages done"
-                + (f", {others}" if others else "")
-            )
-
-
-COLOURS = {
-    "done": typer.colors.GREEN,
-    "stale": typer.colors.YELLOW,
-    "running": typer.colors.BLUE,
-    "failed": typer.colors.RED,
-}
+            typer.echo(f"table {name}: {', '.join(counts)}, of {len(part)} stages")
 
 
 def _state(stage: Stage, reasons: tuple[str, ...], last: Attempt | None) -> tuple[str, str]:
@@ -224,45 +216,46 @@ def table(
     from pipeline import summary
 
     root = _enter()
-    folder = summary.report_folder(root, name)
-    path = folder / f"table.{format_.value}"
+    path = summary.report_folder(root, name) / f"table.{format_.value}"
     if not path.is_file():
-        there = sorted(entry.stem for entry in (root / "tables").glob("*.yaml"))
-        if name not in there:
-            raise LookupError(f"no table {name!r}: there are {', '.join(there) or 'none'}")
-        others = sorted(entry.suffix[1:] for entry in folder.glob("table.*"))
-        if others:
-            raise LookupError(
-                f"table {name!r} is not written as {format_.value}, only as {', '.join(others)}"
-            )
-        raise LookupError(f"table {name!r} has not been made yet: run `facet run {name}`")
+        raise LookupError(_why_no_table(root, name, path))
     typer.echo(path.read_text(encoding="utf-8").rstrip("\n"))
+
+
+def _why_no_table(root: Path, name: str, path: Path) -> str:
+    there = sorted(entry.stem for entry in (root / "tables").glob("*.yaml"))
+    if name not in there:
+        return f"no table {name!r}: there are {', '.join(there) or 'none'}"
+    others = sorted(entry.suffix[1:] for entry in path.parent.glob("table.*"))
+    if others:
+        return f"table {name!r} is not written as {path.suffix[1:]}, only as {', '.join(others)}"
+    return f"table {name!r} has not been made yet: run `facet run {name}`"
 
 
 @app.command(epilog="Example: facet track")
 @_in_a_sentence
 def track() -> None:
-    """Record in MLflow everything that is finished and not there yet."""
-    from pipeline import services
+    """Record in MLflow all that is finished and not there yet."""
+    from pipeline import recording
 
-    if code := services.track(_enter(), typer.echo):
+    if code := recording.track(_enter(), typer.echo):
         raise typer.Exit(code)
 
 
 @app.command(epilog="Example: facet demo --jobs 2")
 @_in_a_sentence
 def demo(jobs: Jobs = None) -> None:
-    """Start the servers, run everything that is stale, and show the tables and where to look."""
+    """Start the servers, run all that is stale, show the tables."""
+    from pipeline import recording
+
     root = _enter()
     _check_tools(root)
     urls = _up(root)
-    last = _run(root, [], _jobs(jobs), track=True)
+    last = _run(root, [], _num_jobs(jobs), track=True)
+    _leave_if_bad(last)
     if last is None:
-        from pipeline import services
-
-        services.track(root, typer.echo)
-    elif last.state != "COMPLETED":
-        raise typer.Exit(130 if last.state == "CANCELLED" else 1)
+        # rebuilds the records if somebody deleted them
+        recording.track(root, typer.echo)
     _show(root, urls)
 
 
@@ -280,21 +273,21 @@ def _check_tools(root: Path) -> None:
 
 def _show(root: Path, urls: dict[str, str]) -> None:
     """Print the tables and where to look."""
-    from pipeline import records, services, summary
+    from pipeline import recording, records, services, summary
 
-    tables = sorted(path.parent.name for path in (root / "results" / "tables").glob("*/report"))
-    links = services.experiment_links(root, tables)
+    reports = sorted((root / "results" / "tables").glob("*/report/table.md"))
+    tables = [path.parent.parent.name for path in reports]
+    for path in reports:
+        typer.echo(f"\n{path.read_text(encoding='utf-8').strip()}\n")
     last = records.last_run(root)
-    for name in tables:
-        path = summary.report_folder(root, name) / "table.md"
-        if path.is_file():
-            typer.echo(f"\n{path.read_text(encoding='utf-8').strip()}\n")
-    prefect = urls["prefect"]
+    prefect = urls[services.PREFECT]
     typer.echo(f"Prefect  {services.flow_run_url(prefect, last.flow_run_id) if last else prefect}")
-    typer.echo("MLflow   " + ("\n         ".join(links.values()) or urls["mlflow"]))
+    links = recording.experiment_links(root, urls[services.MLFLOW], tables)
+    for link in links.values() or [urls[services.MLFLOW]]:
+        typer.echo(f"MLflow   {link}")
     for name in tables:
-        typer.echo(f"report   {(summary.report_folder(root, name) / 'table.html').relative_to(root)}")
-    typer.echo("`facet down` ends the servers.")
+        typer.echo(f"report   {summary.report_folder(root, name).relative_to(root) / 'table.html'}")
+    typer.echo("`facet down` ends the servers")
 
 
 if __name__ == "__main__":

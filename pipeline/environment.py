@@ -35,7 +35,7 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def state_folder(root: Path) -> Path:
-    """Return the folder of logs, leases and databases: ``.facet``, or what ``FACET_HOME`` says, under ``root``."""
+    """Return the folder of logs, leases and databases: ``.facet`` or ``FACET_HOME``."""
     return root / os.environ.get("FACET_HOME", ".facet")
 
 
@@ -52,8 +52,8 @@ def num_cores() -> int:
 def for_children(base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of everything we start.
 
-    This interpreter's ``python`` and ``dvc`` come first, so that ``dvc.yaml`` works although nobody activated the
-    environment; output is not held back, so that logs are live.
+    This interpreter's ``python`` and ``dvc`` come first, so that ``dvc.yaml`` works although nobody
+    activated the environment; output is not held back, so that logs are live.
     """
     environment = dict(os.environ if base is None else base)
     here = str(Path(sys.executable).parent)

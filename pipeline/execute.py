@@ -20,7 +20,7 @@ from pipeline.leases import Lease
 from pipeline.reproduce import GRACE_S, Outcome
 
 LINGER_S = 2.0
-"""How long output is read on after the result: something that a stage left behind may hold the pipe for ever."""
+"""How long output is read after the result: something that a stage left behind may hold the pipe for ever."""
 KILL_AFTER_S = GRACE_S + 5.0
 
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ class Executor:
         return graph
 
     def run(self, stage: Stage, lease: Lease, say: Say) -> Outcome:
-        """Reproduce ``stage`` on the leased device, calling ``say`` with each line; the lease is given back at the end."""
+        """Reproduce ``stage`` on the leased device, calling ``say`` with each line; give the lease back."""
         logs = environment.log_folder(self.root)
         logs.mkdir(parents=True, exist_ok=True)
         for suffix in (".log", ".jsonl"):

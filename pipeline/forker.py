@@ -1,9 +1,10 @@
 """Runs jobs that need DVC each in a process of its own, forked from one that has imported DVC already.
 
-`dvc repro` spends a second of CPU on starting; a fork spends a third of that. Threads would be cheaper still, but DVC
-tells workers apart by process. The forker is a program with one thread (``python -m pipeline.forker``), so that a fork
-copies no lock that another thread holds, and holds nothing of its parent's but a socket: when the parent is gone, however
-it went, the socket closes, the forker ends, and its children get SIGTERM from the kernel.
+`dvc repro` spends a second of CPU on starting; a fork spends a third of that. Threads would be cheaper
+still, but DVC tells workers apart by process. The forker is a program with one thread (``python -m
+pipeline.forker``), so that a fork copies no lock that another thread holds, and holds nothing of its
+parent's but a socket: when the parent is gone, however it went, the socket closes, the forker ends, and its
+children get SIGTERM from the kernel.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from pipeline import environment
@@ -35,7 +36,7 @@ MAX_DESCRIPTORS = 8
 
 @dataclass
 class Job:
-    """A process at work; ``output`` is what it and its programs print, ``result`` what it returns, pickled."""
+    """A process at work: ``output`` is what it and its programs say, ``result`` what it returns (pickled)."""
 
     pid: int
     output: int = field(repr=False)
@@ -129,10 +130,12 @@ class Forker:
             if not pid:
                 raise ConnectionError("no answer")
         except OSError as error:
-            os.close(output_r), os.close(result_r)
+            os.close(output_r)
+            os.close(result_r)
             raise RuntimeError(f"the process that starts stages is gone ({error}): was it killed?") from error
         finally:
-            os.close(output_w), os.close(result_w)
+            os.close(output_w)
+            os.close(result_w)
         return Job(pid, output_r, result_r)
 
     def close(self) -> None:
@@ -163,7 +166,7 @@ def _reproduce(address: str, queue_path: str) -> Any:
     return reproduce.reproduce(Path.cwd(), address, Path(queue_path))
 
 
-JOBS = {"read_graph": _read_graph, "reproduce": _reproduce}
+JOBS: dict[str, Callable[..., Any]] = {"read_graph": _read_graph, "reproduce": _reproduce}
 
 
 def serve(descriptor: int) -> None:
@@ -171,7 +174,7 @@ def serve(descriptor: int) -> None:
     _preload()
     requests = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    signal.signal(signal.SIGCHLD, _reap)
     gc.freeze()
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST, MAX_DESCRIPTORS)
@@ -185,6 +188,13 @@ def serve(descriptor: int) -> None:
         requests.send(pid.to_bytes(8, "big"))
         for each in descriptors:
             os.close(each)
+
+
+def _reap(number: int, frame: FrameType | None) -> None:
+    # not SIG_IGN: the CPU seconds of a child that nobody waits for are counted nowhere
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
 
 
 # what DVC imports late, in the midst of reading a graph or reproducing a stage
@@ -231,7 +241,7 @@ PRELOADED = (
 
 def _preload() -> None:
     for name in PRELOADED:
-        # a module that another version of DVC does not have is imported by the job that needs it, or not at all
+        # another version of DVC may lack a module, or import it late
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
@@ -256,7 +266,8 @@ def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -
         value = JOBS[request["job"]](**request["arguments"])
     except BaseException as error:  # whatever it is, the parent should hear of it
         value = error if isinstance(error, (ValueError, LookupError, OSError)) else RuntimeError(repr(error))
-    sys.stdout.flush(), sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     with os.fdopen(result, "wb") as stream:
         pickle.dump(value, stream)
     os._exit(0)

@@ -1,8 +1,8 @@
 """The DVC graph as typed stages: what needs what, what is stale and why, and what a target means.
 
-``read`` asks DVC once, in one process; everything else here is pure. DVC says what changed, not what follows from it:
-``Graph.stale`` adds what is downstream. That is an over-estimate, because an upstream stage may write the same bytes
-again; `dvc repro --single-item` skips such a stage when its turn comes.
+``read`` asks DVC once, in one process; everything else here is pure. DVC says what changed, not what
+follows from it: ``Graph.stale`` adds what is downstream. That is an over-estimate, because an upstream
+stage may write the same bytes again; `dvc repro --single-item` skips such a stage when its turn comes.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Graph:
         return found
 
     def stale(self, stages: Iterable[Stage] | None = None) -> dict[str, tuple[str, ...]]:
-        """Return why each stale stage among ``stages`` (default: all) has to be looked at, by address, in order.
+        """Return why each stage among ``stages`` (default: all) that is stale is so, by address, in order.
 
         A stage that asks to run always counts only when something it needs is stale, or it never ran.
         """
@@ -142,7 +142,7 @@ class Graph:
 
 
 def read(root: Path) -> Graph:
-    """Read the graph and what is stale through DVC, in this process, whose working directory must be ``root``.
+    """Read the graph and what is stale through DVC; ``root`` must be the working directory.
 
     Waits while another process holds DVC's lock (which none does while its stage runs).
 

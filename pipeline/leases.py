@@ -1,8 +1,8 @@
-"""Leases of devices, held by the kernel: a `flock` per device, gone the moment its holders are dead, however they died.
+"""Leases of devices, held by the kernel: a `flock` per device, gone when its holders are dead, however they did.
 
-A GPU's lock lies in a folder of the whole machine, under the GPU's own identity, so that two checkouts share GPUs; the
-slots of a CPU are each checkout's own affair. Prefect's concurrency limits count, but do not say *which* device, and
-free what a killed holder had only after minutes.
+A GPU's lock lies in a folder of the whole machine, under the GPU's own identity, so that two checkouts
+share GPUs; the slots of a CPU are each checkout's own affair. Prefect's concurrency limits count, but do
+not say *which* device, and free what a killed holder had only after minutes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Device:
 
 @dataclass
 class Lease:
-    """A device that is ours until ``release``, or until every process that has the file descriptor is dead."""
+    """A device that is ours until ``release``, and while another process has the file descriptor."""
 
     device: Device
     descriptor: int = field(repr=False)
@@ -97,7 +97,7 @@ def _open(path: Path) -> int:
 
 
 class Pool:
-    """The devices of this run: GPUs for stages that need one, and CPU slots for the rest (for all, without a GPU)."""
+    """The devices of this run: GPUs for stages that need one, CPU slots for the rest (all, without a GPU)."""
 
     def __init__(
         self, gpus: Sequence[Device], num_slots: int, slot_folder: Path, gpu_folder: Path | None = None
@@ -133,7 +133,7 @@ class Pool:
 def find_gpus(
     environment: Mapping[str, str] | None = None, list_gpus: Callable[[], list[tuple[str, str]]] | None = None
 ) -> list[Device]:
-    """Return the GPUs that this process may use: those of the machine that an outer CUDA_VISIBLE_DEVICES lets through.
+    """Return the GPUs that this process may use: those that an outer CUDA_VISIBLE_DEVICES lets through.
 
     >>> two = lambda: [("0", "GPU-aa"), ("1", "GPU-bb")]
     >>> [device.visible for device in find_gpus({}, two)]

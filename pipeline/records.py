@@ -1,4 +1,4 @@
-"""What became of stages and flow runs: small files under ``.facet``, which may be deleted when nothing runs."""
+"""What became of stages and flow runs: small files under ``.facet``, deleted at will when nothing runs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Reproduces one stage with DVC, in a process made for it (`forker` makes it), as `dvc repro --single-item` would.
+"""Reproduces one stage with DVC, in a process made for it by `forker`, as `dvc repro --single-item` would.
 
-Three things differ from the command line. Processes of ours queue for DVC's lock in the kernel, where DVC polls twice a
-second; a stage on which another process works is waited for, where DVC gives up at once; and SIGTERM ends the stage's
-program and all it started before it ends this process, where DVC would leave the program running.
+Three things differ from the command line. Processes of ours queue for DVC's lock in the kernel, where DVC
+polls twice a second; a stage on which another process works is waited for, where DVC gives up at once; and
+SIGTERM ends the stage's program and all it started before it ends this process, where DVC would leave the
+program running.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Stopping:
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGALRM, lambda number, frame: kill_descendants())
-        # Ctrl-C reaches every process of a terminal; the flow turns it into SIGTERM, once, for those that should end
+        # Ctrl-C reaches every process of a terminal; the flow turns it into one SIGTERM
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -98,8 +99,8 @@ def kill_descendants() -> list[str]:
 class QueuedLock:
     """DVC's lock of the repository behind a `flock` of ours, for which the kernel keeps the queue.
 
-    DVC enters it as a context around the whole reproduction, and calls ``unlock`` and ``lock`` itself only around the
-    stage's command: so the clock of the command is here too.
+    DVC enters it as a context around the whole reproduction, and calls ``unlock`` and ``lock`` itself only
+    around the stage's command: so the clock of the command is here too.
     """
 
     def __init__(self, inner: Any, path: Path, stopping: Stopping) -> None:
@@ -159,7 +160,7 @@ class QueuedLock:
 
 
 def reproduce(root: Path, address: str, queue_path: Path) -> Outcome:
-    """Bring the stage at ``address`` up to date, as its inputs stand now; ``root`` must be the working directory.
+    """Bring the stage at ``address`` up to date, as its inputs stand; ``root`` must be the working directory.
 
     The process must be one that may be ended: this takes over its signals.
     """
@@ -170,8 +171,13 @@ def reproduce(root: Path, address: str, queue_path: Path) -> Outcome:
     except StopError:
         outcome = Outcome("stopped", "stopped before it began")
     for command in kill_descendants():
-        print(f"killed what the stage left running: {command}", file=sys.stderr, flush=True)
+        _say(f"killed what the stage left running: {command}")
     return outcome
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def _reproduce_patiently(root: Path, address: str, queue_path: Path, stopping: Stopping) -> Outcome:
@@ -179,7 +185,7 @@ def _reproduce_patiently(root: Path, address: str, queue_path: Path, stopping: S
     said = False
     while (outcome := _reproduce_once(root, address, queue_path, stopping)) is None:
         if not said:
-            print(f"{address}: waiting for another process that works on it", file=sys.stderr, flush=True)
+            _say(f"{address}: waiting for another process that works on it")
             said = True
         stopping.waiting = True
         stopping.check()

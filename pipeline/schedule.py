@@ -1,4 +1,4 @@
-"""Which stage may start now: pure bookkeeping over a part of the graph, without clock, processes or Prefect."""
+"""Which stage may start now: pure bookkeeping over a part of the graph, without clock, processes, Prefect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ class Schedule:
     """
 
     def __init__(self, stages: Sequence[Stage], seconds: Mapping[str, float] | None = None) -> None:
-        """Plan ``stages``, which stand in an order in which they could run; ``seconds`` by address say how long they take."""
+        """Plan ``stages``, given in an order in which they could run.
+
+        Args:
+            stages: what is to be done.
+            seconds: how long stages took last time, by address, as far as known.
+        """
         self.stages = {stage.address: stage for stage in stages}
         self.waiting = dict(self.stages)
         self.running: set[str] = set()
@@ -74,7 +79,7 @@ class Schedule:
         return skipped
 
     def _critical_path(self, seconds: Mapping[str, float]) -> dict[str, float]:
-        """Return the seconds from the start of each stage to the end of the longest chain that begins with it."""
+        """Return the seconds that the longest chain from each stage on takes."""
         by_kind: dict[str, list[float]] = {}
         for address, stage in self.stages.items():
             if address in seconds:

@@ -1,4 +1,4 @@
-"""The two servers of a project, Prefect's and MLflow's: started once on loopback, ended whole, found through a file.
+"""A project's servers, Prefect's and MLflow's: started once on loopback, ended whole, found through a file.
 
 They belong to the project's folder, not to the shell that started them: each leads a session of its own, and
 ``.facet/services.json`` says which process that is (pid and time of birth, because pids come again).
@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock, Thread
 
 import psutil
 
-from pipeline import environment
+from pipeline import environment, recording
 
 PREFECT, MLFLOW = "prefect", "mlflow"
 PORTS = {PREFECT: 4200, MLFLOW: 5000}
@@ -36,7 +34,7 @@ BIRTH_TOLERANCE_S = 5.0
 
 Say = Callable[[str], None]
 
-# of this process, if it started any: they outlive us, so they are never waited for, only reaped when they end first
+# those that this process started: they outlive us, so nobody waits for them; reaped if they end first
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -58,7 +56,7 @@ class Service:
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
 
@@ -72,11 +70,11 @@ class Service:
             return False
 
     def members(self) -> list[psutil.Process]:
-        """Return the living processes of its session: the server and all it started, also after its own end."""
+        """Return the living processes of its session: the server and all it started, also when it is dead."""
         if psutil.boot_time() > self.born + BIRTH_TOLERANCE_S:
             return []
         if psutil.pid_exists(self.pid) and not self.alive and not self._is_zombie():
-            return []  # the pid belongs to someone else now, which the kernel allows only when the session is empty
+            return []  # the pid is someone else's now: the kernel gives it only when the session is empty
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
@@ -194,8 +192,8 @@ def _commands(root: Path, name: str, port: int) -> tuple[list[str], dict[str, st
         return [sys.executable, "-m", "prefect", "server", "start", *here], own
     folder = root / "tracking"
     folder.mkdir(exist_ok=True)
-    # several processes that make this database at once break it for good, so one does before the server starts
-    store = initialise_store(root)
+    # several processes that make this database at once break it for good: one does, before the server starts
+    store = recording.initialise_store(root)
     command = [
         sys.executable,
         "-m",
@@ -214,71 +212,6 @@ def _commands(root: Path, name: str, port: int) -> tuple[list[str], dict[str, st
     return command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
-def initialise_store(root: Path) -> str:
-    """Create or upgrade MLflow's database, in a process of its own; return its URI.
-
-    Raises:
-        RuntimeError: that failed.
-    """
-    if not can_track():
-        return f"sqlite:///{root / 'tracking' / 'mlflow.db'}"
-    code = "from pipeline import tracking; print(tracking.initialise_store())"
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=root,
-        env=environment.for_children(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if answer.returncode:
-        raise RuntimeError(f"MLflow's database cannot be opened: {_last_line(answer.stderr)}")
-    return answer.stdout.strip().splitlines()[-1]
-
-
-def can_track() -> bool:
-    """Whether this installation records in MLflow."""
-    return importlib.util.find_spec("pipeline.tracking") is not None
-
-
-def track(root: Path, say: Say) -> int:
-    """Record in MLflow what is finished, in a process of its own; return its exit code."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.track"],
-        cwd=root,
-        env=environment.for_children(),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            say(line.rstrip())
-    return process.returncode
-
-
-def experiment_links(root: Path, tables: Sequence[str]) -> dict[str, str]:
-    """Return where MLflow shows each table, as far as its server runs and the table is recorded."""
-    server = known(root).get(MLFLOW)
-    if server is None or not can_track() or not tables:
-        return {}
-    code = (
-        "import json, sys; from pipeline import tracking; base, *tables = sys.argv[1:]\n"
-        "print(json.dumps({t: tracking.experiment_url(base, t) for t in tables}))"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code, server.url, *tables],
-        cwd=root,
-        env=environment.for_children(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    links = json.loads(answer.stdout.strip().splitlines()[-1]) if answer.returncode == 0 else {}
-    return {table: link for table, link in links.items() if link}
-
-
 def flow_run_url(prefect_url: str, flow_run_id: str) -> str:
     """Return where Prefect shows a flow run."""
     return f"{prefect_url}/runs/flow-run/{flow_run_id}"
@@ -291,18 +224,13 @@ def _await_health(root: Path, service: Service) -> None:
         if not service.alive:
             text = log_path.read_text(errors="replace") if log_path.is_file() else ""
             raise RuntimeError(
-                f"the {service.name} server ended at once ({_last_line(text)}): see {log_path}"
+                f"the {service.name} server ended at once ({recording.last_line(text)}): see {log_path}"
             )
         if time.monotonic() > until_s:
             raise RuntimeError(
                 f"the {service.name} server gave no answer in {START_TIMEOUT_S:.0f} s: see {log_path}"
             )
         time.sleep(0.2)
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
 
 
 def _record(root: Path) -> Path:

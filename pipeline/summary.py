@@ -30,7 +30,7 @@ class Ended:
 def sentence(ended: Iterable[Ended]) -> str:
     """Return a run in one sentence, which names what failed.
 
-    >>> sentence([Ended("unpack@a", "executed"), Ended("train@a", "failed", "exit code 2"), Ended("row@a", "skipped")])
+    >>> sentence([Ended("unpack", "executed"), Ended("train@a", "failed"), Ended("row@a", "skipped")])
     'failed: train@a; skipped, because they need it: row@a; 1 executed'
     """
     every = list(ended)

@@ -1,0 +1,83 @@
+"""Calls the MLflow side in processes of its own: importing MLflow takes seconds others need not spend."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline import environment
+
+INITIALISE = "from pipeline import tracking; print(tracking.initialise_store())"
+LINKS = (
+    "import json, sys; from pipeline import tracking; base, *tables = sys.argv[1:]\n"
+    "print(json.dumps({table: tracking.experiment_url(base, table) for table in tables}))"
+)
+
+
+def can_record() -> bool:
+    """Whether this installation has the MLflow side."""
+    return importlib.util.find_spec("pipeline.tracking") is not None
+
+
+def initialise_store(root: Path) -> str:
+    """Create or upgrade MLflow's database; return its URI.
+
+    Raises:
+        RuntimeError: that failed.
+    """
+    if not can_record():
+        return f"sqlite:///{root / 'tracking' / 'mlflow.db'}"
+    return _answer(root, INITIALISE)
+
+
+def track(root: Path, say: Callable[[str], None]) -> int:
+    """Record what is finished, calling ``say`` with each line it prints; return its exit code."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.track"],
+        cwd=root,
+        env=environment.for_children(),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            say(line.rstrip())
+    return process.returncode
+
+
+def experiment_links(root: Path, mlflow_url: str, tables: Sequence[str]) -> dict[str, str]:
+    """Return where MLflow shows each of ``tables``, as far as it is recorded."""
+    if not tables or not can_record():
+        return {}
+    try:
+        links = json.loads(_answer(root, LINKS, mlflow_url, *tables))
+    except RuntimeError:
+        return {}
+    return {table: link for table, link in links.items() if link}
+
+
+def _answer(root: Path, code: str, *arguments: str) -> str:
+    """Return the last line that ``code`` prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=root,
+        env=environment.for_children(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"MLflow's database cannot be opened: {last_line(done.stderr)}")
+    return last_line(done.stdout)
+
+
+def last_line(text: str) -> str:
+    """Return the last line that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
