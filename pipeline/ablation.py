@@ -1,4 +1,4 @@
-"""What MLflow should hold: one experiment per table, one for trainings, one for reports. From files alone, no MLflow.
+"""What MLflow should hold, from files alone: one experiment per table, one of trainings, one of reports.
 
 A record is one MLflow run as it should be; its fingerprint says when it is another one.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,10 +15,14 @@ from typing import Any
 
 import yaml
 
-from pipeline import lineage
-from pipeline.lineage import Entry, Locked
+from pipeline import columns, lineage
+from pipeline.lineage import Entry
 
 TRAININGS, REPORTS = "runs", "reports"
+NOTES = {
+    TRAININGS: "Every training, with its curves and its model. Rows of tables name theirs in `facet.run`.",
+    REPORTS: "Every table as it was reported: open `table.html` under Artifacts.",
+}
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class Record:
     fingerprint: str
     name: str
     where: str  # for messages: heads/AdaFace
-    tags: Mapping[str, str]
+    tags: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
-    curve: Path | None = None  # CSV with a column `epoch`
+    curve: Path | None = None  # CSV, one line an epoch
     model: Path | None = None  # folder with program.pt2 and model.json
     artifacts: Path | None = None  # folder whose files are uploaded
     made_of: Mapping[str, Any] = field(default_factory=dict)  # uploaded as lineage.json
@@ -43,267 +45,197 @@ class Record:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One MLflow experiment; ``key`` is its identity, so that a new title renames it."""
+    """One MLflow experiment; ``key`` is its identity, so that a table's new title only renames it."""
 
     key: str
     name: str
     note: str
     records: tuple[Record, ...]
-    columns: tuple[str, ...] = ()  # of the view that shows it as a table: metrics.LFW, params.head.margin
+    shown: tuple[tuple[str, str], ...] = ()  # kind and name of the columns that make it the table
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Everything that MLflow should hold, and what could not be taken, with the reason."""
+    """Everything that MLflow should hold now, and what is not finished, with the reason."""
 
     experiments: tuple[Experiment, ...]
-    skipped: Mapping[str, str]
+    waiting: Mapping[str, str]
 
     @property
-    def records(self) -> Iterator[tuple[Experiment, Record]]:
-        """All records with their experiment."""
-        return ((experiment, record) for experiment in self.experiments for record in experiment.records)
+    def records(self) -> list[Record]:
+        """All records."""
+        return [record for experiment in self.experiments for record in experiment.records]
+
+
+def table_key(table: str) -> str:
+    """Return the identity of a table's experiment."""
+    return f"table.{table}"
 
 
 def collect(root: Path) -> Wanted:
-    """Return what is finished: everything that DVC locked and that lies in the workspace as it was locked."""
-    return _Collector(root).wanted()
+    """Return what is finished: what DVC locked and the workspace still holds as it was locked."""
+    project = _Project(root)
+    tables = {path.stem: _read_yaml(path) for path in sorted((root / "resolved/tables").glob("*.yaml"))}
+    runs = [path.stem for path in sorted((root / "resolved/runs").glob("*.yaml"))]
+    experiments = [_table(project, name, tree) for name, tree in tables.items()]
+    for key, records in (
+        (TRAININGS, [_training(project, run) for run in runs]),
+        (REPORTS, [_report(project, name) for name in tables]),
+    ):
+        finished = tuple(record for record in records if record is not None)
+        experiments.append(Experiment(key, key, NOTES[key], finished))
+    return Wanted(tuple(experiments), project.waiting)
 
 
-class _Collector:
-    """Reads a project once."""
+class _Project:
+    """What is read once: lock files, state of git; and what turned out to be unfinished."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.locked: Locked = lineage.read(root)
-        self.skipped: dict[str, str] = {}
+        self.locked = lineage.read(root)
+        self.waiting: dict[str, str] = {}
 
-    def wanted(self) -> Wanted:
-        tables = [self._table(path) for path in sorted((self.root / "resolved/tables").glob("*.yaml"))]
-        names = [path.stem for path in sorted((self.root / "resolved/runs").glob("*.yaml"))]
-        trainings = [record for name in names if (record := self._training(name))]
-        reports = [record for experiment in tables if (record := self._report(experiment))]
-        experiments = (
-            *tables,
-            Experiment(TRAININGS, TRAININGS, "Every training, with its curves. A table's rows name theirs.",
-                       tuple(trainings)),
-            Experiment(REPORTS, REPORTS, "Every table as it was reported: table.html has all of it.",
-                       tuple(reports)),
-        )  # fmt: skip
-        return Wanted(experiments, self.skipped)
+    @cached_property
+    def git(self) -> dict[str, str]:
+        return lineage.git_state(self.root)
 
-    def _table(self, path: Path) -> Experiment:
-        name, tree = path.stem, _read_yaml(path)
-        table, profile = tree["table"], tree["scale"]["profile"]
-        records = []
-        for position, (key, row) in enumerate(table["rows"].items()):
-            tags = {"facet.table": name, "facet.row": key, "facet.position": f"{position:02d}",
-                    "facet.profile": profile}  # fmt: skip
-            record = (
-                self._row(name, key, row, table, tags)
-                if row["run"]
-                else _published_only(name, key, row, table, tags)
-            )
-            if record:
-                records.append(record)
-        note = f"{table['note']}\n\nPublished numbers: {table['source']}".strip()
-        return Experiment(
-            f"table.{name}", table["title"], note, tuple(records), tuple(_columns(table, records))
-        )
-
-    def _row(
-        self, name: str, key: str, row: Mapping[str, Any], table: Mapping[str, Any], tags: Mapping[str, str]
-    ) -> Record | None:
-        path = f"results/tables/{name}/rows/{name}-{key}.json"
-        where = f"{name}/{row['label']}"
-        entry = self._finished(f"row@{name}-{key}", (path,), where)
-        if entry is None:
-            return None
-        gathered = json.loads((self.root / path).read_text(encoding="utf-8"))
-        measured, missing = _measured(table, gathered)
-        model = self._model(row["run"], gathered["weights_sha256"])
-        more = {
-            "facet.run": row["run"], "facet.dataset": str(gathered["parameters"].get("dataset", "")),
-            "facet.weights_sha256": gathered["weights_sha256"], "facet.not_measurable": ", ".join(missing),
-        }  # fmt: skip
-        return Record(
-            kind="row",
-            fingerprint=lineage.fingerprint(entry, row, table["columns"], table["ablation"]),
-            name=row["label"],
-            where=where,
-            tags={**tags, **more, **self._lineage_tags(entry)},
-            metrics=measured | _published(table, row),
-            params={name: str(gathered["parameters"][name]) for name in table["ablation"]
-                    if name in gathered["parameters"]},
-            model=model,
-            made_of=self._made_of(entry),
-            datasets=self._datasets(entry),
-        )  # fmt: skip
-
-    def _training(self, run: str) -> Record | None:
-        outs = (f"results/{run}/train.json", f"results/{run}/train.csv")
-        entry = self._finished(f"train_backbone@{run}", outs, f"{TRAININGS}/{run}")
-        if entry is None:
-            return None
-        metrics = json.loads((self.root / outs[0]).read_text(encoding="utf-8"))
-        weights = str(metrics.get("weights_sha256", ""))
-        section = next(iter(entry.params.values()), {}).get("train", {})
-        return Record(
-            kind="training",
-            fingerprint=lineage.fingerprint(entry),
-            name=run,
-            where=f"{TRAININGS}/{run}",
-            tags={"facet.run": run, "facet.dataset": str(section.get("dataset", "")), "facet.weights_sha256": weights,
-                  **self._lineage_tags(entry)},
-            metrics={metric_name(key): float(value) for key, value in metrics.items() if _is_number(value)},
-            params=dict(_flatten(section)),
-            curve=self.root / outs[1],
-            model=self._model(run, weights),
-            made_of=self._made_of(entry),
-            datasets=self._datasets(entry),
-        )  # fmt: skip
-
-    def _report(self, experiment: Experiment) -> Record | None:
-        name = experiment.key.removeprefix("table.")
-        folder = f"results/tables/{name}/report"
-        entry = self._finished(f"tabulate@{name}", (folder,), f"{REPORTS}/{name}")
-        if entry is None:
-            return None
-        table = json.loads((self.root / folder / "table.json").read_text(encoding="utf-8"))
-        taus = {f"tau.{column['name']}": column["agreement"]["tau"] for column in table["columns"]}
-        taus = {"tau": table["agreement"]["tau"], **taus}
-        return Record(
-            kind="report",
-            fingerprint=lineage.fingerprint(entry),
-            name=table["title"],
-            where=f"{REPORTS}/{name}",
-            tags={"facet.table": name, "facet.profile": table["profile"], **self._lineage_tags(entry)},
-            metrics={metric_name(key): tau for key, tau in taus.items() if tau is not None},
-            artifacts=self.root / folder,
-            made_of=self._made_of(entry),
-        )
-
-    def _finished(self, stage: str, paths: Sequence[str], where: str) -> Entry | None:
-        """Return what DVC locked, if the workspace still holds it; else say why there is nothing to record."""
+    def finished(self, stage: str, paths: Sequence[str], where: str) -> Entry | None:
+        """Return what DVC locked for a stage, if the workspace still holds it; else note why not."""
         entry = self.locked.entries.get(stage)
         if entry is None:
-            self.skipped[where] = f"{stage} has not been reproduced"
+            self.waiting[where] = f"{stage} is not in dvc.lock"
             return None
         for path in paths:
-            if path not in entry.outs or not lineage.matches(self.root / path, entry.outs[path]):
-                self.skipped[where] = f"{path} is not what dvc.lock says"
+            if not lineage.matches(self.root / path, entry.outs.get(path, "")):
+                self.waiting[where] = f"{path} is not what dvc.lock says"
                 return None
         return entry
 
-    def _model(self, run: str, weights_sha256: str) -> Path | None:
-        """Return the folder of a run's model, if it is the one that was measured."""
+    def model(self, run: str, weights_sha256: str) -> Path | None:
+        """Return the folder of a run's model, if it is here and is the one that was measured."""
         folder = self.root / "runs" / run / "backbone"
         if not (folder / "program.pt2").is_file() or not (folder / "model.json").is_file():
             return None
-        model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        return folder if model.get("weights_sha256") == weights_sha256 else None
+        return folder if _read_json(folder / "model.json").get("weights_sha256") == weights_sha256 else None
 
-    def _lineage_tags(self, entry: Entry) -> dict[str, str]:
-        """Return the hashes of what a stage was made of and made, code aside; and the state of the repository."""
-        hashes = {
-            path: md5 for one in (*self.locked.upstream(entry.name), entry) for path, md5 in one.outs.items()
-        }
-        mine = {f"dvc.{path}": md5 for path, md5 in {**_data(entry.deps), **hashes}.items()}
-        return {"facet.stage": entry.name, **mine, **self._git}
-
-    def _made_of(self, entry: Entry) -> dict[str, Any]:
-        entries = [entry, *self.locked.upstream(entry.name)]
-        return {
-            one.name: {
-                "cmd": one.cmd,
-                "params": dict(one.params),
-                "deps": dict(one.deps),
-                "outs": dict(one.outs),
-            }
-            for one in entries
-        }
-
-    def _datasets(self, entry: Entry) -> tuple[tuple[str, str, str], ...]:
-        """Return the data sets behind a stage: name, MD5 and what for."""
-        deps = {
-            path: md5 for one in (*self.locked.upstream(entry.name), entry) for path, md5 in one.deps.items()
-        }
-        return tuple(sorted(
-            (match[1], md5, "training" if match[2] == "train" else "evaluation")
-            for path, md5 in deps.items() if (match := re.fullmatch(r"data/(\w+)/(train|eval)", path))
-        ))  # fmt: skip
-
-    @cached_property
-    def _git(self) -> dict[str, str]:
-        """Return commit and cleanliness when recorded; what the pipeline itself writes does not make it dirty."""
-        commit = _git(self.root, "rev-parse", "HEAD")
-        if not commit:
-            return {}
-        changed = _git(
-            self.root, "status", "--porcelain", "--", ".", ":!results", ":!dvc.lock", ":!graph/*/dvc.lock"
-        )
-        return {
-            "facet.git_commit": commit, "facet.git_dirty": str(bool(changed)).lower(), "mlflow.source.git.commit": commit
-        }  # fmt: skip
+    def common(self, entry: Entry) -> dict[str, Any]:
+        """Return the fields of a record that come from its lineage."""
+        tags = {"facet.stage": entry.name, "mlflow.source.name": f"dvc repro {entry.name}"}
+        tags |= {f"facet.git_{name}": value for name, value in self.git.items()}
+        if commit := self.git.get("commit"):
+            tags["mlflow.source.git.commit"] = commit
+        tags |= {f"dvc.{path}": md5 for path, md5 in lineage.hashes(self.locked, entry).items()}
+        made_of, datasets = lineage.tree(self.locked, entry), lineage.datasets(self.locked, entry)
+        return {"tags": tags, "made_of": made_of, "datasets": datasets}
 
 
-def metric_name(text: str) -> str:
-    """Return a column's name as MLflow takes it: word characters, space, and . - : only.
-
-    >>> metric_name("TAR@FAR=1e-4 (%)"), metric_name("IJB-B/C")
-    ('TAR at FAR 1e-4', 'IJB-B-C')
-    """
-    spelt = text.replace("@", " at ").replace("/", "-")
-    return " ".join(re.sub(r"[^\w.\- :]", " ", spelt).split())
-
-
-def _columns(table: Mapping[str, Any], records: Sequence[Record]) -> Iterator[str]:
-    """Yield what the view of an experiment shows: parameters, then each column with its published one beside."""
-    for name in table["ablation"]:
-        yield f"params.{name}"
-    there = {name for record in records for name in record.metrics}
-    for column in table["columns"]:
-        name = metric_name(column["name"])
-        yield from (f"metrics.{one}" for one in (name, f"published.{name}") if one in there)
+def _table(project: _Project, name: str, tree: Mapping[str, Any]) -> Experiment:
+    table, records = tree["table"], []
+    for position, (key, row) in enumerate(table["rows"].items()):
+        tags = {"facet.table": name, "facet.row": key, "facet.position": f"{position:02d}"}
+        tags["facet.profile"] = tree["scale"]["profile"]
+        make = _row if row["run"] is not None else _published_only
+        record = make(project, f"{name}-{key}", row, table, tags)
+        if record is not None:
+            records.append(record)
+    metrics = {metric for record in records for metric in record.metrics}
+    shown = tuple(columns.shown(table, metrics))
+    note = "\n\n".join(text.strip() for text in (table["note"], f"Published: {table['source']}") if text)
+    return Experiment(table_key(name), table["title"], note, tuple(records), shown)
 
 
-def _measured(table: Mapping[str, Any], gathered: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
-    """Return the row's values as the table shows them, and the columns it has none for."""
-    found, missing = {}, []
-    for column in table["columns"]:
-        suite, _, key = column["metric"].partition(".")
-        value = gathered["measured"].get(suite, {}).get(key)
-        if value is None:
-            missing.append(column["name"])
-        else:
-            percent = 100 if column["unit"] == "percent" else 1
-            found[metric_name(column["name"])] = round(value * percent, column["decimals"])
-    return found, missing
-
-
-def _published(table: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:
-    values = {column["name"]: row["published"].get(column["name"]) for column in table["columns"]}
-    return {f"published.{metric_name(name)}": value for name, value in values.items() if value is not None}
-
-
-def _published_only(
-    name: str, key: str, row: Mapping[str, Any], table: Mapping[str, Any], tags: Mapping[str, str]
-) -> Record:
-    """Return a row that no run of ours measures: what the document says, marked so."""
-    entry = Entry(f"{name}-{key}", "published only")
-    identity = lineage.fingerprint(entry, row, table["columns"])
+def _row(
+    project: _Project, full_name: str, row: Mapping[str, Any], table: Mapping[str, Any], tags: dict[str, str]
+) -> Record | None:
+    name = tags["facet.table"]
+    path, where = f"results/tables/{name}/rows/{full_name}.json", f"{name}/{row['label']}"
+    entry = project.finished(f"row@{full_name}", [path], where)
+    if entry is None:
+        return None
+    gathered = _read_json(project.root / path)
+    weights, parameters = gathered["weights_sha256"], gathered["parameters"]
+    measured = columns.measured(table, gathered)
+    names = [columns.metric_name(column["name"]) for column in table["columns"]]
+    tags |= {"facet.run": row["run"], "facet.weights_sha256": weights}
+    tags["facet.dataset"] = str(parameters.get("dataset", ""))
+    if missing := [column for column in names if column not in measured]:
+        tags["facet.not_measured"] = ", ".join(missing)
+    common = project.common(entry)
     return Record(
-        "row",
-        identity,
-        row["label"],
-        f"{name}/{row['label']}",
-        {**tags, "facet.published_only": "true"},
-        _published(table, row),
+        kind="row",
+        # what the table says of a row is part of it: another published number is another record
+        fingerprint=lineage.fingerprint(entry, row, table["columns"], table["ablation"]),
+        name=row["label"],
+        where=where,
+        metrics=measured | columns.published(table, row),
+        params={key: str(parameters[key]) for key in table["ablation"] if key in parameters},
+        model=project.model(row["run"], weights),
+        **{**common, "tags": tags | common["tags"]},
     )
 
 
-def _data(deps: Mapping[str, str]) -> dict[str, str]:
-    return {path: md5 for path, md5 in deps.items() if path.split("/")[0] in {"data", "runs", "results"}}
+def _published_only(
+    project: _Project, full_name: str, row: Mapping[str, Any], table: Mapping[str, Any], tags: dict[str, str]
+) -> Record:
+    """Return a row that no run of ours measures, marked so."""
+    entry = Entry(full_name, "published only")
+    where = f"{tags['facet.table']}/{row['label']}"
+    tags["facet.published_only"] = "true"
+    identity = lineage.fingerprint(entry, row, table["columns"])
+    return Record("row", identity, row["label"], where, tags, columns.published(table, row))
+
+
+def _training(project: _Project, run: str) -> Record | None:
+    metrics_path, curve_path = f"results/{run}/train.json", f"results/{run}/train.csv"
+    where = f"{TRAININGS}/{run}"
+    entry = project.finished(f"train_backbone@{run}", [metrics_path, curve_path], where)
+    if entry is None:
+        return None
+    metrics = _read_json(project.root / metrics_path)
+    weights = str(metrics.pop("weights_sha256", ""))
+    params = {key: value for tree in entry.params.values() for key, value in _flatten(tree.get("train", {}))}
+    tags = {"facet.run": run, "facet.weights_sha256": weights, "facet.dataset": params.get("dataset", "")}
+    common = project.common(entry)
+    return Record(
+        kind="training",
+        fingerprint=lineage.fingerprint(entry),
+        name=run,
+        where=where,
+        metrics={columns.metric_name(key): value for key, value in metrics.items() if _is_number(value)},
+        params=params,
+        curve=project.root / curve_path,
+        model=project.model(run, weights),
+        **{**common, "tags": tags | common["tags"]},
+    )
+
+
+def _report(project: _Project, table: str) -> Record | None:
+    folder, where = f"results/tables/{table}/report", f"{REPORTS}/{table}"
+    entry = project.finished(f"tabulate@{table}", [folder], where)
+    if entry is None:
+        return None
+    tree = _read_json(project.root / folder / "table.json")
+    taus = {"tau": tree["agreement"]["tau"]}
+    taus |= {f"tau.{column['name']}": column["agreement"]["tau"] for column in tree["columns"]}
+    tags = {"facet.table": table, "facet.profile": tree["profile"], "mlflow.note.content": tree["verdict"]}
+    common = project.common(entry)
+    return Record(
+        kind="report",
+        fingerprint=lineage.fingerprint(entry),
+        name=tree["title"],
+        where=where,
+        metrics={columns.metric_name(key): tau for key, tau in taus.items() if tau is not None},
+        artifacts=project.root / folder,
+        **{**common, "tags": tags | common["tags"]},
+    )
+
+
+def read_curve(path: Path) -> Iterator[tuple[int, str, float]]:
+    """Yield epoch, name and value of each number in a training curve; empty fields are left out."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            epoch = int(float(line.pop("epoch")))
+            yield from ((epoch, columns.metric_name(key), float(text)) for key, text in line.items() if text)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -322,20 +254,5 @@ def _read_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _git(root: Path, *arguments: str) -> str:
-    """Return what git says, or nothing where there is no repository or no git."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def read_curve(path: Path) -> Iterator[tuple[int, str, float]]:
-    """Yield step, name and value of each number in a training curve; empty fields are left out."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        for number, line in enumerate(csv.DictReader(stream)):
-            step = int(float(line.get("epoch") or number))
-            yield from (
-                (step, metric_name(key), float(text)) for key, text in line.items() if key != "epoch" and text
-            )
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,12 +1,14 @@
 """What DVC's lock files say was made of what: the identity of a recorded run, and the hashes behind it.
 
-Paths are relative to the project's root, as they are in the lock files of stages whose `wdir` is the root.
+Paths are relative to the project's root, as in the lock files of all stages whose `wdir` is the root.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,8 @@ import yaml
 
 # the C parser reads a lock file of a hundred stages ten times faster, where it was built
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# what a recorded run is made of, beside code and metrics
+_BINARY = ("data/", "runs/")
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,15 @@ class Locked:
     def upstream(self, name: str) -> list[Entry]:
         """Return the stages whose outputs ``name`` was made of, directly or not, each once.
 
-        Parameters are not followed: an entry holds the values it used, and ``resolve`` changes with any edit.
+        Parameters are not followed: an entry holds the values it used, and `resolve` changes with any edit.
         """
-        writer = {path: entry for entry in self.entries.values() for path in entry.outs}
+        writers = [(path, entry) for entry in self.entries.values() for path in entry.outs]
         found: dict[str, Entry] = {}
         waiting = [self.entries[name]]
         while waiting:
             for path in waiting.pop().deps:
-                for entry in _writers(path, writer):
-                    if entry.name not in found and entry.name != name:
+                for out, entry in writers:
+                    if _overlap(path, out) and entry.name not in {name, *found}:
                         found[entry.name] = entry
                         waiting.append(entry)
         return list(found.values())
@@ -57,7 +61,6 @@ def read(root: Path) -> Locked:
     entries = {}
     for path in (root / "dvc.lock", *sorted(root.glob("graph/*/dvc.lock"))):
         if path.is_file():
-            # S506 does not apply: both loaders build plain data only
             tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER) or {}
             entries.update({entry.name: entry for entry in _entries(tree)})
     return Locked(entries)
@@ -66,7 +69,7 @@ def read(root: Path) -> Locked:
 def fingerprint(entry: Entry, *more: Any) -> str:
     """Return the SHA-256 of what DVC locked for a stage, and of plain data that also tells runs apart.
 
-    Command, parameters, and the hashes of everything read and written: so a stage that was executed, restored
+    Command, parameters, and the hashes of everything read and written: a stage that was executed, restored
     from the run cache or pulled from elsewhere has one fingerprint, and anything that differs has another.
     """
     tree = [entry.cmd, dict(entry.deps), dict(entry.params), dict(entry.outs), *more]
@@ -88,6 +91,48 @@ def folder_md5(folder: Path) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
+def hashes(locked: Locked, entry: Entry) -> dict[str, str]:
+    """Return the MD5 of each data set and model behind a stage, and of what it made itself."""
+    upstream = locked.upstream(entry.name)
+    behind = {path: md5 for one in (*upstream, entry) for path, md5 in {**one.deps, **one.outs}.items()}
+    return {path: md5 for path, md5 in behind.items() if path.startswith(_BINARY)} | dict(entry.outs)
+
+
+def datasets(locked: Locked, entry: Entry) -> tuple[tuple[str, str, str], ...]:
+    """Return the data sets behind a stage: name, MD5, and what they were for."""
+    found = set()
+    for path, md5 in hashes(locked, entry).items():
+        if match := re.fullmatch(r"data/(\w+)/(train|eval)", path):
+            found.add((match[1], md5, "training" if match[2] == "train" else "evaluation"))
+    return tuple(sorted(found))
+
+
+def tree(locked: Locked, entry: Entry) -> dict[str, Any]:
+    """Return all stages behind one, and itself, as plain data: code, parameters and metrics too."""
+    return {
+        one.name: {"cmd": one.cmd, "params": dict(one.params), "deps": dict(one.deps), "outs": dict(one.outs)}
+        for one in (entry, *locked.upstream(entry.name))
+    }
+
+
+def git_state(root: Path) -> dict[str, str]:
+    """Return ``commit`` and ``dirty``; empty without git. What the pipeline itself writes is not dirt."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    written = (":!results", ":!dvc.lock", ":!graph/*/dvc.lock")
+    changed = _git(root, "status", "--porcelain", "--", ".", *written)
+    return {"commit": commit, "dirty": str(bool(changed)).lower()}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
 def _md5(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -95,16 +140,15 @@ def _md5(path: Path) -> str:
 
 def _entries(tree: Mapping[str, Any]) -> Iterator[Entry]:
     for name, locked in tree.get("stages", {}).items():
-        deps, outs = (
-            {item["path"]: str(item.get("md5", "")) for item in locked.get(side, [])}
-            for side in ("deps", "outs")
-        )
         cmd = locked["cmd"] if isinstance(locked["cmd"], str) else "\n".join(locked["cmd"])
+        deps, outs = _md5s(locked.get("deps", [])), _md5s(locked.get("outs", []))
         yield Entry(name, cmd, deps, outs, locked.get("params", {}))
 
 
-def _writers(path: str, writer: Mapping[str, Entry]) -> Iterator[Entry]:
-    """Yield the stages that write ``path``, a folder above it, or something in it."""
-    for out, entry in writer.items():
-        if out == path or path.startswith(out + "/") or out.startswith(path + "/"):
-            yield entry
+def _md5s(items: list[dict[str, Any]]) -> dict[str, str]:
+    return {item["path"]: str(item.get("md5", "")) for item in items}
+
+
+def _overlap(path: str, out: str) -> bool:
+    """Say whether one is the other, or lies in it."""
+    return out == path or path.startswith(out + "/") or out.startswith(path + "/")

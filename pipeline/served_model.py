@@ -1,6 +1,6 @@
 """What MLflow loads as a model: a run's exported program, which needs torch and nothing of this repository.
 
-MLflow copies this file into the model and runs it there (models-from-code), so it imports none of our modules.
+MLflow copies this file into the model and runs it there (models-from-code): it imports no module of ours.
 
 Shapes: N images, D feature dimensions.
 """
@@ -29,7 +29,7 @@ class FaceEmbedder(PythonModel):  # type: ignore[misc]
     def predict(
         self,
         context: PythonModelContext,
-        model_input: NDArray[np.uint8],
+        model_input: Any,  # MLflow reads hints here as a schema, and knows none for arrays
         params: dict[str, Any] | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         """Return ``embedding`` (N, D), unit length, and ``feature_norm`` (N,), of the images without flip.

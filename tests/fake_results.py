@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,6 @@ from typing import Any
 import yaml
 
 HQ = ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30")
-WEIGHTS = {"arcface": "a" * 64, "cosface": "c" * 64, "adaface": "d" * 64}
 SKILL = {"arcface": 1.0, "cosface": 1.1, "adaface": 1.3}  # how well apart the scores of a run stand
 TABLE: dict[str, Any] = {
     "title": "AdaFace against ArcFace and CosFace",
@@ -39,7 +39,7 @@ def write_project(
 ) -> None:
     """Write resolved/ and results/ of three runs in one table; ``metrics`` overrides RUN.SUITE.KEY."""
     table = table or TABLE
-    for run in WEIGHTS:
+    for run in SKILL:
         write_run(root, run, metrics or {})
     resolved = {"table": full(table), "scale": {"profile": "demo"}}
     write(root / "resolved/tables/heads.yaml", yaml.safe_dump(resolved, sort_keys=False))
@@ -56,12 +56,17 @@ def full(table: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_run(root: Path, run: str, metrics: dict[str, Any]) -> None:
-    """Write resolved/runs/RUN.yaml and results/RUN."""
-    skill = SKILL[run]
+def weights_sha256(run: str, margin: float = 0.5) -> str:
+    """Return what stands for the hash of a run's weights."""
+    return hashlib.sha256(f"{run} {margin}".encode()).hexdigest()
+
+
+def write_run(root: Path, run: str, metrics: dict[str, Any], margin: float = 0.5) -> None:
+    """Write resolved/runs/RUN.yaml and results/RUN; a larger margin gives better results."""
+    skill = SKILL[run] + margin - 0.5
     train = {
         "dataset": "demo", "backbone": {"name": "iresnet", "feature_dim": 8},
-        "head": {"name": run, "margin": 0.5}, "seed": 0, "schedule": {"epochs": 6, "milestones": [4, 5]},
+        "head": {"name": run, "margin": margin}, "seed": 0, "schedule": {"epochs": 6, "milestones": [4, 5]},
     }  # fmt: skip
     write(root / f"resolved/runs/{run}.yaml", yaml.safe_dump({"train": train}, sort_keys=False))
     measured: dict[str, dict[str, Any]] = {
@@ -73,7 +78,7 @@ def write_run(root: Path, run: str, metrics: dict[str, Any]) -> None:
         "fiqa": {"lfw_cr_fiqa_edc_auc_fmr1e-02": 0.05 / skill, "lfw_spearman_feature_norm": 0.4 * skill},
     }
     for suite, values in measured.items():
-        values["weights_sha256"] = WEIGHTS[run]
+        values["weights_sha256"] = weights_sha256(run, margin)
         values.update({key.split(".")[2]: value for key, value in metrics.items()
                        if key.startswith(f"{run}.{suite}.")})
         missing = [key for key, value in values.items() if value is None]

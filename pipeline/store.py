@@ -1,0 +1,162 @@
+"""Where MLflow's records are: a SQLite database under tracking/, or what MLFLOW_TRACKING_URI says.
+
+Nothing here imports MLflow unless the database has to be made: that takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+TRACKING = Path("tracking")
+LOCK_TIMEOUT_S = 900.0
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # the default is 7 tries of two minutes each: a dead server would hold up `dvc repro` for half an hour
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+_FINGERPRINTS = """
+    SELECT mine.value, current.value, runs.status FROM tags AS mine
+    JOIN runs ON runs.run_uuid = mine.run_uuid AND runs.lifecycle_stage = 'active'
+    LEFT JOIN tags AS current ON current.run_uuid = mine.run_uuid AND current.key = 'facet.current'
+    WHERE mine.key = 'facet.fingerprint'
+"""
+_EXPERIMENT = """
+    SELECT experiments.experiment_id FROM experiments
+    JOIN experiment_tags AS tags ON tags.experiment_id = experiments.experiment_id
+    WHERE experiments.lifecycle_stage = 'active' AND tags.key = 'facet.key' AND tags.value = ?
+"""
+
+
+def uri(root: Path) -> str:
+    """Return the tracking URI: MLFLOW_TRACKING_URI, else the database under ``root``."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    return given or f"sqlite:///{(root / TRACKING / 'mlflow.db').resolve()}"
+
+
+def database(tracking_uri: str) -> Path | None:
+    """Return the file of a SQLite store, None for any other.
+
+    >>> database("sqlite:////srv/mlflow.db"), database("http://127.0.0.1:5000")
+    (PosixPath('/srv/mlflow.db'), None)
+    """
+    prefix = "sqlite:///"
+    return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
+
+
+def artifact_root(tracking_uri: str) -> str | None:
+    """Return where runs' files go: beside a SQLite database; None where the server decides."""
+    path = database(tracking_uri)
+    return None if path is None else (path.resolve().parent / "artifacts").as_uri()
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep other processes of this project from writing to the store; the kernel frees it if we are killed.
+
+    Raises:
+        TimeoutError: another process held it for a quarter of an hour.
+    """
+    folder = root / TRACKING
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT_S):
+            yield
+    except Timeout as error:
+        raise TimeoutError(f"another process has held {folder} for {LOCK_TIMEOUT_S:.0f} s") from error
+
+
+def prepare(tracking_uri: str) -> None:
+    """Create or upgrade a SQLite store; only ever called `alone`, for MLflow's migrations do not bear a race.
+
+    Raises:
+        ValueError: the file is no database, or it was made in another folder, where its artifacts still are.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    path = database(tracking_uri)
+    if path is None:
+        return
+    path = path.resolve()
+    _refuse_foreign(path)
+    state = {"mlflow": importlib.metadata.version("mlflow"), "folder": str(path.parent)}
+    marker = path.with_name("store.json")
+    made = _read(marker)
+    if made.get("folder") not in (None, state["folder"]):
+        raise ValueError(
+            f"{path} was made in {made['folder']}, and its artifacts are there: delete {path.parent}"
+        )
+    if made != state or not path.is_file():
+        _create_or_upgrade(tracking_uri)
+        marker.write_text(json.dumps(state) + "\n", encoding="utf-8")
+
+
+def _create_or_upgrade(tracking_uri: str) -> None:
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path = database(tracking_uri)
+    assert path is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size:
+        # what `mlflow db upgrade` does; on an up-to-date database it changes nothing
+        utils._upgrade_db(utils.create_sqlalchemy_engine_with_retry(tracking_uri))
+    SqlAlchemyStore(tracking_uri, artifact_root(tracking_uri))
+
+
+def recorded(tracking_uri: str) -> dict[str, list[tuple[str, str]]] | None:
+    """Return status and ``facet.current`` of the runs of each fingerprint, read without MLflow.
+
+    None where that is not possible: no SQLite, no database yet, or tables of another version.
+    """
+    rows = _query(tracking_uri, _FINGERPRINTS)
+    if rows is None:
+        return None
+    found: dict[str, list[tuple[str, str]]] = {}
+    for fingerprint, current, status in rows:
+        found.setdefault(fingerprint, []).append((status, current))
+    return found
+
+
+def experiment_id(tracking_uri: str, key: str) -> str | None:
+    """Return the ID of our experiment ``key`` in a SQLite store, read without MLflow; None if it has none."""
+    rows = _query(tracking_uri, _EXPERIMENT, key)
+    return str(rows[0][0]) if rows else None
+
+
+def _query(tracking_uri: str, sql: str, *values: str) -> list[Any] | None:
+    path = database(tracking_uri)
+    if path is None or not path.is_file():
+        return None
+    try:
+        opened = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=20)
+        with contextlib.closing(opened):
+            return opened.execute(sql, values).fetchall()
+    except sqlite3.Error:
+        return None
+
+
+def _refuse_foreign(path: Path) -> None:
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as stream:
+            if stream.read(16) != b"SQLite format 3\0":
+                raise ValueError(f"{path} is not a SQLite database: delete it, then record again")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}

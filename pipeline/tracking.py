@@ -1,0 +1,141 @@
+"""Fills MLflow from what DVC locked: exactly one run per fingerprint, whoever reproduced the stage.
+
+The only writer of MLflow. Calling it again changes nothing; calling it on an empty store rebuilds everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline import ablation, store, views
+from pipeline.ablation import Experiment, Record, Wanted
+
+RECEIPT = store.TRACKING / "receipt.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What a call did, each by where it stands: ``heads/AdaFace``."""
+
+    uri: str
+    created: tuple[str, ...] = ()
+    existing: tuple[str, ...] = ()
+    waiting: Mapping[str, str] | None = None  # not finished, with the reason
+
+
+def initialise_store(root: Path = Path()) -> str:
+    """Create or upgrade the database, once however many processes ask, and return the tracking URI.
+
+    Raises:
+        ValueError: the file there is no database, or was made elsewhere.
+    """
+    tracking_uri = store.uri(root)
+    with store.alone(root):
+        store.prepare(tracking_uri)
+    return tracking_uri
+
+
+def track(root: Path = Path(), say: Say = lambda line: None) -> Tracked:
+    """Record everything that is finished and not yet recorded, and mark what is current.
+
+    Args:
+        root: of the project.
+        say: called with a line for each run made.
+
+    Raises:
+        ValueError: the store cannot be used.
+        Exception: whatever MLflow raises: nothing half-made stays for good, the next call makes it anew.
+    """
+    wanted = ablation.collect(root)
+    tracking_uri = store.uri(root)
+    receipt = _receipt(wanted, tracking_uri)
+    with store.alone(root):
+        if _is_recorded(root, wanted, tracking_uri, receipt):
+            return Tracked(tracking_uri, (), tuple(record.where for record in wanted.records), wanted.waiting)
+        store.prepare(tracking_uri)
+        from pipeline.mlflow_runs import Writer  # imports MLflow
+
+        created = Writer(tracking_uri).write(wanted, say)
+        _write(root / RECEIPT, receipt)
+    existing = tuple(record.where for record in wanted.records if record.where not in created)
+    return Tracked(tracking_uri, tuple(created), existing, wanted.waiting)
+
+
+def experiment_url(base_url: str, table: str, root: Path = Path()) -> str | None:
+    """Return where an MLflow server shows a table's runs as the table; None if it is not recorded.
+
+    Args:
+        base_url: of a server on this project's store: ``http://127.0.0.1:5000``.
+        table: its name.
+        root: of the project.
+    """
+    key = ablation.table_key(table)
+    tracking_uri = store.uri(root)
+    if store.database(tracking_uri) is not None:
+        found = store.experiment_id(tracking_uri, key)
+    else:
+        from pipeline.mlflow_runs import find_experiment
+
+        found = find_experiment(tracking_uri, key)
+    return None if found is None else f"{base_url.rstrip('/')}/#{views.path(found)}"
+
+
+def _receipt(wanted: Wanted, tracking_uri: str) -> dict[str, Any]:
+    """Return what says that everything is recorded; of the inputs alone, so that DVC finds it unchanged."""
+    return {
+        "store": _place(tracking_uri),
+        "experiments": {experiment.key: _said(experiment) for experiment in wanted.experiments},
+    }
+
+
+def _said(experiment: Experiment) -> dict[str, Any]:
+    look = json.dumps([experiment.note, experiment.shown])
+    return {
+        "name": experiment.name,
+        "look": hashlib.sha256(look.encode()).hexdigest(),
+        "runs": {record.where: record.fingerprint for record in experiment.records},
+        "without_model": [record.where for record in experiment.records if _lacks_model(record)],
+    }
+
+
+def _lacks_model(record: Record) -> bool:
+    return record.kind != "report" and record.model is None
+
+
+def _place(tracking_uri: str) -> str:
+    """Return a tracking URI without password and without this machine's folders."""
+    if store.database(tracking_uri) is not None:
+        return "sqlite"
+    parts = urlsplit(tracking_uri)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _is_recorded(root: Path, wanted: Wanted, tracking_uri: str, receipt: Mapping[str, Any]) -> bool:
+    """Say whether the receipt is right and a local store holds what it says; a server is always asked."""
+    path = root / RECEIPT
+    if not path.is_file() or path.read_text(encoding="utf-8") != _as_text(receipt):
+        return False
+    found = store.recorded(tracking_uri)
+    if found is None:
+        return False
+    current = {one for one, runs in found.items() if any(mark == "true" for _, mark in runs)}
+    one_each = all(len(runs) == 1 and runs[0][0] == "FINISHED" for runs in found.values())
+    return one_each and current == {record.fingerprint for record in wanted.records}
+
+
+def _as_text(receipt: Mapping[str, Any]) -> str:
+    return json.dumps(receipt, indent=2) + "\n"
+
+
+def _write(path: Path, receipt: Mapping[str, Any]) -> None:
+    aside = path.with_name(path.name + ".partial")
+    aside.write_text(_as_text(receipt), encoding="utf-8")
+    aside.replace(path)

@@ -1,0 +1,104 @@
+"""A real DVC repository whose trainings and measurements are invented, so that its whole graph runs in seconds.
+
+`row`, `tabulate` and `track` are the repository's own stages, taken from dvc.yaml; `measure@RUN` stands for all
+that comes before them, and `train_backbone@RUN` writes a model so small that it is exported in a moment.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.fake_results import TABLE, full
+from tests.support import ROOT, Project
+
+RUNS = ("arcface", "cosface", "adaface")
+RESULTS = ("quality.json", *(f"{suite}.json" for suite in ("hq", "ijb", "lq", "fiqa")), "hq", "ijb", "lq", "fiqa")
+
+
+def make(path: Path, program: Path) -> Project:
+    """Make the project, committed and not yet run; ``program`` is an exported backbone."""
+    for folder in ("stages", "pipeline"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, path / folder, ignore=ignore)
+    for name in (".gitignore", ".dvcignore", "tests/fake_results.py"):
+        shutil.copy(ROOT / name, path / Path(name).name)
+    shutil.copy(program, path / "program.pt2")
+    params = {
+        "profile": "demo",
+        "runs": {run: {"margin": 0.5} for run in RUNS},
+        "rows": {f"heads-{run}": {"table": "heads", "run": run} for run in RUNS},
+        "tables": {"heads": {}},
+    }
+    (path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_table(path, TABLE)
+    (path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages()}, sort_keys=False))
+    (path / "invent.py").write_text(INVENT)
+    project = Project(path)
+    resolve(project)
+    for command in (("git", "init", "-q"), ("dvc", "init", "-q"), ("git", "add", "-A"),
+                    ("git", "commit", "-qm", "start")):  # fmt: skip
+        project.run(*command)
+    return project
+
+
+def resolve(project: Project) -> None:
+    """Write resolved/runs from params.yaml."""
+    for run in RUNS:
+        project.run("python", "invent.py", "resolve", run)
+
+
+def write_table(path: Path, table: dict[str, Any]) -> None:
+    """Write the table as `resolve` would."""
+    target = path / "resolved/tables/heads.yaml"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tree = {"table": full(table), "scale": {"profile": "demo"}}
+    target.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+def stages() -> dict[str, Any]:
+    """The last three stages as they are, behind two that invent what they read."""
+    ours = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    results = [{f"results/${{key}}/{name}": {"cache": False}} for name in RESULTS]
+    train = [{f"results/${{key}}/{name}": {"cache": False}} for name in ("train.json", "train.csv")]
+    return {
+        "train_backbone": {"foreach": "${runs}", "do": {
+            "cmd": "python invent.py train ${key}",
+            "params": [{"params.yaml": ["runs.${key}"]}, {"resolved/runs/${key}.yaml": ["train"]}],
+            "outs": ["runs/${key}/backbone", *train],
+        }},
+        "measure": {"foreach": "${runs}", "do": {
+            "cmd": "python invent.py measure ${key}", "deps": ["runs/${key}/backbone"], "outs": results,
+        }},
+        **{name: ours[name] for name in ("row", "tabulate", "track")},
+    }  # fmt: skip
+
+
+INVENT = '''
+import json, shutil, sys
+from pathlib import Path
+import yaml
+import fake_results
+
+what, run = sys.argv[1:]
+margin = yaml.safe_load(Path("params.yaml").read_text())["runs"][run]["margin"]
+aside = Path(f"invented-{run}.partial")
+fake_results.write_run(aside, run, {}, margin)
+for path in sorted(aside.rglob("*.*")):
+    target = path.relative_to(aside)
+    made_by = {"resolved": "resolve"}.get(target.parts[0], "train" if target.stem == "train" else "measure")
+    if made_by == what:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+shutil.rmtree(aside)
+if what == "train":
+    folder = Path("runs", run, "backbone")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy("program.pt2", folder / "program.pt2")
+    facts = {"weights_sha256": fake_results.weights_sha256(run, margin), "feature_dim": 4, "image_size": 112,
+             "color_order": "BGR"}
+    (folder / "model.json").write_text(json.dumps(facts))
+'''
