@@ -68,19 +68,19 @@ def main(arguments: argparse.Namespace) -> None:
 
 def check_all(train: TrainSet, images: Path | None) -> Checked:
     """Read and decode every image on all cores; export it to ``images`` if that is given."""
-    blocks = [train.keys[begin : begin + BLOCK].tolist() for begin in range(0, len(train.keys), BLOCK)]
+    begins = range(0, len(train), BLOCK)
     # a fork shares this process's pages; elsewhere than on Linux it is not safe
     context = get_context("fork" if sys.platform == "linux" else "spawn")
-    workers = min(num_cores(), len(blocks))
+    workers = min(num_cores(), len(begins))
     pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(train.folder, images))
-    progress = Progress("unpack", len(train.keys), "images")
-    found = []
+    progress = Progress("unpack", len(train), "images")
+    found: list[Checked] = []
     try:
-        for block, checked in zip(blocks, pool.map(check_block, blocks), strict=True):
+        for checked in pool.map(check_block, begins, [begin + BLOCK for begin in begins]):
             found.append(checked)
-            progress.advance(len(block))
+            progress.advance(min(BLOCK, len(train) - progress.done))
     except BrokenProcessPool as error:
-        key = blocks[len(found)][0]
+        key = train.keys[begins[len(found)]]
         raise OSError(f"{train.reader.rec_path}: a worker died reading key {key} or later") from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -115,10 +115,10 @@ def start_worker(folder: Path, images: Path | None) -> None:
     os.dup2(Worker.complaints.fileno(), 2)
 
 
-def check_block(keys: list[int]) -> Checked:
-    """Check the images of ``keys`` in a worker."""
+def check_block(begin: int, end: int) -> Checked:
+    """Check the images from ``begin`` to ``end``, in the order of the index, in a worker."""
     checked, rows = Checked(), []
-    for key in keys:
+    for key in Worker.train.keys[begin:end].tolist():
         offset = Worker.train.reader.offset(key)
         try:
             label, image = Worker.train.label_of(key), Worker.train.image_bytes(key)
