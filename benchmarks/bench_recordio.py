@@ -3,8 +3,8 @@
     FACET_MXNET_PYTHON=.venv-mxnet/bin/python python benchmarks/bench_recordio.py [--records N] [--rounds N]
 
 `make test-mxnet` builds that environment. Both read the same file (random bytes as images, 3.5 kB in the
-mean, in the page cache). Every round starts a process of each kind anew and does each task three times; the fastest
-counts.
+mean, in the page cache). Every round starts a process of each kind anew and does each task three times; the
+fastest counts.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A pickle is a program that may call any function. This is a machine of our own for the few instructions with
 which Python 2 or 3, any binary protocol, writes ``(bins, issame_list)``: bytes, bools and arrays of numpy 1
 or 2 (insightface, lfw2pack.py and build_eval_pack.py). The few names such a file holds stand for functions
-in this module; numpy sees data only after shape and length were checked. Memory stays within a small
+in pickle_names.py; numpy sees data only after shape and length were checked. Memory stays within a small
 multiple of the file's size.
 """
 
@@ -33,7 +33,7 @@ def read(data: bytes) -> tuple[list[Image], NDArray[np.bool_]]:
         Images as bytes or as uint8 arrays of shape (length,), and answers, shape (len(images) // 2,).
 
     Raises:
-        PickleError: damaged, or anything else than such a set; the message says at which byte.
+        PickleError: damaged, or anything else than such a set; the message says at which byte or image.
     """
     machine = _Machine(len(data))
     position = 0
