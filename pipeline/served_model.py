@@ -29,7 +29,7 @@ class FaceEmbedder(PythonModel):  # type: ignore[misc]
     def predict(
         self,
         context: PythonModelContext,
-        model_input: Any,  # MLflow reads hints here as a schema, and knows none for arrays
+        model_input: np.ndarray,  # MLflow takes no other hint for arrays than this bare one
         params: dict[str, Any] | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         """Return ``embedding`` (N, D), unit length, and ``feature_norm`` (N,), of the images without flip.

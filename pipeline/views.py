@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 NAME = "table"
 TAG = f"mlflow.sharedViewState.{NAME}"
+RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
 CURRENT_RUNS = "tags.`facet.current` = 'true'"
 
 
@@ -23,6 +24,7 @@ def path(experiment_id: str) -> str:
 def state(shown: Sequence[tuple[str, str]]) -> str:
     """Return the tag's value for a view of the current runs with these columns, by kind and name."""
     columns = [f"{kind}.`{name}`" for kind, name in shown]
+    widths = {column: _width(name) for column, (_, name) in zip(columns, shown, strict=True)}
     tree = {
         "searchFilter": CURRENT_RUNS,
         "orderByKey": "tags.`facet.position`",
@@ -32,9 +34,15 @@ def state(shown: Sequence[tuple[str, str]]) -> str:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
-        "columnOrder": [],
-        "columnWidths": {},
+        # MLflow would sort them by name; it wants these two first and takes the rest as given
+        "columnOrder": [RUN_NAME, CREATED, *columns, "duration"],
+        "columnWidths": {RUN_NAME: 190, CREATED: 130, **widths, "duration": 80},
     }
     text = json.dumps(tree, separators=(",", ":"))
     packed = "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     return json.dumps({"name": "The table", "createdAt": 0, "state": packed})
+
+
+def _width(name: str) -> int:
+    """Return a column's width in pixels: its heading is not cut, unless it is very long."""
+    return min(max(90, 8 * len(name) + 24), 240)
