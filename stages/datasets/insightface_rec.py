@@ -29,10 +29,10 @@ class Config(BaseModel, extra="forbid", frozen=True):
     """How a record file is unpacked."""
 
     export: Literal["none", "folder"] = Field(
-        "none",
+        default="none",
         description="none: training reads the .rec; folder: the stored bytes as images/IDENTITY/KEY.jpg",
     )
-    max_bad_records: int = Field(0, ge=0, description="more unreadable records than this fail the stage")
+    max_bad_records: int = Field(default=0, ge=0, description="more bad records than this fail the stage")
 
 
 class TrainSet:
