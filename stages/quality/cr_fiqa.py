@@ -3,7 +3,7 @@
 Higher is better; the paper's target lies in (-1, 1), but the score is unbounded: a ranking, no probability.
 
 The published training fits the layer together with the backbone, by SGD. With the backbone frozen the problem
-is convex, so it is solved to its optimum (L-BFGS), and there is no learning rate to choose. The layer is fitted
+is convex, so it is solved to its optimum (L-BFGS), with no learning rate to choose. The layer is fitted
 to augmented training images, drawn as in the backbone's own training, so that low quality is among them.
 
 Shapes: N images, C classes, D feature dimensions.

@@ -1,0 +1,27 @@
+"""The schedule: warm-up, milestones and what they are counted in."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.training import Schedule
+
+
+def schedule(**fields: object) -> Schedule:
+    base = {"epochs": 6, "batch_size": 8, "learning_rate": 0.1, "milestones": (2, 4), "gamma": 0.1}
+    return Schedule.model_validate(base | fields)
+
+
+def test_the_rate_falls_at_the_first_step_of_an_epoch_after_each_milestone():
+    rates = [schedule().rate(step, steps_per_epoch=10) for step in (0, 19, 20, 39, 40, 59)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_warm_up_rises_from_near_zero_in_equal_parts():
+    rates = [schedule(warmup_epochs=0.5).rate(step, steps_per_epoch=10) for step in range(6)]
+    assert rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1])
+
+
+def test_a_schedule_without_an_epoch_is_refused():
+    with pytest.raises(ValueError, match="epochs"):
+        schedule(epochs=0)
