@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
 HqSet = Literal["lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp"]
+Fusion = Literal["pre_norm_sum", "none"]
+
+_FUSION = "features of image and flip are added before normalising, or only the image's is used"
+_MAX_FAILED = (
+    "share of a set's images that may fail to process; they count as matching nobody; more stop the stage"
+)
 
 
 class Hq(BaseModel, extra="forbid", frozen=True):
     """Verification sets in ``.bin`` files, 10 folds."""
 
-    sets: tuple[HqSet, ...]
-    fusion: Literal["pre_norm_sum", "none"] = Field(
-        "pre_norm_sum", description="features of image and flip are added before normalising, or only the image's is used"
-    )
+    sets: tuple[HqSet, ...] = Field(min_length=1)
+    fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
+    max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 
 class Ijb(BaseModel, extra="forbid", frozen=True):
     """IJB 1:1 (AdaFace insightface_ijb_helper)."""
 
-    sets: tuple[Literal["IJBB", "IJBC"], ...]
+    sets: tuple[Literal["IJBB", "IJBC"], ...] = Field(min_length=1)
     use_flip: bool = Field(True, description="add the features of the flipped image")
     use_norm: bool = Field(True, description="pool features with their norms instead of unit embeddings")
     use_detector_score: bool = Field(False, description="weight each face by its detector score")
+    max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 
 class Lq(BaseModel, extra="forbid", frozen=True):
     """Low-quality identification sets."""
 
-    sets: tuple[Literal["tinyface", "scface"], ...]
-    use_flip: bool = True
+    sets: tuple[Literal["tinyface", "scface"], ...] = Field(min_length=1)
+    use_flip: bool = Field(True, description="add the features of the flipped image")
+    max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 
 class Fiqa(BaseModel, extra="forbid", frozen=True):
     """Error-versus-discard curves of the quality score on verification sets."""
 
-    sets: tuple[HqSet, ...]
+    sets: tuple[HqSet, ...] = Field(min_length=1)
     fmr: tuple[float, ...] = Field((1e-2, 1e-3), description="false match rates at which the curves are read")
+    fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
+    pauc_limit: float = Field(
+        0.2, gt=0, le=1, description="share discarded up to which the ISO curve's area is taken"
+    )
+    max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -49,3 +61,27 @@ class Config(BaseModel, extra="forbid", frozen=True):
     ijb: Ijb
     lq: Lq
     fiqa: Fiqa
+
+
+Switches = TypeVar("Switches", Hq, Ijb, Lq, Fiqa)
+
+
+class Section(BaseModel, Generic[Switches], extra="forbid", frozen=True):
+    """The section ``evaluate_SUITE`` of a resolved run: one suite, so that editing another reruns nothing."""
+
+    dataset: str
+    switches: Switches
+
+
+SUITES: dict[str, type[Hq] | type[Ijb] | type[Lq] | type[Fiqa]] = {
+    "hq": Hq,
+    "ijb": Ijb,
+    "lq": Lq,
+    "fiqa": Fiqa,
+}
+SECTIONS: dict[str, type[Section[Hq]] | type[Section[Ijb]] | type[Section[Lq]] | type[Section[Fiqa]]] = {
+    "hq": Section[Hq],
+    "ijb": Section[Ijb],
+    "lq": Section[Lq],
+    "fiqa": Section[Fiqa],
+}

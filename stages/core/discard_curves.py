@@ -1,0 +1,156 @@
+"""Error versus discard: how FNMR falls as pairs of low quality are put aside, by two conventions.
+
+- ``erc_curve``: CR-FIQA ERC/erc.py and ERC/roc.py at eb03b813. Genuine and impostor pairs are discarded
+  together and the threshold is found anew on what remains.
+- ``edc_curve``: ISO/IEC 29794-1 as in dasec/quality-assessment-evaluation edc.py at 2a66097f. One threshold
+  is fixed before anything is discarded, and only the comparisons given are counted.
+
+Shapes: P pairs, G genuine, I impostor, K steps of discarding. Scores and qualities: higher is more alike,
+    better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+# the published grid: 0, 5, ..., 95 percent, with its rounding, which decides how many pairs a step drops
+ERC_DISCARD_K: Floats = np.arange(0, 0.98, 0.05)
+
+
+@dataclass(frozen=True)
+class ErcCurve:
+    """A curve, the threshold found anew at each step; NaN where no genuine or no impostor pair was left."""
+
+    discard_K: Floats
+    fnmr_K: Floats
+    num_genuine_K: NDArray[np.int64]
+    num_impostor_K: NDArray[np.int64]
+
+    @property
+    def auc(self) -> float:
+        """Area by the trapezoid rule over the grid, not divided by its length; NaN if a step is."""
+        return float(np.trapezoid(self.fnmr_K, self.discard_K))
+
+
+@dataclass(frozen=True)
+class EdcCurve:
+    """A step function: ``error_K[k]`` holds from ``discard_K[k]`` to the next; the last point is (1, 0)."""
+
+    discard_K: Floats
+    error_K: Floats
+
+    def at(self, discard: float) -> float:
+        """Return the error once a share ``discard`` of the comparisons is put aside."""
+        return float(self.error_K[np.searchsorted(self.discard_K, discard, side="right") - 1])
+
+    def pauc(self, limit: float) -> float:
+        """Return the area under the steps from 0 to ``limit``, a share in (0, 1]."""
+        inside = np.append(self.discard_K[self.discard_K < limit], limit)
+        return float(np.sum(self.error_K[: inside.size - 1] * np.diff(inside)))
+
+    def best_pauc(self, limit: float) -> float:
+        """Return the area under max(0, error at 0 - discard): every comparison discarded was an error."""
+        error = float(self.error_K[0])
+        return error**2 / 2 - (max(0.0, error - limit) ** 2) / 2
+
+
+def erc_curve(
+    score_P: Scores, is_same_P: Mask, quality_P: Scores, fmrs: Sequence[float]
+) -> dict[float, ErcCurve]:
+    """Return CR-FIQA's curve at each false match rate.
+
+    The threshold of a step is the score whose FMR is nearest the target, of the larger FMR if two are equally
+    near and of the lowest score with that FMR; a genuine pair exactly at it counts as an error, as published.
+    Pairs of equal quality are discarded in the order given (published: whatever an unstable sort makes of
+    them).
+
+    Args:
+        score_P: similarities.
+        is_same_P: genuine pairs.
+        quality_P: of the pair: the lower of its two images' scores. May be -inf, never NaN.
+        fmrs: targets, fractions.
+
+    Raises:
+        ValueError: the lengths differ, or a quality is NaN.
+    """
+    if not score_P.size == is_same_P.size == quality_P.size or np.isnan(quality_P).any():
+        raise ValueError(
+            f"a discard curve needs a score, a label and a quality for each pair, got {score_P.size}, "
+            f"{is_same_P.size} and {quality_P.size} of which {int(np.isnan(quality_P).sum())} are NaN"
+        )
+    place_P = np.empty(score_P.size, dtype=np.int64)
+    place_P[np.argsort(quality_P, kind="stable")] = np.arange(score_P.size)
+    order_P = np.argsort(score_P, kind="stable")
+    score_P, is_same_P, place_P = score_P[order_P], is_same_P[order_P], place_P[order_P]
+    score_G, place_G = score_P[is_same_P], place_P[is_same_P]
+    score_I, place_I = score_P[~is_same_P], place_P[~is_same_P]
+    fnmr: dict[float, list[float]] = {fmr: [] for fmr in fmrs}
+    left: list[tuple[int, int]] = []
+    for share in ERC_DISCARD_K:
+        dropped = int(share * score_P.size)
+        rising_G, rising_I = score_G[place_G >= dropped], score_I[place_I >= dropped]
+        left.append((rising_G.size, rising_I.size))
+        for fmr in fmrs:
+            fnmr[fmr].append(_fnmr_at_nearest(rising_G, rising_I, fmr))
+    left_K2 = np.array(left, dtype=np.int64)
+    return {fmr: ErcCurve(ERC_DISCARD_K, np.array(fnmr[fmr]), left_K2[:, 0], left_K2[:, 1]) for fmr in fmrs}
+
+
+def edc_curve(error_P: Mask, quality_P: Scores) -> EdcCurve:
+    """Return the ISO curve of comparisons, some of them errors; equal qualities drop together.
+
+    Raises:
+        ValueError: no comparison, or a quality is NaN.
+    """
+    if not error_P.size or np.isnan(quality_P).any():
+        raise ValueError(
+            f"a discard curve needs comparisons with a quality each, got {error_P.size}, or one is NaN"
+        )
+    order_P = np.argsort(quality_P, kind="stable")
+    rising_P = quality_P[order_P]
+    remaining_errors_P = np.cumsum(error_P[order_P][::-1])[::-1]
+    dropped_K = np.concatenate([[0], np.flatnonzero(rising_P[1:] != rising_P[:-1]) + 1])
+    error_K = remaining_errors_P[dropped_K] / (error_P.size - dropped_K)
+    return EdcCurve(np.append(dropped_K / error_P.size, 1.0), np.append(error_K, 0.0))
+
+
+def _fnmr_at_nearest(rising_G: Scores, rising_I: Scores, fmr: float) -> float:
+    """Return FNMR at the score whose FMR is nearest ``fmr``; both score lists rise."""
+    if not rising_G.size or not rising_I.size:
+        return math.nan
+    false = _nearest_count(rising_G, rising_I, fmr)
+    # the lowest of all scores with so many false matches: just above the highest impostor score that is
+    # refused
+    first_genuine = (
+        int(np.searchsorted(rising_G, rising_I[-false - 1], side="right")) if false < rising_I.size else 0
+    )
+    candidates = [rising_G[first_genuine]] if first_genuine < rising_G.size else []
+    candidates += [rising_I[-false]] if false else []
+    accepted = rising_G.size - int(np.searchsorted(rising_G, min(candidates), side="right"))
+    return 1 - accepted / rising_G.size
+
+
+def _nearest_count(rising_G: Scores, rising_I: Scores, fmr: float) -> int:
+    """Return the number of false matches nearest to ``fmr`` that some score gives as threshold."""
+    num = rising_I.size
+    at = max(num - math.floor(fmr * num), 0)
+    candidates = []
+    if at > 0:
+        candidates.append(num - int(np.searchsorted(rising_I, rising_I[at - 1], side="left")))
+    # next threshold at or above `at` that starts a run of equal scores
+    start = at
+    if 0 < at < num and rising_I[at] == rising_I[at - 1]:
+        start = int(np.searchsorted(rising_I, rising_I[at], side="right"))
+    if start < num or rising_G[-1] > rising_I[-1]:
+        candidates.append(num - start)
+    return min(candidates, key=lambda false: (abs(false / num - fmr), -false))

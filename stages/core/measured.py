@@ -1,0 +1,65 @@
+"""What evaluating one suite gives: metrics, their details and curves. Plain data, ready to be written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages.core.features import Features, Floats
+from stages.core.processing import Processed
+from stages.core.rates import Rates
+
+# features of images -> one quality score each; higher is better
+Score = Callable[[Features], Floats]
+
+_LISTED = 20
+
+
+@dataclass
+class Table:
+    """A curve: a header and rows."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str | float, ...]] = field(default_factory=list)
+
+
+@dataclass
+class Measured:
+    """Metrics are fractions by key; details say how they came about; curves are named as their files."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, Table] = field(default_factory=dict)
+
+
+def describe_failures(processed: Processed) -> dict[str, Any]:
+    """Return how many images there were, how many failed, and the first of those."""
+    return {
+        "images": int(processed.processed_N.size),
+        "failed": len(processed.failures),
+        "first_failed": [
+            {"image": item.name, "reason": item.reason} for item in processed.failures[:_LISTED]
+        ],
+    }
+
+
+def describe_rates(read: Rates) -> dict[str, Any]:
+    """Return TAR by FAR, read by both rules; null with the reason where the pairs cannot resolve the FAR."""
+    tree: dict[str, Any] = {}
+    for fmr in sorted({*read.nearest, *read.unresolved}):
+        if fmr in read.unresolved:
+            tree[f"{fmr:.0e}"] = {"nearest": None, "strict": None, "reason": read.unresolved[fmr]}
+        else:
+            points = {"nearest": read.nearest[fmr], "strict": read.strict[fmr]}
+            tree[f"{fmr:.0e}"] = {
+                rule: {"tar": point.tar, "far_read": point.fmr, "threshold": finite(point.threshold)}
+                for rule, point in points.items()
+            }
+    return tree
+
+
+def finite(value: float) -> float | None:
+    """Return ``value`` as JSON can hold it: NaN and infinity have no place there."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,178 @@
+"""Reads IJB-B and IJB-C in insightface's layout: loose crops with five landmarks, templates, media, pairs.
+
+    IJBB/loose_crop/NAME.jpg
+    IJBB/meta/ijbb_name_5pts_score.txt       NAME, five landmarks as x y in the crop, detector score
+    IJBB/meta/ijbb_face_tid_mid.txt          NAME, template, medium; line for line as above
+    IJBB/meta/ijbb_template_pair_label.txt   template, template, 1 if one person
+
+As AdaFace validation_mixed/validate_IJB_BC.py at c60eaa78 reads them. The 1:N lists are not read here.
+
+Shapes: N images, P pairs, 5 landmarks, 2 pixel coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.alignment import align
+from stages.core.features import Floats, Image
+from stages.core.processing import Failure, decode
+
+Ids = NDArray[np.int64]
+
+_NAME_FIELDS = 12
+
+
+@dataclass(frozen=True)
+class IjbSet:
+    """One set: what its lists say, and its images on demand."""
+
+    name: str
+    crops: Path
+    names: tuple[str, ...]
+    landmarks_N52: NDArray[np.float64]
+    detector_score_N: Floats
+    template_N: Ids
+    media_N: Ids
+    first_P: Ids
+    second_P: Ids
+    is_same_P: NDArray[np.bool_]
+
+    def images(self) -> Iterator[Image | Failure]:
+        """Yield each image aligned, (112, 112, 3) uint8 BGR, or why it cannot be had."""
+        for name, landmarks_52 in zip(self.names, self.landmarks_N52, strict=True):
+            try:
+                yield align(decode((self.crops / name).read_bytes()), landmarks_52)
+            except (OSError, ValueError) as error:
+                yield Failure.of(name, error)
+
+
+def load(folder: Path, name: str) -> IjbSet:
+    """Read and check the lists of one set.
+
+    Args:
+        folder: holds ``IJBB`` or ``IJBC``.
+        name: which.
+
+    Raises:
+        FileNotFoundError: a list or the folder of crops is missing.
+        ValueError: a line does not fit, an image is listed twice, the lists disagree, or a pair names a
+            template without images; the message names file and line.
+    """
+    crops, meta = folder / name / "loose_crop", folder / name / "meta"
+    if not crops.is_dir():
+        raise FileNotFoundError(f"{crops} is missing: put the loose crops of {name} there")
+    landmark_path = _present(meta / f"{name.lower()}_name_5pts_score.txt")
+    template_path = _present(meta / f"{name.lower()}_face_tid_mid.txt")
+    pair_path = _present(meta / f"{name.lower()}_template_pair_label.txt")
+    names, landmarks_N52, detector_score_N = _read_landmarks(landmark_path)
+    template_N, media_N = _read_templates(template_path, names, landmark_path)
+    pair_P3 = _read_pairs(pair_path, template_N, template_path)
+    return IjbSet(
+        name, crops, names, landmarks_N52, detector_score_N, template_N, media_N,
+        pair_P3[:, 0], pair_P3[:, 1], pair_P3[:, 2] == 1,
+    )  # fmt: skip
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: it is part of the data set's meta folder in insightface's layout"
+        )
+    return path
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number, from 1, and the fields of each line that is not blank."""
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            fields = line.split()
+            if fields:
+                yield number, fields
+
+
+def _read_landmarks(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64], Floats]:
+    names: dict[str, int] = {}
+    rows: list[list[float]] = []
+    for number, fields in _lines(path):
+        if len(fields) != _NAME_FIELDS:
+            raise ValueError(f"{path}, line {number}: wanted a name and 11 numbers, got {len(fields)} fields")
+        if fields[0] in names:
+            raise ValueError(f"{path}, line {number}: {fields[0]} is also in line {names[fields[0]]}")
+        try:
+            rows.append([float(value) for value in fields[1:]])
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: wanted a name and 11 numbers: {error}") from error
+        names[fields[0]] = number
+    if not rows:
+        raise ValueError(f"{path} lists no images")
+    table = np.array(rows, dtype=np.float64)
+    return tuple(names), table[:, :10].reshape(-1, 5, 2), table[:, 10].astype(np.float32)
+
+
+def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> tuple[Ids, Ids]:
+    ids: list[tuple[int, int]] = []
+    for number, fields in _lines(path):
+        if len(fields) != 3:
+            raise ValueError(
+                f"{path}, line {number}: wanted a name, a template and a medium, got {len(fields)} fields"
+            )
+        if len(ids) == len(names) or fields[0] != names[len(ids)]:
+            expected = names[len(ids)] if len(ids) < len(names) else "no further image"
+            raise ValueError(
+                f"{path}, line {number}: got {fields[0]} where {landmark_path.name} has {expected}"
+            )
+        try:
+            ids.append((int(fields[1]), int(fields[2])))
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}: template and medium should be whole numbers: {error}"
+            ) from error
+    if len(ids) != len(names):
+        raise ValueError(f"{path} ends after {len(ids)} images, {landmark_path.name} has {len(names)}")
+    table = np.array(ids, dtype=np.int64)
+    return table[:, 0], table[:, 1]
+
+
+def _read_pairs(path: Path, template_N: Ids, template_path: Path) -> Ids:
+    if not path.stat().st_size:
+        raise ValueError(f"{path} lists no pairs")
+    try:
+        pair_P3 = np.loadtxt(path, dtype=np.int64, comments=None, ndmin=2, encoding="utf-8")
+    except ValueError:
+        pair_P3 = None
+    if pair_P3 is None or pair_P3.shape[1] != 3:
+        raise ValueError(_first_bad_pair(path))
+    known_P2 = np.isin(pair_P3[:, :2], template_N)
+    if not known_P2.all():
+        row = int(np.argmin(known_P2.all(axis=1)))
+        missing = pair_P3[row, int(np.argmin(known_P2[row]))]
+        raise ValueError(
+            f"{path}, line {_line_of(path, row)}: no image of template {missing} in {template_path.name}"
+        )
+    odd_P = (pair_P3[:, 2] != 0) & (pair_P3[:, 2] != 1)
+    if odd_P.any():
+        row = int(np.argmax(odd_P))
+        raise ValueError(
+            f"{path}, line {_line_of(path, row)}: the label should be 0 or 1, got {pair_P3[row, 2]}"
+        )
+    return pair_P3
+
+
+def _line_of(path: Path, row: int) -> int:
+    return next(number for index, (number, _) in enumerate(_lines(path)) if index == row)
+
+
+def _first_bad_pair(path: Path) -> str:
+    """Return what is wrong with the first line that the fast reader could not take."""
+    for number, fields in _lines(path):
+        if len(fields) != 3 or not all(
+            value.removeprefix("-").isascii() and value.isdigit() for value in fields
+        ):
+            return f"{path}, line {number}: wanted two templates and a label, got {' '.join(fields)[:80]!r}"
+    return f"{path} cannot be read as three columns of whole numbers"

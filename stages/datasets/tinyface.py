@@ -1,0 +1,102 @@
+"""Reads TinyFace's identification test: probes, their mates and distractors, from aligned faces.
+
+    tinyface/tinyface/Testing_Set/probe_img_ID_pairs.mat            probe_set (names), probe_ids
+    tinyface/tinyface/Testing_Set/gallery_match_img_ID_pairs.mat    gallery_set, gallery_ids
+    tinyface/tinyface/Testing_Set/Gallery_Distractor/NAME           their names are the distractors
+    tinyface/aligned_pad_0.1_pad_high/{Probe,Gallery_Match,Gallery_Distractor}/NAME.jpg
+
+As AdaFace validation_lq/tinyface_helper.py at c60eaa78, which takes subjects from file names
+(``SUBJECT_k.jpg``); the lists must agree with them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from stages.core.features import Image
+from stages.core.processing import Failure, decode_aligned
+
+ALIGNED = "aligned_pad_0.1_pad_high"
+NOBODY = -100  # subject of a distractor
+
+_EXTENSIONS = {".jpg", ".jpeg", ".png"}
+
+
+@dataclass(frozen=True)
+class TinyFaceSet:
+    """Files, relative to the aligned folder without extension, and subjects: probes, then the gallery."""
+
+    aligned: Path
+    names: tuple[str, ...]
+    subject_N: NDArray[np.int64]
+    num_probes: int
+
+    def images(self) -> Iterator[Image | Failure]:
+        """Yield each image, (112, 112, 3) uint8 BGR, or why it cannot be had."""
+        for name in self.names:
+            try:
+                yield decode_aligned((self.aligned / f"{name}.jpg").read_bytes())
+            except (OSError, ValueError) as error:
+                yield Failure.of(f"{name}.jpg", error)
+
+
+def load(folder: Path) -> TinyFaceSet:
+    """Read and check the lists.
+
+    Raises:
+        FileNotFoundError: a list or folder is missing.
+        ValueError: a list cannot be read, names an image twice, or tells another subject than the image's
+            name.
+    """
+    testing, aligned = folder / "tinyface" / "Testing_Set", folder / ALIGNED
+    distractors = testing / "Gallery_Distractor"
+    for path in (aligned, distractors):
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"{path} is missing: it is part of the TinyFace layout AdaFace evaluates on"
+            )
+    probes = _read_list(testing / "probe_img_ID_pairs.mat", "probe", "Probe")
+    mates = _read_list(testing / "gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match")
+    others = {
+        f"Gallery_Distractor/{path.stem}": NOBODY
+        for path in sorted(distractors.iterdir())
+        if path.suffix.lower() in _EXTENSIONS
+    }
+    listed = [*probes.items(), *mates.items(), *others.items()]
+    return TinyFaceSet(
+        aligned, tuple(name for name, _ in listed), np.array([subject for _, subject in listed]), len(probes)
+    )
+
+
+def _read_list(path: Path, key: str, folder: str) -> dict[str, int]:
+    """Return subject by FOLDER/STEM, in the order of the list."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: it is one of TinyFace's own lists")
+    try:
+        tree = scipy.io.loadmat(path, variable_names=[f"{key}_set", f"{key}_ids"])
+        files = [str(cell.item()) for cell in tree[f"{key}_set"].ravel()]
+        ids = [int(value) for value in tree[f"{key}_ids"].ravel()]
+    except (KeyError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path} should hold {key}_set (file names) and {key}_ids (subjects): {error}"
+        ) from error
+    if len(files) != len(ids) or not files:
+        raise ValueError(f"{path}: {key}_set has {len(files)} names, {key}_ids {len(ids)} subjects")
+    subjects: dict[str, int] = {}
+    for row, (file, subject) in enumerate(zip(files, ids, strict=True), start=1):
+        name = f"{folder}/{Path(file).stem}"
+        prefix = Path(file).stem.split("_")[0]
+        if not prefix.isdecimal() or int(prefix) != subject:
+            raise ValueError(
+                f"{path}, row {row}: {file} should begin with its subject, which is {subject} there"
+            )
+        if name in subjects:
+            raise ValueError(f"{path}, row {row}: {file} is listed twice")
+        subjects[name] = subject
+    return subjects

@@ -1,0 +1,123 @@
+"""Verification over ten folds on LFW-style pair lists, as AdaFace evaluate_utils.py (evaluate) at c60eaa78.
+
+Shapes: P pairs, D embedding dimensions, F folds, K thresholds. Images 2p and 2p+1 make pair p.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.scores import NO_MATCH
+
+VERSION = "1"
+NUM_FOLDS = 10
+
+Floats = NDArray[np.float64]
+Embeddings = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+# squared L2 distances of unit embeddings lie in [0, 4]
+THRESHOLD_K: Floats = np.arange(0, 4, 0.01)
+_FARTHEST = 4.0
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Accuracies as fractions, thresholds as squared L2 distances, rates averaged over the folds."""
+
+    accuracy_F: Floats
+    threshold_F: Floats
+    tpr_K: Floats
+    fpr_K: Floats
+
+    @property
+    def accuracy(self) -> float:
+        """Mean accuracy over the folds: the number the tables print."""
+        return float(self.accuracy_F.mean())
+
+
+def evaluate(embedding_ND: Embeddings, is_same_P: Mask, processed_N: Mask | None = None) -> Folds:
+    """Return accuracy and threshold of each fold, and rates over the threshold grid.
+
+    A pair is taken as same if its squared distance is below the threshold. Folds are runs of pairs in list
+    order; each takes the first threshold of best accuracy on the other nine. All counts come from one
+    histogram.
+
+    Args:
+        embedding_ND: unit length, (2P, D).
+        is_same_P: genuine pairs.
+        processed_N: False for images that could not be processed: their pairs are as far apart as can be, so
+            that a genuine one is an error and an impostor one is not.
+
+    Raises:
+        ValueError: fewer pairs than folds, images that do not fit the pairs, embeddings that are not finite.
+    """
+    num_pairs = is_same_P.size
+    if num_pairs < NUM_FOLDS or len(embedding_ND) != 2 * num_pairs:
+        raise ValueError(
+            f"{NUM_FOLDS} folds need at least as many pairs and two images each, got {num_pairs} pairs and "
+            f"{len(embedding_ND)} images"
+        )
+    distance_P = _squared_distances(embedding_ND)
+    if not np.isfinite(distance_P).all():
+        raise ValueError(
+            "embeddings hold NaN or infinity: the backbone's weights are damaged or its training diverged"
+        )
+    if processed_N is not None:
+        distance_P[~(processed_N[0::2] & processed_N[1::2])] = _FARTHEST
+    fold_P = np.repeat(np.arange(NUM_FOLDS), _fold_sizes(num_pairs))
+    # a pair is taken as same at every threshold from this one on
+    bin_P = np.searchsorted(THRESHOLD_K, distance_P, side="right")
+    return _from_counts(_count(fold_P, bin_P, is_same_P), _count(fold_P, bin_P, ~is_same_P))
+
+
+def cosines(embedding_ND: Embeddings, processed_N: Mask | None = None) -> Floats:
+    """Return the cosine of each pair, in [-1, 1]; -1 where an image could not be processed."""
+    pair_P2D = embedding_ND.reshape(-1, 2, embedding_ND.shape[1]).astype(np.float64)
+    cosine_P: Floats = np.einsum("pd,pd->p", pair_P2D[:, 0], pair_P2D[:, 1])
+    if processed_N is not None:
+        cosine_P[~(processed_N[0::2] & processed_N[1::2])] = NO_MATCH
+    return cosine_P
+
+
+def _squared_distances(embedding_ND: Embeddings) -> NDArray[np.float32]:
+    # the published order of operations, so that a distance on the grid falls on the same side; in chunks that
+    # fit the cache
+    left_PD, right_PD = embedding_ND[0::2], embedding_ND[1::2]
+    distance_P = np.empty(len(left_PD), dtype=embedding_ND.dtype)
+    for begin in range(0, len(left_PD), _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        difference_CD = np.subtract(left_PD[part], right_PD[part])
+        np.sum(np.square(difference_CD, out=difference_CD), 1, out=distance_P[part])
+    return distance_P
+
+
+def _fold_sizes(num_pairs: int) -> NDArray[np.int64]:
+    sizes_F = np.full(NUM_FOLDS, num_pairs // NUM_FOLDS)
+    sizes_F[: num_pairs % NUM_FOLDS] += 1
+    return sizes_F
+
+
+def _count(fold_P: NDArray[np.int64], bin_P: NDArray[np.int64], chosen_P: Mask) -> NDArray[np.int64]:
+    """Return (F, K+1): chosen pairs of a fold taken as same at each threshold; the last column is all."""
+    width = THRESHOLD_K.size + 1
+    counts = np.bincount((fold_P * width + bin_P)[chosen_P], minlength=NUM_FOLDS * width)
+    return np.cumsum(counts.reshape(NUM_FOLDS, width), axis=1)
+
+
+def _from_counts(genuine_FK: NDArray[np.int64], impostor_FK: NDArray[np.int64]) -> Folds:
+    tp_FK, fp_FK = genuine_FK[:, :-1], impostor_FK[:, :-1]
+    num_genuine_F1, num_impostor_F1 = genuine_FK[:, -1:], impostor_FK[:, -1:]
+    right_FK = tp_FK + (num_impostor_F1 - fp_FK)
+    num_F1 = num_genuine_F1 + num_impostor_F1
+    train_accuracy_FK = (right_FK.sum(axis=0) - right_FK) / (num_F1.sum() - num_F1)
+    best_F = np.argmax(train_accuracy_FK, axis=1)
+    accuracy_F = right_FK[np.arange(NUM_FOLDS), best_F] / num_F1[:, 0]
+    # a fold without genuine (or impostor) pairs counts with rate 0, as published
+    tpr_FK = tp_FK / np.maximum(num_genuine_F1, 1)
+    fpr_FK = fp_FK / np.maximum(num_impostor_F1, 1)
+    return Folds(accuracy_F, THRESHOLD_K[best_F], np.mean(tpr_FK, 0), np.mean(fpr_FK, 0))

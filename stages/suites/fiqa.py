@@ -1,0 +1,145 @@
+"""Suite `fiqa`: error versus discard of the run's quality score and of its feature norm on verification sets.
+
+Where the quality an image was drawn with is known (``truth.parquet``), the scores' rank correlation with it
+is given.
+
+Shapes: N images, P pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+from stages.benchmarks import Fiqa
+from stages.core.discard_curves import ERC_DISCARD_K
+from stages.core.features import Embed
+from stages.core.measured import Measured, Score, Table, describe_failures, finite
+from stages.core.processing import Processed
+from stages.datasets import truth
+from stages.protocols import discard
+from stages.suites import _pairs
+
+FEATURE_NORM = "feature_norm"
+TRUTH_FILE = "truth.parquet"
+
+
+def measure(folder: Path, switches: Fiqa, embed: Embed, scores: Mapping[str, Score]) -> Measured:
+    """Measure each set with each quality score; ``feature_norm`` is always among them.
+
+    Metrics by set and method: ``SET_METHOD_edc_auc_fmrR`` (CR-FIQA's area over discard 0 to 0.95; lower is
+    better), ``SET_METHOD_iso_pauc_fmrR`` (ISO, up to ``pauc_limit``; lower is better),
+    ``SET_spearman_METHOD``.
+
+    Args:
+        folder: holds ``NAME.bin`` for each set, and ``truth.parquet`` for embedded data.
+        switches: sets, false match rates, fusion.
+        embed: the backbone.
+        scores: quality methods by name.
+
+    Raises:
+        FileNotFoundError: a set is missing.
+        ValueError: a file cannot be used, or more images than ``max_failed`` fail.
+    """
+    measured = Measured(
+        details={"protocol": {"discard": discard.VERSION}, "sets": {}},
+        curves={"edc": Table(("set", "method", "fmr", "convention", "discard", "fnmr"))},
+    )
+    methods = {**scores, FEATURE_NORM: lambda features: features.feature_norm_N}
+    for name in switches.sets:
+        pairs = _pairs.embed_pairs(folder, name, switches, embed, f"fiqa {name}")
+        known_N = _known_quality(folder / TRUTH_FILE, name, pairs.processed)
+        details: dict[str, Any] = {
+            "pairs": int(pairs.is_same_P.size),
+            "genuine": int(pairs.is_same_P.sum()),
+            **describe_failures(pairs.processed),
+            "methods": {},
+        }
+        for method, score in methods.items():
+            quality_N = _quality(method, score, pairs.processed)
+            tree = _measure_method(measured, (name, method), switches, pairs, quality_N)
+            tree["spearman"] = _correlate(measured, f"{name}_spearman_{method}", quality_N, known_N)
+            details["methods"][method] = tree
+        measured.details["sets"][name] = details
+    return measured
+
+
+def _quality(method: str, score: Score, processed: Processed) -> NDArray[np.float64]:
+    """Return a score per image; -inf for those that could not be processed, so that they go first."""
+    quality_N = np.asarray(score(processed.features), dtype=np.float64)
+    if (
+        quality_N.shape != processed.processed_N.shape
+        or not np.isfinite(quality_N[processed.processed_N]).all()
+    ):
+        raise ValueError(
+            f"quality method {method} should give {processed.processed_N.size} finite scores, got "
+            f"{quality_N.size}, or some that are not finite"
+        )
+    return np.where(processed.processed_N, quality_N, -np.inf)
+
+
+def _measure_method(
+    measured: Measured,
+    key: tuple[str, str],
+    switches: Fiqa,
+    pairs: _pairs.Pairs,
+    quality_N: NDArray[np.float64],
+) -> dict[str, Any]:
+    prefix = "_".join(key)
+    quality_P = discard.pair_quality(quality_N)
+    curves, reasons = discard.measure(pairs.cosine_P, pairs.is_same_P, quality_P, switches.fmr)
+    tree: dict[str, Any] = {
+        f"{fmr:.0e}": {"edc_auc": None, "iso_pauc": None, "reason": reasons[fmr]} for fmr in reasons
+    }
+    for fmr, curve in curves.items():
+        at = f"{fmr:.0e}"
+        areas = {"edc_auc": curve.erc.auc, "iso_pauc": curve.edc.pauc(switches.pauc_limit)}
+        tree[at] = {
+            **{area: finite(value) for area, value in areas.items()},
+            "iso_pauc_of_perfect_quality": curve.edc.best_pauc(switches.pauc_limit),
+            "iso_threshold": finite(curve.threshold),
+            "fmr_resolved_until_discard": curve.resolved_until,
+            "genuine_left": curve.erc.num_genuine_K.tolist(),
+            "impostors_left": curve.erc.num_impostor_K.tolist(),
+        }
+        if not np.isfinite(curve.erc.auc):
+            tree[at]["reason"] = (
+                "at some step no genuine or no impostor pair is left, so edc_auc has no value"
+            )
+        measured.metrics |= {
+            f"{prefix}_{area}_fmr{at}": value for area, value in areas.items() if np.isfinite(value)
+        }
+        _draw(measured.curves["edc"], key, at, curve)
+    return tree
+
+
+def _draw(table: Table, key: tuple[str, str], at: str, curve: discard.Curves) -> None:
+    """Add both curves, on CR-FIQA's grid, without steps at which no genuine or no impostor pair was left."""
+    for share, fnmr in zip(curve.erc.discard_K.tolist(), curve.erc.fnmr_K.tolist(), strict=True):
+        if np.isfinite(fnmr):
+            table.rows.append((*key, at, "cr_fiqa", round(share, 2), fnmr))
+    for share in ERC_DISCARD_K.tolist():
+        table.rows.append((*key, at, "iso", round(share, 2), curve.edc.at(share)))
+
+
+def _known_quality(path: Path, name: str, processed: Processed) -> NDArray[np.float64] | None:
+    return truth.load(path, name, processed.processed_N.size) if path.is_file() else None
+
+
+def _correlate(
+    measured: Measured, key: str, quality_N: NDArray[np.float64], known_N: NDArray[np.float64] | None
+) -> dict[str, Any]:
+    """Add Spearman's correlation over the processed images, if the truth is known and neither is constant."""
+    if known_N is None:
+        return {"rho": None, "reason": f"no {TRUTH_FILE}, or it does not have this set"}
+    used_N = np.isfinite(quality_N)
+    if np.ptp(quality_N[used_N]) == 0 or np.ptp(known_N[used_N]) == 0:
+        return {"rho": None, "reason": "all scores, or all known qualities, are equal"}
+    rho = float(scipy.stats.spearmanr(quality_N[used_N], known_N[used_N]).statistic)
+    measured.metrics[key] = rho
+    return {"rho": rho, "images": int(used_N.sum())}
