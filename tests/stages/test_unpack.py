@@ -327,12 +327,17 @@ def still_alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if alive(pid)]
 
 
+def make_a_long_run() -> None:
+    # large images: they take long to decode, and few files are quick to write
+    image = jpeg(1, side=400)
+    insightface_rec.write(Path("data/tiny/train"), [(image, key // 20) for key in range(600)], 30)
+    configure(export="folder")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="dying with the parent is a Linux call")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_run_leaves_no_worker_and_no_output_and_can_go_on(project: Path, number: signal.Signals):
-    image = jpeg(1, side=112)
-    insightface_rec.write(Path("data/tiny/train"), [(image, key // 20) for key in range(8_000)], 400)
-    configure(export="folder")
+    make_a_long_run()
     with start() as process:
         workers = wait_for_workers(process)
         process.send_signal(number)
@@ -341,6 +346,17 @@ def test_a_killed_run_leaves_no_worker_and_no_output_and_can_go_on(project: Path
     assert still_alive(workers) == []
     assert not OUT.exists()
     kept = len(list(Path("data/unpacked/tiny.partial").glob("images/*/*")))
-    assert 0 < kept < 8_000
-    assert run()["images"] == 8_000
-    assert len(list(OUT.glob("images/*/*"))) == 8_000
+    assert 0 < kept < 600
+    assert run()["images"] == 600
+    assert len(list(OUT.glob("images/*/*"))) == 600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for workers in /proc")
+def test_a_worker_that_dies_is_an_error_and_not_a_hang(project: Path):
+    make_a_long_run()
+    with start() as process:
+        os.kill(wait_for_workers(process)[0], signal.SIGKILL)
+        _, message = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "train.rec: a worker died reading key" in message
+    assert not OUT.exists()
