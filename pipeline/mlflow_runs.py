@@ -56,7 +56,8 @@ class Writer:
                     run = self._make(found[experiment.key].experiment_id, record)
                     created.append(record.where)
                 elif record.model is not None and run.data.tags.get(MODEL) == "absent":
-                    self._log_model(run.info.run_id, record.model)
+                    with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=False):
+                        self._log_model(run.info.run_id, record.model)
                 run_ids[record.where] = run.info.run_id
                 self._mark(run, current=True)
             self._mark_all_old(existing)
@@ -119,8 +120,9 @@ class Writer:
         return finished[0] if finished else None
 
     def _delete(self, run: Run) -> None:
-        for output in run.outputs.model_outputs if run.outputs else ():
-            self.client.delete_logged_model(output.model_id)
+        mine = f"source_run_id = '{run.info.run_id}'"
+        for model in self.client.search_logged_models([run.info.experiment_id], filter_string=mine):
+            self.client.delete_logged_model(model.model_id)
         self.client.delete_run(run.info.run_id)
 
     def _make(self, experiment_id: str, record: Record) -> Run:
@@ -132,17 +134,18 @@ class Writer:
         }  # fmt: skip
         run = self.client.create_run(experiment_id, tags=tags, run_name=record.name)
         try:
-            self._fill(run.info.run_id, record)
+            # RUNNING inside; FINISHED behind it, if all is well
+            with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=False):
+                self._fill(run.info.run_id, record)
         except BaseException:
-            # best effort: a dead server cannot delete either, and a run left RUNNING is made anew
+            # best effort: a dead server cannot delete either, and a run that is not FINISHED is made anew
             self._try_to_delete(run)
             raise
-        self.client.set_terminated(run.info.run_id, "FINISHED")
         return run
 
     def _try_to_delete(self, run: Run) -> None:
         with contextlib.suppress(Exception):
-            self._delete(self.client.get_run(run.info.run_id))
+            self._delete(run)
 
     def _fill(self, run_id: str, record: Record) -> None:
         now_ms = int(time.time() * 1000)
@@ -165,15 +168,12 @@ class Writer:
             self.client.log_artifacts(run_id, str(record.artifacts))
 
     def _log_model(self, run_id: str, folder: Path) -> str:
-        """Log the exported program as a pyfunc model with its signature; return the model's ID."""
+        """Log the exported program as a pyfunc model of the active run, with its signature; return its ID."""
         facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it advises an example beside the signature
-            made = mlflow.models.Model.log(
-                artifact_path=None,
+            made = mlflow.pyfunc.log_model(
                 name="model",
-                flavor=mlflow.pyfunc,
-                run_id=run_id,
                 python_model=str(SERVED_MODEL),
                 artifacts={"program": str(folder / "program.pt2"), "about": str(folder / "model.json")},
                 signature=signature(facts),
