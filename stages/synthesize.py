@@ -1,4 +1,4 @@
-"""Stage `synthesize`: draws an embedded data set and writes it in the official layouts, with the truth beside it.
+"""Stage `synthesize`: draws an embedded data set in the official layouts, with the truth beside it.
 
     python -m stages.synthesize demo
 
@@ -43,7 +43,7 @@ class Studio:
         self.config, self.processes = config, processes
 
     def write_train(self, folder: Path) -> None:
-        """Write the training set and its truth: key, identity, quality and what else is known of each image."""
+        """Write the training set and its truth: key, identity, quality and more of each image."""
         rows: list[dict[str, object]] = []
 
         def images() -> Iterator[tuple[bytes, int]]:
@@ -90,11 +90,17 @@ def _truth(name: str, drawn: Sequence[Drawn], images: Sequence[str]) -> list[dic
 
 
 def _known(one: Drawn) -> dict[str, object]:
-    """Return what is known of an image: quality in [0, 1], angles in degrees, age from 0 (young) to 1 (old)."""
+    """Return what is known: quality in [0, 1], angles in degrees, age from 0 (young) to 1 (old)."""
+    face, wear = one.shot.face, one.shot.wear
     return {
-        "identity": one.identity, "quality": one.quality, "yaw_deg": one.yaw_deg, "pitch_deg": one.pitch_deg,
-        "age": one.age, "glasses": one.glasses, "hat": one.hat,
-    }  # fmt: skip
+        "identity": one.identity,
+        "quality": one.quality,
+        "yaw_deg": face.yaw,
+        "pitch_deg": face.pitch,
+        "age": face.age,
+        "glasses": wear.glasses,
+        "hat": wear.hat,
+    }
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,8 +1,8 @@
-"""Takes a clean face down to a known quality: resolution first, then blur, noise and JPEG, as a cheap camera far away does.
+"""Takes a clean face down to a known quality: resolution, blur, noise and JPEG, as a distant camera does.
 
-Quality q is in [0, 1], 1 best. The face is sampled at ``side(q)`` px of the 112 px crop, on a log scale, so that equal
-steps of q are equal factors of resolution: 112, 60, 32, 17, 9 px at 1, .75, .5, .25, 0. Blur, noise and compression
-grow with 1 - q and have a random strength, so that the level is known and the exact damage is not.
+Quality q is in [0, 1], 1 best. The face is sampled at ``side_of(q)`` px of the 112 px crop, on a log scale:
+equal steps of q are equal factors of resolution, 112, 60, 32, 17, 9 px at 1, .75, .5, .25, 0. Blur, noise and
+compression grow with 1 - q and have a random strength: the level is known, the exact damage is not.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def quality_of(side: float) -> float:
 
 
 def sample(image_HW3: Image, quality: float, rng: np.random.Generator) -> Image:
-    """Return what a camera of this quality records: the image at a lower resolution, blurred, noisy and compressed.
+    """Return what a camera of this quality records: a smaller image, blurred, noisy and compressed.
 
     The side of the result is the image's times ``side_of(quality) / 112``.
     """
@@ -56,7 +56,7 @@ def sample(image_HW3: Image, quality: float, rng: np.random.Generator) -> Image:
 
 
 def degrade(image_HW3: Image, quality: float, rng: np.random.Generator) -> Image:
-    """Return the image as ``sample`` records it, brought back to its size by an interpolation drawn at random."""
+    """Return the image as ``sample`` records it, brought back to its size by a drawn interpolation."""
     small = sample(image_HW3, quality, rng)
     return enlarge(small, image_HW3.shape[0], image_HW3.shape[1], rng)
 
@@ -78,7 +78,7 @@ def encode(image_HW3: Image, quality: int) -> bytes:
 
 
 def _noise(height: int, width: int, rng: np.random.Generator, deviation: float) -> NDArray[np.int16]:
-    """Return sensor noise: a window of one large field at a drawn place, since drawing it anew costs more than the face."""
+    """Return sensor noise: a window of one large field; fresh noise would cost more than the face."""
     field = _noise_field()
     row, column = rng.integers(field.shape[0] - height), rng.integers(field.shape[1] - width)
     window = field[row : row + height, column : column + width]

@@ -1,10 +1,11 @@
-"""The drawn head as a surface: a skull of elliptic slices with brow, sockets, nose, lips, cheeks and ears raised on it.
+"""The drawn head as a surface: elliptic slices of a skull, brow, nose, lips, cheeks and ears raised on it.
 
-Real depth, so that yaw and pitch move the features by parallax and the nose hides what is behind it. Own construction;
-the proportions are those of adult anthropometry (63 mm between the pupils = 35.2 px of the ArcFace template).
+Real depth, so that yaw and pitch move the features by parallax and the nose hides what is behind it. Own
+construction; the proportions are those of adult anthropometry (63 mm between the pupils are 35.2 px of the
+ArcFace template).
 
-Shapes: C columns of the grid (angle around the neck, from the left of the image to the right), R rows (crown to
-under the chin), 3 coordinates (see face_model: x right, y down, z to the camera; px of the aligned crop).
+Shapes: C columns of the grid (angle around the neck, from the left of the image to the right), R rows (crown
+to under the chin), 3 coordinates (see face_model: x right, y down, z to the camera; px of the aligned crop).
 """
 
 from __future__ import annotations
@@ -21,47 +22,34 @@ from stages.core.face_model import Face
 
 Floats = NDArray[np.floating[Any]]
 
-COLUMNS, ROWS = 96, 104
+COLUMNS, ROWS = 92, 100
 HALF_TURN = np.deg2rad(112.0)  # the grid covers this much to either side of the face's midline
 
-# slices from crown to under the chin: height y, half width, front depth, and by how much the sides are lifted
+# slices from crown to under the chin: height y, half width, front depth, how much the sides are lifted
 _SLICES = np.array(
     [
-        [-67, 0, 0, 0],
-        [-65, 14, 18, 0],
-        [-60, 24, 29, 0],
-        [-52, 32, 38, 0],
-        [-42, 37.5, 44.5, 0],
-        [-29, 40.5, 49, 0],
-        [-15, 41.5, 51, 0],
-        [0, 41, 49, 0],
-        [12, 40, 48, 0],
-        [25, 38.2, 48, 1],
-        [36, 36.3, 47.5, 4],
-        [46, 34.2, 46, 9],
-        [55, 31.5, 45.5, 15],
-        [61, 28, 44.5, 19],
-        [64.5, 24.5, 41, 21],
-        [66, 21, 34, 22],
-        [65, 15, 16, 22],
+        [-67, 0, 0, 0], [-65, 14, 18, 0], [-60, 24, 29, 0], [-52, 32, 38, 0], [-42, 37.5, 44.5, 0],
+        [-29, 40.5, 49, 0], [-15, 41.5, 51, 0], [0, 41, 49, 0], [12, 40, 48, 0], [25, 38.2, 48, 1],
+        [36, 36.3, 47.5, 4], [46, 34.2, 46, 9], [55, 31.5, 45.5, 15], [61, 28, 44.5, 19],
+        [64.5, 24.5, 41, 21], [66, 21, 34, 22], [65, 15, 16, 22],
     ]
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Head:
     """A person's head at rest, and what is needed to paint on it and to move it."""
 
-    position_CR3: Floats
-    x_CR: Floats  # coordinates on the front before sides are lifted: where features are painted
-    y_R: Floats
-    width_R: Floats
+    position_3CR: Floats
+    outward_3CR: Floats  # unit directions away from the skull's middle: where hair grows to
+    y_R: Floats  # height of a row on the front, before sides are lifted: where features are painted
+    width_R: Floats  # half width of a row
     angle_C: Floats  # radians from the midline
     moves: Mapping[str, Floats]  # (C, R) fields by which expression, weight and age move the surface
     traits: Mapping[str, float]
 
 
-def bump(distance: Floats, size: float | Floats) -> Floats:
+def bump(distance: Floats, size: float) -> Floats:
     """Return a bell of height 1: exp(-(distance / size)^2 / 2)."""
     bell: Floats = np.exp(-0.5 * np.square(distance / size))
     return bell
@@ -76,52 +64,48 @@ def step(distance: Floats, size: float) -> Floats:
 def build_head(traits: Mapping[str, float]) -> Head:
     """Return the head of a person."""
     y_R, width_R, depth_R, lift_R = _slices(traits)
-    unit = ((np.arange(COLUMNS) + 0.5) / COLUMNS * 2 - 1).astype(np.float32)
-    angle_C = (HALF_TURN * (0.82 * unit + 0.18 * unit**3)).astype(np.float32)
+    unit_C = ((np.arange(COLUMNS) + 0.5) / COLUMNS * 2 - 1).astype(np.float32)
+    angle_C = (HALF_TURN * (0.82 * unit_C + 0.18 * unit_C**3)).astype(np.float32)
     sine_C1, cosine_C1 = np.sin(angle_C)[:, None], np.cos(angle_C)[:, None]
     x_CR = width_R * sine_C1
     # a face is flatter in front than an ellipse; behind the ears the skull goes on backwards
     flat_C1 = np.where(cosine_C1 > 0, cosine_C1 * (1.22 - 0.22 * cosine_C1), cosine_C1 * 1.5)
-    z_CR = depth_R * flat_C1
-    y_CR = np.broadcast_to(y_R, x_CR.shape)
-    relief_CR = _relief(np.abs(x_CR), y_CR, traits) * np.clip(cosine_C1 * 2.2, 0, 1)
+    y_CR = np.ascontiguousarray(np.broadcast_to(y_R, x_CR.shape))
+    side_CR = np.abs(x_CR)
+    relief_CR = _relief(side_CR, y_CR, traits) * np.clip(cosine_C1 * 2.2, 0, 1)
     ear_CR = _ears(angle_C, y_R, traits)
-    position_CR3 = np.stack(
-        [x_CR + np.sign(x_CR) * ear_CR, y_CR - lift_R * (1 - cosine_C1), z_CR + relief_CR - 0.6 * ear_CR],
-        axis=-1,
-    )
-    position_CR3 = position_CR3.astype(np.float32)
-    moves = _moves(np.abs(x_CR), y_CR, np.sign(x_CR), np.clip(position_CR3[..., 2] / 25, 0, 1), traits)
-    return Head(position_CR3, x_CR, y_R, width_R, angle_C, moves, traits)
+    x, y = x_CR + np.sign(x_CR) * ear_CR, y_CR - lift_R * (1 - cosine_C1)
+    position_3CR = np.stack([x, y, depth_R * flat_C1 + relief_CR - 0.6 * ear_CR]).astype(np.float32)
+    centred_3CR = position_3CR - np.array([0, 0, 5], np.float32)[:, None, None]
+    outward_3CR = centred_3CR / np.linalg.norm(centred_3CR, axis=0)
+    moves = _moves(x_CR, y_CR, np.clip(position_3CR[2] / 25, 0, 1), traits)
+    return Head(position_3CR, outward_3CR, y_R, width_R, angle_C, moves, traits)
 
 
 def _slices(traits: Mapping[str, float]) -> tuple[Floats, Floats, Floats, Floats]:
     """Return height, half width, depth and lift of every row, rows evenly spaced along the surface."""
     y, width, depth, lift = _SLICES.T
     width = width + traits["forehead_width"] * bump(y + 38, 15) + traits["cheek_width"] * bump(y - 12, 13)
-    width = (
-        width + traits["jaw_width"] * bump(y - 48, 10) + traits["chin_width"] * bump(y - 63, 6)
-    ) * traits["face_width"]
+    width = width + traits["jaw_width"] * bump(y - 48, 10) + traits["chin_width"] * bump(y - 63, 6)
     depth = depth + traits["chin_z"] * bump(y - 60, 7)
     y = y + traits["chin_y"] * np.clip((y - 40) / 25, 0, 1)
-    knots = np.arange(len(y))
-    fine = PchipInterpolator(knots, np.stack([y, width, depth, lift], axis=1))(
-        np.linspace(0, len(y) - 1, 800)
-    )
+    slices = np.stack([y, width * traits["face_width"], depth, lift], axis=1)
+    knots = np.arange(len(slices))
+    fine = PchipInterpolator(knots, slices)(np.linspace(0, len(slices) - 1, 800))
     # weights: what a row spans as seen from the front counts most
-    spans = np.hypot(np.diff(fine[:, 0]), np.hypot(0.5 * np.diff(fine[:, 1]), 0.6 * np.diff(fine[:, 2])))
-    along = np.concatenate([[0], np.cumsum(spans)])
+    sideways = np.hypot(0.5 * np.diff(fine[:, 1]), 0.6 * np.diff(fine[:, 2]))
+    along = np.concatenate([[0], np.cumsum(np.hypot(np.diff(fine[:, 0]), sideways))])
     at = (np.arange(ROWS) + 0.5) / ROWS * along[-1]
     columns = [np.interp(at, along, fine[:, k]).astype(np.float32) for k in range(4)]
     return columns[0], columns[1], columns[2], columns[3]
 
 
 def _relief(side: Floats, y: Floats, t: Mapping[str, float]) -> Floats:
-    """Return how far the features stand out at ``side`` (distance from the midline) and ``y``, in px."""
-    eye_y, mouth_y = y - t["eye_y"], y - t["mouth_y"]
+    """Return how far features stand out at ``side`` (distance from the midline) and ``y``, in px."""
+    eye_y, mouth_y, eye_side = y - t["eye_y"], y - t["mouth_y"], side - t["eye_x"]
     height = t["brow_ridge"] * bump(y + 9, 4.5) * bump(np.maximum(side - 14, 0), 7)
-    height -= t["eye_depth"] * bump(eye_y, 5.5) * bump(side - t["eye_x"] + 1.5, 8.5)
-    height += 3.6 * bump(np.hypot(side - t["eye_x"], eye_y * 1.15), 4.6)
+    height -= t["eye_depth"] * bump(eye_y, 5.5) * bump(eye_side + 1.5, 8.5)
+    height += 3.6 * bump(np.hypot(eye_side, eye_y * 1.15), 4.6)
     height += t["cheek_z"] * bump(side - 25, 10) * bump(y - t["cheek_y"], 8)
     height -= t["hollow"] * bump(side - 27, 8) * bump(y - 34, 9)
     height -= 1.5 * bump(side - 36, 6) * bump(y + 14, 9)
@@ -147,13 +131,13 @@ def _nose(side: Floats, y: Floats, t: Mapping[str, float]) -> Floats:
     ridge = ridge + t["nose_hump"] * bump(along - 0.45, 0.16)
     ends = step(length + 2.6 - t["nose_up"] - y, 1.5)
     width = t["nose_bridge_width"] + (t["nose_tip_width"] - t["nose_bridge_width"]) * along**2
-    profile = 0.75 * bump(side, width * 0.85) + 0.25 * bump(side, width * 1.7)
+    profile = 0.75 * bump(side / width, 0.85) + 0.25 * bump(side / width, 1.7)
     height = ridge * ends * profile * np.clip((y + 12) / 6, 0, 1) - 1.6 * bump(y + 3, 6) * bump(side, 7)
     height = height + 1.8 * bump(np.hypot(side, (y - length) * 0.9), 4.0)
     wing = bump(side - t["nose_wings"], 2.7) * bump(y - length - 0.2, 3.3)
     height = height + 5.0 * wing * (0.7 * ends + 0.3 * bump(y - length - 1, 2.5))
-    crease: Floats = height - 1.0 * bump(side - t["nose_wings"] - 4.2, 1.4) * bump(y - length, 4)
-    return crease
+    creased: Floats = height - 1.0 * bump(side - t["nose_wings"] - 4.2, 1.4) * bump(y - length, 4)
+    return creased
 
 
 def _ears(angle_C: Floats, y_R: Floats, t: Mapping[str, float]) -> Floats:
@@ -162,30 +146,33 @@ def _ears(angle_C: Floats, y_R: Floats, t: Mapping[str, float]) -> Floats:
     return around_C[:, None] * down_R * np.float32(5.0 * t["ear_out"])
 
 
-def _moves(side: Floats, y: Floats, sign: Floats, front: Floats, t: Mapping[str, float]) -> dict[str, Floats]:
+def _moves(x: Floats, y: Floats, front: Floats, t: Mapping[str, float]) -> dict[str, Floats]:
+    side = np.abs(x)
     fields = {
         "jaw_y": step(y - t["mouth_y"] - 3, 2.5),
         "brow_y": -bump(y + 13, 6) * front,
         "cheek_z": bump(side - 24, 9) * bump(y - 23, 9) * front,
-        "weight_x": sign * bump(y - 34, 14),
+        "weight_x": np.tanh(x / 14) * bump(y - 34, 14),
         "jowl_z": bump(side - 24, 5) * bump(y - 50, 6) * front,
     }
     return {name: np.ascontiguousarray(field, np.float32) for name, field in fields.items()}
 
 
 def pose_head(head: Head, face: Face) -> Floats:
-    """Return the (C, R, 3) surface with this face's expression, weight and age, still looking straight ahead."""
-    moved, move = head.position_CR3.copy(), head.moves
-    moved[..., 0] += face.weight * 1.3 * move["weight_x"]
-    moved[..., 1] += face.mouth_open * 5.0 * move["jaw_y"] + face.brow_raise * 2.0 * move["brow_y"]
-    moved[..., 2] += (face.weight + 0.8 * face.smile) * 1.4 * move["cheek_z"]
-    moved[..., 2] += max(face.age - 0.5, 0.0) * 2.5 * move["jowl_z"]
+    """Return the (3, C, R) surface with this face's expression, weight and age, still looking ahead."""
+    moved, move = head.position_3CR.copy(), head.moves
+    moved[0] += face.weight * 1.3 * move["weight_x"]
+    moved[1] += face.mouth_open * 5.0 * move["jaw_y"] + face.brow_raise * 2.0 * move["brow_y"]
+    moved[2] += (face.weight + 0.8 * face.smile) * 1.4 * move["cheek_z"]
+    if face.age > 0.5:
+        moved[2] += (face.age - 0.5) * 2.5 * move["jowl_z"]
     return moved
 
 
 def rotation(face: Face) -> NDArray[np.float64]:
     """Return the (3, 3) rotation: yaw, then pitch, then roll."""
-    (cy, cp, cr), (sy, sp, sr) = (f(np.deg2rad([face.yaw, face.pitch, face.roll])) for f in (np.cos, np.sin))
+    angles = np.deg2rad([face.yaw, face.pitch, face.roll])
+    (cy, cp, cr), (sy, sp, sr) = np.cos(angles), np.sin(angles)
     yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -193,31 +180,31 @@ def rotation(face: Face) -> NDArray[np.float64]:
     return turned
 
 
-def normals(position_CR3: Floats) -> Floats:
-    """Return (C, R, 3) unit normals, pointing outwards."""
-    along_C, along_R = np.empty_like(position_CR3), np.empty_like(position_CR3)
-    np.subtract(position_CR3[2:], position_CR3[:-2], out=along_C[1:-1])
-    np.subtract(position_CR3[:, 2:], position_CR3[:, :-2], out=along_R[:, 1:-1])
-    along_C[0], along_C[-1] = along_C[1], along_C[-2]
-    along_R[:, 0], along_R[:, -1] = along_R[:, 1], along_R[:, -2]
-    a, b = np.moveaxis(along_C, -1, 0), np.moveaxis(along_R, -1, 0)
-    normal = np.stack(
-        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]], axis=-1
-    )
-    unit: Floats = normal / (np.sqrt(np.einsum("crk,crk->cr", normal, normal))[..., None] + 1e-6)
-    return unit
+def normals(position_3CR: Floats) -> Floats:
+    """Return (3, C, R) unit normals, pointing outwards."""
+    a, b = np.empty_like(position_3CR), np.empty_like(position_3CR)
+    np.subtract(position_3CR[:, 2:], position_3CR[:, :-2], out=a[:, 1:-1])
+    np.subtract(position_3CR[:, :, 2:], position_3CR[:, :, :-2], out=b[:, :, 1:-1])
+    a[:, 0], a[:, -1] = a[:, 1], a[:, -2]
+    b[:, :, 0], b[:, :, -1] = b[:, :, 1], b[:, :, -2]
+    normal = np.empty_like(position_3CR)
+    for k, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
+        np.subtract(a[i] * b[j], a[j] * b[i], out=normal[k])
+    normal /= np.sqrt(np.einsum("kcr,kcr->cr", normal, normal)) + 1e-6
+    return normal
 
 
-def surface_points(head: Head, position_CR3: Floats, points_N2: NDArray[np.float64]) -> NDArray[np.float64]:
+def surface_points(head: Head, position_3CR: Floats, points_N2: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the (N, 3) places on ``position`` where the front's (x, y) points were painted."""
-    row_N = np.interp(points_N2[:, 1], head.y_R[: ROWS - 6], np.arange(ROWS - 6))
+    above = int(np.argmax(head.y_R)) + 1  # rows under the chin are seen from below only
+    row_N = np.interp(points_N2[:, 1], head.y_R[:above], np.arange(above))
     width_N = np.interp(row_N, np.arange(ROWS), head.width_R)
     angle_N = np.arcsin(np.clip(points_N2[:, 0] / width_N, -1, 1))
     column_N = np.interp(angle_N, head.angle_C, np.arange(COLUMNS))
     c, r = np.clip(column_N.astype(int), 0, COLUMNS - 2), np.clip(row_N.astype(int), 0, ROWS - 2)
-    u, v = (column_N - c)[:, None], (row_N - r)[:, None]
-    p = position_CR3
-    found: NDArray[np.float64] = (p[c, r] * (1 - v) + p[c, r + 1] * v) * (1 - u) + (
-        p[c + 1, r] * (1 - v) + p[c + 1, r + 1] * v
-    ) * u
-    return found
+    u, v = column_N - c, row_N - r
+    p = position_3CR
+    left_3N = p[:, c, r] * (1 - v) + p[:, c, r + 1] * v
+    right_3N = p[:, c + 1, r] * (1 - v) + p[:, c + 1, r + 1] * v
+    found: NDArray[np.float64] = left_3N * (1 - u) + right_3N * u
+    return found.T

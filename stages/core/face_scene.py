@@ -1,69 +1,55 @@
-"""Everything around a drawn head: background, neck and clothes, long hair, glasses, the peak of a cap, and the camera.
+"""Everything around a drawn head: background, neck, clothes, long hair, glasses, peak of a cap, camera.
 
-Shapes: H, W pixels of the supersampled canvas, S, T fine grid of the surface, 3 channels BGR.
+Shapes: H, W pixels of the supersampled canvas, N points, 3 channels BGR.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.face_geometry import Floats
 from stages.core.face_hair import HAT_EDGE
-from stages.core.face_model import Bgr, Identity, Light, Rng, Shot
+from stages.core.face_model import Identity, Light, Rng, Shot
+from stages.core.face_skin import SHIFT, Image
+from stages.core.face_traits import Bgr
 
-Image = NDArray[np.uint8]
-SHIFT = 4
+Points = NDArray[np.float64]
+Colour = Sequence[float] | NDArray[np.float64]
+
+_GREY = np.array([0.114, 0.587, 0.299])
+_LEVEL = np.linspace(0, 1, 256)[:, None]
 
 
 def _shade_palette() -> Image:
     """Return a (256, 1, 3) palette: shadows on skin turn warm before they turn dark."""
     level = np.linspace(0, 255 / 128, 256)[:, None]
     tinted = np.power(level, np.array([1.12, 1.06, 0.90]))
-    return np.clip(tinted * 128, 0, 255).astype(np.uint8)[:, None, :]
+    palette: Image = np.clip(tinted * 128, 0, 255).astype(np.uint8)[:, None, :]
+    return palette
 
 
 SHADE_PALETTE = _shade_palette()
 
 
 def compose(canvas_HW3: Image, layer_HW4: Image) -> None:
-    """Put a layer with hard coverage (0 or 255) on the canvas; averaging down later makes its edges smooth."""
-    cv2.copyTo(
-        cv2.cvtColor(layer_HW4, cv2.COLOR_BGRA2BGR), np.ascontiguousarray(layer_HW4[..., 3]), canvas_HW3
-    )
+    """Put a layer with hard coverage on the canvas; averaging down later makes its edges smooth."""
+    covered_HW = cv2.extractChannel(layer_HW4, 3)
+    cv2.copyTo(cv2.cvtColor(layer_HW4, cv2.COLOR_BGRA2BGR), covered_HW, canvas_HW3)
 
 
 def develop(image_HW3: Image, light: Light) -> Image:
     """Apply the camera: saturation, white balance, contrast and gamma."""
     if light.saturation != 1:
-        weight = np.array([0.114, 0.587, 0.299])
-        mix = np.eye(3) * light.saturation + (1 - light.saturation) * weight[None, :]
+        mix = np.eye(3) * light.saturation + (1 - light.saturation) * _GREY
         image_HW3 = cv2.transform(image_HW3, mix)
-    level = np.linspace(0, 1, 256)[:, None]
-    curve = np.clip((level * np.asarray(light.gain) - 0.45) * light.contrast + 0.45, 0, 1) ** light.gamma
+    curve = np.clip((_LEVEL * np.asarray(light.gain) - 0.45) * light.contrast + 0.45, 0, 1) ** light.gamma
     developed: Image = cv2.LUT(image_HW3, np.rint(curve * 255).astype(np.uint8).reshape(1, 256, 3))
     return developed
-
-
-def paint_ears(colour_ST3: Image, angle_S: Floats, y_T: Floats, t: Mapping[str, float], tone: Bgr) -> None:
-    """Paint the folds of both ears on the surface."""
-    size, u = t["ear_size"], np.linspace(0, 1, 12)
-    rows, columns = np.arange(len(y_T)), np.arange(len(angle_S))
-    for sign in (-1, 1):
-        for degrees, reach, shade in (
-            (85 + 12 * np.sin(u * np.pi), 12.5, 0.62),
-            (86 + 6 * np.sin(u * np.pi), 7.0, 0.5),
-        ):
-            at_t = np.interp(
-                6 - reach * size + 2 * reach * size * u, y_T[: len(y_T) - 30], rows[: len(y_T) - 30]
-            )
-            at_s = np.interp(np.deg2rad(degrees) * sign, angle_S, columns)
-            points = np.rint(np.stack([at_t, at_s], axis=1) * (1 << SHIFT)).astype(np.int32)
-            cv2.polylines(colour_ST3, [points], False, tuple(shade * c for c in tone), 3, cv2.LINE_AA, SHIFT)
 
 
 @dataclass(frozen=True)
@@ -77,90 +63,92 @@ class Scene:
     to_canvas_23: NDArray[np.float64]
     rng: Rng
 
+    @property
+    def lit(self) -> float:
+        """How bright surroundings are that the light does not model."""
+        return 0.55 + 0.45 * self.shot.light.ambient
+
     def background(self, height: int, width: int) -> Image:
         """Return a smooth, out-of-focus background."""
         cells = int(self.rng.integers(2, 7))
-        base = self.rng.uniform(20, 220, 3) * 0.55 + self.rng.uniform(0, 110)
-        spread = self.rng.uniform(4, 46)
-        small = (
-            0.5 * (base + base.mean())
-            + self.rng.normal(0, spread, (cells, cells, 1))
-            + self.rng.normal(0, spread * 0.35, (cells, cells, 3))
-        )
-        small8 = np.clip(small, 0, 255).astype(np.uint8)
-        return cv2.resize(small8, (width, height), interpolation=cv2.INTER_CUBIC)
+        base = self.rng.uniform(20, 220, 3) * 0.5 + self.rng.uniform(0, 110)
+        spread = float(self.rng.uniform(4, 46))
+        small = 0.5 * (base + base.mean()) + self.rng.normal(0, spread, (cells, cells, 1))
+        small = small + self.rng.normal(0, spread * 0.3, (cells, cells, 3))
+        blobs = np.clip(small, 0, 255).astype(np.uint8)
+        wide: Image = cv2.resize(blobs, (width, height), interpolation=cv2.INTER_CUBIC)
+        return wide
 
-    def place(self, points_N3: NDArray[np.float64], turn: float = 1.0) -> NDArray[np.float64]:
-        """Return canvas places of points on the head; ``turn`` below 1 follows only part of its rotation."""
+    def place(self, points_N3: Points, turn: float = 1.0) -> Points:
+        """Return canvas places of points on the head; ``turn`` below 1 follows part of its rotation."""
         camera = self.camera_33 if turn == 1 else np.eye(3) * (1 - turn) + self.camera_33 * turn
-        flat = (points_N3 @ camera.T)[:, :2]
-        return flat @ self.to_canvas_23[:, :2].T + self.to_canvas_23[:, 2]
+        flat: Points = (points_N3 @ camera.T)[:, :2] @ self.to_canvas_23[:, :2].T + self.to_canvas_23[:, 2]
+        return flat
 
-    def fill(self, canvas: Image, points_N2: NDArray[np.float64], colour: Sequence[float]) -> None:
+    def fill(self, canvas: Image, points_N2: Points, colour: Colour) -> None:
         """Fill a polygon, anti-aliased."""
-        fixed = np.rint(np.clip(points_N2, -2000, 4000) * (1 << SHIFT)).astype(np.int32)
-        cv2.fillPoly(canvas, [fixed], tuple(float(c) for c in colour), cv2.LINE_AA, SHIFT)
+        cv2.fillPoly(canvas, [_fixed(points_N2)], [float(c) for c in colour], cv2.LINE_AA, SHIFT)
 
     def line(
-        self,
-        canvas: Image,
-        points_N2: NDArray[np.float64],
-        colour: Sequence[float],
-        width: float,
-        closed: bool,
+        self, canvas: Image, lines: Sequence[Points], colour: Colour, width: float, closed: bool = False
     ) -> None:
-        """Draw a line ``width`` units wide."""
-        zoom = float(np.hypot(*self.to_canvas_23[:, 0]))
-        fixed = np.rint(np.clip(points_N2, -2000, 4000) * (1 << SHIFT)).astype(np.int32)
-        cv2.polylines(
-            canvas,
-            [fixed],
-            closed,
-            tuple(float(c) for c in colour),
-            max(round(width * zoom), 1),
-            cv2.LINE_AA,
-            SHIFT,
-        )
+        """Draw lines ``width`` units wide."""
+        thickness = max(round(width * float(np.hypot(*self.to_canvas_23[:, 0]))), 1)
+        fixed = [_fixed(points_N2) for points_N2 in lines]
+        cv2.polylines(canvas, fixed, closed, [float(c) for c in colour], thickness, cv2.LINE_AA, SHIFT)
 
     def draw_behind(self, canvas: Image) -> None:
         """Draw long hair, neck and clothes."""
-        wear = self.shot.wear
-        lit = 0.55 + 0.45 * self.shot.light.ambient
-        if wear.hair.length >= 0.4:
-            self._draw_long_hair(canvas, lit)
-        side = np.linspace(-1, 1, 12)
-        shadow = np.sin(np.deg2rad(self.shot.light.azimuth))
-        for left, right in zip(side[:-1], side[1:], strict=True):
-            shade = lit * (0.86 - 0.35 * ((left + right) / 2 - 0.5 * shadow) ** 2)
-            strip = np.array(
-                [(left * 26, 25, -8), (right * 26, 25, -8), (right * 27, 95, -14), (left * 27, 95, -14)]
-            )
-            self.fill(canvas, self.place(strip, 0.6), np.asarray(self.tone) * shade * (0.86, 0.90, 1.0))
-        cast = np.array([(-27, 40, -6), (27, 40, -6), (24, 66, -6), (0, 82, 0), (-24, 66, -6)])
-        self.fill(canvas, self.place(cast, 0.6), np.asarray(self.tone) * 0.52 * lit)
-        u = np.linspace(-1, 1, 21)
-        top = 84 + 30 * np.abs(u) ** 1.6 - 6 * np.exp(-((np.abs(u) - 0.3) ** 2) / 0.01)
-        body = np.concatenate([np.stack([u * 96, top, 0 * u - 14], 1), [(110, 300, -14), (-110, 300, -14)]])
-        neckline = np.abs(u) < 0.27
-        body[:-2][neckline, 1] = 84 + 22 * (0.27 - np.abs(u[neckline])) / 0.27
-        self.fill(canvas, self.place(body, 0.35), np.asarray(wear.cloth) * lit)
+        if self.shot.wear.hair.length >= 0.4:
+            self._draw_long_hair(canvas)
+        self._draw_neck(canvas)
+        collar = float(self.place(np.array([(0.0, 78.0, 0.0)]), 0.5)[0, 1])
+        if collar < canvas.shape[0]:
+            self._draw_clothes(canvas)
 
-    def _draw_long_hair(self, canvas: Image, lit: float) -> None:
-        wear, u = self.shot.wear, np.linspace(0, np.pi, 15)
-        end = 10 + 85 * wear.hair.length
-        half = 44 + wear.hair.volume
+    def _draw_neck(self, canvas: Image) -> None:
+        """Draw the neck as upright strips, darker to the sides, in the shadow of the chin."""
+        side = np.linspace(-1, 1, 15)
+        toward = 0.5 * np.sin(np.deg2rad(self.shot.light.azimuth))
+        rows = ((25.0, 26.0, -8.0), (112.0, 29.0, -14.0))
+        ends = [self.place(np.stack([side * w, 0 * side + y, 0 * side + z], 1), 0.6) for y, w, z in rows]
+        colour = np.asarray(self.tone) * (0.86, 0.90, 1.0)
+        for k, (left, right) in enumerate(pairwise(side)):
+            shade = self.lit * (0.88 - 0.40 * ((left + right) / 2 - toward) ** 2)
+            strip = np.concatenate([ends[0][k : k + 2], ends[1][k : k + 2][::-1]])
+            cv2.fillConvexPoly(canvas, _fixed(strip), [float(c) for c in colour * shade], cv2.LINE_8, SHIFT)
+        for low, shade in ((86.0, 0.66), (79.0, 0.58), (72.0, 0.50)):
+            cast = np.array(
+                [(-28, 38, -6), (28, 38, -6), (25, low - 16, -6), (0, low, 2), (-25, low - 16, -6)]
+            )
+            self.fill(canvas, self.place(cast, 0.6), colour * shade * self.lit)
+
+    def _draw_clothes(self, canvas: Image) -> None:
+        u = np.linspace(-1, 1, 21)
+        neck = np.abs(u) < 0.27
+        top = 82 + 30 * np.abs(u) ** 1.6
+        top[neck] = 80 + 20 * (0.27 - np.abs(u[neck])) / 0.27
+        edge = np.stack([u * 96, top, 0 * u - 14], axis=1)
+        hem = np.array([(110.0, 300, -14), (-110, 300, -14)])
+        cloth = np.asarray(self.shot.wear.cloth) * self.lit
+        places = self.place(np.concatenate([edge, hem]), 0.35)
+        self.fill(canvas, places, cloth * 0.85)
+        self.line(canvas, [places[8:13]], np.asarray(self.shot.wear.second_cloth) * 0.8 * self.lit, 2.2)
+
+    def _draw_long_hair(self, canvas: Image) -> None:
+        hair, u, v = self.shot.wear.hair, np.linspace(0, np.pi, 15), np.linspace(0, 1, 9)
+        end, half = 10 + 85 * hair.length, 44 + hair.volume
         arc = np.stack([-half * np.cos(u), -20 - 46 * np.sin(u), 0 * u - 12], axis=1)
-        v = np.linspace(0, 1, 9)
         swing = half + 6 * np.sin(v * 2.2) - 22 * v**4 + 1.5 * np.sin(v * 9 + self.shot.seed % 7)
         right = np.stack([swing, -12 + (end + 12) * v**0.9, 0 * v - 12], axis=1)
         outline = np.concatenate([arc, right, right[::-1] * (-1, 1, 1)])
-        self.fill(canvas, self.place(outline, 0.9), np.asarray(wear.hair_colour) * 0.5 * lit)
-        for x in self.rng.uniform(-1, 1, 30):
-            points = np.stack([x * (swing - 1), right[:, 1] - 2 * v, right[:, 2]], axis=1)
-            shade = float(self.rng.uniform(0.38, 0.8))
-            self.line(
-                canvas, self.place(points, 0.9), np.asarray(wear.hair_colour) * shade * lit, 1.4, closed=False
-            )
+        colour = np.asarray(self.shot.wear.hair_colour) * self.lit
+        self.fill(canvas, self.place(outline, 0.9), colour * 0.5)
+        edges = self.place(np.concatenate([right - (1, 2, 0), (right - (1, 2, 0)) * (-1, 1, 1)]), 0.9)
+        shares = self.rng.uniform(0, 1, 24)
+        strands = edges[9:] + (edges[:9] - edges[9:]) * shares[:, None, None]
+        for k, shade in enumerate((0.40, 0.58, 0.78)):
+            self.line(canvas, list(strands[k::3]), colour * shade, 1.4)
 
     def draw_front(self, canvas: Image) -> None:
         """Draw glasses and the peak of a cap."""
@@ -168,52 +156,45 @@ class Scene:
             self._draw_glasses(canvas)
         if self.shot.wear.hat == "cap":
             u = np.linspace(-1, 1, 15)
-            near = np.stack([36 * u, HAT_EDGE + 1 + 4 * (1 - u**2), 50 * np.sqrt(1 - 0.75 * u**2)], axis=1)
-            far = np.stack(
-                [31 * u, HAT_EDGE + 3 + 3 * (1 - u**2), 50 * np.sqrt(1 - 0.75 * u**2) + 27 * (1 - u**4)],
-                axis=1,
-            )
-            outline = self.place(np.concatenate([near, far[::-1]]))
-            self.fill(canvas, outline, np.asarray(self.shot.wear.second_cloth) * 0.62)
-            self.line(
-                canvas, self.place(far), np.asarray(self.shot.wear.second_cloth) * 0.4, 0.8, closed=False
-            )
+            depth = 50 * np.sqrt(1 - 0.75 * u**2)
+            near = np.stack([36 * u, HAT_EDGE + 1 + 4 * (1 - u**2), depth], axis=1)
+            far = np.stack([31 * u, HAT_EDGE + 3 + 3 * (1 - u**2), depth + 27 * (1 - u**4)], axis=1)
+            cloth = np.asarray(self.shot.wear.second_cloth)
+            self.fill(canvas, self.place(np.concatenate([near, far[::-1]])), cloth * 0.62)
+            self.line(canvas, [self.place(far)], cloth * 0.4, 0.8)
 
     def _draw_glasses(self, canvas: Image) -> None:
         t, kind = self.identity.traits, self.shot.wear.glasses
         turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-        corner = (
-            np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.7,
-            np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** 0.7,
-        )
+        across, down = (np.sign(f(turn)) * np.abs(f(turn)) ** 0.7 for f in (np.cos, np.sin))
         colour = {"thin": (70, 74, 84), "thick": (24, 24, 28), "sun": (16, 16, 18)}[kind]
         width = {"thin": 0.8, "thick": 1.9, "sun": 1.3}[kind]
         rims = []
         for sign in (-1, 1):
-            x = sign * t["eye_x"] + 11.6 * corner[0]
-            y = t["eye_y"] + 1.5 + 8.2 * corner[1]
+            x, y = sign * t["eye_x"] + 11.6 * across, t["eye_y"] + 1.5 + 8.2 * down
             rims.append(self.place(np.stack([x, y, 57 - 0.014 * x**2], axis=1)))
-        if kind == "sun":
-            for rim in rims:
-                self.fill(canvas, rim, (30, 26, 24))
-        elif self.rng.uniform() < 0.35:
-            glare = canvas.copy()
-            for rim in rims:
-                self.fill(glare, rim[4:14], (235, 235, 235))
-            cv2.addWeighted(glare, 0.22, canvas, 0.78, 0, dst=canvas)
+        shine = self.rng.uniform() < 0.35
         for rim in rims:
-            self.line(canvas, rim, colour, width, closed=True)
+            if kind == "sun":
+                self.fill(canvas, rim, (30, 26, 24))
+            elif shine:
+                glare = canvas.copy()
+                self.fill(glare, rim[4:14], (235, 235, 235))
+                cv2.addWeighted(glare, 0.22, canvas, 0.78, 0, dst=canvas)
+        self.line(canvas, rims, colour, width, closed=True)
         inner = t["eye_x"] - 11.6
-        self.line(
-            canvas,
-            self.place(np.array([(-inner, -1, 56), (0, -2.5, 57.5), (inner, -1, 56.0)])),
-            colour,
-            width,
-            closed=False,
-        )
+        bridge = np.array([(-inner, -1, 56), (0, -2.5, 57.5), (inner, -1, 56.0)])
+        lines = [self.place(bridge)]
         for sign in (-1, 1):
             if sign * self.shot.face.yaw < -8:  # the arm on the far side is hidden by the head
-                arm = np.array(
-                    [(sign * (t["eye_x"] + 11.6), -2, 46.0), (sign * 39.5, -2, 28.0), (sign * 41.5, -3, 6.0)]
-                )
-                self.line(canvas, self.place(arm), colour, width, closed=False)
+                arm = [
+                    (sign * (t["eye_x"] + 11.6), -2, 46.0),
+                    (sign * 39.5, -2, 28.0),
+                    (sign * 41.5, -3, 6.0),
+                ]
+                lines.append(self.place(np.array(arm)))
+        self.line(canvas, lines, colour, width)
+
+
+def _fixed(points_N2: Points) -> NDArray[np.int32]:
+    return np.rint(np.clip(points_N2, -2000, 4000) * (1 << SHIFT)).astype(np.int32)

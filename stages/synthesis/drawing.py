@@ -1,4 +1,4 @@
-"""Draws the sittings of a plan, in as many processes as there are cores; the result does not depend on how many."""
+"""Draws the sittings of a plan in as many processes as wanted; the result does not depend on how many."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from functools import partial
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from stages import program
 from stages.core.alignment import SIZE, TEMPLATE_52
 from stages.core.degrade import encode, enlarge, sample
 from stages.core.face_model import Shot, draw_identity, draw_shot
-from stages.core.face_render import ALIGNED, Frame, Person, build_person, draw
-from stages.synthesis.plan import Picture, Rng, Sitting, generator, identity_number
+from stages.core.face_render import ALIGNED, Frame, Person, Points, build_person, draw
+from stages.synthesis.plan import Rng, Sitting, generator, identity_number
 
 JPEG_QUALITY = 95
+_SCENES = 2**31  # image numbers from here on stand for scenes
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,11 @@ class Drawn:
     slot: int
     jpeg: bytes
     small_jpeg: bytes | None  # the low-resolution original of an aligned image, where it was asked for
-    landmarks_52: NDArray[np.float64]  # where a detector finds them in ``jpeg``, px
+    landmarks_52: Points  # where a detector finds them in ``jpeg``, px
     detector_score: float
     identity: int  # unlike those of all other sets
     quality: float
-    yaw_deg: float
-    pitch_deg: float
-    age: float
-    glasses: str
-    hat: str
+    shot: Shot
 
 
 def cores() -> int:
@@ -69,15 +65,17 @@ def draw_sitting(seed: int, sitting: Sitting) -> list[Drawn]:
     """Draw all images of one identity."""
     identity = draw_identity(generator(seed, sitting.stream, sitting.identity, 0))
     person = build_person(identity)
-    number = identity_number(sitting.stream, sitting.identity)
-    return [
-        _draw_picture(person, picture, number, generator(seed, sitting.stream, sitting.identity, 1 + k))
-        for k, picture in enumerate(sitting.pictures)
-    ]
+    return [_draw_picture(seed, sitting, place, person) for place in range(len(sitting.pictures))]
 
 
-def _draw_picture(person: Person, picture: Picture, number: int, rng: Rng) -> Drawn:
+def _draw_picture(seed: int, sitting: Sitting, place: int, person: Person) -> Drawn:
+    picture = sitting.pictures[place]
+    rng = generator(seed, sitting.stream, sitting.identity, 1 + place)
     shot = draw_shot(rng, person.identity, picture.pose, picture.age)
+    if picture.scene:
+        first = _SCENES + picture.scene
+        same = draw_shot(generator(seed, sitting.stream, sitting.identity, first), person.identity)
+        shot = replace(same, face=replace(shot.face, age=same.face.age))
     if picture.plain:
         shot = _plain(shot)
     frame = _loose_frame(rng) if picture.loose else ALIGNED
@@ -89,10 +87,9 @@ def _draw_picture(person: Person, picture: Picture, number: int, rng: Rng) -> Dr
     else:
         small_jpeg = encode(recorded, JPEG_QUALITY) if picture.small else None
         recorded = enlarge(recorded, SIZE, SIZE, rng)
-    return Drawn(
-        picture.slot, encode(recorded, JPEG_QUALITY), small_jpeg, landmarks_52, _score(picture.quality, shot, rng),
-        number, picture.quality, shot.face.yaw, shot.face.pitch, shot.face.age, shot.wear.glasses, shot.wear.hat,
-    )  # fmt: skip
+    jpeg, number = encode(recorded, JPEG_QUALITY), identity_number(sitting.stream, sitting.identity)
+    score = _score(picture.quality, shot, rng)
+    return Drawn(picture.slot, jpeg, small_jpeg, landmarks_52, score, number, picture.quality, shot)
 
 
 def _plain(shot: Shot) -> Shot:
@@ -112,12 +109,10 @@ def _loose_frame(rng: Rng) -> Frame:
     return Frame(height, width, target_52)
 
 
-def _detect(
-    true_52: NDArray[np.float64], drawn: tuple[int, ...], recorded: tuple[int, ...], rng: Rng
-) -> NDArray[np.float64]:
+def _detect(true_52: Points, drawn: tuple[int, ...], recorded: tuple[int, ...], rng: Rng) -> Points:
     """Return the landmarks in the pixels of the recorded crop, as far off as a detector is."""
     ratio = np.array([recorded[1] / drawn[1], recorded[0] / drawn[0]])
-    seen_52: NDArray[np.float64] = (true_52 + 0.5) * ratio - 0.5
+    seen_52: Points = (true_52 + 0.5) * ratio - 0.5
     between_eyes = float(np.hypot(*(seen_52[1] - seen_52[0])))
     return seen_52 + rng.normal(0, 0.02 * between_eyes, (5, 2))
 

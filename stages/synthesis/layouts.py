@@ -1,6 +1,6 @@
-"""Writes drawn test sets as their authors lay them out: IJB-B, TinyFace and SCface (training and ``.bin`` sets: datasets/).
+"""Writes drawn test sets as their authors lay them out: IJB-B, TinyFace and SCface (others: datasets/).
 
-File names, columns, line ends and number formats are those of the published sets as facet's readers find them.
+File names, columns, line ends and number formats are those that the published sets have.
 """
 
 from __future__ import annotations
@@ -23,17 +23,13 @@ _MAT_TEXT_BYTES = 116  # of a MATLAB 5 file's header; scipy writes the date ther
 
 
 def write_ijb(folder: Path, plan: Ijb, drawn: Sequence[Drawn]) -> list[str]:
-    """Write ``loose_crop/`` and ``meta/`` of IJB-B into ``folder``; return the path of each image, relative to it."""
+    """Write ``loose_crop/`` and ``meta/`` of IJB-B; return the path of each image, relative to ``folder``."""
     crops, meta = folder / "loose_crop", folder / "meta"
     crops.mkdir(parents=True)
     meta.mkdir()
     for one in drawn:
         (crops / f"{one.slot + 1}.jpg").write_bytes(one.jpeg)
-    lines = [
-        f"{one.slot + 1}.jpg {' '.join(f'{value:.3f}' for value in one.landmarks_52.ravel())} {one.detector_score:.6f}"
-        for one in drawn
-    ]
-    _write_lines(meta / "ijbb_name_5pts_score.txt", lines)
+    _write_lines(meta / "ijbb_name_5pts_score.txt", [_landmark_line(one) for one in drawn])
     _write_lines(meta / "ijbb_face_tid_mid.txt", [
         f"{slot + 1}.jpg {template.number} {medium}"
         for template in plan.templates
@@ -54,6 +50,11 @@ def write_ijb(folder: Path, plan: Ijb, drawn: Sequence[Drawn]) -> list[str]:
     return [f"loose_crop/{one.slot + 1}.jpg" for one in drawn]
 
 
+def _landmark_line(one: Drawn) -> str:
+    places = " ".join(f"{value:.3f}" for value in one.landmarks_52.ravel())
+    return f"{one.slot + 1}.jpg {places} {one.detector_score:.6f}"
+
+
 def _write_csv(path: Path, templates: Sequence[Template]) -> None:
     rows = [
         f"{template.number},{template.subject + 1},img/{slot + 1}.jpg,{medium},0,0,100,100"
@@ -64,7 +65,7 @@ def _write_csv(path: Path, templates: Sequence[Template]) -> None:
 
 
 def write_tinyface(folder: Path, plan: Listed, drawn: Sequence[Drawn]) -> list[str]:
-    """Write TinyFace into ``folder``: originals, lists and the aligned faces; return the path of each aligned image."""
+    """Write TinyFace: originals, lists and aligned faces; return the path of each aligned image."""
     testing = folder / "tinyface" / "Testing_Set"
     for part in ("Probe", "Gallery_Match", "Gallery_Distractor"):
         (testing / part).mkdir(parents=True)
@@ -82,7 +83,7 @@ def write_tinyface(folder: Path, plan: Listed, drawn: Sequence[Drawn]) -> list[s
 
 
 def _write_mat(path: Path, key: str, files: Sequence[str]) -> None:
-    """Write file names as a cell array and subjects as numbers; without the date that MATLAB files begin with."""
+    """Write names as a cell array and subjects as numbers, without the date a MATLAB file begins with."""
     cells = np.empty((len(files), 1), object)
     cells[:, 0] = files
     ids = np.array([[int(file.split("_")[0])] for file in files], np.uint16)

@@ -1,8 +1,8 @@
 """Which images a data set holds, before any is drawn: sets, identities, poses, ages and known qualities.
 
-Random streams: everything is drawn from ``generator(seed, stream, identity, image)``. Each set has a stream of its own
-(STREAMS), so no two sets, and never training and test, share an identity; identity numbers are told apart by
-``identity_number``. Image 0 of an identity draws the person, image k its k-th picture, so that the bytes of a picture
+Random streams: everything is drawn from ``generator(seed, stream, identity, image)``. Each set has its own
+stream (STREAMS), so no two sets, and never training and test, share an identity; ``identity_number`` tells
+them apart. Image 0 of an identity draws the person, image k its k-th picture, so that the bytes of a picture
 depend on nothing but its place, however many processes draw.
 """
 
@@ -19,7 +19,8 @@ from stages.synthesis.config import Config
 Rng = np.random.Generator
 
 SETS = ("train", "lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "IJBB", "tinyface", "scface")
-STREAMS = {name: number for number, name in enumerate(SETS)}
+# the last two are not part of a data set: the contact sheet, and rank-1 over quality under benchmarks/
+STREAMS = {name: number for number, name in enumerate((*SETS, "sheet", "levels"))}
 PAIR_SETS = SETS[1:6]
 NUM_FOLDS = 10
 
@@ -37,6 +38,7 @@ class Picture:
     loose: bool = False  # a crop as a detector leaves it, not aligned
     small: bool = False  # keep the low-resolution original as well
     plain: bool = False  # no hat, no sunglasses: an enrolment photograph
+    scene: int = 0  # pictures of one scene (not 0) share light, clothes and background: frames of a video
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,12 @@ class Pairs:
 
 
 def generator(seed: int, stream: int, identity: int, image: int) -> Rng:
-    """Return the random stream of one picture; always four numbers, since trailing zeros are not told apart."""
+    """Return the random stream of a picture: four numbers, since trailing zeros are not told apart."""
     return np.random.default_rng([seed, stream, identity, image])
 
 
 def identity_number(stream: int, identity: int) -> int:
-    """Return a number that tells an identity from those of all other sets; training identities keep their label."""
+    """Return a number no identity of another set has; training identities keep their label."""
     return 1_000_000 * stream + identity
 
 
@@ -84,7 +86,7 @@ def train_sittings(config: Config) -> list[Sitting]:
 def pairs(config: Config, name: str) -> Pairs:
     """Return one of the five verification sets: per fold genuine pairs, then impostors, as LFW orders them.
 
-    From 20 identities on the folds share none, so that a threshold is never chosen on the people it is tested on.
+    From 20 identities on the folds share none, so that no threshold is chosen on the people it is tested on.
     """
     stream, per_fold = STREAMS[name], config.eval.pairs // (2 * NUM_FOLDS)
     rng = generator(config.seed, stream, _PLANNER, 0)
@@ -134,7 +136,7 @@ def _sittings(stream: int, people: dict[int, list[Picture]]) -> tuple[Sitting, .
 
 @dataclass(frozen=True)
 class Template:
-    """One IJB template: slots of its images and the medium of each; the first of a subject is its gallery entry."""
+    """One IJB template: its images, their media; the first of a subject is its gallery entry."""
 
     subject: int  # from 0
     number: int  # from 1
@@ -165,8 +167,14 @@ def ijb(config: Config) -> Ijb:
             gallery = place == 0
             qualities, media = _template_media(rng, gallery, medium)
             pictures = [
-                Picture(slot + k, q, CROSS_POSE if rng.uniform() < 0.25 and not gallery else WEB, loose=True)
-                for k, q in enumerate(qualities)
+                Picture(
+                    slot + k,
+                    q,
+                    CROSS_POSE if rng.uniform() < 0.25 and not gallery else WEB,
+                    loose=True,
+                    scene=medium_of,
+                )
+                for k, (q, medium_of) in enumerate(zip(qualities, media, strict=True))
             ]
             people.setdefault(subject, []).extend(pictures)
             slots = tuple(range(slot, slot + len(pictures)))
@@ -176,15 +184,15 @@ def ijb(config: Config) -> Ijb:
 
 
 def _template_media(rng: Rng, gallery: bool, last: int) -> tuple[list[float], tuple[int, ...]]:
-    """Return qualities and media numbers of a template: every still is a medium, the frames of a video share one."""
+    """Return qualities and media of a template: a still is a medium, the frames of a video share one."""
     stills = int(rng.integers(1, 4)) if gallery else int(rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))
     videos = 0 if gallery else int(rng.choice([0, 1, 2], p=[0.35, 0.45, 0.2])) if stills else 1
     qualities = [float(rng.uniform(0.75 if gallery else 0.45, 1.0)) for _ in range(stills)]
     media = [last + 1 + k for k in range(stills)]
     for _ in range(videos):
-        level, last = float(rng.uniform(0.08, 0.6)), (media[-1] if media else last) + 1
+        level, last = float(rng.uniform(0.12, 0.6)), (media[-1] if media else last) + 1
         for _ in range(int(rng.integers(2, 4))):
-            qualities.append(float(np.clip(level + rng.normal(0, 0.04), 0.02, 1)))
+            qualities.append(float(np.clip(level + rng.normal(0, 0.04), 0.08, 1)))
             media.append(last)
     return qualities, tuple(media)
 
@@ -222,7 +230,7 @@ SCFACE_SIDES = {1: 12.0, 2: 20.0, 3: 40.0}  # px of a face at each distance
 
 
 def scface(config: Config) -> Listed:
-    """Plan SCface: a frontal enrolment photograph, cameras 1-5 at three distances, and for some cameras 6-8."""
+    """Plan SCface: a frontal enrolment photograph, cameras 1-5 at three distances, for some cameras 6-8."""
     stream = STREAMS["scface"]
     rng = generator(config.seed, stream, _PLANNER, 0)
     people: dict[int, list[Picture]] = {}
