@@ -212,11 +212,8 @@ class Writer:
         if experiment.shown:
             links.append(f"[As the table](#{views.path(found.experiment_id)})")
         if report := run_ids.get(f"{REPORTS}/{table}"):
-            links.append(f"[Report](#/experiments/{reports_id}/runs/{report}/artifacts)")
-        tags = {
-            "mlflow.note.content": "\n\n".join(filter(None, [" · ".join(links), experiment.note])),
-            "mlflow.experimentKind": "custom_model_development",  # else its pages are those for chat models
-        }
+            links.append(f"[Report](#{views.report_path(reports_id, report)})")
+        tags = {"mlflow.note.content": "\n\n".join(filter(None, [" · ".join(links), experiment.note]))}
         if experiment.shown:
             tags[views.TAG] = views.state(experiment.shown)
         for key, value in tags.items():

@@ -13,12 +13,19 @@ from collections.abc import Sequence
 NAME = "table"
 TAG = f"mlflow.sharedViewState.{NAME}"
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
+# else a first visitor gets the pages for chat models
+TRAINING = "workflowType=machine_learning"
 CURRENT_RUNS = "tags.`facet.current` = 'true'"
 
 
 def path(experiment_id: str) -> str:
     """Return the place in MLflow's pages that shows an experiment's runs in this view."""
-    return f"/experiments/{experiment_id}/runs?viewStateShareKey={NAME}"
+    return f"/experiments/{experiment_id}/runs?{TRAINING}&viewStateShareKey={NAME}"
+
+
+def report_path(experiment_id: str, run_id: str) -> str:
+    """Return the place in MLflow's pages that shows the files of a run."""
+    return f"/experiments/{experiment_id}/runs/{run_id}/artifacts?{TRAINING}"
 
 
 def state(shown: Sequence[tuple[str, str]]) -> str:
@@ -36,7 +43,7 @@ def state(shown: Sequence[tuple[str, str]]) -> str:
         "selectedColumns": columns,
         # MLflow would sort them by name; it wants these two first and takes the rest as given
         "columnOrder": [RUN_NAME, CREATED, *columns, "duration"],
-        "columnWidths": {RUN_NAME: 190, CREATED: 130, **widths, "duration": 80},
+        "columnWidths": {RUN_NAME: 190, CREATED: 160, **widths, "duration": 80},
     }
     text = json.dumps(tree, separators=(",", ":"))
     packed = "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
