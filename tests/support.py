@@ -25,7 +25,7 @@ defaults:
     hq: {sets: [lfw, cfp_fp, cplfw, calfw, agedb_30]}
     ijb: {sets: [IJBB]}
     lq: {sets: [tinyface, scface]}
-    fiqa: {sets: [lfw], fmr: [0.1]}
+    fiqa: {sets: [lfw], fmr: [0.1, 0.01]}
 """
 
 
