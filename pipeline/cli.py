@@ -95,11 +95,14 @@ def _num_jobs(asked: int | None) -> int:
 @app.command(epilog="Example: facet up")
 @_in_a_sentence
 def up() -> None:
-    """Start the servers of Prefect and MLflow on loopback, unless they run."""
+    """Start the servers of Prefect and MLflow.
+
+    They listen on loopback and outlive this shell; what runs already is left alone.
+    """
     _up(_enter())
 
 
-def _up(root: Path) -> dict[str, str]:
+def _up(root: Path, show: bool = True) -> dict[str, str]:
     """Start what does not run, and return the servers' addresses by name."""
     from pipeline import services
 
@@ -107,7 +110,7 @@ def _up(root: Path) -> dict[str, str]:
     if missing:
         typer.echo(f"starting {' and '.join(missing)} ...")
     started = services.up(root, typer.echo)
-    for service in started.values():
+    for service in started.values() if show or missing else ():
         typer.echo(f"{service.name:8} {service.url}")
     return {name: service.url for name, service in started.items()}
 
@@ -115,7 +118,7 @@ def _up(root: Path) -> dict[str, str]:
 @app.command(epilog="Example: facet down")
 @_in_a_sentence
 def down() -> None:
-    """End the servers that `facet up` started, and all their processes."""
+    """End the servers and all their processes."""
     from pipeline import services
 
     ended = services.down(_enter())
@@ -125,7 +128,10 @@ def down() -> None:
 @app.command(epilog="Example: facet run heads --jobs 2")
 @_in_a_sentence
 def run(targets: Targets = None, jobs: Jobs = None, track: Track = True) -> None:
-    """Run what is stale of the targets and of all they need, in parallel."""
+    """Run what is stale, in parallel.
+
+    That is what is stale of the targets and of all they need, as a Prefect flow run.
+    """
     root = _enter()
     last = _run(root, targets or [], _num_jobs(jobs), track)
     _leave_if_bad(last)
@@ -157,7 +163,7 @@ def _flow(
     root: Path, targets: list[str], jobs: int, executor: Executor, graph: Graph, track: bool
 ) -> LastRun:
     # Prefect reads its settings when it is imported
-    api_url = os.environ.get("PREFECT_API_URL") or _up(root)["prefect"] + "/api"
+    api_url = os.environ.get("PREFECT_API_URL") or _up(root, show=False)["prefect"] + "/api"
     os.environ.update(environment.prefect_settings(root, api_url))
     from pipeline import flows, services
 
@@ -171,7 +177,10 @@ def _flow(
 @app.command(epilog="Example: facet status heads")
 @_in_a_sentence
 def status(targets: Targets = None) -> None:
-    """Show which stages are done, stale (and why), running or failed."""
+    """Show how far each stage and table is.
+
+    A stage is done, stale (and why), running or failed.
+    """
     from pipeline import records
     from pipeline.forker import Forker
 
@@ -212,7 +221,7 @@ def table(
     name: Annotated[str, typer.Argument(help="A table: the name of a file in tables/.")],
     format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.md,
 ) -> None:
-    """Print a table: measured beside published."""
+    """Print a table, measured beside published."""
     from pipeline import summary
 
     root = _enter()
@@ -235,7 +244,10 @@ def _why_no_table(root: Path, name: str, path: Path) -> str:
 @app.command(epilog="Example: facet track")
 @_in_a_sentence
 def track() -> None:
-    """Record in MLflow all that is finished and not there yet."""
+    """Record in MLflow what is finished.
+
+    What is there already stays as it is; a lost or empty database is filled again.
+    """
     from pipeline import recording
 
     if code := recording.track(_enter(), typer.echo):
@@ -245,7 +257,10 @@ def track() -> None:
 @app.command(epilog="Example: facet demo --jobs 2")
 @_in_a_sentence
 def demo(jobs: Jobs = None) -> None:
-    """Start the servers, run all that is stale, show the tables."""
+    """Run everything and show where to look.
+
+    Starts the servers, runs what is stale, prints the tables; a second time reruns nothing.
+    """
     from pipeline import recording
 
     root = _enter()

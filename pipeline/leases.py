@@ -1,4 +1,4 @@
-"""Leases of devices, held by the kernel: a `flock` per device, gone when its holders are dead, however they did.
+"""Leases of devices, held by the kernel: a `flock` per device, gone with its holders, however they died.
 
 A GPU's lock lies in a folder of the whole machine, under the GPU's own identity, so that two checkouts
 share GPUs; the slots of a CPU are each checkout's own affair. Prefect's concurrency limits count, but do

@@ -55,10 +55,12 @@ class Service:
             _children[self.pid].poll()
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+            return bool(self._is(process) and process.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
+
+    def _is(self, process: psutil.Process) -> bool:
+        return bool(abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S)
 
     @property
     def healthy(self) -> bool:
@@ -73,19 +75,16 @@ class Service:
         """Return the living processes of its session: the server and all it started, also when it is dead."""
         if psutil.boot_time() > self.born + BIRTH_TOLERANCE_S:
             return []
-        if psutil.pid_exists(self.pid) and not self.alive and not self._is_zombie():
-            return []  # the pid is someone else's now: the kernel gives it only when the session is empty
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if not self._is(psutil.Process(self.pid)):
+                # the pid is someone else's now: the kernel gives it only when the session is empty
+                return []
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
                 if os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
-
-    def _is_zombie(self) -> bool:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return bool(psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE)
-        return False
 
 
 def known(root: Path) -> dict[str, Service]:

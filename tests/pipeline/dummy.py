@@ -1,4 +1,4 @@
-"""A real DVC project shaped like ours, whose stages sleep, write, note that they ran, and fail when told to."""
+"""A real DVC project shaped like ours; its stages sleep, write, note that they ran, and fail when told to."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ name = f"{kind}@{key}" if key != "-" else kind
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # as stages.program does
 
 def note(what):
-    line = json.dumps({"stage": name, "what": what, "pid": os.getpid(), "time": time.time(),
-                       "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"), "device": os.environ.get("FACET_DEVICE"),
-                       "threads": os.environ.get("OMP_NUM_THREADS"), "log": os.environ.get("FACET_LOG_FILE")})
+    told = {"cuda": "CUDA_VISIBLE_DEVICES", "device": "FACET_DEVICE", "threads": "OMP_NUM_THREADS",
+            "log": "FACET_LOG_FILE"}
+    line = json.dumps({"stage": name, "what": what, "pid": os.getpid(), "time": time.time()}
+                      | {key: os.environ.get(name) for key, name in told.items()})
     descriptor = os.open("journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(descriptor, (line + "\\n").encode())
     os.close(descriptor)
@@ -57,7 +58,11 @@ for out in outs:
     path = pathlib.Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"made": name}) + "\\n"
-    path.write_text(text) if path.suffix else (path.mkdir(exist_ok=True), (path / "table.md").write_text(f"| {key} |\\n"))
+    if path.suffix:
+        path.write_text(text)
+    else:
+        path.mkdir(exist_ok=True)
+        (path / "table.md").write_text(f"| {key} |\\n")
 print(f"{name} ends", flush=True)
 note("end")
 """
@@ -161,9 +166,12 @@ class Dummy:
 
     def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
         """Start `facet`, in a process group of its own as a shell does."""
+        return self.start_program(sys.executable, "-m", "pipeline.cli", *arguments, **extra)
+
+    def start_program(self, *command: str, **extra: str) -> subprocess.Popen[str]:
         with (self.path / "facet.out").open("w") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", *arguments],
+                command,
                 cwd=self.path,
                 env=self.environment(**extra),
                 stdout=out,
@@ -171,6 +179,12 @@ class Dummy:
                 text=True,
                 start_new_session=True,
             )
+
+    def stop(self, process: subprocess.Popen[str]) -> None:
+        """End a program that a test started, and all of its process group."""
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def output(self) -> str:
         return (self.path / "facet.out").read_text()
@@ -193,6 +207,21 @@ class Dummy:
         return {
             name for file in files if file.exists() for name in yaml.safe_load(file.read_text())["stages"]
         }
+
+    def edit(self, run: str, **changes: Any) -> None:
+        """Change parameters of one run."""
+        tree = self.params()
+        tree["runs"][run] |= changes
+        self.write_params(tree)
+
+    def slow_down(self, **seconds: float) -> None:
+        """Say how long stages of a kind sleep; no stage but `resolve` depends on it."""
+        self.write_params(self.params() | {"seconds": seconds})
+
+    def last_run(self) -> dict[str, Any]:
+        tree = json.loads((self.path / ".facet/last_run.json").read_text())
+        assert isinstance(tree, dict)
+        return tree
 
     def tell_to(self, what: str, stage: str) -> None:
         (self.path / what).mkdir(exist_ok=True)
@@ -231,12 +260,11 @@ def make(path: Path, runs: int, seconds: dict[str, float] | None = None, api_url
         "/data/\n/runs/\n/resolved/\n/.facet/\n/journal.jsonl\n/machine/\n/facet.out\n"
     )
     (path / ".dvcignore").write_text(".facet\nmachine\n")
-    for command in (
-        ["git", "init", "-q"],
-        ["dvc", "init", "-q"],
-        ["dvc", "config", "core.analytics", "false"],
-    ):
-        project.run(*command)
+    project.run("git", "init", "-q")
+    # what `dvc init` makes, without the second that it takes
+    (path / ".dvc").mkdir()
+    (path / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    (path / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
     return project
 
 
@@ -253,10 +281,3 @@ def wait_until_dead(pid: int, timeout_s: float = 10) -> None:
     while alive(pid):
         assert time.monotonic() < until_s, f"process {pid} still runs"
         time.sleep(0.05)
-
-
-def kill_group(process: subprocess.Popen[str]) -> None:
-    """End what a test started and may have left."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

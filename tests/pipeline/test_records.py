@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import records
+from pipeline.records import Attempt, LastRun
+
+
+def test_the_last_attempt_of_a_stage_counts(tmp_path: Path) -> None:
+    for state, ended in (("failed", 1.0), ("executed", 2.0)):
+        records.add_attempt(tmp_path, Attempt("unpack", state, "why", 3.0, ended))
+    records.add_attempt(tmp_path, Attempt("train@a", "failed", "error: no", ended=3.0))
+    last = records.last_attempts(tmp_path)
+    assert last["unpack"] == Attempt("unpack", "executed", "why", 3.0, 2.0)
+    assert last["train@a"].message == "error: no"
+
+
+def test_only_stages_that_ran_to_their_end_say_how_long_they_take(tmp_path: Path) -> None:
+    for state, command_s in (("executed", 9.0), ("restored", 0.0), ("stopped", 2.0)):
+        records.add_attempt(tmp_path, Attempt("unpack", state, command_s=command_s))
+    assert records.durations(tmp_path) == {"unpack": 9.0}
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    records.add_attempt(tmp_path, Attempt("unpack", "executed"))
+    with (tmp_path / ".facet/attempts.jsonl").open("a") as stream:
+        stream.write('{"address": "tra')
+    assert [attempt.address for attempt in records.attempts(tmp_path)] == ["unpack"]
+
+
+def test_without_files_nothing_is_known(tmp_path: Path) -> None:
+    assert records.attempts(tmp_path) == []
+    assert records.last_run(tmp_path) is None
+
+
+def test_the_last_run_is_remembered(tmp_path: Path) -> None:
+    run = LastRun("id", "heads", "COMPLETED", "3 executed")
+    records.write_last_run(tmp_path, run)
+    assert records.last_run(tmp_path) == run

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline import environment, services
+from pipeline.services import Service
+from tests.pipeline.dummy import wait_until_dead
+
+# a server as bad as they come: it starts a child that ignores SIGTERM, and dies without it
+DEAF_CHILD = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(99)"
+BAD_SERVER = f"""
+import http.server, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {DEAF_CHILD!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+"""
+ANY_PORTS = {services.PREFECT: 0, services.MLFLOW: 0}
+
+
+def get(url: str) -> tuple[int, str]:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return answer.status, answer.read().decode()
+
+
+@pytest.mark.slow
+def test_both_servers_answer_on_loopback_and_show_their_pages(servers: dict[str, Service]) -> None:
+    assert sorted(servers) == ["mlflow", "prefect"]
+    for service in servers.values():
+        assert service.url.startswith("http://127.0.0.1:")
+        assert service.alive
+        assert service.healthy
+        status, page = get(service.url)
+        assert status == 200
+        assert service.name in page.lower()
+
+
+@pytest.mark.slow
+def test_the_prefect_page_asks_its_own_server(servers: dict[str, Service]) -> None:
+    _, settings = get(servers["prefect"].url + "/ui-settings")
+    assert f'"api_url":"{servers["prefect"].url}/api"' in settings.replace(" ", "")
+
+
+@pytest.mark.slow
+def test_servers_lead_sessions_of_their_own_and_start_no_job_runners(servers: dict[str, Service]) -> None:
+    for service in servers.values():
+        assert os.getsid(service.pid) == service.pid
+        assert os.getsid(service.pid) != os.getsid(0)
+    commands = [" ".join(process.cmdline()) for process in servers["mlflow"].members()]
+    assert not [command for command in commands if "huey" in command or "_job_runner" in command]
+
+
+@pytest.mark.slow
+def test_a_second_up_starts_nothing(servers: dict[str, Service], server_root: Path) -> None:
+    said: list[str] = []
+    started_s = time.monotonic()
+    assert services.up(server_root, said.append) == servers
+    assert time.monotonic() - started_s < 5
+    assert said == []
+
+
+@pytest.mark.slow
+def test_the_files_of_both_servers_lie_in_the_project(servers: dict[str, Service], server_root: Path) -> None:
+    assert (server_root / ".facet/prefect/prefect.db").is_file()
+    assert (server_root / "tracking/mlflow.db").is_file()
+    assert (server_root / ".facet/logs/prefect-server.log").is_file()
+
+
+@pytest.fixture
+def bad_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A project whose servers are bad ones."""
+
+    def commands(root: Path, name: str, port: int) -> tuple[list[str], dict[str, str]]:
+        return [sys.executable, "-c", BAD_SERVER, "--port", str(port)], {}
+
+    monkeypatch.setattr(services, "_commands", commands)
+    monkeypatch.setattr(services, "STOP_TIMEOUT_S", 1.0)
+    yield tmp_path
+    services.down(tmp_path)
+
+
+def ignore(line: str) -> None:
+    """Nobody listens."""
+
+
+def test_down_leaves_no_process_however_badly_a_server_ends(bad_servers: Path) -> None:
+    started = services.up(bad_servers, ignore, ANY_PORTS)
+    members = [process for service in started.values() for process in service.members()]
+    assert len(members) == 4
+    assert sorted(services.down(bad_servers)) == ["mlflow", "prefect"]
+    assert [process for service in started.values() for process in service.members()] == []
+    assert services.known(bad_servers) == {}
+    assert services.down(bad_servers) == []
+
+
+def test_children_of_a_dead_server_are_ended_too(bad_servers: Path) -> None:
+    started = services.up(bad_servers, ignore, ANY_PORTS)
+    prefect = started["prefect"]
+    (child,) = psutil.Process(prefect.pid).children()
+    os.kill(prefect.pid, 9)
+    wait_until_dead(prefect.pid)
+    assert "prefect" not in services.known(bad_servers)
+    assert sorted(services.down(bad_servers)) == ["mlflow", "prefect"]
+    wait_until_dead(child.pid)
+
+
+def test_up_starts_again_what_has_died(bad_servers: Path) -> None:
+    first = services.up(bad_servers, ignore, ANY_PORTS)
+    for process in first["prefect"].members():
+        process.kill()
+    wait_until_dead(first["prefect"].pid)
+    second = services.up(bad_servers, ignore, ANY_PORTS)
+    assert second["mlflow"] == first["mlflow"]
+    assert second["prefect"].pid != first["prefect"].pid
+    assert second["prefect"].healthy
+
+
+def test_a_record_from_before_a_reboot_harms_nobody(tmp_path: Path) -> None:
+    # this very process has the pid that the server had then
+    stale = {
+        "name": "prefect",
+        "url": "http://127.0.0.1:1",
+        "pid": os.getpid(),
+        "born": psutil.boot_time() - 999,
+    }
+    environment.write_json(tmp_path / ".facet/services.json", {"prefect": stale})
+    assert services.known(tmp_path) == {}
+    assert services.down(tmp_path) == []
+    assert not (tmp_path / ".facet/services.json").exists()
+
+
+def test_a_pid_that_came_again_is_not_ours(tmp_path: Path) -> None:
+    born = psutil.Process().create_time() - 60
+    service = Service("prefect", "http://127.0.0.1:1", os.getpid(), born)
+    assert not service.alive
+    assert service.members() == []
+
+
+def test_a_server_that_ends_at_once_is_reported_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commands(root: Path, name: str, port: int) -> tuple[list[str], dict[str, str]]:
+        return [sys.executable, "-c", "import sys; sys.exit('no such table')", "--port", str(port)], {}
+
+    monkeypatch.setattr(services, "_commands", commands)
+    with pytest.raises(
+        RuntimeError, match=r"the \w+ server ended at once \(no such table\): see .*-server.log"
+    ):
+        services.up(tmp_path, ignore, ANY_PORTS)
+    services.down(tmp_path)
