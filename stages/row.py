@@ -79,8 +79,11 @@ def common_weights(run: str, measured: Mapping[str, Mapping[str, Any]]) -> str:
     Raises:
         ValueError: they measured different ones, or none says which.
     """
-    by_suite = {suite: str(metrics["weights_sha256"]) for suite, metrics in measured.items()
-                if metrics.get("weights_sha256")}
+    by_suite = {
+        suite: str(metrics["weights_sha256"])
+        for suite, metrics in measured.items()
+        if metrics.get("weights_sha256")
+    }
     if len(set(by_suite.values())) != 1:
         found = ", ".join(f"{suite} {digest[:12]}" for suite, digest in by_suite.items()) or "none"
         raise ValueError(

@@ -79,15 +79,18 @@ def write_run(root: Path, run: str, metrics: dict[str, Any], margin: float = 0.5
     }
     for suite, values in measured.items():
         values["weights_sha256"] = weights_sha256(run, margin)
-        values.update({key.split(".")[2]: value for key, value in metrics.items()
-                       if key.startswith(f"{run}.{suite}.")})
+        values.update(
+            {key.split(".")[2]: value for key, value in metrics.items() if key.startswith(f"{run}.{suite}.")}
+        )
         missing = [key for key, value in values.items() if value is None]
         for key in missing:  # as evaluation does: no key at all, and the reason in the details
             del values[key]
         write(root / f"results/{run}/{suite}.json", json.dumps(values, indent=2))
         if suite not in ("train", "quality"):
-            sets = {key.split("_")[0]: {"_".join(key.split("_")[1:]): {"reason": "too few impostor pairs"}}
-                    for key in missing}
+            sets = {
+                key.split("_")[0]: {"_".join(key.split("_")[1:]): {"reason": "too few impostor pairs"}}
+                for key in missing
+            }
             write(root / f"results/{run}/{suite}/details.json", json.dumps({"sets": sets}))
     for suite, stem, header, lines in curves(skill):
         write_curve(root / f"results/{run}/{suite}/{stem}.csv", header, lines)
@@ -99,21 +102,43 @@ def curves(skill: float) -> Iterator[tuple[str, str, Sequence[str], list[Sequenc
     """Yield suite, file, header and lines of each curve."""
     rates = [10 ** (-k / 8) for k in range(24, -1, -1)]
     for suite, names in (("hq", HQ), ("ijb", ("IJBB",))):
-        yield suite, "roc", ("set", "far", "tar"), [
-            (name, f"{far:.6g}", f"{far ** (0.35 / skill):.6g}") for name in names for far in rates
-        ]
+        yield (
+            suite,
+            "roc",
+            ("set", "far", "tar"),
+            [(name, f"{far:.6g}", f"{far ** (0.35 / skill):.6g}") for name in names for far in rates],
+        )
     ranks = [1, 2, 3, 5, 10, 20]
-    yield "lq", "cmc", ("set", "rank", "rate"), [
-        (name, k, f"{1 - 0.7 / k ** (0.3 * skill):.6g}") for name in ("tinyface", "scface_d1") for k in ranks
-    ]
-    yield "fiqa", "edc", ("set", "method", "fmr", "convention", "discard", "fnmr"), [
-        (name, method, fmr, convention, f"{step / 20:.2f}", f"{0.2 / skill * math.exp(-step / speed):.6g}")
-        for name in ("lfw", "cplfw")
-        for method, speed in (("cr_fiqa", 6), ("feature_norm", 12))
-        for fmr in (0.01, 0.001)
-        for convention in ("iso", "cr_fiqa")
-        for step in range(20)
-    ]
+    yield (
+        "lq",
+        "cmc",
+        ("set", "rank", "rate"),
+        [
+            (name, k, f"{1 - 0.7 / k ** (0.3 * skill):.6g}")
+            for name in ("tinyface", "scface_d1")
+            for k in ranks
+        ],
+    )
+    yield (
+        "fiqa",
+        "edc",
+        ("set", "method", "fmr", "convention", "discard", "fnmr"),
+        [
+            (
+                name,
+                method,
+                fmr,
+                convention,
+                f"{step / 20:.2f}",
+                f"{0.2 / skill * math.exp(-step / speed):.6g}",
+            )
+            for name in ("lfw", "cplfw")
+            for method, speed in (("cr_fiqa", 6), ("feature_norm", 12))
+            for fmr in (0.01, 0.001)
+            for convention in ("iso", "cr_fiqa")
+            for step in range(20)
+        ],
+    )
 
 
 def write_curve(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:

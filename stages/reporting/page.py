@@ -117,7 +117,7 @@ def inline(svg: str) -> str:
     element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
     # ids of groups would repeat from figure to figure; those referred to are hashes of what they hold
     used = set(re.findall(r"#([\w-]+)[\")]", element))
-    element = re.sub(r' id="([\w-]+)"', lambda found: found[0] if found[1] in used else "", element)
+    element = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", element)
     for number, colour in enumerate(plots.SERIES):
         element = element.replace(colour, f"var(--s{number})")
     element = element.replace(plots.INK, "var(--ink)").replace(plots.PAPER, "var(--card)")

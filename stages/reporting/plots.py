@@ -194,8 +194,14 @@ def _discards(comparison: Comparison) -> Iterator[Panel]:
         # one height for a set, so that methods can be compared by eye
         top = 1.05 * max((max(line.y) for _, _, series in found for line in series), default=0)
         for title, convention, series in found:
-            yield Panel(title, "share put aside", f"FNMR at FMR {rate:g}", series, top=top or None,
-                        steps=convention == "iso")
+            yield Panel(
+                title,
+                "share put aside",
+                f"FNMR at FMR {rate:g}",
+                series,
+                top=top or None,
+                steps=convention == "iso",
+            )
 
 
 def _distinct(comparison: Comparison, suite: str, stem: str, key: str) -> list[Any]:

@@ -1,7 +1,7 @@
-"""A real DVC repository whose trainings and measurements are invented, so that its whole graph runs in seconds.
+"""A real DVC repository whose trainings and measurements are invented: its whole graph runs in seconds.
 
-`row`, `tabulate` and `track` are the repository's own stages, taken from dvc.yaml; `measure@RUN` stands for all
-that comes before them, and `train_backbone@RUN` writes a model so small that it is exported in a moment.
+`row`, `tabulate` and `track` are the repository's own stages, taken from dvc.yaml; `measure@RUN` stands for
+all that comes before them, and `train_backbone@RUN` writes a model so small that it is exported in a moment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from tests.fake_results import TABLE, full
 from tests.support import ROOT, Project
 
 RUNS = ("arcface", "cosface", "adaface")
-RESULTS = ("quality.json", *(f"{suite}.json" for suite in ("hq", "ijb", "lq", "fiqa")), "hq", "ijb", "lq", "fiqa")
+RESULTS = (
+    "quality.json",
+    *(f"{suite}.json" for suite in ("hq", "ijb", "lq", "fiqa")),
+    "hq",
+    "ijb",
+    "lq",
+    "fiqa",
+)
 
 
 def make(path: Path, program: Path) -> Project:
@@ -77,7 +84,7 @@ def stages() -> dict[str, Any]:
     }  # fmt: skip
 
 
-INVENT = '''
+INVENT = """
 import json, shutil, sys
 from pathlib import Path
 import yaml
@@ -101,4 +108,4 @@ if what == "train":
     facts = {"weights_sha256": fake_results.weights_sha256(run, margin), "feature_dim": 4, "image_size": 112,
              "color_order": "BGR"}
     (folder / "model.json").write_text(json.dumps(facts))
-'''
+"""

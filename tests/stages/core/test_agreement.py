@@ -20,8 +20,7 @@ def test_tau_worked_by_hand_without_ties():
 
 
 def test_tau_worked_by_hand_with_ties():
-    # left ties its first two rows, right its last two: pair (1,2) is tied left, (2,3) tied right, (1,3) concordant
-    # so (1 - 0) / sqrt((1 + 1) * (1 + 1))
+    # left ties rows 1 and 2, right rows 2 and 3, rows 1 and 3 agree: (1 - 0) / sqrt((1 + 1) * (1 + 1))
     pairs = count_pairs([1, 1, 2], [1, 2, 2])
     assert pairs == Pairs(concordant=1, tied_left=1, tied_right=1)
     assert kendall_tau(pairs) == pytest.approx(0.5)

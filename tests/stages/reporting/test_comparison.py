@@ -1,0 +1,157 @@
+"""Cells, best values and agreement, against numbers worked by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.report import Gathered, Scale, Table
+from stages.reporting import words
+from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Comparison, compare
+
+DEMO = Scale(profile="demo")
+
+
+def gathered(run: str, **metrics: float | None) -> Gathered:
+    """A run whose suite `s` measured these; None: it could not."""
+    return Gathered(
+        run=run,
+        weights_sha256="0" * 64,
+        parameters={"seed": 0, "head.name": run},
+        measured={"s": {key: value for key, value in metrics.items() if value is not None}},
+        unmeasured={"s": {key.replace("_", "."): "too few pairs" for key in metrics if metrics[key] is None}},
+        curves={},
+    )
+
+
+def table(*columns: dict[str, Any], **published: dict[str, float | None]) -> Table:
+    return Table.model_validate(
+        {
+            "title": "T",
+            "source": "S",
+            "columns": list(columns),
+            "rows": {
+                name: {"label": name.upper(), "run": name, "published": values}
+                for name, values in published.items()
+            },
+        }
+    )
+
+
+X = {"name": "X", "metric": "s.x_one"}
+Y = {"name": "Y", "metric": "s.y_one", "unit": "fraction", "decimals": 3, "higher_is_better": False}
+
+
+def three(x: tuple[float | None, ...], y: tuple[float | None, ...]) -> Comparison:
+    """Three rows, published 1 2 3 in X and 3 2 1 in Y."""
+    shown = table(X, Y, a={"X": 1.0, "Y": 3.0}, b={"X": 2.0, "Y": 2.0}, c={"X": 3.0, "Y": 1.0})
+    runs = {key: gathered(key, x_one=x[i], y_one=y[i]) for i, key in enumerate("abc")}
+    return compare("t", shown, DEMO, runs)
+
+
+def test_values_are_in_the_columns_unit_and_rounded_as_shown():
+    cell = three((0.123456, 0.2, 0.3), (0.12345, 0.2, 0.3)).lines[0]
+    assert (cell.cells[0].measured, cell.cells[1].measured) == (12.35, 0.123)
+
+
+def test_differences_worked_by_hand():
+    cells = [line.cells[0] for line in three((0.015, 0.02, 0.029), (1, 1, 1)).lines]
+    assert [cell.difference for cell in cells] == [pytest.approx(0.5), pytest.approx(0), pytest.approx(-0.1)]
+
+
+def test_the_best_is_marked_by_the_columns_sense_and_ties_share_it():
+    comparison = three((0.1, 0.3, 0.30000001), (0.5, 0.2, 0.4))
+    assert [line.cells[0].best for line in comparison.lines] == [False, True, True]
+    assert [line.cells[1].best for line in comparison.lines] == [False, True, False]
+
+
+def test_nothing_is_best_among_equals_or_alone():
+    assert not any(line.cells[0].best for line in three((0.1, 0.1, 0.1), (1, 2, 3)).lines)
+    assert not any(line.cells[0].best for line in three((0.1, None, None), (1, 2, 3)).lines)
+
+
+def test_agreement_worked_by_hand():
+    # X: measured 1 3 2 against published 1 2 3: two of three pairs stand, tau (2 - 1) / 3.
+    # Y: measured 2 2 1 against 3 2 1: pair (a, b) tied by us, two concordant: 2 / sqrt(3 * 2).
+    # both: (4 - 1) / sqrt(6 * 5)
+    comparison = three((0.1, 0.3, 0.2), (2, 2, 1))
+    assert comparison.columns[0].tau == pytest.approx(1 / 3)
+    assert comparison.columns[1].tau == pytest.approx(2 / 6**0.5)
+    assert comparison.overall.tau == pytest.approx(3 / 30**0.5)
+    assert words.verdict(comparison).startswith("Kendall's τ +0.55: 4 of 5 pairs of rows, in 2 columns")
+
+
+def test_agreement_counts_only_rows_with_both_values():
+    shown = table(X, a={"X": 1.0}, b={}, c={"X": 3.0})
+    runs = {key: gathered(key, x_one=value) for key, value in zip("abc", (0.1, 0.9, 0.2), strict=True)}
+    comparison = compare("t", shown, DEMO, runs)
+    assert (comparison.overall.rows, comparison.overall.tau) == (2, 1)
+    assert "Of all orders of 2 rows, 50% agree at least as well" in words.verdict(comparison)
+
+
+def test_without_two_rows_there_is_nothing_to_compare():
+    comparison = compare("t", table(X, a={"X": 1.0}, b={}), DEMO, {k: gathered(k, x_one=0.1) for k in "ab"})
+    assert comparison.overall.tau is None
+    assert words.agreement(comparison.overall) == "not comparable"
+    assert words.verdict(comparison).startswith("Not comparable")
+
+
+def test_a_metric_that_could_not_be_measured_says_so_with_the_reason():
+    comparison = three((0.1, None, 0.2), (1, 2, 3))
+    cell = comparison.lines[1].cells[0]
+    assert (cell.measured, cell.missing, cell.reason) == (None, NOT_MEASURABLE, "too few pairs")
+    assert "X (B): not measurable: too few pairs." in words.caveats(comparison)
+
+
+def test_a_metric_another_row_has_is_not_measured_here():
+    shown = table(X, a={}, b={})
+    comparison = compare("t", shown, DEMO, {"a": gathered("a", x_one=0.1), "b": gathered("b", other=0.1)})
+    assert comparison.lines[1].cells[0].missing == NOT_MEASURED
+    assert "X (B): not measured." in words.caveats(comparison)
+
+
+def test_a_reason_belongs_to_its_own_set():
+    shown = table({"name": "C", "metric": "s.cplfw_tar_at_far_1e-04"}, a={}, b={})
+    one = gathered("a", **{"cplfw_tar_at_far_1e-04": 0.5})
+    other = gathered("b").model_copy(update={"unmeasured": {"s": {"lfw.tar_at_far.1e-04": "another set's"}}})
+    assert compare("t", shown, DEMO, {"a": one, "b": other}).lines[1].cells[0].missing == NOT_MEASURED
+
+
+def test_a_column_no_run_can_fill_is_refused_with_the_metrics_there_are():
+    runs = {"a": gathered("a", x_one=0.1, z_one=0.2)}
+    with pytest.raises(LookupError, match=r"column X: no s\.x_two; s has x_one, z_one"):
+        compare("t", table({"name": "X", "metric": "s.x_two"}, a={}), DEMO, runs)
+    with pytest.raises(LookupError, match="column X: no suite 'r', there are s"):
+        compare("t", table({"name": "X", "metric": "r.x"}, a={}), DEMO, runs)
+
+
+def test_an_ablation_parameter_no_run_has_is_refused_with_those_there_are():
+    shown = table(X, a={}).model_copy(update={"ablation": ("head.margn",)})
+    with pytest.raises(
+        LookupError, match=r"no run has the parameter head\.margn; there are head\.name, seed"
+    ):
+        compare("t", shown, DEMO, {"a": gathered("a", x_one=0.1)})
+
+
+def test_published_only_rows_stand_in_the_table_and_are_named():
+    rows = {
+        "a": {"label": "A", "run": "a", "published": {"X": 1.0}},
+        "b": {"label": "B", "published": {"X": 2.0}},
+    }
+    shown = Table.model_validate({"title": "T", "source": "S", "columns": [X], "rows": rows})
+    comparison = compare("t", shown, DEMO, {"a": gathered("a", x_one=0.1)})
+    assert comparison.lines[1].cells[0].published == 2.0
+    assert comparison.lines[1].cells[0].missing == ""
+    assert "Published only, no run of ours: B." in words.caveats(comparison)
+
+
+def test_one_seed_says_that_the_spread_is_unknown_and_the_demo_that_values_mean_nothing():
+    said = " ".join(words.caveats(three((0.1, 0.2, 0.3), (1, 2, 3))))
+    assert "One seed (0): the spread over seeds is unknown" in said
+    assert "absolute values, and differences from published ones, mean nothing" in said
+
+
+def test_at_the_documents_scale_values_are_not_disowned():
+    comparison = compare("t", table(X, a={}), Scale(profile="paper"), {"a": gathered("a", x_one=0.1)})
+    assert not any("mean nothing" in caveat for caveat in words.caveats(comparison))

@@ -1,0 +1,90 @@
+"""The stage `row` on results as evaluation writes them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from stages import row
+from stages.report import Gathered
+from tests import fake_results
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    fake_results.write_project(tmp_path)
+    return tmp_path
+
+
+def gather(run: str = "arcface") -> Gathered:
+    row.main(argparse.Namespace(row=f"heads-{run}", run=run))
+    return Gathered.model_validate_json(Path(f"results/tables/heads/rows/heads-{run}.json").read_text())
+
+
+def test_a_row_holds_metrics_curves_parameters_and_the_weights(project: Path):
+    gathered = gather("cosface")
+    assert gathered.run == "cosface"
+    assert gathered.weights_sha256 == fake_results.weights_sha256("cosface")
+    assert gathered.parameters["head.name"] == "cosface"
+    assert gathered.parameters["schedule.milestones"] == [4, 5]
+    assert gathered.measured["hq"]["lfw"] == 0.71
+    assert {name: list(curves) for name, curves in gathered.curves.items()} == {
+        "hq": ["roc"], "ijb": ["roc"], "lq": ["cmc"], "fiqa": ["edc"],
+    }  # fmt: skip
+    assert gathered.curves["lq"]["cmc"][0] == {"set": "tinyface", "rank": 1, "rate": 0.3}
+
+
+def test_a_row_is_json_with_one_point_of_a_curve_a_line(project: Path):
+    gather()
+    text = Path("results/tables/heads/rows/heads-arcface.json").read_text()
+    assert '        {"set": "tinyface", "rank": 1, "rate": 0.3},\n' in text
+    curve = Path("results/arcface/hq/roc.csv").read_text().splitlines()[1:]
+    assert (
+        text.count('"tar"')
+        == len(curve) + len(Path("results/arcface/ijb/roc.csv").read_text().splitlines()) - 1
+    )
+
+
+def test_a_row_without_points_is_json_too(project: Path):
+    Path("results/arcface/lq/cmc.csv").write_text("set,rank,rate\n")
+    assert gather().curves["lq"]["cmc"] == []
+
+
+def test_the_reason_for_a_missing_metric_is_gathered_from_the_details(project: Path):
+    rates = {"1e-04": {"reason": "needs 10000 impostors"}, "1e-03": {"nearest": {"tar": 1}}}
+    scores = {"cr_fiqa": {"1e-02": {"edc_auc": None, "reason": "too few"}}}
+    failed = [{"image": "a.jpg", "reason": "no face"}]
+    sets = {"IJBB": {"tar_at_far": rates}, "lfw": {"methods": scores, "first_failed": failed}}
+    Path("results/arcface/ijb/details.json").write_text(json.dumps({"sets": sets}))
+    assert gather().unmeasured["ijb"] == {
+        "IJBB.tar_at_far.1e-04": "needs 10000 impostors", "lfw.cr_fiqa.1e-02": "too few",
+    }  # fmt: skip
+
+
+def test_suites_that_measured_different_weights_are_refused(project: Path):
+    path = Path("results/arcface/ijb.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "weights_sha256": "f" * 64}))
+    with pytest.raises(ValueError, match=r"results/arcface: one weights_sha256 wanted .* ijb ffffffffffff"):
+        gather()
+
+
+def test_nan_in_metrics_or_curves_is_refused_with_its_place(project: Path):
+    curve = Path("results/arcface/hq/roc.csv")
+    kept = curve.read_text()
+    curve.write_text("set,far,tar\nlfw,0.1,nan\n")
+    with pytest.raises(ValueError, match=r"hq/roc\.csv, line 2, tar: nan"):
+        gather()
+    curve.write_text(kept)
+    Path("results/arcface/lq.json").write_text('{"tinyface_rank1": NaN}')
+    with pytest.raises(ValueError, match=r"lq\.json: tinyface_rank1 is nan"):
+        gather()
+
+
+def test_a_missing_file_is_named(project: Path):
+    Path("results/arcface/fiqa/edc.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"results/arcface/fiqa/edc\.csv is missing"):
+        gather()
