@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, TINY_PROFILE, Project
+from tests import support
+from tests.support import ROOT, Project
 
 
 @pytest.fixture(scope="session")
@@ -37,26 +37,7 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Proje
     """Make a fresh project: committed to git, nothing run yet."""
 
     def make() -> Project:
-        path = tmp_path_factory.mktemp("project")
-        for name in ("stages", "pipeline", "graph", "profiles", "tables"):
-            shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__", ".gitignore", "dvc.lock"))
-        for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
-            shutil.copy(ROOT / name, path / name)
-        project = Project(path)
-        (path / "profiles/tiny.yaml").write_text(TINY_PROFILE)
-        project.edit("params.yaml", {
-            "profile": "tiny",
-            "embedded": {"demo": {
-                "train": {"identities": 8, "images_per_identity": 4},
-                "eval": {"identities": 20, "pairs": 20, "ijb_templates": 20, "tinyface_distractors": 4},
-            }},
-        })
-        project.run("git", "init", "-q")
-        project.run("dvc", "init", "-q")
-        project.run("dvc", "config", "core.analytics", "false")
-        project.run("git", "add", "-A")
-        project.run("git", "commit", "-qm", "start")
-        return project
+        return support.make_project(tmp_path_factory.mktemp("project"))
 
     return make
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,26 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         key: _laid_over(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
         for key, value in above.items()
     }
+
+
+def make_project(path: Path) -> Project:
+    """Fill a folder with a fresh project: committed to git, nothing run yet."""
+    for name in ("stages", "pipeline", "graph", "profiles", "tables"):
+        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__", ".gitignore", "dvc.lock"))
+    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, path / name)
+    project = Project(path)
+    (path / "profiles/tiny.yaml").write_text(TINY_PROFILE)
+    project.edit("params.yaml", {
+        "profile": "tiny",
+        "embedded": {"demo": {
+            "train": {"identities": 8, "images_per_identity": 4},
+            "eval": {"identities": 20, "pairs": 20, "ijb_templates": 20, "tinyface_distractors": 4},
+        }},
+    })
+    project.run("git", "init", "-q")
+    project.run("dvc", "init", "-q")
+    project.run("dvc", "config", "core.analytics", "false")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "start")
+    return project

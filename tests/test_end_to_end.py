@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 
+from tests import deps
 from tests.support import ROOT, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -39,20 +37,10 @@ def test_a_second_dvc_repro_does_nothing(reproduced: Project):
 
 def test_what_a_stage_imports_is_what_its_deps_say(reproduced: Project):
     """Otherwise DVC would call a result fresh whose code has changed, or rerun what an edit cannot touch."""
-    checked = 0
-    for stage in stages(reproduced.path):
-        trace = reproduced.path / ".facet/imports" / f"{stage['program']}.json"
-        assert trace.is_file(), f"no trace of {stage['program']}"
-        imported = {path for path in json.loads(trace.read_text())["files"] if Path(path).name != "__init__.py"}
-        declared = {path for path in stage["deps"] if path.startswith("stages")}
-        uncovered = {
-            path for path in imported
-            if path not in declared and not any(Path(path).is_relative_to(folder) for folder in declared)
-        }
-        unused = {path for path in declared if not any(Path(found).is_relative_to(path) for found in imported)}
-        assert (uncovered, unused) == (set(), set()), stage["name"]
-        checked += 1
-    assert checked >= 20
+    found = list(deps.traces(reproduced.path))
+    assert len(found) >= 20
+    for name, imported, declared in found:
+        assert deps.differences(imported, declared) == (set(), set()), f"{name}: `make deps` writes them"
 
 
 def test_package_files_hold_a_docstring_only_so_that_no_dep_need_name_them():
@@ -60,15 +48,6 @@ def test_package_files_hold_a_docstring_only_so_that_no_dep_need_name_them():
         body = ast.parse(path.read_text()).body
         assert len(body) == 1, path
         assert isinstance(body[0], ast.Expr), path
-
-
-def stages(root: Path) -> Iterator[dict]:
-    """Every stage that DVC locked and that runs a program of ours: its name, deps, and the trace's file name."""
-    for lock in [root / "dvc.lock", *root.glob("graph/*/dvc.lock")]:
-        for name, entry in yaml.safe_load(lock.read_text())["stages"].items():
-            if entry["cmd"].startswith("python -m stages."):
-                words = entry["cmd"].removeprefix("python -m stages.").split()
-                yield {"name": name, "program": "_".join(words), "deps": [dep["path"] for dep in entry["deps"]]}
 
 
 def test_changing_one_margin_reruns_that_run_only_and_changing_it_back_costs_nothing(reproduced: Project):
