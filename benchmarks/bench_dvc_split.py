@@ -48,7 +48,8 @@ def build(root: Path, runs: int, *, split: bool) -> None:
 def cpu_s(command: list[str], root: Path) -> float:
     """Run a command and return its CPU seconds, children included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=root, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "DVC_NO_ANALYTICS": "1"})
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    subprocess.run(command, cwd=root, check=True, stdout=subprocess.DEVNULL, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
@@ -66,7 +67,8 @@ def main() -> None:
                 build(Path(folder), arguments.runs, split=split)
                 first = cpu_s(["dvc", "repro", "-q"], Path(folder))
                 second = cpu_s(["dvc", "repro", "-q"], Path(folder))
-            print(f"repeat {repeat}  {'one per stage' if split else 'one for all  '}  {first:6.1f}  {second:6.1f}", flush=True)
+            side = "one per stage" if split else "one for all  "
+            print(f"repeat {repeat}  {side}  {first:6.1f}  {second:6.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where every artifact lives and how it is written: aside first, then moved, so that a killed stage leaves no half output.
+"""Where every artifact lives and how it is written: aside, then moved, so that a killed stage leaves no half output.
 
 All paths are relative to the repository's root, which is the working directory of every stage.
 """

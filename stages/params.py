@@ -1,4 +1,4 @@
-"""The only reader of params.yaml: each run is defaults <- profile <- its own overrides, resolved and checked in one place."""
+"""The only reader of params.yaml: a run is defaults <- profile <- its own, resolved and checked in one place."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ def check_plugin(kind: str, section: Mapping[str, Any], where: str) -> BaseModel
     """Return a plugin's section as that plugin's own config, checked."""
     if "name" not in section:
         raise ValueError(f"{where}, {kind}: `name` is missing; there are {', '.join(plugins.names(kind))}")
-    return _check(plugins.load(kind, str(section["name"])).Config, section, f"{where}, {kind}")
+    config: type[BaseModel] = plugins.load(kind, str(section["name"])).Config
+    return _check(config, section, f"{where}, {kind}")
 
 
 def _check_rows(tree: Tree, tables: Mapping[str, report.Table]) -> None:

@@ -67,14 +67,13 @@ def _record_imports() -> None:
     if not folder:
         return
     root = Path.cwd()
-    files = sorted(
-        str(Path(module.__file__).relative_to(root))
-        for name, module in list(sys.modules.items())
-        if name.split(".")[0] in {"stages", "__main__"}
-        and getattr(module, "__file__", None)
-        and Path(str(module.__file__)).is_relative_to(root)
-    )
+    loaded = [getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if _is_ours(name)]
+    files = sorted(str(Path(file).relative_to(root)) for file in loaded if file and Path(file).is_relative_to(root))
     Path(folder).mkdir(parents=True, exist_ok=True)
     command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
     target = Path(folder) / (command.replace("/", "_").replace(" ", "_") + ".json")
     target.write_text(json.dumps({"command": command, "files": files}), encoding="utf-8")
+
+
+def _is_ours(module_name: str) -> bool:
+    return module_name.split(".")[0] in {"stages", "__main__"}

@@ -1,4 +1,4 @@
-"""Progress of a stage: lines a person reads, and a JSON line per measurement that a tracker can follow while it runs."""
+"""Progress of a stage: lines a person reads, and a JSON line per measurement that a tracker can follow."""
 
 from __future__ import annotations
 

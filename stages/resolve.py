@@ -57,11 +57,12 @@ def link(path: Path, root: Path) -> None:
     if not root.is_dir():
         raise FileNotFoundError(f"datasets.{path.name}.root: no folder {root}; it should hold train/ and eval/")
     if path.exists() and not path.is_symlink():
-        raise ValueError(f"{path} is a folder of its own, but datasets.{path.name}.root says {root}: remove one of them")
+        raise ValueError(f"{path} is a folder of its own, but datasets.{path.name}.root says {root}: remove one")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.symlink_to(root.resolve(), target_is_directory=True)
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)))
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    sys.exit(program.run(main, options))

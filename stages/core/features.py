@@ -25,7 +25,8 @@ class Features:
     @property
     def feature_norm_N(self) -> Floats:
         """L2 norm of each image's own feature, without its flip."""
-        return np.linalg.norm(self.feature_ND, axis=1)
+        norm_N: Floats = np.linalg.norm(self.feature_ND, axis=1)
+        return norm_N
 
 
 # aligned 112x112 BGR images, uint8 (112, 112, 3), as OpenCV reads them -> their features, in order
@@ -33,7 +34,7 @@ Embed = Callable[[Iterable[Image]], Features]
 
 
 def fuse(features: Features, *, use_flip: bool) -> Floats:
-    """Return (N, D) features: image plus flip, both before normalising (AdaFace's ``pre_norm_vector_add``), or the image's own.
+    """Return (N, D) features: image plus flip, un-normalised (AdaFace's ``pre_norm_vector_add``), or the image's own.
 
     Raises:
         ValueError: the flip is wanted but was not embedded.
@@ -48,4 +49,5 @@ def fuse(features: Features, *, use_flip: bool) -> Floats:
 def normalise(feature_ND: Floats) -> Floats:
     """Return unit-length embeddings; an all-zero feature stays zero, so that its score with anything is 0."""
     norm_N1 = np.linalg.norm(feature_ND, axis=1, keepdims=True)
-    return np.divide(feature_ND, norm_N1, out=np.zeros_like(feature_ND), where=norm_N1 > 0)
+    embedding_ND: Floats = np.divide(feature_ND, norm_N1, out=np.zeros_like(feature_ND), where=norm_N1 > 0)
+    return embedding_ND
