@@ -29,7 +29,7 @@ from stages.core.face_model import Identity, Light, Shot
 from stages.core.face_paint import mouth_corner, paint_front
 from stages.core.face_skin import LEFT, SCALE, SHIFT, TOP, Image, Skin, paint_skin
 
-FINE = (288, 340)  # S, T of the whole surface
+FINE = (272, 324)  # S, T of the whole surface
 SUPERSAMPLING = 2.0
 DISTANCE = 620.0  # of the camera, px of the aligned crop: weak perspective
 OWN_COLOUR = 128  # the shade under which a surface shows its own colour

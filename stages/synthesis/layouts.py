@@ -98,7 +98,9 @@ def write_scface(folder: Path, plan: Listed, drawn: Sequence[Drawn]) -> list[str
     (folder / "aligned").mkdir(parents=True)
     for one, name in zip(drawn, plan.names, strict=True):
         (folder / "aligned" / f"{name}.jpg").write_bytes(one.jpeg)
-    places = "\t".join(str(round(value)) for value in TEMPLATE_52.ravel())
+    # SCface gives both eyes, the nose and the middle of the mouth
+    points_42 = np.concatenate([TEMPLATE_52[:3], TEMPLATE_52[3:].mean(axis=0, keepdims=True)])
+    places = "\t".join(str(round(value)) for value in points_42.ravel())
     _write_lines(folder / "all.txt", [f"{name}\t{places}" for name in plan.names])
     return [f"aligned/{name}.jpg" for name in plan.names]
 
