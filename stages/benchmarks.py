@@ -10,9 +10,7 @@ HqSet = Literal["lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_f
 Fusion = Literal["pre_norm_sum", "none"]
 
 _FUSION = "features of image and flip are added before normalising, or only the image's is used"
-_MAX_FAILED = (
-    "share of a set's images that may fail to process; they count as matching nobody; more stop the stage"
-)
+_MAX_FAILED = "share of a set's images that may fail to process; they count as matching nobody; more stop the stage"
 
 
 class Hq(BaseModel, extra="forbid", frozen=True):
@@ -47,9 +45,7 @@ class Fiqa(BaseModel, extra="forbid", frozen=True):
     sets: tuple[HqSet, ...] = Field(min_length=1)
     fmr: tuple[float, ...] = Field((1e-2, 1e-3), description="false match rates at which the curves are read")
     fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
-    pauc_limit: float = Field(
-        0.2, gt=0, le=1, description="share discarded up to which the ISO curve's area is taken"
-    )
+    pauc_limit: float = Field(0.2, gt=0, le=1, description="share discarded up to which the ISO curve's area is taken")
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 

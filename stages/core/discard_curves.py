@@ -64,9 +64,7 @@ class EdcCurve:
         return error**2 / 2 - (max(0.0, error - limit) ** 2) / 2
 
 
-def erc_curve(
-    score_P: Scores, is_same_P: Mask, quality_P: Scores, fmrs: Sequence[float]
-) -> dict[float, ErcCurve]:
+def erc_curve(score_P: Scores, is_same_P: Mask, quality_P: Scores, fmrs: Sequence[float]) -> dict[float, ErcCurve]:
     """Return CR-FIQA's curve at each false match rate.
 
     The threshold of a step is the score whose FMR is nearest the target, of the larger FMR if two are equally
@@ -113,9 +111,7 @@ def edc_curve(error_P: Mask, quality_P: Scores) -> EdcCurve:
         ValueError: no comparison, or a quality is NaN.
     """
     if not error_P.size or np.isnan(quality_P).any():
-        raise ValueError(
-            f"a discard curve needs comparisons with a quality each, got {error_P.size}, or one is NaN"
-        )
+        raise ValueError(f"a discard curve needs comparisons with a quality each, got {error_P.size}, or one is NaN")
     order_P = np.argsort(quality_P, kind="stable")
     rising_P = quality_P[order_P]
     remaining_errors_P = np.cumsum(error_P[order_P][::-1])[::-1]
@@ -131,9 +127,7 @@ def _fnmr_at_nearest(rising_G: Scores, rising_I: Scores, fmr: float) -> float:
     false = _nearest_count(rising_G, rising_I, fmr)
     # the lowest of all scores with so many false matches: just above the highest impostor score that is
     # refused
-    first_genuine = (
-        int(np.searchsorted(rising_G, rising_I[-false - 1], side="right")) if false < rising_I.size else 0
-    )
+    first_genuine = int(np.searchsorted(rising_G, rising_I[-false - 1], side="right")) if false < rising_I.size else 0
     candidates = [rising_G[first_genuine]] if first_genuine < rising_G.size else []
     candidates += [rising_I[-false]] if false else []
     accepted = rising_G.size - int(np.searchsorted(rising_G, min(candidates), side="right"))

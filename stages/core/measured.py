@@ -39,9 +39,7 @@ def describe_failures(processed: Processed) -> dict[str, Any]:
     return {
         "images": int(processed.processed_N.size),
         "failed": len(processed.failures),
-        "first_failed": [
-            {"image": item.name, "reason": item.reason} for item in processed.failures[:_LISTED]
-        ],
+        "first_failed": [{"image": item.name, "reason": item.reason} for item in processed.failures[:_LISTED]],
     }
 
 

@@ -65,9 +65,7 @@ def decode_aligned(data: bytes) -> Image:
     """
     image = decode(data)
     if image.shape != (SIZE, SIZE, 3):
-        raise ValueError(
-            f"an aligned face has {SIZE}x{SIZE} pixels, this image has {image.shape[1]}x{image.shape[0]}"
-        )
+        raise ValueError(f"an aligned face has {SIZE}x{SIZE} pixels, this image has {image.shape[1]}x{image.shape[0]}")
     return image
 
 

@@ -164,9 +164,7 @@ def roc(genuine_G: Scores, impostor_I: Scores, num_points: int = 200) -> list[Op
     spread = np.geomspace(1, impostor_I.size, num_points - 1).round().astype(np.int64)
     allowed_K = np.unique(np.concatenate([[0], spread]))
     points: list[OperatingPoint] = []
-    for allowed, (fmr, tar, threshold) in zip(
-        allowed_K, _at_most(genuine_G, impostor_I, allowed_K), strict=True
-    ):
+    for allowed, (fmr, tar, threshold) in zip(allowed_K, _at_most(genuine_G, impostor_I, allowed_K), strict=True):
         if not points or (fmr, tar) != (points[-1].fmr, points[-1].tar):
             points.append(OperatingPoint(int(allowed) / impostor_I.size, fmr, tar, threshold))
     return points
@@ -174,9 +172,7 @@ def roc(genuine_G: Scores, impostor_I: Scores, num_points: int = 200) -> list[Op
 
 def _check(genuine_G: Scores, impostor_I: Scores) -> None:
     if not genuine_G.size or not impostor_I.size:
-        raise ValueError(
-            f"rates need genuine and impostor scores, got {genuine_G.size} and {impostor_I.size}"
-        )
+        raise ValueError(f"rates need genuine and impostor scores, got {genuine_G.size} and {impostor_I.size}")
     if np.isnan(genuine_G).any() or np.isnan(impostor_I).any():
         raise ValueError("scores hold NaN: the embeddings are not finite")
 

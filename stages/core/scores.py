@@ -46,9 +46,7 @@ def pair_scores(
     score_P = np.empty(first_P.size, dtype=np.float64)
     in_order = bool(np.all(first_P[:-1] <= first_P[1:]))
     order_P = None if in_order else np.argsort(first_P, kind="stable")
-    sorted_first_P, sorted_second_P = (
-        (first_P, second_P) if order_P is None else (first_P[order_P], second_P[order_P])
-    )
+    sorted_first_P, sorted_second_P = (first_P, second_P) if order_P is None else (first_P[order_P], second_P[order_P])
     bounds = np.searchsorted(sorted_first_P, np.arange(0, len(embedding_TD) + _ROWS, _ROWS))
     for begin, end in itertools.pairwise(bounds):
         if begin == end:

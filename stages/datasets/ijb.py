@@ -81,19 +81,21 @@ def load(folder: Path, name: str) -> IjbSet:
 
 def _present(path: Path) -> Path:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: it is part of the data set's meta folder in insightface's layout"
-        )
+        raise FileNotFoundError(f"{path} is missing: it is part of the data set's meta folder in insightface's layout")
     return path
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number, from 1, and the fields of each line that is not blank."""
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            fields = line.split()
-            if fields:
-                yield number, fields
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                fields = line.split()
+                if fields:
+                    yield number, fields
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, after line {number}: not UTF-8 text: {error}") from error
 
 
 def _read_landmarks(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64], Floats]:
@@ -119,20 +121,14 @@ def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> 
     ids: list[tuple[int, int]] = []
     for number, fields in _lines(path):
         if len(fields) != 3:
-            raise ValueError(
-                f"{path}, line {number}: wanted a name, a template and a medium, got {len(fields)} fields"
-            )
+            raise ValueError(f"{path}, line {number}: wanted a name, a template and a medium, got {len(fields)} fields")
         if len(ids) == len(names) or fields[0] != names[len(ids)]:
             expected = names[len(ids)] if len(ids) < len(names) else "no further image"
-            raise ValueError(
-                f"{path}, line {number}: got {fields[0]} where {landmark_path.name} has {expected}"
-            )
+            raise ValueError(f"{path}, line {number}: got {fields[0]} where {landmark_path.name} has {expected}")
         try:
             ids.append((int(fields[1]), int(fields[2])))
         except ValueError as error:
-            raise ValueError(
-                f"{path}, line {number}: template and medium should be whole numbers: {error}"
-            ) from error
+            raise ValueError(f"{path}, line {number}: template and medium should be whole numbers: {error}") from error
     if len(ids) != len(names):
         raise ValueError(f"{path} ends after {len(ids)} images, {landmark_path.name} has {len(names)}")
     table = np.array(ids, dtype=np.int64)
@@ -140,7 +136,7 @@ def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> 
 
 
 def _read_pairs(path: Path, template_N: Ids, template_path: Path) -> Ids:
-    if not path.stat().st_size:
+    if next(_lines(path), None) is None:
         raise ValueError(f"{path} lists no pairs")
     try:
         pair_P3 = np.loadtxt(path, dtype=np.int64, comments=None, ndmin=2, encoding="utf-8")
@@ -152,15 +148,11 @@ def _read_pairs(path: Path, template_N: Ids, template_path: Path) -> Ids:
     if not known_P2.all():
         row = int(np.argmin(known_P2.all(axis=1)))
         missing = pair_P3[row, int(np.argmin(known_P2[row]))]
-        raise ValueError(
-            f"{path}, line {_line_of(path, row)}: no image of template {missing} in {template_path.name}"
-        )
+        raise ValueError(f"{path}, line {_line_of(path, row)}: no image of template {missing} in {template_path.name}")
     odd_P = (pair_P3[:, 2] != 0) & (pair_P3[:, 2] != 1)
     if odd_P.any():
         row = int(np.argmax(odd_P))
-        raise ValueError(
-            f"{path}, line {_line_of(path, row)}: the label should be 0 or 1, got {pair_P3[row, 2]}"
-        )
+        raise ValueError(f"{path}, line {_line_of(path, row)}: the label should be 0 or 1, got {pair_P3[row, 2]}")
     return pair_P3
 
 
@@ -171,8 +163,6 @@ def _line_of(path: Path, row: int) -> int:
 def _first_bad_pair(path: Path) -> str:
     """Return what is wrong with the first line that the fast reader could not take."""
     for number, fields in _lines(path):
-        if len(fields) != 3 or not all(
-            value.removeprefix("-").isascii() and value.isdigit() for value in fields
-        ):
+        if len(fields) != 3 or not all(value.removeprefix("-").isascii() and value.isdigit() for value in fields):
             return f"{path}, line {number}: wanted two templates and a label, got {' '.join(fields)[:80]!r}"
     return f"{path} cannot be read as three columns of whole numbers"

@@ -56,10 +56,9 @@ def load(folder: Path) -> ScfaceSet:
     """
     path = folder / "all.txt"
     if not path.is_file() or not (folder / "aligned").is_dir():
-        raise FileNotFoundError(
-            f"{folder} should hold all.txt and the folder aligned with the faces it lists"
-        )
+        raise FileNotFoundError(f"{folder} should hold all.txt and the folder aligned with the faces it lists")
     lines: dict[str, int] = {}
+    names: list[str] = []
     rows: list[tuple[int, int]] = []
     num_left_out = 0
     with path.open(encoding="utf-8") as stream:
@@ -72,19 +71,15 @@ def load(folder: Path) -> ScfaceSet:
             lines[name] = number
             if _LEFT_OUT.fullmatch(name):
                 num_left_out += 1
-                lines.pop(name)
                 continue
+            names.append(name)
             rows.append(_subject_and_distance(name, f"{path}, line {number}"))
     table = np.array(rows, dtype=np.int64).reshape(-1, 2)
     for distance in (0, *DISTANCES):
         if not np.any(table[:, 1] == distance):
-            wanted = (
-                f"probes at distance {distance} (NNN_camC_{distance})"
-                if distance
-                else "gallery (NNN_frontal)"
-            )
+            wanted = f"probes at distance {distance} (NNN_camC_{distance})" if distance else "gallery (NNN_frontal)"
             raise ValueError(f"{path} lists no {wanted}")
-    return ScfaceSet(folder, tuple(lines), table[:, 0], table[:, 1], num_left_out)
+    return ScfaceSet(folder, tuple(names), table[:, 0], table[:, 1], num_left_out)
 
 
 def _subject_and_distance(name: str, where: str) -> tuple[int, int]:

@@ -11,6 +11,8 @@ As AdaFace validation_lq/tinyface_helper.py at c60eaa78, which takes subjects fr
 
 from __future__ import annotations
 
+import io
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
+from scipy.io.matlab import MatReadError
 
 from stages.core.features import Image
 from stages.core.processing import Failure, decode_aligned
@@ -26,6 +29,12 @@ ALIGNED = "aligned_pad_0.1_pad_high"
 NOBODY = -100  # subject of a distractor
 
 _EXTENSIONS = {".jpg", ".jpeg", ".png"}
+
+# what scipy raises on a file that is torn, of another kind or without the wanted variables
+_UNREADABLE = (
+    MatReadError, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError,
+    NotImplementedError, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,7 @@ def load(folder: Path) -> TinyFaceSet:
     distractors = testing / "Gallery_Distractor"
     for path in (aligned, distractors):
         if not path.is_dir():
-            raise FileNotFoundError(
-                f"{path} is missing: it is part of the TinyFace layout AdaFace evaluates on"
-            )
+            raise FileNotFoundError(f"{path} is missing: it is part of the TinyFace layout AdaFace evaluates on")
     probes = _read_list(testing / "probe_img_ID_pairs.mat", "probe", "Probe")
     mates = _read_list(testing / "gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match")
     others = {
@@ -79,13 +86,11 @@ def _read_list(path: Path, key: str, folder: str) -> dict[str, int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it is one of TinyFace's own lists")
     try:
-        tree = scipy.io.loadmat(path, variable_names=[f"{key}_set", f"{key}_ids"])
+        tree = scipy.io.loadmat(io.BytesIO(path.read_bytes()), variable_names=[f"{key}_set", f"{key}_ids"])
         files = [str(cell.item()) for cell in tree[f"{key}_set"].ravel()]
         ids = [int(value) for value in tree[f"{key}_ids"].ravel()]
-    except (KeyError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        raise ValueError(
-            f"{path} should hold {key}_set (file names) and {key}_ids (subjects): {error}"
-        ) from error
+    except _UNREADABLE as error:
+        raise ValueError(f"{path} should hold {key}_set (file names) and {key}_ids (subjects): {error}") from error
     if len(files) != len(ids) or not files:
         raise ValueError(f"{path}: {key}_set has {len(files)} names, {key}_ids {len(ids)} subjects")
     subjects: dict[str, int] = {}
@@ -93,9 +98,7 @@ def _read_list(path: Path, key: str, folder: str) -> dict[str, int]:
         name = f"{folder}/{Path(file).stem}"
         prefix = Path(file).stem.split("_")[0]
         if not prefix.isdecimal() or int(prefix) != subject:
-            raise ValueError(
-                f"{path}, row {row}: {file} should begin with its subject, which is {subject} there"
-            )
+            raise ValueError(f"{path}, row {row}: {file} should begin with its subject, which is {subject} there")
         if name in subjects:
             raise ValueError(f"{path}, row {row}: {file} is listed twice")
         subjects[name] = subject

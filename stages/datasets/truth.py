@@ -27,9 +27,7 @@ def load(path: Path, name: str, num_images: int) -> NDArray[np.float64] | None:
     try:
         table = pd.read_parquet(path, columns=list(COLUMNS))
     except (KeyError, ValueError, OSError) as error:
-        raise ValueError(
-            f"{path} should be a Parquet table with the columns {', '.join(COLUMNS)}: {error}"
-        ) from error
+        raise ValueError(f"{path} should be a Parquet table with the columns {', '.join(COLUMNS)}: {error}") from error
     rows = table[table["set"] == name]
     if rows.empty:
         return None
@@ -37,12 +35,8 @@ def load(path: Path, name: str, num_images: int) -> NDArray[np.float64] | None:
     images = rows["image"].astype(str)
     odd = sorted(set(images) ^ set(wanted)) or sorted(images[images.duplicated()])
     if odd:
-        raise ValueError(
-            f"{path}, set {name}: images 0 to {num_images - 1} should be listed once each; see {odd[:3]}"
-        )
+        raise ValueError(f"{path}, set {name}: images 0 to {num_images - 1} should be listed once each; see {odd[:3]}")
     quality_N: NDArray[np.float64] = rows.set_index("image").loc[wanted, "quality"].to_numpy(dtype=np.float64)
     if not ((quality_N >= 0) & (quality_N <= 1)).all():
-        raise ValueError(
-            f"{path}, set {name}: qualities should lie in [0, 1], got {np.sort(quality_N)[[0, -1]]}"
-        )
+        raise ValueError(f"{path}, set {name}: qualities should lie in [0, 1], got {np.sort(quality_N)[[0, -1]]}")
     return quality_N

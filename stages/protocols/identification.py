@@ -76,12 +76,8 @@ def closed_set(
         )
     mated_P = np.isin(probe_label_P, gallery_label_G[gallery_label_G != NOBODY])
     if not mated_P.any():
-        raise ValueError(
-            f"none of {probe_label_P.size} probes has a mate among {gallery_label_G.size} gallery images"
-        )
-    usable_G = (
-        np.ones(gallery_label_G.size, dtype=np.bool_) if gallery_processed_G is None else gallery_processed_G
-    )
+        raise ValueError(f"none of {probe_label_P.size} probes has a mate among {gallery_label_G.size} gallery images")
+    usable_G = np.ones(gallery_label_G.size, dtype=np.bool_) if gallery_processed_G is None else gallery_processed_G
     usable_P = np.ones(probe_label_P.size, dtype=np.bool_) if probe_processed_P is None else probe_processed_P
     order_G = np.argsort(gallery_label_G[usable_G], kind="stable")
     label_G = gallery_label_G[usable_G][order_G]

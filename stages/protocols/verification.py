@@ -64,9 +64,7 @@ def evaluate(embedding_ND: Embeddings, is_same_P: Mask, processed_N: Mask | None
         )
     distance_P = _squared_distances(embedding_ND)
     if not np.isfinite(distance_P).all():
-        raise ValueError(
-            "embeddings hold NaN or infinity: the backbone's weights are damaged or its training diverged"
-        )
+        raise ValueError("embeddings hold NaN or infinity: the backbone's weights are damaged or its training diverged")
     if processed_N is not None:
         distance_P[~(processed_N[0::2] & processed_N[1::2])] = _FARTHEST
     fold_P = np.repeat(np.arange(NUM_FOLDS), _fold_sizes(num_pairs))

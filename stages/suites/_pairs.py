@@ -40,9 +40,7 @@ def embed_pairs(folder: Path, name: str, switches: Hq | Fiqa, embed: Embed, labe
     """
     path = folder / f"{name}.bin"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: put the verification set there, or take {name} out of `sets`"
-        )
+        raise FileNotFoundError(f"{path} is missing: put the verification set there, or take {name} out of `sets`")
     stored = verification_bin.load(path)
     progress = Progress(label, len(stored.images), "images")
     processed = process(
@@ -51,9 +49,7 @@ def embed_pairs(folder: Path, name: str, switches: Hq | Fiqa, embed: Embed, labe
     fused_ND = features.fuse(processed.features, use_flip=switches.fusion == "pre_norm_sum")
     embedding_ND = features.normalise(fused_ND)
     is_same_P = np.asarray(stored.is_same, dtype=np.bool_)
-    return Pairs(
-        processed, embedding_ND, is_same_P, verification.cosines(embedding_ND, processed.processed_N)
-    )
+    return Pairs(processed, embedding_ND, is_same_P, verification.cosines(embedding_ND, processed.processed_N))
 
 
 def _images(stored: verification_bin.VerificationSet) -> Iterator[Image | Failure]:

@@ -72,10 +72,7 @@ def measure(folder: Path, switches: Fiqa, embed: Embed, scores: Mapping[str, Sco
 def _quality(method: str, score: Score, processed: Processed) -> NDArray[np.float64]:
     """Return a score per image; -inf for those that could not be processed, so that they go first."""
     quality_N = np.asarray(score(processed.features), dtype=np.float64)
-    if (
-        quality_N.shape != processed.processed_N.shape
-        or not np.isfinite(quality_N[processed.processed_N]).all()
-    ):
+    if quality_N.shape != processed.processed_N.shape or not np.isfinite(quality_N[processed.processed_N]).all():
         raise ValueError(
             f"quality method {method} should give {processed.processed_N.size} finite scores, got "
             f"{quality_N.size}, or some that are not finite"
@@ -108,12 +105,8 @@ def _measure_method(
             "impostors_left": curve.erc.num_impostor_K.tolist(),
         }
         if not np.isfinite(curve.erc.auc):
-            tree[at]["reason"] = (
-                "at some step no genuine or no impostor pair is left, so edc_auc has no value"
-            )
-        measured.metrics |= {
-            f"{prefix}_{area}_fmr{at}": value for area, value in areas.items() if np.isfinite(value)
-        }
+            tree[at]["reason"] = "at some step no genuine or no impostor pair is left, so edc_auc has no value"
+        measured.metrics |= {f"{prefix}_{area}_fmr{at}": value for area, value in areas.items() if np.isfinite(value)}
         _draw(measured.curves["edc"], key, at, curve)
     return tree
 

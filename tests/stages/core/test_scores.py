@@ -1,0 +1,56 @@
+"""Scores of pairs by blocks: pair by pair is the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.core.scores import NO_MATCH, pair_scores
+
+
+def some_templates(seed, num_templates=600, dim=8):
+    embedding_TD = np.random.default_rng(seed).normal(size=(num_templates, dim))
+    return embedding_TD / np.linalg.norm(embedding_TD, axis=1, keepdims=True)
+
+
+@given(st.integers(0, 100), st.integers(1, 3000), st.booleans())
+def test_blocks_give_what_pair_by_pair_gives(seed, num_pairs, in_order):
+    embedding_TD = some_templates(seed)
+    rng = np.random.default_rng(seed)
+    first_P, second_P = rng.integers(0, 600, (2, num_pairs))
+    first_P = np.sort(first_P) if in_order else first_P
+    expected_P = np.sum(embedding_TD[first_P] * embedding_TD[second_P], axis=1)
+    np.testing.assert_allclose(pair_scores(embedding_TD, first_P, second_P), expected_P, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_pairs", [40, 200_000])
+def test_a_score_does_not_depend_on_where_its_pair_stands(num_pairs):
+    embedding_TD = some_templates(3)
+    rng = np.random.default_rng(4)
+    first_P, second_P = rng.integers(0, 600, (2, num_pairs))
+    order_P = rng.permutation(num_pairs)
+    score_P = pair_scores(embedding_TD, first_P, second_P)
+    shuffled_P = pair_scores(embedding_TD, first_P[order_P], second_P[order_P])
+    np.testing.assert_array_equal(score_P[order_P], shuffled_P)
+
+
+def test_a_template_that_was_not_processed_matches_nobody():
+    embedding_TD = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    score_P = pair_scores(
+        embedding_TD, np.array([0, 0, 1]), np.array([1, 2, 1]), processed_T=np.array([True, False, True])
+    )
+    assert score_P.tolist() == [NO_MATCH, 1.0, NO_MATCH]
+
+
+def test_every_pair_is_ticked_once():
+    ticks: list[int] = []
+    first_P = np.random.default_rng(0).integers(0, 600, 5000)
+    pair_scores(some_templates(0), first_P, first_P[::-1].copy(), tick=ticks.append)
+    assert sum(ticks) == 5000
+
+
+def test_no_pairs_give_no_scores():
+    none = np.zeros(0, dtype=np.int64)
+    assert pair_scores(some_templates(0), none, none).size == 0

@@ -1,0 +1,106 @@
+"""Ten folds: bit-equal to AdaFace's evaluate on golden data, and to the loops written plainly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import KFold
+
+from stages.protocols import verification
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def unit(feature_ND):
+    return (feature_ND / np.linalg.norm(feature_ND, axis=1, keepdims=True)).astype(np.float32)
+
+
+def some_pairs(seed, num_pairs, dim=4):
+    rng = np.random.default_rng(seed)
+    is_same_P = rng.random(num_pairs) < 0.5
+    left = rng.normal(size=(num_pairs, dim))
+    right = np.where(is_same_P[:, None], left + 0.7 * rng.normal(size=left.shape), rng.normal(size=left.shape))
+    return unit(np.stack([left, right], axis=1).reshape(-1, dim)), is_same_P
+
+
+def plainly(embedding_ND, is_same_P):
+    distance_P = np.sum(np.square(embedding_ND[0::2] - embedding_ND[1::2]), 1)
+    accuracies, thresholds, tprs, fprs = [], [], [], []
+    for train, test in KFold(10, shuffle=False).split(distance_P):
+        right = [np.mean((distance_P[train] < t) == is_same_P[train]) for t in verification.THRESHOLD_K]
+        best = verification.THRESHOLD_K[int(np.argmax(right))]
+        accuracies.append(np.mean((distance_P[test] < best) == is_same_P[test]))
+        thresholds.append(best)
+        said = distance_P[test] < verification.THRESHOLD_K[:, None]
+        tprs.append((said & is_same_P[test]).sum(1) / max(is_same_P[test].sum(), 1))
+        fprs.append((said & ~is_same_P[test]).sum(1) / max((~is_same_P[test]).sum(), 1))
+    return accuracies, thresholds, np.mean(tprs, 0), np.mean(fprs, 0)
+
+
+def test_everything_is_bit_equal_to_adafaces_evaluate():
+    golden = np.load(GOLDEN / "verification.npz")
+    folds = verification.evaluate(golden["embeddings"], golden["issame"])
+    np.testing.assert_array_equal(folds.accuracy_F, golden["accuracy_per_fold"])
+    np.testing.assert_array_equal(folds.threshold_F, golden["best_threshold_per_fold"])
+    np.testing.assert_array_equal(folds.tpr_K, golden["tpr"])
+    np.testing.assert_array_equal(folds.fpr_K, golden["fpr"])
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(10, 150))
+def test_the_histogram_gives_what_the_plain_loops_give(seed, num_pairs):
+    embedding_ND, is_same_P = some_pairs(seed, num_pairs)
+    folds = verification.evaluate(embedding_ND, is_same_P)
+    accuracies, thresholds, tpr_K, fpr_K = plainly(embedding_ND, is_same_P)
+    np.testing.assert_array_equal(folds.accuracy_F, accuracies)
+    np.testing.assert_array_equal(folds.threshold_F, thresholds)
+    np.testing.assert_array_equal(folds.tpr_K, tpr_K)
+    np.testing.assert_array_equal(folds.fpr_K, fpr_K)
+
+
+def test_a_distance_exactly_on_the_grid_is_not_below_it():
+    # squared distance 2: orthogonal
+    embedding_ND = np.tile(np.array([[1, 0], [0, 1]], np.float32), (20, 1))
+    folds = verification.evaluate(embedding_ND, np.ones(20, bool))
+    at = int(np.searchsorted(verification.THRESHOLD_K, 2.0))
+    assert verification.THRESHOLD_K[at] == 2.0
+    assert (folds.tpr_K[at], folds.tpr_K[at + 1]) == (0, 1)
+
+
+def test_chunks_do_not_change_a_bit():
+    embedding_ND, _ = some_pairs(5, 2000, dim=512)
+    expected_P = np.sum(np.square(np.subtract(embedding_ND[0::2], embedding_ND[1::2])), 1)
+    np.testing.assert_array_equal(verification._squared_distances(embedding_ND), expected_P)
+
+
+def test_a_genuine_pair_with_a_failed_image_is_an_error_and_an_impostor_pair_is_not():
+    # a genuine and an impostor pair by turns, so that each fold has both
+    embedding_ND = np.tile(np.array([[1, 0], [1, 0], [1, 0], [-1, 0]], np.float32), (10, 1))
+    is_same_P = np.tile([True, False], 10)
+    processed_N = np.ones(40, bool)
+    assert verification.evaluate(embedding_ND, is_same_P, processed_N).accuracy == 1
+    processed_N[[1, 2]] = False  # the first genuine and the first impostor pair
+    folds = verification.evaluate(embedding_ND, is_same_P, processed_N)
+    assert folds.accuracy_F.tolist() == [0.5] + [1] * 9
+    cosine_P = verification.cosines(embedding_ND, processed_N)
+    assert cosine_P[:4].tolist() == [-1, -1, 1, -1]
+
+
+def test_collapsed_embeddings_are_no_better_than_chance():
+    embedding_ND = np.tile(np.array([[1, 0]], np.float32), (200, 1))
+    assert verification.evaluate(embedding_ND, np.tile([True, False], 50)).accuracy == 0.5
+
+
+@pytest.mark.parametrize(("num_images", "num_pairs"), [(18, 9), (40, 10), (0, 0)])
+def test_pairs_that_cannot_be_folded_are_refused(num_images, num_pairs):
+    with pytest.raises(ValueError, match="10 folds need"):
+        verification.evaluate(np.zeros((num_images, 2), np.float32), np.ones(num_pairs, bool))
+
+
+def test_embeddings_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        verification.evaluate(np.full((40, 2), np.nan, np.float32), np.ones(20, bool))

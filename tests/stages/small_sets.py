@@ -1,0 +1,112 @@
+"""Test sets of a few faces in the official layouts, and a backbone that sees who is on an image: its colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import scipy.io
+
+from stages.core.alignment import TEMPLATE_52
+from stages.core.features import Features
+from stages.datasets import verification_bin
+
+SIZE = 112
+
+
+def face(identity: int, seed: int = 0) -> np.ndarray:
+    """An aligned image in one colour per identity, a little lighter or darker in places."""
+    colour = np.random.default_rng(identity).integers(40, 216, 3)
+    shade = np.random.default_rng((identity, seed)).integers(-30, 31, (4, 4, 3))
+    return np.kron(colour + shade, np.ones((SIZE // 4, SIZE // 4, 1))).astype(np.uint8)
+
+
+def encoded(identity: int, seed: int = 0) -> bytes:
+    return cv2.imencode(".png", face(identity, seed))[1].tobytes()
+
+
+def embed(images) -> Features:
+    """Mean colour about grey, and how much it varies; the mirrored image differs a little."""
+    rows = [[*(image.mean(axis=(0, 1)) - 128) / 50, image.std() / 50] for image in images]
+    feature_ND = np.array(rows, np.float32)
+    return Features(feature_ND, feature_ND * np.float32(0.9) + np.float32(0.01))
+
+
+def write_bin(path: Path, num_pairs: int = 40, num_identities: int = 8) -> None:
+    """Genuine and impostor pairs by turns."""
+    images, is_same = [], []
+    for pair in range(num_pairs):
+        first = pair % num_identities
+        second = first if pair % 2 == 0 else (first + 1 + pair % (num_identities - 1)) % num_identities
+        images += [encoded(first, 2 * pair), encoded(second, 2 * pair + 1)]
+        is_same.append(first == second)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    verification_bin.write(path, images, is_same)
+
+
+def write_ijb(folder: Path, name: str = "IJBB", num_templates: int = 20, images_each: int = 3) -> Path:
+    """Two templates per identity; the last two images of a template are frames of one video."""
+    crops, meta = folder / name / "loose_crop", folder / name / "meta"
+    crops.mkdir(parents=True)
+    meta.mkdir()
+    landmarks = " ".join(f"{value:.4f}" for value in TEMPLATE_52.ravel())
+    points, media = [], []
+    for template in range(1, num_templates + 1):
+        for image in range(images_each):
+            file = f"{len(points) + 1}.jpg"
+            (crops / file).write_bytes(encoded(template // 2, 100 * template + image))
+            points.append(f"{file} {landmarks} 0.9{image}")
+            media.append(f"{file} {template} {100 * template + min(image, 1)}")
+    pairs = [
+        f"{first} {second} {int(first // 2 == second // 2)}"
+        for first in range(1, num_templates + 1)
+        for second in range(first + 1, num_templates + 1)
+    ]
+    for stem, lines in (("name_5pts_score", points), ("face_tid_mid", media), ("template_pair_label", pairs)):
+        (meta / f"{name.lower()}_{stem}.txt").write_text("\n".join(lines) + "\n")
+    return meta
+
+
+def write_tinyface(folder: Path, num_identities: int = 6, num_distractors: int = 5) -> Path:
+    """One probe and one mate each; returns the folder of lists."""
+    testing, aligned = folder / "tinyface/Testing_Set", folder / "aligned_pad_0.1_pad_high"
+    files = {
+        "Probe": [(f"{identity}_1", identity) for identity in range(1, num_identities + 1)],
+        "Gallery_Match": [(f"{identity}_2", identity) for identity in range(1, num_identities + 1)],
+        "Gallery_Distractor": [(f"{number}", 100 + number) for number in range(num_distractors)],
+    }
+    for kind, listed in files.items():
+        (testing / kind).mkdir(parents=True)
+        (aligned / kind).mkdir(parents=True)
+        for stem, identity in listed:
+            (testing / kind / f"{stem}.jpg").write_bytes(b"")
+            (aligned / kind / f"{stem}.jpg").write_bytes(encoded(identity, hash_of(stem)))
+    write_list(testing / "probe_img_ID_pairs.mat", "probe", files["Probe"])
+    write_list(testing / "gallery_match_img_ID_pairs.mat", "gallery", files["Gallery_Match"])
+    return testing
+
+
+def hash_of(text: str) -> int:
+    return sum(map(ord, text))
+
+
+def write_list(path: Path, key: str, listed: list[tuple[str, int]]) -> None:
+    names = np.empty((len(listed), 1), dtype=object)
+    names[:, 0] = [f"{stem}.jpg" for stem, _ in listed]
+    scipy.io.savemat(path, {f"{key}_set": names, f"{key}_ids": np.array([[identity] for _, identity in listed])})
+
+
+def write_scface(folder: Path, num_subjects: int = 5) -> Path:
+    """A frontal, cameras 1 and 2 at three distances, and cameras that are to be left out; returns the list."""
+    names = []
+    (folder / "aligned").mkdir(parents=True)
+    for subject in range(1, num_subjects + 1):
+        kinds = ["frontal", "cam6_1", "cam7_2", "cam8"]
+        kinds += [f"cam{camera}_{distance}" for camera in (1, 2) for distance in (1, 2, 3)]
+        for seed, kind in enumerate(kinds):
+            names.append(f"{subject:03d}_{kind}")
+            (folder / "aligned" / f"{names[-1]}.jpg").write_bytes(encoded(subject, seed))
+    path = folder / "all.txt"
+    path.write_text("".join(f"{name}\t38\t52\t74\t52\t56\t72\t56\t92\n" for name in names))
+    return path
