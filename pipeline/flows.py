@@ -7,6 +7,7 @@ watches, and where one cancels.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -69,7 +70,17 @@ def run(prepared: Prepared, targets: Sequence[str], jobs: int) -> records.LastRu
 @flow(name="facet run", persist_result=False, validate_parameters=False)
 def facet_run(targets: list[str], jobs: int) -> State[Any]:
     """Bring ``targets`` (all, if there are none) up to date, ``jobs`` stages at a time."""
-    prepared = _prepared.get() or _prepare(jobs)
+    prepared = _prepared.get()
+    if prepared is None:
+        # started by Prefect itself, from a deployment: make what a caller would have given
+        root = environment.find_root()
+        with contextlib.closing(Executor(root, jobs)) as executor:
+            return _work_on(Prepared(root, executor, executor.read_graph()), targets, jobs)
+    return _work_on(prepared, targets, jobs)
+
+
+def _work_on(prepared: Prepared, targets: Sequence[str], jobs: int) -> State[Any]:
+    """Run, watch for the end that somebody else wants, and say how it ended."""
     identity = UUID(flow_run.get_id())
     work = _Work(prepared, jobs)
     prefect_run.tag(identity, work.labels(prepared.graph.select(targets)))
@@ -82,13 +93,6 @@ def facet_run(targets: list[str], jobs: int) -> State[Any]:
             by_hand = isinstance(stop, KeyboardInterrupt)
             return _end(work, targets, f"stopped by {'Ctrl-C' if by_hand else 'SIGTERM'}")
         return _end(work, targets, "cancelled" if cancelled.is_set() else None)
-
-
-def _prepare(jobs: int) -> Prepared:
-    """Make what a caller would have given: this flow run was started by Prefect itself."""
-    root = environment.find_root()
-    executor = Executor(root, jobs)
-    return Prepared(root, executor, executor.read_graph())
 
 
 def _run_everything(work: _Work, targets: Sequence[str], cancelled: threading.Event) -> None:
