@@ -140,6 +140,7 @@ class Training:
         rate = self.config.schedule.rate(self.step, self.order.steps_per_epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        self.networks.head.ramp = self.config.schedule.margin_share(self.step, self.order.steps_per_epoch)
         # dropout draws from the step alone, so that no generator's state need be kept
         torch.manual_seed(self.config.seed + 1_000_003 * (self.step + 1))
         self.networks.backbone.train()

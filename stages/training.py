@@ -34,14 +34,21 @@ class Schedule(BaseModel, extra="forbid", frozen=True):
     gamma: float = Field(0.1, gt=0, le=1)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0, description="not applied to batch-norm parameters")
-    warmup_epochs: float = Field(0.0, ge=0, description="linear from zero")
+    warmup_epochs: float = Field(0.0, ge=0, description="learning rate linear from zero")
+    margin_warmup_epochs: float = Field(
+        0.0, ge=0, description="margin linear from none; published recipes: 0. Small nets and few steps want it:"
+        " a margin from the start drives their features to where all cosines are alike"
+    )
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         epoch = step // steps_per_epoch
         rate = self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
-        warmup_steps = self.warmup_epochs * steps_per_epoch
-        return rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps else rate
+        return rate * _risen(step + 1, self.warmup_epochs * steps_per_epoch)
+
+    def margin_share(self, step: int, steps_per_epoch: int) -> float:
+        """Return the share of the head's margin in force at a step, 0 to 1."""
+        return _risen(step, self.margin_warmup_epochs * steps_per_epoch)
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -54,3 +61,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
     schedule: Schedule
     color_order: ColorOrder = Field("BGR", description="of the channels the network sees")
     seed: int = Field(ge=0)
+
+
+def _risen(steps: float, full: float) -> float:
+    return min(1.0, steps / full) if full else 1.0

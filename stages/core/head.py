@@ -37,6 +37,8 @@ class CosineHead(nn.Module, ABC):
     def __init__(self, feature_dim: int, num_classes: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
+        self.ramp = 1.0
+        """Share of the margin in force: 0 is plain softmax, 1 the published head. A schedule may raise it."""
         # class-major (C, D): a centre is contiguous, and classes can be chunked or sharded without a copy
         self.weight = nn.Parameter(unit_rows(num_classes, feature_dim))
 
@@ -61,7 +63,7 @@ class CosineHead(nn.Module, ABC):
     def logits(self, feature_BD: Tensor, label_B: Tensor) -> Tensor:
         """Return logits_BC with the margin; running statistics follow every call, as in published code."""
         cosine_BC, norm_B = self.cosines(feature_BD)
-        return self.scale * self.with_margin(cosine_BC, norm_B, label_B)
+        return self.scaled(cosine_BC, norm_B, label_B)
 
     def forward(self, feature_BD: Tensor, label_B: Tensor) -> HeadOutput:
         """Return the loss of a batch, and what is worth logging."""
@@ -69,7 +71,7 @@ class CosineHead(nn.Module, ABC):
         with torch.no_grad():
             target_cosine_B = pick(cosine_BC, label_B)
             hit_B = target_cosine_B >= cosine_BC.amax(dim=1)
-        logits_BC = self.scale * self.with_margin(cosine_BC, norm_B, label_B)
+        logits_BC = self.scaled(cosine_BC, norm_B, label_B)
         loss = functional.cross_entropy(logits_BC, label_B)
         terms = dict(self.statistics())
         added = self.penalty(norm_B)
@@ -77,6 +79,11 @@ class CosineHead(nn.Module, ABC):
             loss = loss + added[0]
             terms.update(added[1])
         return HeadOutput(loss, target_cosine_B, hit_B, terms)
+
+    def scaled(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
+        """Return logits_BC with as much of the margin as is in force."""
+        moved_BC = self.with_margin(cosine_BC, norm_B, label_B)
+        return self.scale * (moved_BC if self.ramp == 1 else torch.lerp(cosine_BC, moved_BC, self.ramp))
 
     def cosines(self, feature_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine_BC of every feature with every class centre, and norm_B of the features."""

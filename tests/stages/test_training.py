@@ -25,3 +25,9 @@ def test_warm_up_rises_from_near_zero_in_equal_parts():
 def test_a_schedule_without_an_epoch_is_refused():
     with pytest.raises(ValueError, match="epochs"):
         schedule(epochs=0)
+
+
+def test_the_margin_rises_from_none_to_whole_and_is_whole_at_once_without_a_warm_up():
+    shares = [schedule(margin_warmup_epochs=0.4).margin_share(step, steps_per_epoch=10) for step in range(6)]
+    assert shares == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
+    assert schedule().margin_share(0, steps_per_epoch=10) == 1

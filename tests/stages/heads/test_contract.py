@@ -169,3 +169,18 @@ def test_adaface_starting_as_qgface_gives_every_first_norm_the_full_scaler():
     assert head.margin_scaler(torch.tensor([6.0, 14.0, 25.0, 60.0])).tolist() == [1.0] * 4
     assert float(head.batch_mean) == pytest.approx(0.2625)
     assert float(head.batch_std) == pytest.approx(0.238100119)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_margin_that_is_not_yet_in_force_leaves_plain_softmax(name: str):
+    feature_BD, label_B = batch(16)
+    head = build(name)
+    cosine_BC, norm_B = head.cosines(feature_BD)
+    full_BC = head.logits(feature_BD, label_B)
+    head = build(name)
+    head.ramp = 0.0
+    torch.testing.assert_close(head.logits(feature_BD, label_B), head.scale * cosine_BC)
+    head = build(name)
+    head.ramp = 0.5
+    half_BC = head.logits(feature_BD, label_B)
+    torch.testing.assert_close(half_BC, (full_BC + head.scale * cosine_BC) / 2)
