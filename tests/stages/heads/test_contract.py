@@ -175,7 +175,7 @@ def test_adaface_starting_as_qgface_gives_every_first_norm_the_full_scaler():
 def test_a_margin_that_is_not_yet_in_force_leaves_plain_softmax(name: str):
     feature_BD, label_B = batch(16)
     head = build(name)
-    cosine_BC, norm_B = head.cosines(feature_BD)
+    cosine_BC, _ = head.cosines(feature_BD)
     full_BC = head.logits(feature_BD, label_B)
     head = build(name)
     head.ramp = 0.0
