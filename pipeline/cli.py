@@ -224,21 +224,7 @@ def table(
     """Print a table, measured beside published."""
     from pipeline import summary
 
-    root = _enter()
-    path = summary.report_folder(root, name) / f"table.{format_.value}"
-    if not path.is_file():
-        raise LookupError(_why_no_table(root, name, path))
-    typer.echo(path.read_text(encoding="utf-8").rstrip("\n"))
-
-
-def _why_no_table(root: Path, name: str, path: Path) -> str:
-    there = sorted(entry.stem for entry in (root / "tables").glob("*.yaml"))
-    if name not in there:
-        return f"no table {name!r}: there are {', '.join(there) or 'none'}"
-    others = sorted(entry.suffix[1:] for entry in path.parent.glob("table.*"))
-    if others:
-        return f"table {name!r} is not written as {path.suffix[1:]}, only as {', '.join(others)}"
-    return f"table {name!r} has not been made yet: run `facet run {name}`"
+    typer.echo(summary.table(_enter(), name, format_.value))
 
 
 @app.command(epilog="Example: facet track")

@@ -65,6 +65,24 @@ def report_folder(root: Path, table: str) -> Path:
     return root / "results" / "tables" / table / "report"
 
 
+def table(root: Path, name: str, format_: str) -> str:
+    """Return a finished table in ``format_``: ``md``, ``csv``, ``html`` or ``tex``.
+
+    Raises:
+        LookupError: it is not there; the message says what is, or what to run.
+    """
+    folder = report_folder(root, name)
+    path = folder / f"table.{format_}"
+    if path.is_file():
+        return path.read_text(encoding="utf-8").rstrip("\n")
+    there = sorted(entry.stem for entry in (root / "tables").glob("*.yaml"))
+    if name not in there:
+        raise LookupError(f"no table {name!r}: there are {', '.join(there) or 'none'}")
+    if others := sorted(entry.suffix[1:] for entry in folder.glob("table.*")):
+        raise LookupError(f"table {name!r} is not written as {format_}, only as {', '.join(others)}")
+    raise LookupError(f"table {name!r} has not been made yet: run `facet run {name}`")
+
+
 def markdown(root: Path, tables: Sequence[str], links: Mapping[str, str]) -> str:
     """Return the tables that are there, each with its link to MLflow if ``links`` has one."""
     parts = []
