@@ -2,9 +2,8 @@
 
     python -m stages.evaluate arcface hq
 
-Writes results/RUN/SUITE.json (metrics as fractions, and which weights they belong to) and results/RUN/SUITE/
-with details.json (protocol and version, every switch, folds, thresholds, counts, failures) and the curves as
-CSV.
+Writes results/RUN/SUITE.json (metrics as fractions, and which weights they belong to) and results/RUN/SUITE/ with
+details.json (protocol and version, every switch, folds, thresholds, counts, failures) and the curves as CSV.
 """
 
 from __future__ import annotations

@@ -338,3 +338,14 @@ def test_a_curve_of_many_ranks_is_thinned_and_keeps_its_ends():
     assert len(ranks) <= 200
     assert ranks == sorted(set(ranks))
     assert (ranks[0], ranks[99], ranks[-1]) == (1, 100, 157_871)
+
+
+@pytest.mark.parametrize("fmr", [(0.015,), (0.0,), (2.0,), (0.01, 0.01)])
+def test_rates_that_would_share_or_belie_their_name_are_refused(fmr):
+    with pytest.raises(ValueError, match="one significant digit"):
+        benchmarks.Fiqa(sets=("lfw",), fmr=fmr)
+
+
+def test_a_set_named_twice_is_refused():
+    with pytest.raises(ValueError, match="each set once"):
+        benchmarks.Hq(sets=("lfw", "lfw"))
