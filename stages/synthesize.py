@@ -25,9 +25,7 @@ from stages.synthesis.drawing import Drawn, cores, draw_all
 
 def main(arguments: argparse.Namespace) -> None:
     """Draw the training set, then the test sets."""
-    config = artifacts.read_section(
-        artifacts.RESOLVED / "embedded" / f"{arguments.dataset}.yaml", "synthesize", Config
-    )
+    config = artifacts.read_section(artifacts.RESOLVED / "embedded" / f"{arguments.dataset}.yaml", "synthesize", Config)
     cv2.setNumThreads(1)  # one face is too small to share
     studio = Studio(config, arguments.processes or cores())
     with artifacts.write_folder(artifacts.train_folder(arguments.dataset)) as folder:
@@ -74,9 +72,7 @@ class Studio:
         pd.DataFrame(rows).to_parquet(folder / "truth.parquet", index=False)
 
     def _in_order(self, name: str, sittings: Sequence[plan.Sitting]) -> list[Drawn]:
-        return sorted(
-            (one for drawn in self._draw(name, sittings) for one in drawn), key=lambda one: one.slot
-        )
+        return sorted((one for drawn in self._draw(name, sittings) for one in drawn), key=lambda one: one.slot)
 
     def _draw(self, name: str, sittings: Sequence[plan.Sitting]) -> Iterator[list[Drawn]]:
         progress = Progress(f"draw {name}", sum(len(sitting.pictures) for sitting in sittings), "images")
@@ -107,9 +103,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("dataset", help="a name under `embedded` in params.yaml")
-    options.add_argument(
-        "--processes", type=int, default=0, help="how many draw at a time (default: every core)"
-    )
+    options.add_argument("--processes", type=int, default=0, help="how many draw at a time (default: every core)")
     return options
 
 

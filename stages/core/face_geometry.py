@@ -154,6 +154,8 @@ def _moves(x: Floats, y: Floats, front: Floats, t: Mapping[str, float]) -> dict[
         "cheek_z": bump(side - 24, 9) * bump(y - 23, 9) * front,
         "weight_x": np.tanh(x / 14) * bump(y - 34, 14),
         "jowl_z": bump(side - 24, 5) * bump(y - 50, 6) * front,
+        "hollow_z": -bump(side - 26, 8) * bump(y - 32, 9) * front,
+        "droop_y": (bump(y - t["nose_length"], 5) * bump(side, 8) + bump(side - 26, 9) * bump(y - 44, 12)) * front,
     }
     return {name: np.ascontiguousarray(field, np.float32) for name, field in fields.items()}
 
@@ -164,8 +166,10 @@ def pose_head(head: Head, face: Face) -> Floats:
     moved[0] += face.weight * 1.3 * move["weight_x"]
     moved[1] += face.mouth_open * 5.0 * move["jaw_y"] + face.brow_raise * 2.0 * move["brow_y"]
     moved[2] += (face.weight + 0.8 * face.smile) * 1.4 * move["cheek_z"]
-    if face.age > 0.5:
-        moved[2] += (face.age - 0.5) * 2.5 * move["jowl_z"]
+    # with age cheeks lose their fat, and what is soft sinks
+    aged = face.age - 0.4
+    moved[1] += aged * 2.6 * move["droop_y"]
+    moved[2] += aged * 2.6 * (move["jowl_z"] + move["hollow_z"])
     return moved
 
 

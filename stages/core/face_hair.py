@@ -124,9 +124,7 @@ def hat_cloth(shape_ST: tuple[int, int], hat: str) -> Image:
     return cloth
 
 
-def ear_lines(
-    angle_S: Floats, y_T: Floats, size: float
-) -> tuple[tuple[NDArray[np.int32], NDArray[np.int32]], ...]:
+def ear_lines(angle_S: Floats, y_T: Floats, size: float) -> tuple[tuple[NDArray[np.int32], NDArray[np.int32]], ...]:
     """Return the outer and the inner fold of both ears as OpenCV points on the fine grid (row, angle)."""
     above, u = int(np.argmax(y_T)) + 1, np.linspace(0, 1, 10)
     folds = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.face_traits import HAIR_COLOURS, TRAITS, Bgr
+from stages.core.face_traits import GREY_HAIR, HAIR_COLOURS, TRAITS, Bgr
 
 Rng = np.random.Generator
 
@@ -47,7 +47,7 @@ class Identity:
 class Pose:
     """Which poses a set holds: yaw's deviation, and its bounds by absolute value, in degrees."""
 
-    yaw_sd: float = 14.0
+    yaw_sd: float = 16.0
     yaw_min: float = 0.0
     yaw_max: float = 55.0
     pitch_sd: float = 6.0
@@ -56,7 +56,7 @@ class Pose:
 WEB = Pose()
 FRONTAL = Pose(yaw_sd=6.0, yaw_max=14.0, pitch_sd=4.0)
 CROSS_POSE = Pose(yaw_sd=30.0, yaw_min=12.0, yaw_max=58.0, pitch_sd=9.0)
-PROFILE = Pose(yaw_sd=60.0, yaw_min=50.0, yaw_max=72.0, pitch_sd=5.0)
+PROFILE = Pose(yaw_sd=60.0, yaw_min=42.0, yaw_max=65.0, pitch_sd=5.0)
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,11 @@ def draw_hair(rng: Rng) -> Hair:
 
 def draw_shot(rng: Rng, identity: Identity, pose: Pose = WEB, age: float | None = None) -> Shot:
     """Draw the conditions of one image of ``identity``; ``age`` overrides the person's usual one."""
-    usual = identity.age + float(rng.normal(0, 0.1))
+    usual = identity.age + float(rng.normal(0, 0.14))
+    age = float(np.clip(usual if age is None else age, 0, 1))
     return Shot(
-        face=_draw_face(rng, pose, float(np.clip(usual if age is None else age, 0, 1))),
-        wear=_draw_wear(rng, identity),
+        face=_draw_face(rng, pose, age),
+        wear=_draw_wear(rng, identity, age),
         light=_draw_light(rng),
         landmark_error=float(abs(rng.normal(0.0, 0.7))),
         seed=int(rng.integers(2**31)),
@@ -185,7 +186,7 @@ def _draw_face(rng: Rng, pose: Pose, age: float) -> Face:
     )
 
 
-def _draw_wear(rng: Rng, identity: Identity) -> Wear:
+def _draw_wear(rng: Rng, identity: Identity, age: float) -> Wear:
     usual = replace(
         identity.hair,
         front=identity.hair.front + float(rng.normal(0, 1)),
@@ -198,11 +199,14 @@ def _draw_wear(rng: Rng, identity: Identity) -> Wear:
     elif rng.uniform() < 0.03:
         glasses = "sun"
     colour = np.array(HAIR_COLOURS[int(rng.integers(len(HAIR_COLOURS)))]) * rng.uniform(0.75, 1.25)
+    if rng.uniform() < 1.6 * (age - 0.45):
+        colour = 0.25 * colour + 0.75 * np.array(GREY_HAIR) * rng.uniform(0.8, 1.3)
+    beard = float(rng.uniform(0.3, 1)) if rng.uniform() < identity.beard * 0.8 else 0.0
     return Wear(
         hair=usual if rng.uniform() < 0.55 else other,
         hair_colour=_bgr(colour),
-        beard=float(rng.uniform(0.3, 1)) if rng.uniform() < identity.beard * 0.8 else 0.0,
-        lips=float(rng.beta(1.2, 2.5)),
+        beard=beard,
+        lips=float(rng.beta(1.2, 2.5)) * (0.35 if identity.beard else 1.0),
         glasses=glasses,
         hat=("cap", "beanie")[int(rng.integers(2))] if rng.uniform() < 0.07 else "none",
         cloth=_bgr(rng.uniform(20, 235, 3) * 0.6 + rng.uniform(10, 90)),

@@ -95,7 +95,8 @@ def _lids(t: Mapping[str, float], face: Face) -> tuple[Points, Points]:
     apex = _U - t["eye_apex"] * _ARC
     tilt = -t["eye_tilt"] * 0.5 * (_U + 1) + 0.225 * (1 - _U)
     x = t["eye_x"] + _U * t["eye_width"]
-    up = t["eye_y"] + tilt - t["eye_upper"] * np.maximum(1 - np.abs(apex) ** 2.2, 0) * open_
+    lid = t["eye_upper"] * (1 - 0.28 * (face.age - 0.4))
+    up = t["eye_y"] + tilt - lid * np.maximum(1 - np.abs(apex) ** 2.2, 0) * open_
     round_ = np.maximum(1 - np.square(_U + 0.1), 0)
     down = t["eye_y"] + tilt + t["eye_lower"] * round_ * (0.6 + 0.4 * open_)
     return np.stack([x, up], axis=1), np.stack([x, np.maximum(down, up)], axis=1)
@@ -114,13 +115,11 @@ def _fills(patch: Image, points: Points, here: Points, colour: Sequence[float] |
     cv2.fillPoly(patch, both, colour, cv2.LINE_AA, SHIFT)
 
 
-def _eyeballs(
-    shape: tuple[int, ...], t: Mapping[str, float], shot: Shot, upper: Points, here: Points
-) -> Image:
+def _eyeballs(shape: tuple[int, ...], t: Mapping[str, float], shot: Shot, upper: Points, here: Points) -> Image:
     ball = np.full(shape, (206, 208, 212), np.uint8)
     _fills(ball, upper[0] + _CIRCLE * 2.0, here, (150, 158, 196))
     middle = np.array([upper[7, 0], float(upper[[0, 14], 1].mean()) - 0.5 + 1.1 * shot.face.gaze_y])
-    tint = [0.15 * c + own for c, own in zip(shot.wear.second_cloth, (44, 58, 74), strict=True)]
+    tint = [0.06 * c + own for c, own in zip(shot.wear.second_cloth, (50, 64, 76), strict=True)]
     # both eyes look the same way, so the mirror image looks the other way
     shift, radius = 1.9 * shot.face.gaze_x, t["iris"]
     light = 1.1 if shot.light.azimuth > 0 else -1.1
@@ -139,7 +138,7 @@ def _eyeballs(
 def _paint_mouth(canvas_HW3: Image, t: Mapping[str, float], skin: Skin, face: Face, red: float) -> None:
     wide, corner_y = mouth_corner(t, face)
     gap = face.mouth_open * 6.0 + 1.3 * max(face.smile - 0.55, 0)
-    thin = 1 - 0.25 * max(face.smile, 0)
+    thin = (1 - 0.25 * max(face.smile, 0)) * (1 - 0.45 * (face.age - 0.4))
     bow = t["cupid"] * (np.exp(-((np.abs(_U) - 0.22) ** 2) / 0.02) - 0.9 * np.exp(-(_U**2) / 0.012))
     middle = corner_y + (t["mouth_y"] - corner_y) * _ARC + 0.35 * np.cos(_U * 2 * np.pi) * (1 - np.abs(_U))
     opening = gap * _ARC**0.7

@@ -138,9 +138,7 @@ def _landmarks(person: Person, shot: Shot) -> NDArray[np.float64]:
 def _growth(person: Person, shot: Shot) -> Floats:
     """Return (C, R): how far hair or a hat stands off the skull, px."""
     head, hair = person.head, shot.wear.hair
-    thickness_CR = face_hair.hair_thickness(
-        face_hair.hairline(head.angle_C, hair, head.traits), head.y_R, hair
-    )
+    thickness_CR = face_hair.hair_thickness(face_hair.hairline(head.angle_C, hair, head.traits), head.y_R, hair)
     if shot.wear.hat != "none":
         edge_C = face_hair.hat_line(head.angle_C, shot.wear)
         covered_CR = np.clip((edge_C[:, None] - head.y_R) / 4, 0, 1)
@@ -182,9 +180,7 @@ def _dress(person: Person, shot: Shot, part: Part) -> Image:
         cv2.polylines(colour_ST3, lines, False, [shade * c for c in tone], 3, cv2.LINE_AA, SHIFT)
     kind = face_hair.strand_kind(hair)
     line_S = face_hair.hairline(person.angle_S[part[0]], hair, person.identity.traits)
-    opacity_ST = face_hair.hair_opacity(
-        line_S, person.y_T[part[1]], hair, face_hair.strands(FINE, kind)[part]
-    )
+    opacity_ST = face_hair.hair_opacity(line_S, person.y_T[part[1]], hair, face_hair.strands(FINE, kind)[part])
     level_ST = np.ascontiguousarray(face_hair.strand_levels(FINE, kind)[part])
     _cover(colour_ST3, cv2.applyColorMap(level_ST, face_hair.hair_palette(wear.hair_colour)), opacity_ST)
     if wear.hat != "none":
@@ -238,9 +234,7 @@ def splat(
     facing = int(FINE[1] * (0.93 if shot.face.pitch > 0 else 0.3)) - part[1].start
     facing = min(max(facing, 0), place_ST.shape[1])
     pixels = np.zeros((height + 2) * (width + 2), np.uint32)
-    for place, packed in zip(
-        _order(place_ST, middle, facing), _order(packed_ST, middle, facing), strict=True
-    ):
+    for place, packed in zip(_order(place_ST, middle, facing), _order(packed_ST, middle, facing), strict=True):
         pixels[place.ravel()] = packed.ravel()
     layer = pixels.view(np.uint8).reshape(height + 2, width + 2, 4)[1:-1, 1:-1]
     return _close(np.ascontiguousarray(layer))

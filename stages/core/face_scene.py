@@ -89,9 +89,7 @@ class Scene:
         """Fill a polygon, anti-aliased."""
         cv2.fillPoly(canvas, [_fixed(points_N2)], [float(c) for c in colour], cv2.LINE_AA, SHIFT)
 
-    def line(
-        self, canvas: Image, lines: Sequence[Points], colour: Colour, width: float, closed: bool = False
-    ) -> None:
+    def line(self, canvas: Image, lines: Sequence[Points], colour: Colour, width: float, closed: bool = False) -> None:
         """Draw lines ``width`` units wide."""
         thickness = max(round(width * float(np.hypot(*self.to_canvas_23[:, 0]))), 1)
         fixed = [_fixed(points_N2) for points_N2 in lines]
@@ -118,9 +116,7 @@ class Scene:
             strip = np.concatenate([ends[0][k : k + 2], ends[1][k : k + 2][::-1]])
             cv2.fillConvexPoly(canvas, _fixed(strip), [float(c) for c in colour * shade], cv2.LINE_8, SHIFT)
         for low, shade in ((86.0, 0.66), (79.0, 0.58), (72.0, 0.50)):
-            cast = np.array(
-                [(-28, 38, -6), (28, 38, -6), (25, low - 16, -6), (0, low, 2), (-25, low - 16, -6)]
-            )
+            cast = np.array([(-28, 38, -6), (28, 38, -6), (25, low - 16, -6), (0, low, 2), (-25, low - 16, -6)])
             self.fill(canvas, self.place(cast, 0.6), colour * shade * self.lit)
 
     def _draw_clothes(self, canvas: Image) -> None:

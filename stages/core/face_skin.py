@@ -59,9 +59,7 @@ def stroke(image: Image, points_N2: Points, colour: Sequence[float] | float, wid
 def skin_tone(level: float) -> Bgr:
     """Return the BGR colour of skin between lightest (0) and darkest (1)."""
     at = level * (len(SKIN_TONES) - 1)
-    blue, green, red = (
-        float(np.interp(at, range(len(SKIN_TONES)), tone)) for tone in zip(*SKIN_TONES, strict=True)
-    )
+    blue, green, red = (float(np.interp(at, range(len(SKIN_TONES)), tone)) for tone in zip(*SKIN_TONES, strict=True))
     return blue, green, red
 
 
@@ -80,7 +78,7 @@ def paint_skin(identity: Identity) -> Skin:
         for channel, blush, dark in zip(tone, (0.20, 0.17, 0.02), (0.80, 0.68, 0.52), strict=True)
     ]
     wrinkles_HW = _wrinkles(rng, t)
-    wrinkles_HW3 = cv2.merge([cv2.multiply(wrinkles_HW, 0.0021 * channel) for channel in tone])
+    wrinkles_HW3 = cv2.merge([cv2.multiply(wrinkles_HW, 0.0024 * channel) for channel in tone])
     beard_HW, moustache_HW = _beards(rng, x_hw, y_hw, t)
     bare_HW3 = cv2.merge([_to_bytes(channel) for channel in paint])
     return Skin(bare_HW3, wrinkles_HW3, _brows(rng, t), beard_HW, moustache_HW, tone)
@@ -153,9 +151,7 @@ def _spots(rng: Rng, t: Mapping[str, float]) -> Floats:
     radius = np.concatenate([rng.uniform(0.35, 0.8, freckles), rng.uniform(0.5, 1.25, moles)])
     value = np.concatenate([rng.uniform(30, 105, freckles), rng.uniform(130, 240, moles)])
     reach = np.rint(radius * SCALE * (1 << SHIFT)).astype(int)
-    for centre, size, level in zip(
-        canvas_points(np.stack([x, y], 1)).tolist(), reach.tolist(), value, strict=True
-    ):
+    for centre, size, level in zip(canvas_points(np.stack([x, y], 1)).tolist(), reach.tolist(), value, strict=True):
         cv2.circle(image, centre, size, float(level), -1, cv2.LINE_AA, SHIFT)
     soft: Floats = cv2.GaussianBlur(image, (3, 3), 0.6).astype(np.float32) / 255
     return soft
@@ -197,12 +193,7 @@ def _brows(rng: Rng, t: Mapping[str, float]) -> Image:
     band = np.zeros((HEIGHT, WIDTH), np.uint8)
     hairs = np.zeros((HEIGHT, WIDTH), np.uint8)
     u = np.linspace(0, 1, 12)
-    middle = (
-        t["brow_y"]
-        - t["brow_arch"] * np.sin(u**1.35 * np.pi * 0.92)
-        - t["brow_tilt"] * (u - 0.4)
-        + 1.6 * u**2
-    )
+    middle = t["brow_y"] - t["brow_arch"] * np.sin(u**1.35 * np.pi * 0.92) - t["brow_tilt"] * (u - 0.4) + 1.6 * u**2
     full = 0.62 + 0.5 * np.sin(np.minimum(u * 1.5 + 0.25, 1) * np.pi * 0.5)
     half = t["brow_thickness"] * full * (1 - u**2.6) * 0.62 + 0.15
     for sign in (-1, 1):
@@ -216,9 +207,7 @@ def _brows(rng: Rng, t: Mapping[str, float]) -> Image:
         lines = canvas_points(np.stack([root, tip], axis=1).reshape(-1, 2)).reshape(-1, 2, 2)
         cv2.polylines(hairs, list(lines), False, 200, 1, cv2.LINE_AA, SHIFT)
     soft = cv2.GaussianBlur(band, (0, 0), 1.5)
-    mixed: Image = cv2.addWeighted(
-        soft, 0.62 * t["brow_density"] + 0.12, hairs, 0.42 + 0.25 * t["brow_density"], 0
-    )
+    mixed: Image = cv2.addWeighted(soft, 0.62 * t["brow_density"] + 0.12, hairs, 0.42 + 0.25 * t["brow_density"], 0)
     return mixed
 
 

@@ -10,9 +10,7 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
 
     identities: int = Field(ge=2, description="training identities, disjoint from the test identities")
     images_per_identity: int = Field(ge=1, description="images of each")
-    low_quality_share: float = Field(
-        ge=0, le=1, description="share of images drawn from the low-quality tail"
-    )
+    low_quality_share: float = Field(ge=0, le=1, description="share of images drawn from the low-quality tail")
 
 
 class EvalConfig(BaseModel, extra="forbid", frozen=True):

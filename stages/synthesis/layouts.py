@@ -41,12 +41,8 @@ def write_ijb(folder: Path, plan: Ijb, drawn: Sequence[Drawn]) -> list[str]:
     half = (plan.templates[-1].subject + 1) // 2
     gallery = [template for template in plan.templates if template.is_gallery]
     _write_csv(meta / "ijbb_1N_gallery_S1.csv", [template for template in gallery if template.subject < half])
-    _write_csv(
-        meta / "ijbb_1N_gallery_S2.csv", [template for template in gallery if template.subject >= half]
-    )
-    _write_csv(
-        meta / "ijbb_1N_probe_mixed.csv", [template for template in plan.templates if not template.is_gallery]
-    )
+    _write_csv(meta / "ijbb_1N_gallery_S2.csv", [template for template in gallery if template.subject >= half])
+    _write_csv(meta / "ijbb_1N_probe_mixed.csv", [template for template in plan.templates if not template.is_gallery])
     return [f"loose_crop/{one.slot + 1}.jpg" for one in drawn]
 
 

@@ -76,8 +76,7 @@ def train_sittings(config: Config) -> list[Sitting]:
     for identity in range(train.identities):
         first = identity * train.images_per_identity
         pictures = [
-            Picture(first + k, _web_quality(rng, train.low_quality_share))
-            for k in range(train.images_per_identity)
+            Picture(first + k, _web_quality(rng, train.low_quality_share)) for k in range(train.images_per_identity)
         ]
         sittings.append(Sitting(STREAMS["train"], identity, tuple(pictures)))
     return sittings
@@ -96,9 +95,7 @@ def pairs(config: Config, name: str) -> Pairs:
         members = _fold_members(config.eval.identities, fold)
         for k in range(2 * per_fold):
             same = k < per_fold
-            first, second = (
-                (int(rng.choice(members)),) * 2 if same else rng.choice(members, 2, replace=False).tolist()
-            )
+            first, second = (int(rng.choice(members)),) * 2 if same else rng.choice(members, 2, replace=False).tolist()
             for person, picture in zip((first, second), _pair(rng, name, 2 * len(is_same)), strict=True):
                 people.setdefault(person, []).append(picture)
             is_same.append(same)
@@ -219,8 +216,7 @@ def tinyface(config: Config) -> Listed:
             files = [f"Gallery_Match/{subject + 1}_{k}" for k in mates]
             files += [f"Probe/{subject + 1}_{k}" for k in probes]
         people[subject] = [
-            Picture(len(names) + k, quality_of(float(rng.uniform(14, 28))), small=True)
-            for k in range(len(files))
+            Picture(len(names) + k, quality_of(float(rng.uniform(14, 28))), small=True) for k in range(len(files))
         ]
         names.extend(files)
     return Listed(_sittings(stream, people), tuple(names))
@@ -236,11 +232,7 @@ def scface(config: Config) -> Listed:
     people: dict[int, list[Picture]] = {}
     names: list[str] = []
     for subject in range(config.eval.identities):
-        seen = [
-            (f"cam{camera}_{distance}", side)
-            for camera in range(1, 6)
-            for distance, side in SCFACE_SIDES.items()
-        ]
+        seen = [(f"cam{camera}_{distance}", side) for camera in range(1, 6) for distance, side in SCFACE_SIDES.items()]
         if subject % 10 == 0:  # infrared and mugshot: readers must pass over them
             seen += [("cam6_1", 20.0), ("cam7_1", 20.0), ("cam8", 100.0)]
         people[subject] = [

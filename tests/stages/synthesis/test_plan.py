@@ -101,7 +101,7 @@ def test_each_verification_set_is_about_what_its_name_says():
         for name in plan.PAIR_SETS
     }
     assert all(
-        p.pose.yaw_min >= 50 if slot % 2 else p.pose.yaw_max <= 15 for slot, p in pictures["cfp_fp"].items()
+        p.pose.yaw_min >= 40 if slot % 2 else p.pose.yaw_max <= 15 for slot, p in pictures["cfp_fp"].items()
     )
     assert all(p.pose.yaw_min >= 10 for p in pictures["cplfw"].values())
     for name, gap in (("calfw", 0.35), ("agedb_30", 0.5)):
