@@ -51,6 +51,8 @@ def _sentence(error: BaseException) -> str:
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    # who stops us may signal both us and our group: the second must not cut the first one's clean-up short
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
 
 
