@@ -131,6 +131,7 @@ class _Project:
 
 def _table(project: _Project, name: str, tree: Mapping[str, Any]) -> Experiment:
     table, records = tree["table"], []
+    columns.check(table)
     for position, (key, row) in enumerate(table["rows"].items()):
         tags = {"facet.table": name, "facet.row": key, "facet.position": f"{position:02d}"}
         tags["facet.profile"] = tree["scale"]["profile"]

@@ -20,6 +20,19 @@ def metric_name(text: str) -> str:
     return " ".join(re.sub(r"[^\w.\- :]", " ", spelt).split())
 
 
+def check(table: Mapping[str, Any]) -> None:
+    """Refuse columns that MLflow could not tell apart.
+
+    Raises:
+        ValueError: two have one name, once it is spelt as MLflow takes it.
+    """
+    spelt: dict[str, str] = {}
+    for column in table["columns"]:
+        other = spelt.setdefault(metric_name(column["name"]), column["name"])
+        if other != column["name"]:
+            raise ValueError(f"columns {other!r} and {column['name']!r} are one to MLflow: rename one of them")
+
+
 def measured(table: Mapping[str, Any], gathered: Mapping[str, Any]) -> dict[str, float]:
     """Return a row's values as the table shows them; columns without one are left out."""
     found = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,11 +39,14 @@ class Writer:
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
-        mlflow.set_tracking_uri(tracking_uri)
         self.client = MlflowClient(tracking_uri)
 
     def write(self, wanted: Wanted, say: Callable[[str], None]) -> list[str]:
         """Make the runs that are missing, mark what is current, and return where the new ones stand."""
+        with _pointed_at(self.tracking_uri):
+            return self._write(wanted, say)
+
+    def _write(self, wanted: Wanted, say: Callable[[str], None]) -> list[str]:
         created: list[str] = []
         found = {experiment.key: self._experiment(experiment) for experiment in wanted.experiments}
         run_ids: dict[str, str] = {}
@@ -203,9 +207,7 @@ class Writer:
             if KEY in found.tags and found.tags[KEY] not in keys and found.lifecycle_stage == "active":
                 self._mark_all_old(self._runs(found.experiment_id))
 
-    def _describe(
-        self, found: Found, experiment: Experiment, reports_id: str, run_ids: Mapping[str, str]
-    ) -> None:
+    def _describe(self, found: Found, experiment: Experiment, reports_id: str, run_ids: Mapping[str, str]) -> None:
         """Say on the experiment's page what it is, and save the view that shows it as a table."""
         table = experiment.key.removeprefix("table.")
         links = []
@@ -237,6 +239,17 @@ def signature(facts: Mapping[str, Any]) -> ModelSignature:
     embedding = TensorSpec(np.dtype(np.float32), (-1, dim), "embedding")
     norm = TensorSpec(np.dtype(np.float32), (-1,), "feature_norm")
     return ModelSignature(inputs=images, outputs=Schema([embedding, norm]))
+
+
+@contextlib.contextmanager
+def _pointed_at(tracking_uri: str) -> Iterator[None]:
+    """Let models be logged to ``tracking_uri``; MLflow keeps it in the environment, where it must not stay."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def _dataset(name: str, md5: str, purpose: str) -> DatasetInput:

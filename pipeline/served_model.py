@@ -46,9 +46,7 @@ class FaceEmbedder(PythonModel):  # type: ignore[misc]
 
         image_NHW3 = np.asarray(model_input)
         if image_NHW3.ndim != 4 or image_NHW3.shape[1:] != (112, 112, 3) or image_NHW3.dtype != np.uint8:
-            raise ValueError(
-                f"wanted aligned faces, uint8 (N, 112, 112, 3), got {image_NHW3.dtype} {image_NHW3.shape}"
-            )
+            raise ValueError(f"wanted aligned faces, uint8 (N, 112, 112, 3), got {image_NHW3.dtype} {image_NHW3.shape}")
         embeddings, norms = [], []
         with torch.inference_mode():
             for start in range(0, max(len(image_NHW3), 1), BATCH_SIZE):

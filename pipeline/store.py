@@ -94,9 +94,7 @@ def prepare(tracking_uri: str) -> None:
     marker = path.with_name("store.json")
     made = _read(marker)
     if made.get("folder") not in (None, state["folder"]):
-        raise ValueError(
-            f"{path} was made in {made['folder']}, and its artifacts are there: delete {path.parent}"
-        )
+        raise ValueError(f"{path} was made in {made['folder']}, and its artifacts are there: delete {path.parent}")
     if made != state or not path.is_file():
         _create_or_upgrade(tracking_uri)
         marker.write_text(json.dumps(state) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ def main() -> int:
         sys.stderr.write(f"error: results are whole, but MLflow did not take them: {lines[0]}; ")
         sys.stderr.write("put that right and run `dvc repro track`\n")
         return 1
-    for where, reason in (done.waiting or {}).items():
+    for where, reason in done.waiting.items():
         _say(f"not recorded yet: {where}: {reason}")
     _say(f"MLflow: {len(done.created)} recorded, {len(done.existing)} were there")
     return 0

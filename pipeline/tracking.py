@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ class Tracked:
     uri: str
     created: tuple[str, ...] = ()
     existing: tuple[str, ...] = ()
-    waiting: Mapping[str, str] | None = None  # not finished, with the reason
+    waiting: Mapping[str, str] = field(default_factory=dict)  # not finished, with the reason
 
 
 def initialise_store(root: Path = Path()) -> str:

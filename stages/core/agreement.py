@@ -72,8 +72,8 @@ def count_pairs(left_R: Sequence[float], right_R: Sequence[float]) -> Pairs:
 def kendall_tau(pairs: Pairs) -> float | None:
     """Return tau-b in [-1, 1]: 1 for the same order, -1 for the reverse; None where one side ties all.
 
-    Counts of several columns may be summed first: then each pair of rows in each column has one vote, and rows
-    are never compared across columns.
+    Counts of several columns may be summed first: then each pair of rows in each column has one vote, and
+    rows are never compared across columns.
 
     >>> round(kendall_tau(Pairs(concordant=2, discordant=1)), 3)
     0.333
