@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 bin := .venv/bin
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
-.PHONY: help demo test lint down test-mxnet deps clean
+.PHONY: help demo test lint down test-mxnet real-faces deps clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ test-mxnet: .venv/installed .venv-mxnet/installed  ## RecordIO both ways against
 
 deps: .venv/installed  ## write what the stages really import into the deps of dvc.yaml
 	$(bin)/python -m tests.deps
+
+real-faces: .venv/installed  ## docs/real-faces.md in full, some minutes; wants ../shared/faces or FACET_FACES
+	FACET_FULL=1 $(bin)/python -m pytest -s tests/test_real_faces.py -k 80_percent
 
 clean:  ## remove the environments (data and results stay)
 	rm -rf .venv .venv-mxnet
