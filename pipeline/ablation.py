@@ -202,8 +202,9 @@ def _training(project: _Project, run: str) -> Record | None:
         fingerprint=lineage.fingerprint(entry),
         name=run,
         where=where,
-        metrics={columns.metric_name(key): value for key, value in metrics.items() if _is_number(value)},
-        params=params,
+        metrics={columns.metric_name(key): value for key, value in metrics.items() if isinstance(value, float)},
+        # counts are facts about the training, and no curves: images, classes
+        params={key: str(value) for key, value in metrics.items() if isinstance(value, int)} | params,
         curve=project.root / curve_path,
         model=project.model(run, weights),
         **{**common, "tags": tags | common["tags"]},
@@ -245,10 +246,6 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, str(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _read_yaml(path: Path) -> Any:

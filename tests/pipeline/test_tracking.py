@@ -193,7 +193,8 @@ def test_a_training_has_its_curve_by_epoch_and_all_its_parameters(client: Any, r
     assert [(point.step, point.value) for point in history] == [
         (epoch, round(8 / epoch / 1.3, 4)) for epoch in range(1, 7)
     ]
-    assert run.data.params["schedule.epochs"] == "6"
+    assert run.data.params["schedule.epochs"] == run.data.params["epochs"] == "6"
+    assert set(run.data.metrics) == {"loss", "learning_rate"}, "counts are no curves"
     assert run.data.params["backbone.name"] == "iresnet"
 
 
