@@ -60,6 +60,7 @@ class Wanted:
 
     experiments: tuple[Experiment, ...]
     waiting: Mapping[str, str]
+    locked: frozenset[str]  # fingerprints that dvc.lock has, whether or not their files are here
 
     @property
     def records(self) -> list[Record]:
@@ -84,7 +85,7 @@ def collect(root: Path) -> Wanted:
     ):
         finished = tuple(record for record in records if record is not None)
         experiments.append(Experiment(key, key, NOTES[key], finished))
-    return Wanted(tuple(experiments), project.waiting)
+    return Wanted(tuple(experiments), project.waiting, frozenset(project.fingerprints))
 
 
 class _Project:
@@ -94,22 +95,25 @@ class _Project:
         self.root = root
         self.locked = lineage.read(root)
         self.waiting: dict[str, str] = {}
+        self.fingerprints: set[str] = set()
 
     @cached_property
     def git(self) -> dict[str, str]:
         return lineage.git_state(self.root)
 
-    def finished(self, stage: str, paths: Sequence[str], where: str) -> Entry | None:
-        """Return what DVC locked for a stage, if the workspace still holds it; else note why not."""
+    def finished(self, stage: str, paths: Sequence[str], where: str, *more: Any) -> tuple[Entry, str] | None:
+        """Return what DVC locked for a stage and its fingerprint, if its files are here; else note why not."""
         entry = self.locked.entries.get(stage)
         if entry is None:
             self.waiting[where] = f"{stage} is not in dvc.lock"
             return None
+        identity = lineage.fingerprint(entry, *more)
+        self.fingerprints.add(identity)
         for path in paths:
             if not lineage.matches(self.root / path, entry.outs.get(path, "")):
                 self.waiting[where] = f"{path} is not what dvc.lock says"
                 return None
-        return entry
+        return entry, identity
 
     def model(self, run: str, weights_sha256: str) -> Path | None:
         """Return the folder of a run's model, if it is here and is the one that was measured."""
@@ -150,9 +154,12 @@ def _row(
 ) -> Record | None:
     name = tags["facet.table"]
     path, where = f"results/tables/{name}/rows/{full_name}.json", f"{name}/{row['label']}"
-    entry = project.finished(f"row@{full_name}", [path], where)
-    if entry is None:
+    # what the table says of a row is part of its identity: another published number is another record
+    said = (row, table["columns"], table["ablation"])
+    found = project.finished(f"row@{full_name}", [path], where, *said)
+    if found is None:
         return None
+    entry, identity = found
     gathered = _read_json(project.root / path)
     weights, parameters = gathered["weights_sha256"], gathered["parameters"]
     measured = columns.measured(table, gathered)
@@ -164,8 +171,7 @@ def _row(
     common = project.common(entry)
     return Record(
         kind="row",
-        # what the table says of a row is part of it: another published number is another record
-        fingerprint=lineage.fingerprint(entry, row, table["columns"], table["ablation"]),
+        fingerprint=identity,
         name=row["label"],
         where=where,
         metrics=measured | columns.published(table, row),
@@ -189,9 +195,10 @@ def _published_only(
 def _training(project: _Project, run: str) -> Record | None:
     metrics_path, curve_path = f"results/{run}/train.json", f"results/{run}/train.csv"
     where = f"{TRAININGS}/{run}"
-    entry = project.finished(f"train_backbone@{run}", [metrics_path, curve_path], where)
-    if entry is None:
+    found = project.finished(f"train_backbone@{run}", [metrics_path, curve_path], where)
+    if found is None:
         return None
+    entry, identity = found
     metrics = _read_json(project.root / metrics_path)
     weights = str(metrics.pop("weights_sha256", ""))
     params = {key: value for tree in entry.params.values() for key, value in _flatten(tree.get("train", {}))}
@@ -199,7 +206,7 @@ def _training(project: _Project, run: str) -> Record | None:
     common = project.common(entry)
     return Record(
         kind="training",
-        fingerprint=lineage.fingerprint(entry),
+        fingerprint=identity,
         name=run,
         where=where,
         metrics={columns.metric_name(key): value for key, value in metrics.items() if isinstance(value, float)},
@@ -213,9 +220,10 @@ def _training(project: _Project, run: str) -> Record | None:
 
 def _report(project: _Project, table: str) -> Record | None:
     folder, where = f"results/tables/{table}/report", f"{REPORTS}/{table}"
-    entry = project.finished(f"tabulate@{table}", [folder], where)
-    if entry is None:
+    found = project.finished(f"tabulate@{table}", [folder], where)
+    if found is None:
         return None
+    entry, identity = found
     tree = _read_json(project.root / folder / "table.json")
     taus = {"tau": tree["agreement"]["tau"]}
     taus |= {f"tau.{column['name']}": column["agreement"]["tau"] for column in tree["columns"]}
@@ -223,7 +231,7 @@ def _report(project: _Project, table: str) -> Record | None:
     common = project.common(entry)
     return Record(
         kind="report",
-        fingerprint=lineage.fingerprint(entry),
+        fingerprint=identity,
         name=tree["title"],
         where=where,
         metrics={columns.metric_name(key): tau for key, tau in taus.items() if tau is not None},

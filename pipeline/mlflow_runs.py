@@ -64,7 +64,7 @@ class Writer:
                         self._log_model(run.info.run_id, record.model)
                 run_ids[record.where] = run.info.run_id
                 self._mark(run, current=True)
-            self._mark_all_old(existing)
+            self._mark_others(existing, wanted.locked)
         self._retire(wanted)
         for experiment in wanted.experiments:
             self._describe(found[experiment.key], experiment, found[REPORTS].experiment_id, run_ids)
@@ -193,19 +193,19 @@ class Writer:
         if run.data.tags.get(CURRENT) != value:
             self.client.set_tag(run.info.run_id, CURRENT, value)
 
-    def _mark_all_old(self, runs: Mapping[str, Sequence[Run]]) -> None:
-        for run in (run for alike in runs.values() for run in alike):
-            if run.info.status == "FINISHED":
-                self._mark(run, current=False)
-            else:
-                self._delete(run)
+    def _mark_others(self, runs: Mapping[str, Sequence[Run]], locked: frozenset[str]) -> None:
+        """Mark runs that are not recorded now: of results that are not here, or that were replaced."""
+        for fingerprint, alike in runs.items():
+            run = self._settle(alike)
+            if run is not None:
+                self._mark(run, current=fingerprint in locked)
 
     def _retire(self, wanted: Wanted) -> None:
         """Mark the rows of tables that are no longer there."""
         keys = {experiment.key for experiment in wanted.experiments}
         for found in self._experiments():
             if KEY in found.tags and found.tags[KEY] not in keys and found.lifecycle_stage == "active":
-                self._mark_all_old(self._runs(found.experiment_id))
+                self._mark_others(self._runs(found.experiment_id), frozenset())
 
     def _describe(self, found: Found, experiment: Experiment, reports_id: str, run_ids: Mapping[str, str]) -> None:
         """Say on the experiment's page what it is, and save the view that shows it as a table."""

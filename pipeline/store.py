@@ -78,14 +78,19 @@ def alone(root: Path) -> Iterator[None]:
         raise TimeoutError(f"another process has held {folder} for {LOCK_TIMEOUT_S:.0f} s") from error
 
 
+def settle_environment() -> None:
+    """Set, before MLflow is imported, what nobody has set: no telemetry, no bars, no endless retries."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
 def prepare(tracking_uri: str) -> None:
     """Create or upgrade a SQLite store; only ever called `alone`, for MLflow's migrations do not bear a race.
 
     Raises:
         ValueError: the file is no database, or it was made in another folder, where its artifacts still are.
     """
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
+    settle_environment()
     path = database(tracking_uri)
     if path is None:
         return

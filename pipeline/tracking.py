@@ -82,6 +82,7 @@ def experiment_url(base_url: str, table: str, root: Path = Path()) -> str | None
     if store.database(tracking_uri) is not None:
         found = store.experiment_id(tracking_uri, key)
     else:
+        store.settle_environment()
         from pipeline.mlflow_runs import find_experiment
 
         found = find_experiment(tracking_uri, key)
@@ -128,7 +129,9 @@ def _is_recorded(root: Path, wanted: Wanted, tracking_uri: str, receipt: Mapping
         return False
     current = {one for one, runs in found.items() if any(mark == "true" for _, mark in runs)}
     one_each = all(len(runs) == 1 and runs[0][0] == "FINISHED" for runs in found.values())
-    return one_each and current == {record.fingerprint for record in wanted.records}
+    here = {record.fingerprint for record in wanted.records}
+    # what is locked but not here is current if it was ever recorded
+    return one_each and current == here | (wanted.locked & found.keys())
 
 
 def _as_text(receipt: Mapping[str, Any]) -> str:

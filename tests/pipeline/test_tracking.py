@@ -379,6 +379,13 @@ def test_results_that_are_not_what_dvc_locked_are_not_recorded(unrecorded: Proje
     assert len(done.created) == ALL - 1
 
 
+def test_what_is_locked_but_not_here_stays_current(unrecorded: Project):
+    track(unrecorded)
+    (unrecorded.path / "results/tables/heads/rows/heads-arcface.json").unlink()
+    assert list(track(unrecorded).waiting) == ["heads/ArcFace"]
+    assert Counter(mark for alike in fingerprints(unrecorded).values() for _, mark in alike) == {"true": ALL}
+
+
 def test_a_dead_server_fails_the_record_and_nothing_else(unrecorded: Project):
     unrecorded.edit("params.yaml", {"runs": {"arcface": {"margin": 0.4}}})
     small_project.resolve(unrecorded)
