@@ -34,9 +34,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     config = Config(
         seed=1,
-        train=TrainConfig(
-            identities=arguments.people, images_per_identity=arguments.images, low_quality_share=0.25
-        ),
+        train=TrainConfig(identities=arguments.people, images_per_identity=arguments.images, low_quality_share=0.25),
         eval=EvalConfig(identities=20, pairs=20, ijb_templates=40, tinyface_distractors=0),
     )
     sittings = plan.train_sittings(config)

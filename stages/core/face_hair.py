@@ -19,6 +19,7 @@ from stages.core.face_skin import SHIFT, Image
 from stages.core.face_traits import Bgr
 
 HAT_EDGE = -29.0
+LONG = 0.4  # length from which hair covers the ears
 FRINGE = 8.0  # a front edge lowered by more is a fringe
 
 
@@ -31,7 +32,7 @@ def hairline(angle_S: Floats, hair: Hair, traits: Mapping[str, float]) -> Floats
     front = front + 1.5 * bump(degrees, 9) - 2.2 * hair.part * bump(signed - 25 * hair.part, 22)
     if hair.bald:
         front = np.full_like(degrees, -95.0)
-    if hair.length < 0.4:
+    if hair.length < LONG:
         ear, behind = -4.0 + 16.0 * bump(degrees - 72, 6), 42.0
     else:
         ear, behind = np.full_like(degrees, 30 + 60 * hair.length), 80.0

@@ -13,12 +13,12 @@ import numpy as np
 from stages.core.face_model import Face, Identity, Shot
 from stages.core.face_skin import LEFT, SCALE, SHIFT, TOP, Image, Points, Skin, canvas_points, fill, stroke
 
-_U = np.linspace(-1, 1, 15)
+_U = np.linspace(-1, 1, 13)
 _ARC = 1 - _U**2
-_TURN = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+_TURN = np.linspace(0, 2 * np.pi, 14, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 _LEVEL = np.linspace(0, 1, 256)[:, None]
-_MIRROR = np.array([-1.0, 1.0])
+_BOTH_SIDES = np.array([[[1.0, 1.0]], [[-1.0, 1.0]]])
 
 
 def paint_front(identity: Identity, skin: Skin, shot: Shot) -> Image:
@@ -86,11 +86,11 @@ def _paint_eyes(canvas_HW3: Image, t: Mapping[str, float], skin: Skin, shot: Sho
     _strokes(patch, lower, here, [0.66 * c for c in skin.tone], 0.35)
     lash = [14 * (1 - t["lash"]) + c for c in (20, 22, 27)]
     _strokes(patch, upper[2:], here, lash, 0.35 + 0.45 * t["lash"])
-    _strokes(patch, upper[6:] + np.array([0.3, -0.2]), here, lash, 0.3 + 0.5 * t["lash"])
+    _strokes(patch, upper[5:] + np.array([0.3, -0.2]), here, lash, 0.3 + 0.5 * t["lash"])
 
 
 def _lids(t: Mapping[str, float], face: Face) -> tuple[Points, Points]:
-    """Return the (15, 2) edges of the upper and lower lid of the right eye, from inner to outer corner."""
+    """Return the (13, 2) edges of the upper and lower lid of the right eye, from inner to outer corner."""
     open_ = max(1 - 0.95 * face.squint, 0.06)
     apex = _U - t["eye_apex"] * _ARC
     tilt = -t["eye_tilt"] * 0.5 * (_U + 1) + 0.225 * (1 - _U)
@@ -104,32 +104,31 @@ def _lids(t: Mapping[str, float], face: Face) -> tuple[Points, Points]:
 
 def _strokes(patch: Image, points: Points, here: Points, colour: Sequence[float], width: float) -> None:
     """Draw a line on the right eye and its mirror image on the left."""
-    both = [canvas_points(points - here), canvas_points(points * _MIRROR - here)]
+    both = list(canvas_points(points * _BOTH_SIDES - here))
     thickness = max(round(width * SCALE), 1)
     cv2.polylines(patch, both, False, [float(c) for c in colour], thickness, cv2.LINE_AA, SHIFT)
 
 
 def _fills(patch: Image, points: Points, here: Points, colour: Sequence[float] | float) -> None:
     """Fill a polygon on the right eye and its mirror image on the left."""
-    both = [canvas_points(points - here), canvas_points(points * _MIRROR - here)]
-    cv2.fillPoly(patch, both, colour, cv2.LINE_AA, SHIFT)
+    cv2.fillPoly(patch, list(canvas_points(points * _BOTH_SIDES - here)), colour, cv2.LINE_AA, SHIFT)
 
 
 def _eyeballs(shape: tuple[int, ...], t: Mapping[str, float], shot: Shot, upper: Points, here: Points) -> Image:
     ball = np.full(shape, (206, 208, 212), np.uint8)
     _fills(ball, upper[0] + _CIRCLE * 2.0, here, (150, 158, 196))
-    middle = np.array([upper[7, 0], float(upper[[0, 14], 1].mean()) - 0.5 + 1.1 * shot.face.gaze_y])
+    middle = np.array([upper[6, 0], float(upper[[0, 12], 1].mean()) - 0.5 + 1.1 * shot.face.gaze_y])
     tint = [0.06 * c + own for c, own in zip(shot.wear.second_cloth, (50, 64, 76), strict=True)]
-    # both eyes look the same way, so the mirror image looks the other way
-    shift, radius = 1.9 * shot.face.gaze_x, t["iris"]
-    light = 1.1 if shot.light.azimuth > 0 else -1.1
-    rings = [(0.0, 0.0, radius, 0.45), (0.0, 0.0, 0.84 * radius, 1.0), (0.0, 0.6, 0.6 * radius, 1.25)]
-    for sign in (-1, 1):
-        iris = middle * (sign, 1) + (shift, 0) - here
-        for x, y, size, shade in rings:
-            fill(ball, iris + (x, y) + _CIRCLE * size, [shade * c for c in tint])
-        fill(ball, iris + _CIRCLE * 1.35, (12, 12, 14))
-        fill(ball, iris + (light, -1.2) + _CIRCLE * 0.72, (248, 248, 248))
+    light, radius = (1.1 if shot.light.azimuth > 0 else -1.1), t["iris"]
+    # iris from its rim inwards, pupil, and the light's reflection: x, y, radius
+    rings = np.array([(0, 0, radius), (0, 0, 0.84 * radius), (0, 0.6, 0.6 * radius), (0, 0, 1.35), (light, -1.2, 0.72)])
+    paints = [*([shade * c for c in tint] for shade in (0.45, 1.0, 1.25)), (12, 12, 14), (248, 248, 248)]
+    # both eyes look the same way: the left one is moved, not mirrored
+    for side in middle * _BOTH_SIDES[:, 0]:
+        centre = side - here + np.array([1.9 * shot.face.gaze_x, 0])
+        outlines = canvas_points(centre + rings[:, None, :2] + _CIRCLE * rings[:, None, 2:])
+        for outline, paint in zip(outlines, paints, strict=True):
+            cv2.fillPoly(ball, [outline], paint, cv2.LINE_AA, SHIFT)
     _strokes(ball, upper + np.array([0, 0.8]), here, (92, 96, 104), 1.3)
     soft: Image = cv2.GaussianBlur(ball, (3, 3), 0)
     return soft
@@ -157,7 +156,7 @@ def _paint_mouth(canvas_HW3: Image, t: Mapping[str, float], skin: Skin, face: Fa
     fill(painted, _between(x, upper_out, upper_in) - here, (0.88 * lip).tolist())
     fill(painted, _between(x, lower_in, lower_out) - here, lip.tolist())
     painted = cv2.GaussianBlur(painted, (0, 0), 1.2)
-    shine = np.array([0.0, float(lower_in[7] + lower_out[7]) / 2 - 0.2]) + _CIRCLE * (wide * 0.28, 0.55)
+    shine = np.array([0.0, float(lower_in[6] + lower_out[6]) / 2 - 0.2]) + _CIRCLE * (wide * 0.28, 0.55)
     fill(painted, shine - here, np.minimum(lip * 1.14, 255).tolist())
     cv2.addWeighted(patch, 0.12, painted, 0.88, 0, dst=patch)
     if gap > 0.6:

@@ -29,7 +29,7 @@ from stages.core.face_model import Identity, Light, Shot
 from stages.core.face_paint import mouth_corner, paint_front
 from stages.core.face_skin import LEFT, SCALE, SHIFT, TOP, Image, Skin, paint_skin
 
-FINE = (272, 324)  # S, T of the whole surface
+FINE = (264, 328)  # S, T of the whole surface
 SUPERSAMPLING = 2.0
 DISTANCE = 620.0  # of the camera, px of the aligned crop: weak perspective
 OWN_COLOUR = 128  # the shade under which a surface shows its own colour
@@ -93,8 +93,9 @@ def draw(person: Person, shot: Shot, frame: Frame = ALIGNED) -> Drawing:
     marks_52 = project(surface_points(person.head, position_3CR, _landmarks(person, shot)).T, camera_33).T
     target_52 = TEMPLATE_52 if frame.target_52 is None else frame.target_52
     to_frame_23 = similarity(marks_52 + rng.normal(0, shot.landmark_error, (5, 2)), target_52)
-    # small faces are drawn at the aligned size and averaged down, as a lens would
-    finer = SUPERSAMPLING / min(max(float(np.hypot(*to_frame_23[:, 0])), 0.35), 1.25)
+    # small faces are drawn at the aligned size and averaged down, as a lens would; a whole factor averages fast
+    zoom = float(np.hypot(*to_frame_23[:, 0]))
+    finer = SUPERSAMPLING if 0.8 < zoom < 1.3 else SUPERSAMPLING / min(max(zoom, 0.35), 1.3)
     size = round(frame.height * finer), round(frame.width * finer)
     to_canvas_23 = to_frame_23 * (size[1] / frame.width)
     to_canvas_23[:, 2] += (size[1] / frame.width - 1) / 2  # pixel centres, as cv2.resize sees them
@@ -104,10 +105,12 @@ def draw(person: Person, shot: Shot, frame: Frame = ALIGNED) -> Drawing:
     position_3CR += _growth(person, shot) * person.head.outward_3CR
     points_2CR = _to_canvas(project(position_3CR, camera_33), to_canvas_23)
     part = _visible(points_2CR[1], person, shot, size[0])
-    shade_ST = _enlarge(_shade(normals(position_3CR), camera_33, shot.light), part)
-    tint_ST3 = cv2.applyColorMap(shade_ST, face_scene.SHADE_PALETTE)
+    shade_CR, hidden_CR = _shade(normals(position_3CR), camera_33, shot.light)
+    tint_ST3 = cv2.applyColorMap(_enlarge(shade_CR, part), face_scene.SHADE_PALETTE)
     lit_ST3 = cv2.multiply(_dress(person, shot, part), tint_ST3, scale=1 / OWN_COLOUR)
-    layer_HW4 = splat(points_2CR, lit_ST3, person.angle_S, part, shot, size)
+    away_S = np.rad2deg(person.angle_S[part[0]]) + shot.face.yaw
+    facing = int(FINE[1] * (0.93 if shot.face.pitch > 0 else 0.3)) - part[1].start
+    layer_HW4 = splat(_places(points_2CR, hidden_CR, part, size), lit_ST3, away_S, facing, size)
     face_scene.compose(canvas_HW3, layer_HW4)
     scene.draw_front(canvas_HW3)
     image = cv2.resize(canvas_HW3, (frame.width, frame.height), interpolation=cv2.INTER_AREA)
@@ -174,10 +177,11 @@ def _dress(person: Person, shot: Shot, part: Part) -> Image:
     colour_ST3: Image = cv2.remap(
         front_HW3, fixed[part], fraction[part], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    corner = np.array([part[1].start, part[0].start]) * (1 << SHIFT)
-    for folds, shade in zip(person.ears, (0.62, 0.5), strict=True):
-        lines = [fold - corner for fold in folds]
-        cv2.polylines(colour_ST3, lines, False, [shade * c for c in tone], 3, cv2.LINE_AA, SHIFT)
+    if hair.length < face_hair.LONG:
+        corner = np.array([part[1].start, part[0].start]) * (1 << SHIFT)
+        for folds, shade in zip(person.ears, (0.62, 0.5), strict=True):
+            lines = [fold - corner for fold in folds]
+            cv2.polylines(colour_ST3, lines, False, [shade * c for c in tone], 3, cv2.LINE_8, SHIFT)
     kind = face_hair.strand_kind(hair)
     line_S = face_hair.hairline(person.angle_S[part[0]], hair, person.identity.traits)
     opacity_ST = face_hair.hair_opacity(line_S, person.y_T[part[1]], hair, face_hair.strands(FINE, kind)[part])
@@ -198,41 +202,54 @@ def _cover(under_ST3: Image, over_ST3: Image, opacity_ST: Image) -> None:
     cv2.add(kept_ST3, cv2.multiply(over_ST3, over, scale=1 / 255), dst=under_ST3)
 
 
-def _shade(normal_3CR: Floats, camera_33: NDArray[np.float64], light: Light) -> Image:
-    """Return (C, R) brightness, OWN_COLOUR for a surface that shows its own colour."""
+def _shade(normal_3CR: Floats, camera_33: NDArray[np.float64], light: Light) -> tuple[Image, Image]:
+    """Return (C, R) brightness, OWN_COLOUR for its own colour; and 255 where the surface faces away, else 0."""
     azimuth, elevation = np.deg2rad([light.azimuth, light.elevation])
     flat = np.cos(elevation)
     direction = np.array([np.sin(azimuth) * flat, -np.sin(elevation), np.cos(azimuth) * flat])
     half = direction + np.array([0, 0, 1])
     # the light is turned into the head's frame: cheaper than turning every normal
-    toward = np.stack([direction, np.array([0, -1, 0]), half / np.linalg.norm(half)]) @ camera_33
+    toward = np.stack([direction, [0, -1, 0], half / np.linalg.norm(half), [0, 0, 1]]) @ camera_33
     dots = toward.astype(np.float32) @ normal_3CR.reshape(3, -1)
     diffuse = np.maximum((dots[0] + 0.25) / 1.25, 0)
     gloss = np.square(np.square(np.square(np.square(np.maximum(dots[2], 0)))))
     level = light.ambient * (0.88 + 0.12 * dots[1]) + 0.05 + (1.1 - light.ambient) * diffuse + 0.16 * gloss
-    shade: Image = np.minimum(level * OWN_COLOUR, 255).astype(np.uint8).reshape(normal_3CR.shape[1:])
-    return shade
+    shape, hidden = normal_3CR.shape[1:], np.where(dots[3] < -0.05, 255, 0)
+    return np.minimum(level * OWN_COLOUR, 255).astype(np.uint8).reshape(shape), hidden.astype(np.uint8).reshape(shape)
 
 
-def splat(
-    points_2CR: Floats, colour_ST3: Image, angle_S: Floats, part: Part, shot: Shot, size: tuple[int, int]
-) -> Image:
+def _places(points_2CR: Floats, hidden_CR: Image, part: Part, size: tuple[int, int]) -> NDArray[np.int32]:
+    """Return (S, T): the pixel each point falls on, counted through a canvas with a border of one pixel.
+
+    The border takes what lies outside, and its first pixel what faces away.
+    """
+    height, width = size
+    # truncation rounds, since the border shifts by one
+    x_ST = _enlarge(np.clip(points_2CR[0] + 1.5, 0, width + 1), part).astype(np.int32)
+    place_ST: NDArray[np.int32] = _enlarge(np.clip(points_2CR[1] + 1.5, 0, height + 1), part).astype(np.int32)
+    place_ST *= width + 2
+    place_ST += x_ST
+    place_ST[_enlarge(hidden_CR, part) > 127] = 0
+    return place_ST
+
+
+def splat(place_ST: NDArray[np.int32], colour_ST3: Image, away_S: Floats, facing: int, size: tuple[int, int]) -> Image:
     """Return (H, W, 4): the surface's colours and its coverage, nearest parts on top.
 
     A head is ordered by angle from the line of sight: what lies nearer to it hides what lies further. So
     columns are written from the outline inwards, rows towards the one that faces the camera, and no depth is
     compared.
+
+    Args:
+        place_ST: pixels as ``_places`` counts them.
+        colour_ST3: what is written there.
+        away_S: degrees between each column and the line of sight, ascending.
+        facing: the row that faces the camera.
+        size: height and width of the canvas.
     """
     height, width = size
-    # a border of one pixel takes what falls outside; truncation rounds, since the border shifts by one
-    x = _enlarge(np.clip(points_2CR[0] + 1.5, 0, width + 1), part).astype(np.int32)
-    place_ST = _enlarge(np.clip(points_2CR[1] + 1.5, 0, height + 1), part).astype(np.int32)
-    place_ST *= width + 2
-    place_ST += x
     packed_ST = cv2.cvtColor(colour_ST3, cv2.COLOR_BGR2BGRA).view(np.uint32)[..., 0]
-    middle = int(np.searchsorted(np.rad2deg(angle_S[part[0]]) + shot.face.yaw, 0))
-    facing = int(FINE[1] * (0.93 if shot.face.pitch > 0 else 0.3)) - part[1].start
-    facing = min(max(facing, 0), place_ST.shape[1])
+    middle, facing = int(np.searchsorted(away_S, 0)), min(max(facing, 0), place_ST.shape[1])
     pixels = np.zeros((height + 2) * (width + 2), np.uint32)
     for place, packed in zip(_order(place_ST, middle, facing), _order(packed_ST, middle, facing), strict=True):
         pixels[place.ravel()] = packed.ravel()
@@ -247,10 +264,10 @@ def _order(grid_ST: NDArray[Any], middle: int, facing: int) -> list[NDArray[Any]
 
 
 def _close(layer_HW4: Image) -> Image:
-    """Fill single pixels that no point fell on from their neighbours."""
+    """Fill pixels that no point fell on, up to four in a row, from their neighbours."""
     square = np.ones((3, 3), np.uint8)
     covered_HW = cv2.extractChannel(layer_HW4, 3)
-    hole_HW = cv2.morphologyEx(covered_HW, cv2.MORPH_CLOSE, square) - covered_HW
+    hole_HW = cv2.morphologyEx(covered_HW, cv2.MORPH_CLOSE, square, iterations=2) - covered_HW
     if cv2.countNonZero(hole_HW):
-        cv2.copyTo(cv2.dilate(layer_HW4, square), hole_HW, layer_HW4)
+        cv2.copyTo(cv2.dilate(layer_HW4, square, iterations=2), hole_HW, layer_HW4)
     return layer_HW4

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.face_hair import HAT_EDGE
+from stages.core.face_hair import HAT_EDGE, LONG
 from stages.core.face_model import Identity, Light, Rng, Shot
 from stages.core.face_skin import SHIFT, Image
 from stages.core.face_traits import Bgr
@@ -34,6 +33,23 @@ def _shade_palette() -> Image:
 
 
 SHADE_PALETTE = _shade_palette()
+_SIDE = np.linspace(-1, 1, 12)
+
+
+def _neck() -> Points:
+    """Return the upper and the lower edge of the neck, then three shadows of the chin, 5 points each."""
+    edges = [
+        np.stack([_SIDE * width, 0 * _SIDE + y, 0 * _SIDE + z], axis=1)
+        for y, width, z in ((25.0, 26.0, -8.0), (112.0, 29.0, -14.0))
+    ]
+    casts = [
+        np.array([(-28, 38, -6), (28, 38, -6), (25, low - 16, -6), (0, low, 2), (-25, low - 16, -6)])
+        for low in (86.0, 79.0, 72.0)
+    ]
+    return np.concatenate([*edges, *casts])
+
+
+_NECK = _neck()
 
 
 def compose(canvas_HW3: Image, layer_HW4: Image) -> None:
@@ -89,15 +105,25 @@ class Scene:
         """Fill a polygon, anti-aliased."""
         cv2.fillPoly(canvas, [_fixed(points_N2)], [float(c) for c in colour], cv2.LINE_AA, SHIFT)
 
-    def line(self, canvas: Image, lines: Sequence[Points], colour: Colour, width: float, closed: bool = False) -> None:
+    def line(
+        self,
+        canvas: Image,
+        lines: Sequence[Points],
+        colour: Colour,
+        width: float,
+        *,
+        closed: bool = False,
+        smooth: bool = True,
+    ) -> None:
         """Draw lines ``width`` units wide."""
         thickness = max(round(width * float(np.hypot(*self.to_canvas_23[:, 0]))), 1)
         fixed = [_fixed(points_N2) for points_N2 in lines]
-        cv2.polylines(canvas, fixed, closed, [float(c) for c in colour], thickness, cv2.LINE_AA, SHIFT)
+        way = cv2.LINE_AA if smooth else cv2.LINE_8
+        cv2.polylines(canvas, fixed, closed, [float(c) for c in colour], thickness, way, SHIFT)
 
     def draw_behind(self, canvas: Image) -> None:
         """Draw long hair, neck and clothes."""
-        if self.shot.wear.hair.length >= 0.4:
+        if self.shot.wear.hair.length >= LONG:
             self._draw_long_hair(canvas)
         self._draw_neck(canvas)
         collar = float(self.place(np.array([(0.0, 78.0, 0.0)]), 0.5)[0, 1])
@@ -106,18 +132,15 @@ class Scene:
 
     def _draw_neck(self, canvas: Image) -> None:
         """Draw the neck as upright strips, darker to the sides, in the shadow of the chin."""
-        side = np.linspace(-1, 1, 15)
-        toward = 0.5 * np.sin(np.deg2rad(self.shot.light.azimuth))
-        rows = ((25.0, 26.0, -8.0), (112.0, 29.0, -14.0))
-        ends = [self.place(np.stack([side * w, 0 * side + y, 0 * side + z], 1), 0.6) for y, w, z in rows]
-        colour = np.asarray(self.tone) * (0.86, 0.90, 1.0)
-        for k, (left, right) in enumerate(pairwise(side)):
-            shade = self.lit * (0.88 - 0.40 * ((left + right) / 2 - toward) ** 2)
-            strip = np.concatenate([ends[0][k : k + 2], ends[1][k : k + 2][::-1]])
-            cv2.fillConvexPoly(canvas, _fixed(strip), [float(c) for c in colour * shade], cv2.LINE_8, SHIFT)
-        for low, shade in ((86.0, 0.66), (79.0, 0.58), (72.0, 0.50)):
-            cast = np.array([(-28, 38, -6), (28, 38, -6), (25, low - 16, -6), (0, low, 2), (-25, low - 16, -6)])
-            self.fill(canvas, self.place(cast, 0.6), colour * shade * self.lit)
+        places = _fixed(self.place(_NECK, 0.6))
+        top, bottom, casts = places[: len(_SIDE)], places[len(_SIDE) : 2 * len(_SIDE)], places[2 * len(_SIDE) :]
+        colour = np.asarray(self.tone) * (0.86, 0.90, 1.0) * self.lit
+        off_light = (_SIDE[1:] + _SIDE[:-1]) / 2 - 0.5 * np.sin(np.deg2rad(self.shot.light.azimuth))
+        for k, paint in enumerate(((0.88 - 0.40 * off_light**2)[:, None] * colour).tolist()):
+            strip = np.concatenate([top[k : k + 2], bottom[k + 1 : k - 1 if k else None : -1]])
+            cv2.fillConvexPoly(canvas, strip, paint, cv2.LINE_8, SHIFT)
+        for cast, shade in zip(casts.reshape(-1, 5, 2), (0.66, 0.58, 0.50), strict=True):
+            cv2.fillConvexPoly(canvas, cast, (shade * colour).tolist(), cv2.LINE_8, SHIFT)
 
     def _draw_clothes(self, canvas: Image) -> None:
         u = np.linspace(-1, 1, 21)
@@ -144,7 +167,8 @@ class Scene:
         shares = self.rng.uniform(0, 1, 24)
         strands = edges[9:] + (edges[:9] - edges[9:]) * shares[:, None, None]
         for k, shade in enumerate((0.40, 0.58, 0.78)):
-            self.line(canvas, list(strands[k::3]), colour * shade, 1.4)
+            # no anti-aliasing: thick smooth lines are slow, and the canvas is averaged down
+            self.line(canvas, list(strands[k::3]), colour * shade, 1.4, smooth=False)
 
     def draw_front(self, canvas: Image) -> None:
         """Draw glasses and the peak of a cap."""
@@ -193,4 +217,4 @@ class Scene:
 
 
 def _fixed(points_N2: Points) -> NDArray[np.int32]:
-    return np.rint(np.clip(points_N2, -2000, 4000) * (1 << SHIFT)).astype(np.int32)
+    return np.rint(points_N2 * (1 << SHIFT)).astype(np.int32)
