@@ -1,5 +1,5 @@
 # `make demo` and `make test` on a machine with only Python 3.11, git and make. `make help` lists the rest.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = 1
