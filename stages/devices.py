@@ -24,6 +24,15 @@ def choose() -> torch.device:
         raise ValueError(f"FACET_DEVICE should be cpu, cuda or cuda:0, got {given!r}") from error
 
 
+def prepare(threads: int) -> None:
+    """Let this process compute with ``threads`` CPU threads, whatever OMP_NUM_THREADS says, and keep its memory.
+
+    Sums are split among threads, so that their number decides last bits.
+    """
+    torch.set_num_threads(threads)
+    keep_memory()
+
+
 def keep_memory() -> None:
     """Let the C library keep memory that a step frees: the next step wants it, and faulting it in is slow.
 

@@ -24,7 +24,7 @@ def main(arguments: argparse.Namespace) -> None:
     run: str = arguments.run
     config = artifacts.read_section(artifacts.RESOLVED / "runs" / f"{run}.yaml", "train", Config)
     records = open_records(config.dataset)
-    devices.keep_memory()
+    devices.prepare(config.threads)
     training = trainer.Training(config, records, devices.choose())
     checkpoints = Checkpoints(key_of(train=config.model_dump(mode="json"), records=records.fingerprint))
     training.run(checkpoints, f"train {run}")

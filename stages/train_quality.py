@@ -39,6 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
     method = plugins.load("quality", name)
     method_config = artifacts.read_section(path, "quality", method.Config)
     records = open_records(config.dataset)
+    devices.prepare(config.threads)
     num_images = method_config.num_images(len(records.key_N))
     material = gather(run, config, records, num_images)
     learned: Learned = method.train(method_config, material)

@@ -1,8 +1,7 @@
 """The training loop that train_backbone runs: SGD as in AdaFace train_val.py, and checkpoints to resume from.
 
-The weights depend on the configuration, the records and the number of threads, and on nothing else: not on
-how many processes load, nor on whether the training was killed and resumed. (Bit for bit on a CPU; on a GPU as far
-as its kernels allow.)
+The weights depend on the configuration and the records and on nothing else: not on how many processes load, nor on
+whether the training was killed and resumed. (Bit for bit on one machine's CPU; on a GPU as far as kernels allow.)
 
 Shapes: B batch, C classes, D feature dimensions.
 """

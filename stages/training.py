@@ -61,6 +61,10 @@ class Config(BaseModel, extra="forbid", frozen=True):
     schedule: Schedule
     color_order: ColorOrder = Field("BGR", description="of the channels the network sees")
     seed: int = Field(ge=0)
+    threads: int = Field(
+        1, ge=1, description="of a CPU that computes; another number gives other last bits, so it is said here and "
+        "not taken from the machine. `facet run --jobs` uses the other cores for other runs"
+    )
 
 
 def _risen(steps: float, full: float) -> float:
