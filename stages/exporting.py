@@ -69,6 +69,9 @@ def save_program(path: Path, backbone: nn.Module, color_order: ColorOrder) -> No
         exported = torch.export.export(
             program, (image_N3HW[:2],), dynamic_shapes={"image_N3HW": {0: torch.export.Dim("N", min=1)}}
         )
+        for node in exported.graph.nodes:
+            # it names files by absolute path: the same training in another folder would give other bytes
+            node.meta.pop("stack_trace", None)
         torch.export.save(exported, path)
         measured = torch.export.load(path).module()(image_N3HW)
         wanted = program(image_N3HW)
