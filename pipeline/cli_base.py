@@ -1,0 +1,67 @@
+"""What all topics of the command `facet` share: the app, common options, errors told in one sentence."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+
+from pipeline import environment
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    help="Ablations of face recognition as a graph: run it in parallel, watch it, read its tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(help="Stages (train_backbone@adaface, or evaluate_hq: all of them); tables; default: all"),
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Stages at a time; default: one per GPU or core")
+]
+
+
+def in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
+    """Make a command fail with one sentence, where it knows what went wrong."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except typer.Exit:  # a RuntimeError
+            raise
+        except (ValueError, LookupError, OSError, RuntimeError) as error:
+            if os.environ.get("FACET_DEBUG"):
+                raise
+            # str() of a KeyError is the repr of its message
+            message = error.args[0] if isinstance(error, KeyError) and error.args else error
+            typer.echo(f"error: {message}", err=True)
+            raise typer.Exit(2) from error
+
+    return wrapped
+
+
+def enter() -> Path:
+    """Go to the project's root and return it."""
+    root = environment.find_root()
+    os.chdir(root)
+    os.environ.update(environment.for_children())
+    return root
+
+
+def num_jobs(asked: int | None) -> int:
+    """Return how many stages to run at a time if nobody says: one per GPU or core."""
+    from pipeline import leases
+
+    return asked or len(leases.find_gpus()) or environment.num_cores()

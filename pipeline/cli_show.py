@@ -1,0 +1,99 @@
+"""`facet table`, `facet track`, `facet demo`: what came out."""
+
+from __future__ import annotations
+
+import shutil
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli_base import Jobs, app, enter, in_a_sentence, num_jobs
+from pipeline.cli_run import leave_if_bad, run_stale
+from pipeline.cli_servers import start_servers
+
+
+class Format(StrEnum):
+    """Formats of a table."""
+
+    md = "md"
+    csv = "csv"
+    html = "html"
+    tex = "tex"
+
+
+@app.command(epilog="Example: facet table heads --format csv > heads.csv")
+@in_a_sentence
+def table(
+    name: Annotated[str, typer.Argument(help="A table: the name of a file in tables/.")],
+    format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.md,
+) -> None:
+    """Print a table, measured beside published."""
+    from pipeline import summary
+
+    typer.echo(summary.table(enter(), name, format_.value))
+
+
+@app.command(epilog="Example: facet track")
+@in_a_sentence
+def track() -> None:
+    """Record in MLflow what is finished.
+
+    What is there already stays as it is; a lost or empty database is filled again.
+    """
+    from pipeline import recording
+
+    if code := recording.track(enter(), typer.echo):
+        raise typer.Exit(code)
+
+
+@app.command(epilog="Example: facet demo --jobs 2")
+@in_a_sentence
+def demo(jobs: Jobs = None) -> None:
+    """Run everything and show where to look.
+
+    Starts the servers, runs what is stale, prints the tables; a second time reruns nothing.
+    """
+    from pipeline import recording
+
+    root = enter()
+    _check_tools(root)
+    urls = start_servers(root)
+    last = run_stale(root, [], num_jobs(jobs), track=True)
+    leave_if_bad(last)
+    if last is None:
+        # rebuilds the records if somebody deleted them
+        recording.track(root, typer.echo)
+    _show(root, urls)
+
+
+def _check_tools(root: Path) -> None:
+    """Refuse to begin what cannot end well.
+
+    Raises:
+        RuntimeError: git is missing, or the project is no git checkout.
+    """
+    if shutil.which("git") is None:
+        raise RuntimeError("git is not installed: DVC keeps the results of this project beside it")
+    if not (root / ".git").exists():
+        raise RuntimeError(f"{root} is no git checkout: clone the project, or run `git init` in it")
+
+
+def _show(root: Path, urls: dict[str, str]) -> None:
+    """Print the tables and where to look."""
+    from pipeline import recording, records, services, summary
+
+    reports = sorted((root / "results" / "tables").glob("*/report/table.md"))
+    tables = [path.parent.parent.name for path in reports]
+    for path in reports:
+        typer.echo(f"\n{path.read_text(encoding='utf-8').strip()}\n")
+    last = records.last_run(root)
+    prefect = urls[services.PREFECT]
+    typer.echo(f"Prefect  {services.flow_run_url(prefect, last.flow_run_id) if last else prefect}")
+    links = recording.experiment_links(root, urls[services.MLFLOW], tables)
+    for link in links.values() or [urls[services.MLFLOW]]:
+        typer.echo(f"MLflow   {link}")
+    for name in tables:
+        typer.echo(f"report   {summary.report_folder(root, name).relative_to(root) / 'table.html'}")
+    typer.echo("`facet down` ends the servers")
