@@ -5,6 +5,9 @@ still, but DVC tells workers apart by process. The forker is a program with one 
 pipeline.forker``), so that a fork copies no lock that another thread holds, and holds nothing of its
 parent's but a socket: when the parent is gone, however it went, the socket closes, the forker ends, and its
 children get SIGTERM from the kernel.
+
+A job that is killed leaves its stage's program behind where a shell stands between them (dash does not replace itself
+by its last command): such strays become the forker's own children, and it ends them.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import importlib
 import json
 import os
 import pickle
+import selectors
 import signal
 import socket
 import subprocess
@@ -24,12 +28,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from pipeline import environment
+from pipeline.strays import Strays
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 MAX_REQUEST = 1 << 17
 MAX_DESCRIPTORS = 8
 
@@ -174,27 +180,49 @@ def serve(descriptor: int) -> None:
     _preload()
     requests = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, _reap)
+    deaths = _hear_of_deaths()
+    strays = Strays()
     gc.freeze()
-    while True:
-        request, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST, MAX_DESCRIPTORS)
-        if not request:
-            return
-        forker = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            requests.close()
-            _work(json.loads(request), descriptors, forker)
-        requests.send(pid.to_bytes(8, "big"))
-        for each in descriptors:
-            os.close(each)
+    with selectors.DefaultSelector() as selector:
+        selector.register(requests, selectors.EVENT_READ)
+        selector.register(deaths, selectors.EVENT_READ)
+        while True:
+            ready = {key.fd for key, _ in selector.select(strays.patience_s())}
+            if deaths in ready:
+                os.read(deaths, 1 << 12)
+            strays.end()
+            if requests.fileno() in ready and not _answer(requests, strays):
+                break
+    strays.kill()
 
 
-def _reap(number: int, frame: FrameType | None) -> None:
-    # not SIG_IGN: the CPU seconds of a child that nobody waits for are counted nowhere
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
+def _answer(requests: socket.socket, strays: Strays) -> bool:
+    """Fork for one request; False when the parent is gone."""
+    request, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST, MAX_DESCRIPTORS)
+    if not request:
+        return False
+    forker = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        requests.close()
+        _work(json.loads(request), descriptors, forker)
+    strays.jobs.add(pid)
+    requests.send(pid.to_bytes(8, "big"))
+    for each in descriptors:
+        os.close(each)
+    return True
+
+
+def _hear_of_deaths() -> int:
+    """Return a descriptor that can be read when a child has died; what dead jobs leave behind becomes ours."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    heard, tell = os.pipe()
+    os.set_blocking(tell, False)
+    # a handler that does nothing: what is to be done is done in the loop, where no fork is half made
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    return heard
 
 
 # what DVC imports late, in the midst of reading a graph or reproducing a stage
@@ -253,6 +281,7 @@ def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != forker:
             os._exit(1)
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)

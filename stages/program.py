@@ -9,8 +9,10 @@ import argparse
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,10 +59,29 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies: DVC, killed, would otherwise leave its command running."""
+    """Have SIGTERM sent to us when DVC dies: killed, it would otherwise leave its command running."""
     if sys.platform != "linux" or os.environ.get("FACET_KEEP_ALIVE"):
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    # bash becomes its last command; dash, the /bin/sh of Debian, stays between DVC and us and outlives DVC
+    if (starter := _starter_of_shell(os.getppid())) is not None:
+        threading.Thread(target=_follow, args=[starter], daemon=True, name="die with DVC").start()
+
+
+def _starter_of_shell(pid: int) -> int | None:
+    """Return a descriptor of the process that started the shell ``pid`` with ``-c``; None if it is no such shell."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if not words[0].endswith(b"sh") or b"-c" not in words[1:]:
+            return None
+        return os.pidfd_open(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]))
+    except (OSError, ValueError):
+        return None
+
+
+def _follow(descriptor: int) -> None:
+    select.select([descriptor], [], [])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _record_imports() -> None:

@@ -203,9 +203,11 @@ def test_a_stage_that_ignores_sigterm_is_killed(
     assert project.counts("stopped") == {}
 
 
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])  # sh stays between DVC and the program, bash does not
 def test_killing_the_process_that_runs_dvc_fails_the_stage_and_ends_its_program(
-    start: Callable[..., tuple[Dummy, Executor]],
+    start: Callable[..., tuple[Dummy, Executor]], monkeypatch: pytest.MonkeyPatch, shell: str
 ) -> None:
+    monkeypatch.setenv("SHELL", shell)
     project, executor = start(seconds={"unpack": 60})
     thread, outcomes = in_background(lambda: run(project, executor, "unpack"))
     pid = project.wait_for("unpack")["pid"]

@@ -8,6 +8,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
@@ -51,11 +53,14 @@ def test_sigterm_ends_a_stage_with_143_and_says_that_work_is_kept():
     assert "run again to go on" in err
 
 
-def test_a_stage_dies_when_the_process_that_started_it_is_killed(tmp_path: Path):
+@pytest.mark.parametrize("shell", [None, "/bin/bash", "/bin/sh"])
+def test_a_stage_dies_when_the_process_that_started_it_is_killed(tmp_path: Path, shell: str | None):
     inner = PROGRAM.format(body=f"open({str(tmp_path / 'pid')!r}, 'w').write(str(__import__('os').getpid())); time.sleep(60)")
     outer = textwrap.dedent(f"""
-        import subprocess, sys
-        subprocess.run([sys.executable, "-c", {inner!r}])
+        import shlex, subprocess, sys
+        command = [sys.executable, "-c", {inner!r}]
+        # as DVC starts its commands: sh stays between it and the program, bash does not
+        subprocess.run([{shell!r}, "-c", shlex.join(command)] if {shell!r} else command)
     """)
     parent = subprocess.Popen([sys.executable, "-c", outer], cwd=ROOT)
     deadline = time.monotonic() + 30
