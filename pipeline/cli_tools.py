@@ -1,0 +1,56 @@
+"""Commands on data and models: each starts ``python -m stages.tools.MODULE`` with the words that came with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from pipeline import environment
+from pipeline.cli_base import app
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A command and the program behind it, which says ``--help`` itself."""
+
+    command: str
+    module: str
+    does: str
+
+
+TOOLS = (
+    Tool("doctor", "doctor", "Say which data sets are there, which files are missing, and where each is to be put."),
+    Tool("inspect", "inspect_data", "Show what a .rec, .bin, checkpoint or protocol folder holds."),
+    Tool("models", "models", "List the pretrained models that the tables name, and which are here."),
+    Tool("import", "import_model", "Put a published checkpoint in place, as a trained model."),
+    Tool("export", "export", "Write a model as ONNX, TorchScript or safetensors."),
+    Tool("verify", "verify", "Evaluate a model and set the result beside its published row."),
+    Tool("compare", "compare", "Compare faces in pictures: similarity, quality and a verdict."),
+    Tool("score", "score", "Score the quality of every face in a folder."),
+    Tool("demo-video", "demo_video", "Show two models side by side on ever more blurred faces."),
+)
+
+
+def _add(tool: Tool) -> None:
+    def start(context: typer.Context) -> None:
+        os.execve(  # noqa: S606
+            sys.executable,
+            [sys.executable, "-m", f"stages.tools.{tool.module}", *context.args],
+            environment.for_children(),
+        )
+
+    app.command(
+        tool.command,
+        help=tool.does,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(start)
+
+
+for _tool in TOOLS:
+    if (Path(__file__).parent.parent / "stages" / "tools" / f"{_tool.module}.py").is_file():
+        _add(_tool)

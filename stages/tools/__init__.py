@@ -1,0 +1,1 @@
+"""Programs a person calls on data and models, as ``facet NAME``; no stage of the graph."""
