@@ -128,7 +128,8 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     measured_on["dataset"] = own["dataset"]
     quality = merged.pop("quality", {"name": "feature_norm"})
     train = _check(training.Config, merged, where)
-    for kind, section in (("heads", train.head), ("backbones", train.backbone)):
+    sections = {"heads": train.head, "backbones": train.backbone, "objectives": train.objective}
+    for kind, section in sections.items():
         check_plugin(kind, section, where)
     return Run(train, check_plugin("quality", quality, where), _check(benchmarks.Config, measured_on, where))
 

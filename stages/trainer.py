@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from stages import plugins, progress
 from stages.checkpoints import Checkpoints
 from stages.core.head import CosineHead, HeadOutput
+from stages.core.objective import Objective
 from stages.core.order import Order
 from stages.core.pixels import from_rows, to_network
 from stages.samples import Batch, Records, Samples, load
@@ -38,8 +39,13 @@ class Networks:
 
     backbone: nn.Module
     head: CosineHead
+    objective: Objective
     backbone_config: BaseModel
     head_config: BaseModel
+
+    def modules(self) -> nn.ModuleDict:
+        """Return all that is trained."""
+        return nn.ModuleDict({"backbone": self.backbone, "head": self.head, "objective": self.objective})
 
 
 @dataclass
@@ -78,7 +84,10 @@ def build(config: Config, num_classes: int) -> Networks:
     torch.manual_seed(config.seed)
     backbone = backbones.build(backbone_config)
     head = heads.Head(head_config, backbone_config.feature_dim, num_classes)
-    return Networks(backbone, head, backbone_config, head_config)
+    objectives = plugins.load("objectives", config.objective["name"])
+    objective_config = objectives.Config.model_validate(config.objective)
+    objective = objectives.build(objective_config, backbone_config.feature_dim, num_classes)
+    return Networks(backbone, head, objective, backbone_config, head_config)
 
 
 class Training:
@@ -91,8 +100,9 @@ class Training:
         # measured on CPUs as well as GPUs: channels-last is the faster one
         self.networks.backbone.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.networks.head.to(where)
+        self.networks.objective.to(where)
         self.optimiser = torch.optim.SGD(
-            parameter_groups(nn.ModuleList([self.networks.backbone, self.networks.head]), config.schedule),
+            parameter_groups(self.networks.modules(), config.schedule),
             lr=config.schedule.learning_rate,
             momentum=config.schedule.momentum,
         )
@@ -144,16 +154,22 @@ class Training:
         # dropout draws from the step alone, so that no generator's state need be kept
         torch.manual_seed(self.config.seed + 1_000_003 * (self.step + 1))
         self.networks.backbone.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            image_B3HW = to_network(from_rows(image_BHW3), self.config.color_order)
-            feature_BD = self.networks.backbone(image_B3HW)
-        output: HeadOutput = self.networks.head(feature_BD.float(), label_B)
+        images = [to_network(from_rows(image_BHW3), self.config.color_order)]
+        epoch = self.step / self.order.steps_per_epoch
+        output: HeadOutput = self.networks.objective(self.features, self.networks.head, images, label_B, epoch)
         self.optimiser.zero_grad()
         output.loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
+        self.networks.objective.after_step(self.networks.backbone)
         self.step += 1
         self.sums.add(output)
         return output
+
+    def features(self, image_B3HW: Tensor) -> Tensor:
+        """Return feature_BD float32: heads compute in nothing less."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            feature_BD: Tensor = self.networks.backbone(image_B3HW)
+        return feature_BD.float()
 
     def report(self, output: HeadOutput) -> None:
         """Log one measurement, and refuse to go on with a loss that is none."""
@@ -183,6 +199,7 @@ class Training:
         return {
             "backbone": self.networks.backbone.state_dict(),
             "head": self.networks.head.state_dict(),
+            "objective": self.networks.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "sums": vars(self.sums),
@@ -193,6 +210,7 @@ class Training:
         """Go on where ``state`` was taken."""
         self.networks.backbone.load_state_dict(state["backbone"])
         self.networks.head.load_state_dict(state["head"])
+        self.networks.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
         self.sums = Sums(**state["sums"])

@@ -57,6 +57,9 @@ class Config(BaseModel, extra="forbid", frozen=True):
     dataset: str
     backbone: dict[str, Any] = Field(description="name and the fields of stages/backbones/NAME.py")
     head: dict[str, Any] = Field(description="name and the fields of stages/heads/NAME.py")
+    objective: dict[str, Any] = Field(
+        default={"name": "classification"}, description="name and the fields of stages/objectives/NAME.py"
+    )
     augmentation: Augmentation
     schedule: Schedule
     color_order: ColorOrder = Field("BGR", description="of the channels the network sees")
