@@ -37,7 +37,7 @@ TOOLS = (
 
 def _add(tool: Tool) -> None:
     def start(context: typer.Context) -> None:
-        os.execve(  # noqa: S606
+        os.execve(
             sys.executable,
             [sys.executable, "-m", f"stages.tools.{tool.module}", *context.args],
             environment.for_children(),
