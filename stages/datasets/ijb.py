@@ -5,13 +5,17 @@
     IJBB/meta/ijbb_face_tid_mid.txt          NAME, template, medium; line for line as above
     IJBB/meta/ijbb_template_pair_label.txt   template, template, 1 if one person
 
-As AdaFace validation_mixed/validate_IJB_BC.py at c60eaa78 reads them. The 1:N lists are not read here.
+    IJBB/meta/ijbb_1N_gallery_S1.csv, _S2.csv (IJB-C: _G1, _G2), ijbb_1N_probe_mixed.csv
+                                             TEMPLATE_ID,SUBJECT_ID,FILENAME,...: a line for each image of a template
 
-Shapes: N images, P pairs, 5 landmarks, 2 pixel coordinates.
+As AdaFace validation_mixed/validate_IJB_BC.py at c60eaa78 reads them.
+
+Shapes: N images, P pairs or probes, G gallery templates, 5 landmarks, 2 pixel coordinates.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +28,8 @@ from stages.core.features import Floats, Image
 from stages.core.processing import Failure, decode
 
 Ids = NDArray[np.int64]
+
+GALLERIES = {"IJBB": ("S1", "S2"), "IJBC": ("G1", "G2")}
 
 _NAME_FIELDS = 12
 
@@ -77,6 +83,79 @@ def load(folder: Path, name: str) -> IjbSet:
         name, crops, names, landmarks_N52, detector_score_N, template_N, media_N,
         pair_P3[:, 0], pair_P3[:, 1], pair_P3[:, 2] == 1,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IjbSearch:
+    """The 1:N lists, a row for each template: both galleries, one template per subject, and the mixed probes."""
+
+    gallery_template_G: Ids
+    gallery_subject_G: Ids
+    gallery_set_G: Ids  # 1 or 2
+    probe_template_P: Ids
+    probe_subject_P: Ids
+
+
+def load_search(folder: Path, name: str) -> IjbSearch:
+    """Read and check the 1:N lists of one set; templates in the order in which they are listed first.
+
+    Probes without a mate stay, and so do templates that ``load`` knows no image of: the protocol counts them.
+
+    Args:
+        folder: holds ``IJBB`` or ``IJBC``.
+        name: which.
+
+    Raises:
+        FileNotFoundError: a list is missing.
+        LookupError: no such set.
+        ValueError: a line does not fit, a template has two subjects, or a subject has two gallery templates
+            (AdaFace's ``gen_mask`` raises there too); the message names file and line.
+    """
+    if name not in GALLERIES:
+        raise LookupError(f"no IJB set {name!r} with 1:N lists: there are {', '.join(GALLERIES)}")
+    meta = folder / name / "meta"
+    paths = [_present(meta / f"{name.lower()}_1N_gallery_{gallery}.csv") for gallery in GALLERIES[name]]
+    probe_path = _present(meta / f"{name.lower()}_1N_probe_mixed.csv")
+    owner: dict[int, int] = {}
+    enrolled: dict[int, int] = {}  # template of each subject in the galleries
+    galleries = [_read_roster(path, owner, enrolled) for path in paths]
+    probes = _read_roster(probe_path, owner, None)
+    sizes = [len(roster) for roster in galleries]
+    gallery = np.array([*galleries[0], *galleries[1]], dtype=np.int64).reshape(-1, 2)
+    return IjbSearch(gallery[:, 0], gallery[:, 1], np.repeat(np.array([1, 2]), sizes), *np.array(probes).T)
+
+
+def _read_roster(path: Path, owner: dict[int, int], enrolled: dict[int, int] | None) -> list[tuple[int, int]]:
+    """Return template and subject of each template of a list; what was seen is noted in the dictionaries."""
+    roster: dict[int, int] = {}
+    for where, template, subject in _read_csv(path):
+        if owner.setdefault(template, subject) != subject:
+            raise ValueError(f"{where}: template {template} is of subject {subject}, elsewhere of {owner[template]}")
+        if enrolled is not None and enrolled.setdefault(subject, template) != template:
+            raise ValueError(
+                f"{where}: subject {subject} has the gallery templates {enrolled[subject]} and {template}, wanted one"
+            )
+        roster[template] = subject
+    if not roster:
+        raise ValueError(f"{path} lists no templates")
+    return list(roster.items())
+
+
+def _read_csv(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield place, template and subject of each line under the header."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            next(reader, None)
+            for fields in reader:
+                where = f"{path}, line {reader.line_num}"
+                if not any(fields):
+                    continue
+                if len(fields) < 2 or not all(value.strip().isdecimal() for value in fields[:2]):
+                    raise ValueError(f"{where}: wanted TEMPLATE_ID,SUBJECT_ID,..., got {','.join(fields)[:80]!r}")
+                yield where, int(fields[0]), int(fields[1])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
 
 
 def _present(path: Path) -> Path:

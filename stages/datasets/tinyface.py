@@ -11,31 +11,21 @@ As AdaFace validation_lq/tinyface_helper.py at c60eaa78, which takes subjects fr
 
 from __future__ import annotations
 
-import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
-from scipy.io.matlab import MatReadError
 
 from stages.core.features import Image
+from stages.core.mat_cells import read_lists
 from stages.core.processing import Failure, decode_aligned
 
 ALIGNED = "aligned_pad_0.1_pad_high"
 NOBODY = -100  # subject of a distractor
 
 _EXTENSIONS = {".jpg", ".jpeg", ".png"}
-
-# what scipy raises on a file that is torn, of another kind or without the wanted variables
-_UNREADABLE = (
-    MatReadError, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError,
-    NotImplementedError, zlib.error,
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class TinyFaceSet:
@@ -86,20 +76,21 @@ def _read_list(path: Path, key: str, folder: str) -> dict[str, int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it is one of TinyFace's own lists")
     try:
-        tree = scipy.io.loadmat(io.BytesIO(path.read_bytes()), variable_names=[f"{key}_set", f"{key}_ids"])
-        files = [str(cell.item()) for cell in tree[f"{key}_set"].ravel()]
-        ids = [int(value) for value in tree[f"{key}_ids"].ravel()]
-    except _UNREADABLE as error:
+        lists = read_lists(path.read_bytes(), frozenset({f"{key}_set", f"{key}_ids"}))
+    except ValueError as error:
         raise ValueError(f"{path} should hold {key}_set (file names) and {key}_ids (subjects): {error}") from error
+    files, ids = lists[f"{key}_set"], lists[f"{key}_ids"]
+    if any(isinstance(file, float) for file in files) or any(isinstance(value, str) for value in ids):
+        raise ValueError(f"{path}: {key}_set should be names and {key}_ids numbers, they are the other way round")
     if len(files) != len(ids) or not files:
         raise ValueError(f"{path}: {key}_set has {len(files)} names, {key}_ids {len(ids)} subjects")
     subjects: dict[str, int] = {}
-    for row, (file, subject) in enumerate(zip(files, ids, strict=True), start=1):
+    for row, (file, subject) in enumerate(zip(map(str, files), ids, strict=True), start=1):
         name = f"{folder}/{Path(file).stem}"
         prefix = Path(file).stem.split("_")[0]
         if not prefix.isdecimal() or int(prefix) != subject:
-            raise ValueError(f"{path}, row {row}: {file} should begin with its subject, which is {subject} there")
+            raise ValueError(f"{path}, row {row}: {file} should begin with its subject, which is {subject:g} there")
         if name in subjects:
             raise ValueError(f"{path}, row {row}: {file} is listed twice")
-        subjects[name] = subject
+        subjects[name] = int(subject)
     return subjects

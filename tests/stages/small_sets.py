@@ -110,3 +110,80 @@ def write_scface(folder: Path, num_subjects: int = 5) -> Path:
     path = folder / "all.txt"
     path.write_text("".join(f"{name}\t38\t52\t74\t52\t56\t72\t56\t92\n" for name in names))
     return path
+
+
+def write_search(meta: Path, mates: int = 5, strangers: int = 2) -> None:
+    """1:N lists beside ``write_ijb``: subject k has templates 2k and 2k + 1; the galleries take turns; two files each."""
+    stem, sets = meta.parent.name.lower(), ("S1", "S2") if meta.parent.name == "IJBB" else ("G1", "G2")
+    lists = {f"gallery_{sets[0]}": [], f"gallery_{sets[1]}": [], "probe_mixed": []}
+    for subject in range(1, mates + strangers + 1):
+        if subject <= mates:
+            lists[f"gallery_{sets[subject % 2]}"].append((2 * subject, subject))
+        lists["probe_mixed"].append((2 * subject + 1, subject))
+    for name, rows in lists.items():
+        lines = [f"{template},{subject},img/{k}.jpg,1,0,0,9,9" for template, subject in rows for k in range(2)]
+        header = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID,FACE_X,FACE_Y,FACE_WIDTH,FACE_HEIGHT"
+        (meta / f"{stem}_1N_{name}.csv").write_text("\r\n".join([header, *lines]) + "\r\n")
+
+
+def write_ijbs(folder: Path, num_subjects: int = 6) -> Path:
+    """Subjects 1 to 4 enrolled (odd ones in gallery 1), two videos each of one subject and the next; returns protocols/."""
+    protocols = folder / "protocols"
+    (protocols / "galleries").mkdir(parents=True)
+    metadata, faces = [], {}
+    for subject in range(1, num_subjects + 1):
+        for video in (10 * subject, 10 * subject + 1):
+            for seen in (subject, subject % num_subjects + 1):
+                for frame in (1, 2):
+                    metadata.append(f"{seen},videos/{video}.mp4,1,2,30,30,{frame}")
+                    faces[f"{seen}/videos_{video}_{frame}.jpg"] = encoded(seen, 100 * video + frame)
+        for image in (1, 2, 3):
+            number = 100 * subject + image
+            metadata.append(f"{subject},img/{number}.png,1,2,30,30,0")
+            faces[f"{subject}/img_{number}.jpg"] = encoded(subject, number)
+    for name, jpeg in faces.items():
+        (folder / "aligned" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "aligned" / name).write_bytes(jpeg)
+    write_csv(protocols / "cs6_metadata.csv", metadata)
+    first = [f"videos/{10 * subject}.mp4" for subject in range(1, num_subjects + 1)]
+    write_csv(protocols / "cs6_surveillance_to_single-booking_probe.csv", first)
+    write_csv(protocols / "cs6_surveillance_to_surveillance_probe.csv", first)
+    write_csv(protocols / "cs6_uav_to_single-booking_probe.csv", ["videos/21.mp4", "img/503.png"])
+    for number in (1, 2):
+        mine = [subject for subject in (1, 2, 3, 4) if subject % 2 == number % 2]
+        single = [f"{s},{s},img/{100 * s + 1}.png" for s in mine]
+        booking = [f"{s},{s},img/{100 * s + k}.png" for s in mine for k in (1, 2)]
+        surveillance = [f"{s},{s},videos/{10 * s + 1}.mp4" for s in mine for _ in range(2)]
+        for kind, lines in (("single", single), ("booking", booking), ("surveillance", surveillance)):
+            write_csv(protocols / f"galleries/cs6_surveillance_to_{kind}_g{number}.csv", lines)
+    return protocols
+
+
+def write_csv(path: Path, lines: list[str]) -> None:
+    path.write_text("HEADER\n" + "".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def write_pair_list(folder: Path, num_people: int = 4, images_each: int = 3) -> Path:
+    """Adience as CR-FIQA lays it out: all pairs; returns the list."""
+    (folder / "images").mkdir(parents=True)
+    stems = [f"p_{person}_img_{images_each * person + k}" for person in range(num_people) for k in range(images_each)]
+    for seed, stem in enumerate(stems):
+        (folder / "images" / f"{stem}.jpg").write_bytes(encoded(int(stem.split("_")[1]), seed))
+    lines = [
+        f"{a} {b} {int(a.split('_')[1] == b.split('_')[1])}" for k, a in enumerate(stems) for b in stems[k + 1 :]
+    ]
+    (folder / "pair_list.txt").write_text("\n".join(lines) + "\n")
+    return folder / "pair_list.txt"
+
+
+def write_xqlfw(folder: Path, people: tuple[str, ...] = ("Ann_Lee", "José_Niño", "Bo_Ek")) -> Path:
+    """XQLFW as it is published; returns its pairs."""
+    lines = ["10\t3"]
+    for number, name in enumerate(people):
+        (folder / "xqlfw_aligned_112" / name).mkdir(parents=True)
+        for k in (1, 2):
+            (folder / "xqlfw_aligned_112" / name / f"{name}_{k:04d}.jpg").write_bytes(encoded(number, k))
+        lines.append(f"{name}\t1\t2")
+    lines += [f"{a}\t1\t{b}\t2" for a, b in zip(people, people[1:] + people[:1], strict=True)]
+    (folder / "xqlfw_pairs.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "xqlfw_pairs.txt"

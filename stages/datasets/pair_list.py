@@ -1,0 +1,180 @@
+"""Reads the quality sets Adience and XQLFW: aligned faces in files, and pairs of them.
+
+CR-FIQA's layout, made by its feature_extraction/extract_{adience,xqlfw,bin}.py at a8f98da6:
+
+    NAME/images/FACE.jpg
+    NAME/pair_list.txt          FACE FACE 1 (one person) or 0, with or without .jpg
+                                none in Adience's p_PERSON_img_NUMBER.jpg: then all pairs of its images
+
+XQLFW as it is published:
+
+    NAME/xqlfw_pairs.txt        10 300, then per fold 300 lines PERSON K K and 300 lines PERSON K PERSON K
+    NAME/xqlfw_aligned_112/PERSON/PERSON_0001.jpg
+
+CR-FIQA's scripts write RGB arrays with ``cv2.imwrite``: in their files red and blue have changed places.
+
+Shapes: N images, P pairs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.core.features import Image
+from stages.core.processing import Failure, decode_aligned
+
+PAIRS, PUBLISHED_PAIRS, PUBLISHED_IMAGES = "pair_list.txt", "xqlfw_pairs.txt", "xqlfw_aligned_112"
+
+_ADIENCE = re.compile(r"p_(\d+)_img_\d+")
+_EXTENSIONS = (".jpg", ".jpeg", ".png")
+_CHUNK = 1 << 20  # lines read at a time: Adience has 188 million
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Distinct images, in the order the pairs name them, and the pairs as rows of them."""
+
+    name: str
+    folder: Path  # names are relative to it
+    names: tuple[str, ...]
+    first_P: NDArray[np.int32]
+    second_P: NDArray[np.int32]
+    is_same_P: NDArray[np.bool_]
+    swapped: bool
+
+    def images(self) -> Iterator[Image | Failure]:
+        """Yield each image, (112, 112, 3) uint8 BGR, or why it cannot be had."""
+        for name in self.names:
+            try:
+                image = decode_aligned((self.folder / name).read_bytes())
+            except (OSError, ValueError) as error:
+                yield Failure.of(name, error)
+            else:
+                yield np.ascontiguousarray(image[..., ::-1]) if self.swapped else image
+
+
+def load(folder: Path, *, swapped: bool = False) -> PairSet:
+    """Read and check the pairs of one set.
+
+    Args:
+        folder: in one of the layouts above; its name is the set's.
+        swapped: the files hold red and blue in each other's place, as CR-FIQA's scripts leave them.
+
+    Raises:
+        FileNotFoundError: the pairs or the images are missing.
+        ValueError: a line does not fit, two images of one name, or no pairs; file and line are named.
+    """
+    if (folder / "images").is_dir():
+        if (folder / PAIRS).is_file():
+            return _load_list(folder, swapped)
+        return _load_all(folder, swapped)
+    if (folder / PUBLISHED_PAIRS).is_file() and (folder / PUBLISHED_IMAGES).is_dir():
+        return _load_published(folder, swapped)
+    raise FileNotFoundError(
+        f"{folder} should hold images/ and {PAIRS} (CR-FIQA's layout), or {PUBLISHED_PAIRS} and {PUBLISHED_IMAGES}/"
+    )
+
+
+def _files(images: Path) -> dict[str, str]:
+    """Return the file of each stem, sorted."""
+    files: dict[str, str] = {}
+    for path in sorted(images.iterdir()):
+        if path.suffix.lower() in _EXTENSIONS:
+            if path.stem in files:
+                raise ValueError(f"{path} and {files[path.stem]}: which of them is {path.stem}?")
+            files[path.stem] = path.name
+    return files
+
+
+def _load_list(folder: Path, swapped: bool) -> PairSet:
+    path, files = folder / PAIRS, _files(folder / "images")
+    rows: dict[str, int] = {}
+    parts: list[NDArray[np.int32]] = []
+    parts.extend(_read_chunk(chunk, rows, path) for chunk in _chunks(path))
+    pair_P3 = np.concatenate(parts) if parts else np.empty((0, 3), np.int32)
+    if not len(pair_P3):
+        raise ValueError(f"{path} lists no pairs")
+    names = tuple(f"images/{files.get(stem, stem + '.jpg')}" for stem in rows)
+    return PairSet(folder.name, folder, names, pair_P3[:, 0], pair_P3[:, 1], pair_P3[:, 2] == 1, swapped)
+
+
+def _chunks(path: Path) -> Iterator[pd.DataFrame]:
+    try:
+        yield from pd.read_csv(
+            path, sep=r"\s+", header=None, names=["a", "b", "same", "more"], dtype=str, chunksize=_CHUNK,
+            encoding="utf-8", quoting=3, na_filter=False, skip_blank_lines=False, comment=None,
+        )  # fmt: skip
+    except pd.errors.EmptyDataError:
+        return
+    except (UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise ValueError(f"{path} cannot be read as lines of two images and 0 or 1: {str(error).strip()}") from error
+
+
+def _read_chunk(chunk: pd.DataFrame, rows: dict[str, int], path: Path) -> NDArray[np.int32]:
+    """Return (rows, 3) of numbers; new names are added to ``rows``."""
+    filled = chunk[(chunk["a"] != "") | (chunk["b"] != "")]
+    good = filled["same"].isin(["0", "1"]) & (filled["more"].fillna("") == "") & (filled["b"] != "")
+    if not good.all():
+        line = int(filled.index[int(np.argmin(good.to_numpy()))]) + 1
+        raise ValueError(f"{path}, line {line}: wanted two images and 0 or 1, got {_shown(chunk.loc[line - 1])!r}")
+    stems = [filled[column].str.replace(r"\.(?:jpe?g|png)$", "", case=False, regex=True) for column in ("a", "b")]
+    # the order in which the lines name them
+    for stem in pd.unique(np.stack([one.to_numpy(dtype=object) for one in stems], axis=1).ravel()):
+        rows.setdefault(str(stem), len(rows))
+    columns = [one.map(rows).to_numpy(dtype=np.int32) for one in stems]
+    return np.stack([*columns, (filled["same"] == "1").to_numpy(dtype=np.int32)], axis=1)
+
+
+def _shown(fields: pd.Series) -> str:
+    return " ".join(str(value) for value in fields if str(value) not in ("", "nan"))[:80]
+
+
+def _load_all(folder: Path, swapped: bool) -> PairSet:
+    """All pairs of Adience: the person stands in the file's name."""
+    files = _files(folder / "images")
+    people = []
+    for stem in files:
+        form = _ADIENCE.fullmatch(stem)
+        if not form:
+            raise FileNotFoundError(
+                f"{folder / PAIRS} is missing, and {files[stem]} is not called p_PERSON_img_NUMBER.jpg as Adience's are"
+            )
+        people.append(int(form[1]))
+    if len(people) < 2:
+        raise ValueError(f"{folder / 'images'} holds {len(people)} images: no pair")
+    first_P, second_P = (part.astype(np.int32) for part in np.triu_indices(len(people), 1))
+    person_N = np.array(people)
+    names = tuple(f"images/{file}" for file in files.values())
+    return PairSet(folder.name, folder, names, first_P, second_P, person_N[first_P] == person_N[second_P], swapped)
+
+
+def _load_published(folder: Path, swapped: bool) -> PairSet:
+    path = folder / PUBLISHED_PAIRS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+    rows: dict[str, int] = {}
+    pairs: list[tuple[int, int, bool]] = []
+    for number, line in enumerate(lines[1:], start=2):
+        fields = line.split()
+        if not fields:
+            continue
+        numbers = [fields[1], fields[-1]]
+        if len(fields) not in (3, 4) or not all(value.isascii() and value.isdecimal() for value in numbers):
+            raise ValueError(f"{path}, line {number}: wanted PERSON K K or PERSON K PERSON K, got {line[:80]!r}")
+        people = (fields[0], fields[0] if len(fields) == 3 else fields[2])
+        names = [f"{who}/{who}_{int(k):04d}.jpg" for who, k in zip(people, numbers, strict=True)]
+        first, second = (rows.setdefault(f"{PUBLISHED_IMAGES}/{name}", len(rows)) for name in names)
+        pairs.append((first, second, len(fields) == 3))
+    if not pairs:
+        raise ValueError(f"{path} lists no pairs")
+    pair_P3 = np.array(pairs, dtype=np.int32)
+    return PairSet(folder.name, folder, tuple(rows), pair_P3[:, 0], pair_P3[:, 1], pair_P3[:, 2] == 1, swapped)
