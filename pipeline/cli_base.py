@@ -28,7 +28,8 @@ Targets = Annotated[
     typer.Argument(help="Stages (train_backbone@adaface, or evaluate_hq: all of them); tables; default: all"),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Stages at a time; default: one per GPU or core")
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Stages at a time; default: one per core, and what fits on the GPUs"),
 ]
 
 
@@ -60,8 +61,8 @@ def enter() -> Path:
     return root
 
 
-def num_jobs(asked: int | None) -> int:
-    """Return how many stages to run at a time if nobody says: one per GPU or core."""
+def num_jobs(asked: int | None, per_device: int = 1) -> int:
+    """Return how many stages to run at a time if nobody says: one per core, and what fits on the GPUs."""
     from pipeline import leases
 
-    return asked or len(leases.find_gpus()) or environment.num_cores()
+    return asked or len(leases.find_gpus()) * per_device + environment.num_cores()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,15 +30,51 @@ FAILED = (1, typer.colors.RED)
 Track = Annotated[bool, typer.Option(help="Record finished rows in MLflow at the end.")]
 
 
+PerDevice = Annotated[int, typer.Option(min=1, help="Stages at a time on one GPU.")]
+Retries = Annotated[
+    int, typer.Option(min=0, help="Tries more for a stage that was killed, crashed, hung or exits with 75.")
+]
+Timeout = Annotated[
+    float,
+    typer.Option(min=0, help="Minutes without a line or a measurement after which a stage hangs; 0: never."),
+]
+
+
+@dataclass(frozen=True)
+class How:
+    """How stages are to be run."""
+
+    jobs: int
+    per_device: int = 1
+    retries: int = 2
+    timeout_minutes: float = 30.0
+    track: bool = True
+
+    def executor(self, root: Path, slot_folder: Path | None = None) -> Executor:
+        """Return what starts the stages' processes."""
+        from pipeline.execute import Executor, Patience
+
+        patience = Patience(silent_s=self.timeout_minutes * 60 or None, retries=self.retries)
+        return Executor(root, self.jobs, self.per_device, patience, slot_folder)
+
+
 @app.command(epilog="Example: facet run heads --jobs 2")
 @in_a_sentence
-def run(targets: Targets = None, jobs: Jobs = None, track: Track = True) -> None:
+def run(
+    targets: Targets = None,
+    jobs: Jobs = None,
+    per_device: PerDevice = 1,
+    retries: Retries = 2,
+    timeout: Timeout = 30.0,
+    track: Track = True,
+) -> None:
     """Run what is stale, in parallel.
 
     That is what is stale of the targets and of all they need, as a Prefect flow run.
     """
     root = enter()
-    last = run_stale(root, targets or [], num_jobs(jobs), track)
+    how = How(num_jobs(jobs, per_device), per_device, retries, timeout, track)
+    last = run_stale(root, targets or [], how)
     leave_if_bad(last)
 
 
@@ -48,31 +85,27 @@ def leave_if_bad(last: LastRun | None) -> None:
         raise typer.Exit(code)
 
 
-def run_stale(root: Path, targets: list[str], jobs: int, track: bool) -> LastRun | None:
+def run_stale(root: Path, targets: list[str], how: How) -> LastRun | None:
     """Run what is stale; return how the flow run ended, or None if there was nothing to do."""
-    from pipeline.execute import Executor
-
-    executor = Executor(root, jobs)
+    executor = how.executor(root)
     try:
         graph = executor.read_graph()
         part = graph.select(targets)
         if graph.stale(part):
-            return _flow(root, targets, jobs, executor, graph, track)
+            return _flow(root, targets, how, executor, graph)
     finally:
         executor.close()
     typer.echo(f"nothing to do: {len(part)} stages are up to date")
     return None
 
 
-def _flow(
-    root: Path, targets: list[str], jobs: int, executor: Executor, graph: Graph, track: bool
-) -> LastRun:
+def _flow(root: Path, targets: list[str], how: How, executor: Executor, graph: Graph) -> LastRun:
     # Prefect reads its settings when it is imported
     api_url = os.environ.get("PREFECT_API_URL") or start_servers(root, show=False)["prefect"] + "/api"
     os.environ.update(environment.prefect_settings(root, api_url))
     from pipeline import flows, services
 
-    last = flows.run(flows.Prepared(root, executor, graph, track), targets, jobs)
+    last = flows.run(flows.Prepared(root, executor, graph, how.track), targets, how.jobs)
     _, colour = ENDS.get(last.state, FAILED)
     typer.echo(typer.style(last.state.lower(), fg=colour) + f" - {last.message}")
     typer.echo(f"flow run {services.flow_run_url(api_url.removesuffix('/api'), last.flow_run_id)}")

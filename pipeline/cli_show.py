@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli_base import Jobs, app, enter, in_a_sentence, num_jobs
-from pipeline.cli_run import leave_if_bad, run_stale
+from pipeline.cli_run import How, leave_if_bad, run_stale
 from pipeline.cli_servers import start_servers
 
 
@@ -60,7 +60,7 @@ def demo(jobs: Jobs = None) -> None:
     root = enter()
     _check_tools(root)
     urls = start_servers(root)
-    last = run_stale(root, [], num_jobs(jobs), track=True)
+    last = run_stale(root, [], How(num_jobs(jobs)))
     leave_if_bad(last)
     if last is None:
         # rebuilds the records if somebody deleted them

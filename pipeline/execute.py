@@ -9,14 +9,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from pipeline import environment
+import psutil
+
+from pipeline import environment, leases
 from pipeline.forker import Forker, Job, unpack
 from pipeline.graph import Graph, Stage
-from pipeline.leases import Lease
+from pipeline.leases import Lease, Pool
 from pipeline.reproduce import GRACE_S, Outcome
 
 LINGER_S = 2.0
@@ -26,11 +28,41 @@ KILL_AFTER_S = GRACE_S + 5.0
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Patience:
+    """When a stage counts as hung, and how often it is tried again."""
+
+    silent_s: float | None = 1800.0
+    """Without a line and without a measurement for so long, it is ended; None: never."""
+    retries: int = 2
+    """Times that a stage is tried again which was killed, crashed, hung or said that trying again may help."""
+    pause_s: float = 5.0
+    """Before the first retry; before each further one twice as long."""
+
+
 class Executor:
     """Starts processes that reproduce stages; may be used from several threads."""
 
-    def __init__(self, root: Path, jobs: int) -> None:
-        self.root = root
+    def __init__(
+        self,
+        root: Path,
+        jobs: int,
+        per_device: int = 1,
+        patience: Patience | None = None,
+        slot_folder: Path | None = None,
+    ) -> None:
+        """Start the process that will fork.
+
+        Args:
+            root: of the project.
+            jobs: stages at a time.
+            per_device: stages at a time on one GPU.
+            patience: with stages that hang or are killed.
+            slot_folder: for the locks of CPU slots; default: the project's.
+        """
+        self.root, self.jobs, self.per_device = root, jobs, per_device
+        self.patience = patience or Patience()
+        self.slot_folder = slot_folder or environment.state_folder(root) / "leases"
         self.forker = Forker(root)
         self.threads_per_stage = max(1, environment.num_cores() // jobs)
         self.lock = threading.Lock()
@@ -43,6 +75,10 @@ class Executor:
         assert isinstance(graph, Graph)
         return graph
 
+    def devices(self) -> Pool:
+        """Return the devices on which stages may run here."""
+        return Pool(leases.find_gpus(), self.jobs, self.slot_folder, per_device=self.per_device)
+
     def run(self, stage: Stage, lease: Lease, say: Say) -> Outcome:
         """Reproduce ``stage`` on the leased device, calling ``say`` with each line; give the lease back."""
         logs = environment.log_folder(self.root)
@@ -51,25 +87,40 @@ class Executor:
             with contextlib.suppress(FileNotFoundError):
                 (logs / f"{stage.name}{suffix}").replace(logs / f"{stage.name}.previous{suffix}")
         with lease, (logs / f"{stage.name}.log").open("w", encoding="utf-8") as log:
-            if self.stop_asked_s is not None:
-                return Outcome("stopped", "stopped before it began")
-            job = self.forker.start(
-                "reproduce",
-                {
-                    "address": stage.address,
-                    "queue_path": str(environment.state_folder(self.root) / "dvc-queue.lock"),
-                },
-                self._environment(stage, lease),
-                keep=[lease.descriptor],
-            )
+            lines = _Lines(log, say)
+            outcome = self._attempt(stage, lease, lines)
+            for retry in range(1, self.patience.retries + 1):
+                if not outcome.temporary or not self._pause(self.patience.pause_s * 2 ** (retry - 1)):
+                    break
+                lines.note(f"{outcome.message}: trying again, {retry} of {self.patience.retries}")
+                outcome = self._attempt(stage, lease, lines)
+            return outcome
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait before a retry; False if somebody wants everything to stop."""
+        until_s = time.monotonic() + seconds
+        while self.stop_asked_s is None and time.monotonic() < until_s:
+            time.sleep(0.05)
+        return self.stop_asked_s is None
+
+    def _attempt(self, stage: Stage, lease: Lease, lines: _Lines) -> Outcome:
+        if self.stop_asked_s is not None:
+            return Outcome("stopped", "stopped before it began")
+        queue_path = str(environment.state_folder(self.root) / "dvc-queue.lock")
+        job = self.forker.start(
+            "reproduce",
+            {"address": stage.address, "queue_path": queue_path},
+            self._environment(stage, lease),
+            keep=lease.descriptors,
+        )
+        with self.lock:
+            self.running.add(job.pid)
+        try:
+            return self._follow(job, lines, self._log_file(stage))
+        finally:
             with self.lock:
-                self.running.add(job.pid)
-            try:
-                return self._follow(job, log, say)
-            finally:
-                with self.lock:
-                    self.running.discard(job.pid)
-                job.close()
+                self.running.discard(job.pid)
+            job.close()
 
     def stop_all(self) -> None:
         """Send SIGTERM to all stages, which may take ``GRACE_S`` to keep what they have; start no other."""
@@ -83,33 +134,40 @@ class Executor:
         """End the forking process, and with it all that still runs."""
         self.forker.close()
 
+    def _log_file(self, stage: Stage) -> Path:
+        return environment.log_folder(self.root) / f"{stage.name}.jsonl"
+
     def _environment(self, stage: Stage, lease: Lease) -> dict[str, str]:
         threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.threads_per_stage)}
-        log_file = environment.log_folder(self.root) / f"{stage.name}.jsonl"
-        return threads | lease.device.environment | {"FACET_LOG_FILE": str(log_file)}
+        return threads | lease.device.environment | {"FACET_LOG_FILE": str(self._log_file(stage))}
 
-    def _follow(self, job: Job, log: TextIO, say: Say) -> Outcome:
+    def _follow(self, job: Job, lines: _Lines, measurements: Path) -> Outcome:
         """Pass lines on until the process has answered and its output is at its end."""
-        lines = _Lines(log, say)
         answer = bytearray()
         deadline_s: float | None = None
+        watch = _SilenceWatch(job, self.patience.silent_s, measurements)
         with selectors.DefaultSelector() as selector:
             selector.register(job.output, selectors.EVENT_READ)
             selector.register(job.result, selectors.EVENT_READ)
             while selector.get_map() and (deadline_s is None or time.monotonic() < deadline_s):
-                self._kill_if_deaf(job)
+                self._kill_if_deaf(job, watch.hung_s)
                 for key, _ in selector.select(timeout=0.5):
                     data = os.read(key.fd, 1 << 16)
                     if not data:
                         selector.unregister(key.fd)
                         if key.fd == job.result:
-                            deadline_s = time.monotonic() + LINGER_S
+                            # without an answer it was killed, and its program may take its time to end
+                            deadline_s = time.monotonic() + (LINGER_S if answer else KILL_AFTER_S)
                     elif key.fd == job.output:
+                        watch.heard()
                         lines.feed(data)
                     else:
                         answer += data
+                watch.look()
         lines.end()
         outcome = self._outcome(bytes(answer), job.pid)
+        if watch.hung_s is not None and not outcome.good and self.stop_asked_s is None:
+            return Outcome("failed", watch.verdict, outcome.command_s, temporary=True)
         if outcome.state == "failed" and lines.last:
             # what the program said last says more than how it ended
             return replace(outcome, message=f"{lines.last} ({outcome.message})")
@@ -119,15 +177,53 @@ class Executor:
         try:
             outcome = unpack(answer, pid)
         except (RuntimeError, ValueError, LookupError, OSError) as error:
-            return Outcome("failed" if self.stop_asked_s is None else "stopped", str(error))
+            if self.stop_asked_s is not None:
+                return Outcome("stopped", str(error))
+            return Outcome("failed", str(error), temporary=not answer)
         assert isinstance(outcome, Outcome)
         return outcome
 
-    def _kill_if_deaf(self, job: Job) -> None:
-        if self.stop_asked_s is None:
+    def _kill_if_deaf(self, job: Job, hung_s: float | None) -> None:
+        asked_s = min((at_s for at_s in (self.stop_asked_s, hung_s) if at_s is not None), default=None)
+        if asked_s is None:
             return
         # a job that began while we were asking did not hear it; a second SIGTERM is ignored
-        job.stop(signal.SIGKILL if time.monotonic() - self.stop_asked_s > KILL_AFTER_S else signal.SIGTERM)
+        job.stop(signal.SIGKILL if time.monotonic() - asked_s > KILL_AFTER_S else signal.SIGTERM)
+
+
+class _SilenceWatch:
+    """Notices a stage whose program has shown no sign of life for too long: no line, no measurement."""
+
+    def __init__(self, job: Job, silent_s: float | None, measurements: Path) -> None:
+        self.job, self.silent_s, self.measurements = job, silent_s, measurements
+        self.hung_s: float | None = None
+        """When it was found out, by the monotonic clock."""
+        self.verdict = f"hung: it said and measured nothing for {(silent_s or 0) / 60:.3g} minutes"
+        self.heard_s = time.monotonic()
+
+    def heard(self) -> None:
+        """Note a sign of life."""
+        self.heard_s = time.monotonic()
+
+    def look(self) -> None:
+        """Decide whether it hangs."""
+        if self.silent_s is None or self.hung_s is not None or time.monotonic() - self.heard_s < self.silent_s:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - self.measurements.stat().st_mtime < self.silent_s:
+                return
+        # DVC itself says nothing while it waits for a lock, hashes or moves files: that is not the program's silence
+        if not _has_children(self.job.pid):
+            self.heard()
+            return
+        self.hung_s = time.monotonic()
+
+
+def _has_children(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).children())
+    except psutil.NoSuchProcess:
+        return False
 
 
 class _Lines:
@@ -143,9 +239,15 @@ class _Lines:
         for line in complete:
             self._pass_on(line)
 
+    def note(self, text: str) -> None:
+        """Say a line of our own; the next attempt begins with none of its own said."""
+        self._pass_on(text.encode())
+        self.last = ""
+
     def end(self) -> None:
         if self.rest:
             self._pass_on(self.rest)
+        self.rest = b""
 
     def _pass_on(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2].rstrip()

@@ -29,7 +29,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import environment, leases, prefect_run, recording, records, services, summary
 from pipeline.execute import Executor
-from pipeline.graph import RESOLVE, Graph, Stage
+from pipeline.graph import RESOLVE, Graph, Stage, num_gpus
 from pipeline.reproduce import Outcome
 from pipeline.schedule import Schedule
 from pipeline.summary import Ended
@@ -124,7 +124,7 @@ class _Work:
         self.prepared, self.jobs = prepared, jobs
         self.ended: dict[str, Ended] = {}
         self.futures: dict[str, PrefectFuture[Any]] = {}
-        self.pool = leases.Pool(leases.find_gpus(), jobs, environment.state_folder(prepared.root) / "leases")
+        self.pool = prepared.executor.devices()
 
     def labels(self, stages: Iterable[Stage]) -> list[str]:
         """Return the tags of ``stages``: the tables they have a part in, the runs they work on."""
@@ -156,7 +156,8 @@ class _Work:
         for stage in schedule.ready():
             if len(schedule.running) >= self.jobs:
                 return
-            lease = self.pool.try_lease(stage.needs_device)
+            wanted = num_gpus(self.prepared.root, stage) if self.pool.gpus else 1
+            lease = self.pool.try_lease(stage.needs_device, wanted)
             if lease is not None:
                 schedule.start(stage)
                 body = partial(self._reproduce, stage, lease)

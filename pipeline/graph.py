@@ -16,6 +16,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 RESOLVE = "resolve"
 TABULATE = "tabulate"
 TRAIN = "train_backbone"
@@ -139,6 +141,15 @@ class Graph:
             for stage in self.stages.values()
             if stage.kind == TABULATE and stage.key
         }
+
+
+def num_gpus(root: Path, stage: Stage) -> int:
+    """Return how many GPUs at once a stage wants: as many as the processes that its run trains with."""
+    path = root / "resolved" / "runs" / f"{stage.key}.yaml"
+    if stage.kind != TRAIN or not path.is_file():
+        return 1
+    section = yaml.safe_load(path.read_text(encoding="utf-8")).get("train")
+    return int(section.get("processes", 1)) if isinstance(section, Mapping) else 1
 
 
 def read(root: Path) -> Graph:

@@ -1,8 +1,9 @@
 """Leases of devices, held by the kernel: a `flock` per device, gone with its holders, however they died.
 
-A GPU's lock lies in a folder of the whole machine, under the GPU's own identity, so that two checkouts
-share GPUs; the slots of a CPU are each checkout's own affair. Prefect's concurrency limits count, but do
-not say *which* device, and free what a killed holder had only after minutes.
+A GPU's lock lies in a folder of the whole machine, under the GPU's own identity, so that two checkouts share
+GPUs, and plain `dvc repro` with them (stages/lease.py takes the same locks; docs/decisions/0012 says which). The
+slots of a CPU are each checkout's own affair. Prefect's concurrency limits count, but do not say *which* device,
+and free what a killed holder had only after minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -23,7 +24,7 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Device:
-    """Something that one stage at a time may use."""
+    """Something that one stage at a time may use, or several that have agreed to share it."""
 
     name: str
     """What a person reads: ``gpu:0``, ``cpu:1``."""
@@ -31,6 +32,8 @@ class Device:
     """Its value for CUDA_VISIBLE_DEVICES; None for a CPU slot."""
     identity: str = ""
     """What its lock is called: the same for one GPU, however a mask names it."""
+    share: int | None = None
+    """Which of the shares of this device, from 0; None: all of it."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -44,16 +47,15 @@ class Device:
 
 @dataclass
 class Lease:
-    """A device that is ours until ``release``, and while another process has the file descriptor."""
+    """A device that is ours until ``release``, and while another process has the file descriptors."""
 
     device: Device
-    descriptor: int = field(repr=False)
+    descriptors: list[int] = field(repr=False)
 
     def release(self) -> None:
         """Give the device back; a second time does nothing."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
     def __enter__(self) -> Lease:
         return self
@@ -70,14 +72,25 @@ def lease_folder() -> Path:
 
 
 def try_lease(device: Device, folder: Path) -> Lease | None:
-    """Return a lease of ``device``, or None if another holds it; never waits."""
-    descriptor = _open(folder / f"{device.identity or device.name.replace(':', '-')}.lock")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return Lease(device, descriptor)
+    """Return a lease of ``device``, or None if another holds it; never waits.
+
+    Who wants a whole device locks its file alone. Who wants a share locks that file together with other sharers,
+    and the share's own file alone: so nobody shares with one who counts on having it whole.
+    """
+    name = device.identity or device.name.replace(":", "-")
+    lease = Lease(device, [])
+    wanted = [(f"{name}.lock", fcntl.LOCK_EX)]
+    if device.share is not None:
+        wanted = [(f"{name}.lock", fcntl.LOCK_SH), (f"{name}.share{device.share}.lock", fcntl.LOCK_EX)]
+    for file, kind in wanted:
+        descriptor = _open(folder / file)
+        lease.descriptors.append(descriptor)
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lease.release()
+            return None
+    return lease
 
 
 def _open(path: Path) -> int:
@@ -100,21 +113,58 @@ class Pool:
     """The devices of this run: GPUs for stages that need one, CPU slots for the rest (all, without a GPU)."""
 
     def __init__(
-        self, gpus: Sequence[Device], num_slots: int, slot_folder: Path, gpu_folder: Path | None = None
+        self,
+        gpus: Sequence[Device],
+        num_slots: int,
+        slot_folder: Path,
+        gpu_folder: Path | None = None,
+        per_device: int = 1,
     ) -> None:
-        if num_slots < 1:
-            raise ValueError(f"at least one job is needed, got {num_slots}")
-        self.gpus = [(gpu, gpu_folder or lease_folder()) for gpu in gpus]
+        """List the devices.
+
+        Args:
+            gpus: those that may be used.
+            num_slots: stages at a time that need no GPU.
+            slot_folder: for the locks of the slots.
+            gpu_folder: for the locks of the GPUs; default: the machine's.
+            per_device: stages at a time on one GPU.
+        """
+        for count, what in ((num_slots, "job"), (per_device, "stage per device")):
+            if count < 1:
+                raise ValueError(f"at least one {what} is needed, got {count}")
+        shares: Sequence[int | None] = [None] if per_device == 1 else range(per_device)
+        # the second share of any GPU comes after the first of all
+        self.gpus = [(replace(gpu, share=share), gpu_folder or lease_folder()) for share in shares for gpu in gpus]
         # a slot keeps a CPU-only stage from seeing the GPUs that others hold
         hidden = "" if gpus else None
         self.slots = [(Device(f"cpu:{i}", hidden), slot_folder) for i in range(num_slots)]
 
-    def try_lease(self, needs_device: bool) -> Lease | None:
-        """Return a lease of any device that fits, or None while all are taken."""
-        for device, folder in self.gpus if needs_device and self.gpus else self.slots:
-            if lease := try_lease(device, folder):
-                return lease
-        return None
+    def try_lease(self, needs_device: bool, num_gpus: int = 1) -> Lease | None:
+        """Return a lease of any device that fits, or None while all are taken.
+
+        Args:
+            needs_device: a GPU, where there is one; else a slot of the CPU.
+            num_gpus: how many at once; all there are, where there are fewer.
+        """
+        if not needs_device or not self.gpus:
+            return next(filter(None, (try_lease(device, folder) for device, folder in self.slots)), None)
+        if num_gpus == 1:
+            return next(filter(None, (try_lease(device, folder) for device, folder in self.gpus)), None)
+        return self._try_several(num_gpus)
+
+    def _try_several(self, count: int) -> Lease | None:
+        """Return whole GPUs as one lease: processes of one training wait for one another, and share badly."""
+        whole = {device.identity: (replace(device, share=None), folder) for device, folder in self.gpus}
+        held: list[Lease] = []
+        for device, folder in whole.values():
+            if len(held) < min(count, len(whole)) and (lease := try_lease(device, folder)):
+                held.append(lease)
+        if len(held) < min(count, len(whole)):
+            for lease in held:
+                lease.release()
+            return None
+        visible = ",".join(str(lease.device.visible) for lease in held)
+        return Lease(Device(f"gpu:{visible}", visible), [fd for lease in held for fd in lease.descriptors])
 
     def lease(self, needs_device: bool, timeout_s: float | None = None) -> Lease:
         """Wait for a device that fits.

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import re
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = int(os.environ.get("FACET_GRACE_S", "15"))
 """How long a stage may take to keep what it has after SIGTERM."""
 RETRY_S = 0.5
+EX_TEMPFAIL = 75
 
 State = Literal["executed", "restored", "unchanged", "failed", "stopped"]
 
@@ -38,6 +40,8 @@ class Outcome:
     message: str = ""
     command_s: float = 0.0
     """Seconds in the stage's own program; 0 if it did not run."""
+    temporary: bool = False
+    """It failed in a way that another attempt may mend: it was killed, crashed, hung, or said so itself."""
 
     @property
     def good(self) -> bool:
@@ -175,6 +179,25 @@ def reproduce(root: Path, address: str, queue_path: Path) -> Outcome:
     return outcome
 
 
+def may_help_to_retry(ending: str) -> bool:
+    """Say whether a program that ended so may do better next time, from where it was.
+
+    That is one which was killed by a signal, but for those by which a person ends it (SIGTERM, SIGINT), or said
+    itself that its trouble passes (75, EX_TEMPFAIL of sysexits.h). A shell in between says 128 + N for signal N.
+
+    >>> [may_help_to_retry(f"exited with {code}") for code in (-9, 137, 139, 75)]
+    [True, True, True, True]
+    >>> [may_help_to_retry(f"exited with {code}") for code in (1, 2, -15, 143, 130)]
+    [False, False, False, False, False]
+    """
+    found = re.fullmatch(r"exited with (-?\d+)", ending)
+    if found is None:
+        return False
+    code = int(found[1])
+    number = -code if code < 0 else code - 128
+    return code == EX_TEMPFAIL or (number > 0 and number not in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+
 def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
@@ -214,7 +237,7 @@ def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stoppi
         if isinstance(cause, LockError) and not lock.command_ran:
             return None
         said = str(cause).rpartition(", ")[2] if isinstance(cause, StageCmdFailedError) else str(cause)
-        return Outcome("failed", " ".join(said.split()), lock.command_s)
+        return Outcome("failed", " ".join(said.split()), lock.command_s, may_help_to_retry(said))
     finally:
         repo.close()
     if not done:

@@ -8,6 +8,8 @@ import sys
 
 import torch
 
+from stages import lease
+
 
 def choose() -> torch.device:
     """Return the device of ``FACET_DEVICE`` (cpu, cuda, cuda:1, ...), or else a GPU where there is one.
@@ -15,9 +17,13 @@ def choose() -> torch.device:
     Raises:
         ValueError: it names no device.
     """
+    lease.take()
     given = os.environ.get("FACET_DEVICE")
     if not given:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if given.startswith("gpu:"):
+        # a lease names it as the machine does; CUDA_VISIBLE_DEVICES shows that one only
+        return torch.device("cuda")
     try:
         return torch.device(given)
     except RuntimeError as error:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pipeline import execute
-from pipeline.execute import Executor
+from pipeline.execute import Executor, Patience
 from pipeline.graph import Stage
 from pipeline.leases import Device, Lease, Pool, try_lease
 from pipeline.reproduce import Outcome
@@ -209,6 +209,7 @@ def test_killing_the_process_that_runs_dvc_fails_the_stage_and_ends_its_program(
 ) -> None:
     monkeypatch.setenv("SHELL", shell)
     project, executor = start(seconds={"unpack": 60})
+    executor.patience = Patience(retries=0)
     thread, outcomes = in_background(lambda: run(project, executor, "unpack"))
     pid = project.wait_for("unpack")["pid"]
     (dvc,) = executor.running

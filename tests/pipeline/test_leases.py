@@ -129,3 +129,22 @@ def test_a_stage_sees_its_own_gpu_only_and_a_slot_none() -> None:
 
 def test_a_machine_without_a_driver_has_no_gpus() -> None:
     assert leases.find_gpus({"CUDA_VISIBLE_DEVICES": "0"}, list) == []
+
+
+def test_a_training_of_several_processes_gets_so_many_whole_gpus_or_none(tmp_path: Path) -> None:
+    gpus = [Device(f"gpu:{i}", str(i), f"GPU-{i}") for i in range(3)]
+    pool = Pool(gpus, 2, tmp_path, gpu_folder=tmp_path, per_device=2)
+    two = pool.try_lease(needs_device=True, num_gpus=2)
+    assert two is not None
+    assert two.device.environment["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert pool.try_lease(needs_device=True, num_gpus=2) is None
+    one = pool.try_lease(needs_device=True)
+    assert one is not None
+    assert one.device.visible == "2"
+    one.release()
+    two.release()
+    # more than there are: all, and the training says what it misses
+    every = pool.try_lease(needs_device=True, num_gpus=8)
+    assert every is not None
+    assert every.device.visible == "0,1,2"
+    every.release()

@@ -1,0 +1,97 @@
+"""Takes a GPU for a stage that nobody gave a device, by the same locks as `facet run`: docs/decisions/0012.
+
+So `dvc repro` beside `facet run`, or two of either, never share a GPU by accident. The lock is the kernel's: it
+is gone with this process, however that ends. pipeline/leases.py does the same for stages that `facet run` starts,
+and says so in ``FACET_DEVICE``; neither imports the other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages import progress
+
+POLL_S = 1.0
+
+_held: list[int] = []
+
+
+def take() -> None:
+    """Wait for a GPU of this machine and make it the only one that CUDA shows; before CUDA is asked anything.
+
+    Nothing happens where a lease or a person has said the device (``FACET_DEVICE``), where torchrun shares
+    them out (``RANK``), without a GPU, or a second time.
+    """
+    if _held or os.environ.get("FACET_DEVICE") or os.environ.get("RANK"):
+        return
+    gpus = visible(os.environ.get("CUDA_VISIBLE_DEVICES"), _list_gpus())
+    said = False
+    while gpus:
+        for entry, identity in gpus:
+            descriptor = _try_lock(_folder() / f"{identity}.lock")
+            if descriptor is not None:
+                _held.append(descriptor)
+                os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": entry}
+                return
+        if not said:
+            progress.say(f"waiting for a GPU: {', '.join(entry for entry, _ in gpus)} taken by other stages")
+            said = True
+        time.sleep(POLL_S)
+
+
+def visible(mask: str | None, gpus: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what an outer CUDA_VISIBLE_DEVICES lets through, each as its entry there and the name of its lock.
+
+    CUDA itself stops reading at the first entry that it does not know.
+
+    >>> two = [("0", "GPU-aa"), ("1", "GPU-bb")]
+    >>> visible(None, two), visible("1", two), visible("GPU-aa,7,1", two), visible("", two)
+    ([('0', 'GPU-aa'), ('1', 'GPU-bb')], [('1', 'GPU-bb')], [('GPU-aa', 'GPU-aa')], [])
+    """
+    known = {index: identity for index, identity in gpus} | {identity: identity for _, identity in gpus}
+    if mask is None:
+        return list(gpus)
+    found: list[tuple[str, str]] = []
+    for entry in (part.strip() for part in mask.split(",")):
+        if not gpus or (entry not in known and not entry.startswith(("GPU-", "MIG-"))):
+            break
+        found.append((entry, known.get(entry, f"gpu-{entry}")))
+    return found
+
+
+def _list_gpus() -> list[tuple[str, str]]:
+    """Return index and UUID of every NVIDIA GPU of this machine; none where there is no driver."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    rows = (line.split(",") for line in answer.stdout.splitlines() if "," in line)
+    return [] if answer.returncode else [(index.strip(), identity.strip()) for index, identity in rows]
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("FACET_LEASES") or Path(tempfile.gettempdir()) / "facet-leases")
+
+
+def _try_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock, or None if another process does."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o1777)
+    if not path.exists():
+        # O_CREAT alone on another user's file fails in a sticky folder (fs.protected_regular)
+        path.touch(0o644, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
