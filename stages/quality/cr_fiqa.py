@@ -127,5 +127,9 @@ class Scorer:
     @torch.inference_mode()
     def score(self, features: Features) -> Floats:
         """Return score_N from each image's own feature, without its flip."""
-        score_N1: Tensor = self.layer(torch.from_numpy(features.feature_ND))
-        return score_N1[:, 0].numpy().astype(np.float32)
+        score_N: Tensor = self.module()(torch.from_numpy(features.feature_ND))
+        return score_N.numpy().astype(np.float32)
+
+    def module(self) -> nn.Module:
+        """Return the same as a network, feature_ND -> score_N, to be exported behind the backbone."""
+        return nn.Sequential(self.layer, nn.Flatten(0))

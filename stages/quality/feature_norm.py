@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 import numpy as np
 from pydantic import BaseModel
+from torch import Tensor, nn
 
 from stages.core.features import Features, Floats
 from stages.core.quality import Learned, Material
@@ -41,3 +42,16 @@ class Scorer:
     def score(self, features: Features) -> Floats:
         """Return score_N: the norm of each image's own feature, without its flip."""
         return features.feature_norm_N.astype(np.float32)
+
+    def module(self) -> nn.Module:
+        """Return the same as a network, feature_ND -> score_N, to be exported behind the backbone."""
+        return Norm()
+
+
+class Norm(nn.Module):
+    """L2 norm of each feature."""
+
+    def forward(self, feature_ND: Tensor) -> Tensor:
+        """Return score_N."""
+        score_N: Tensor = feature_ND.norm(dim=1)
+        return score_N

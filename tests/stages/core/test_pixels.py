@@ -35,3 +35,13 @@ def test_the_bytes_given_stay_as_they_are_and_strides_are_kept():
     image_B3HW = to_network(from_rows(image_BHW3), "BGR")
     assert torch.equal(image_BHW3, red_image())
     assert image_B3HW.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("value_range", "wanted"),
+    [((0.0, 1.0), [0.0, 1.0]), ((-1.0, 1.0), [-1.0, 1.0]), ((-127.5 * 0.0078125, 127.5 * 0.0078125), [-0.99609375, 0.99609375])],
+)
+def test_black_and_white_are_the_ends_of_the_declared_range(value_range: tuple[float, float], wanted: list[float]):
+    image_B3HW = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 3, 1, 1)
+    made_B3HW = to_network(image_B3HW, "BGR", value_range)
+    assert made_B3HW[:, 0, 0, 0].tolist() == pytest.approx(wanted, abs=1e-7)

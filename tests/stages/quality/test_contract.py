@@ -64,6 +64,15 @@ def test_the_flip_has_no_say(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_as_a_network_it_gives_the_same_scores(name: str, tmp_path: Path):
+    scorer, _ = trained(name, tmp_path)
+    feature_ND = material().feature_ND
+    with torch.no_grad():
+        score_N = scorer.module()(feature_ND).numpy()
+    np.testing.assert_allclose(score_N, scorer.score(Features(feature_ND.numpy())), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_a_method_says_how_many_images_it_learns_from(name: str):
     assert 0 <= config(name).num_images(1000) <= 1000
 

@@ -1,0 +1,66 @@
+"""Networks of every family for tests: published and narrow ones, and weights as the golden data has them."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from stages import plugins
+
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
+WIDE = {"widths": (64, 128, 256, 512), "stem_stride": 1, "feature_dim": 512, "dropout": 0.4}
+NARROW = {"widths": (4, 8, 8, 16), "stem_stride": 2, "feature_dim": 16, "dropout": 0.4}
+NARROW_CONFIGS: dict[str, dict[str, Any]] = {
+    "adaface": {"name": "iresnet", "style": "adaface", "units": (2, 1, 1, 1), **NARROW},
+    "insightface": {"name": "iresnet", "style": "insightface", "units": (2, 1, 1, 1), **NARROW},
+    "magface": {"name": "magface", "units": (2, 1, 1, 1), **NARROW},
+    "cr_fiqa": {"name": "cr_fiqa", "units": (2, 1, 1, 1), **NARROW},
+    "curricularface": {"name": "curricularface", "units": (2, 1, 1, 1), **NARROW},
+    "mobilefacenet": {"name": "mobilefacenet", "units": (1, 1, 2, 1), "base_width": 4, "scale": 2, "feature_dim": 16},
+}
+"""By family of checkpoint."""
+
+
+def config_of(tree: dict[str, Any]) -> BaseModel:
+    config: BaseModel = plugins.load("backbones", tree["name"]).Config.model_validate(tree)
+    return config
+
+
+def build(tree: dict[str, Any]) -> nn.Module:
+    network: nn.Module = plugins.load("backbones", tree["name"]).build(config_of(tree))
+    return network
+
+
+def filled(name: str, shape: list[int]) -> Tensor:
+    """One tensor as shared/golden/README.md says: drawn from a generator seeded by its own key."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(0)
+    if name.endswith("running_var"):
+        drawn = rng.uniform(0.5, 1.5, shape)
+    elif name.endswith("running_mean"):
+        drawn = rng.normal(0, 0.1, shape)
+    elif len(shape) >= 2:
+        drawn = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+    elif name.endswith("bias"):
+        drawn = rng.normal(0, 0.1, shape)
+    else:
+        drawn = rng.uniform(0.2, 1.2, shape)
+    return torch.from_numpy(drawn.astype(np.float32))
+
+
+def fill(network: nn.Module) -> nn.Module:
+    """Give every tensor of a network, which may have none yet, its golden value; in evaluation mode."""
+    state = {key: filled(key, list(value.shape)) for key, value in network.state_dict().items()}
+    network.load_state_dict(state, assign=True)
+    return network.eval()
+
+
+def golden_image() -> Tensor:
+    """The two images that the golden outputs belong to, float32 (2, 3, 112, 112)."""
+    return torch.from_numpy(np.random.default_rng(5).uniform(-1, 1, (2, 3, 112, 112)).astype(np.float32))
