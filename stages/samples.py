@@ -1,6 +1,6 @@
 """Training images: a data set's good records, decoded and augmented in uint8; no worker count changes them.
 
-Shapes: N images, B batch.
+Shapes: V views of an image, N images, B batch (of this process).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stages import artifacts
-from stages.core import augment
-from stages.core.order import Order, augmentation_rng
+from stages.core import augment, low_view
+from stages.core.order import Order
 from stages.core.pixels import SIDE
+from stages.core.views import Views
 from stages.datasets.insightface_rec import TrainSet
 
 Batch = tuple[Tensor, Tensor]
@@ -71,24 +72,41 @@ def open_records(dataset: str) -> Records:
 
 
 class Samples(Dataset[Batch]):
-    """Whole batches of (epoch, position) -> images uint8 (B, 112, 112, 3), blue first, and labels (B,)."""
+    """Whole batches of (epoch, position) -> images uint8 (V, B, 112, 112, 3), blue first, and labels (B,).
 
-    def __init__(self, records: Records, probabilities: augment.Probabilities, seed: int) -> None:
-        self.records, self.probabilities, self.seed = records, probabilities, seed
+    Raises:
+        LookupError: ``views`` names one that there is not (stages/core/views.py).
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        probabilities: augment.Probabilities,
+        seed: int,
+        views: tuple[str, ...] | None = None,
+        low: low_view.Probabilities | None = None,
+    ) -> None:
+        self.records, self.seed = records, seed
+        self.views = Views(views or ("training",), probabilities, low or low_view.Probabilities())
+        # until every caller names its views: without them a batch is (B, 112, 112, 3)
+        self.single = views is None
 
     def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
         """Return one batch; the name is the one that torch's fetcher looks for."""
-        image_BHW3 = np.empty((len(items), SIDE, SIDE, 3), np.uint8)
+        image_VBHW3 = np.empty((len(self.views), len(items), SIDE, SIDE, 3), np.uint8)
         for row, (epoch, position) in enumerate(items):
-            image_BHW3[row] = self.image(epoch, position)
+            self._fill(image_VBHW3[:, row], epoch, position)
         label_B = self.records.label_N[[position for _, position in items]]
-        return torch.from_numpy(image_BHW3), torch.from_numpy(label_B)
+        if self.single:
+            image_VBHW3 = image_VBHW3[0]
+        return torch.from_numpy(image_VBHW3), torch.from_numpy(label_B)
 
-    def image(self, epoch: int, position: int) -> augment.Image:
-        """Return one augmented image, drawn from the seed, the epoch and the position alone."""
+    def _fill(self, image_VHW3: augment.Image, epoch: int, position: int) -> None:
+        """Draw the views of one image from the seed, the epoch, the position and the view alone."""
         key = int(self.records.key_N[position])
         image_HW3 = decode(self.records.images.image_bytes(key), f"record {key}")
-        return augment.augment(image_HW3, self.probabilities, augmentation_rng(self.seed, epoch, position))
+        for v in range(len(self.views)):
+            image_VHW3[v] = self.views.draw(v, image_HW3, self.seed, epoch, position)
 
 
 def decode(encoded: memoryview | bytes, what: str) -> augment.Image:
@@ -108,7 +126,7 @@ def decode(encoded: memoryview | bytes, what: str) -> augment.Image:
 def load(
     samples: Samples, order: Order, first_step: int, num_steps: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Yield the batches of a range of steps, on the device.
+    """Yield this rank's part of the batches of a range of steps, on the device.
 
     ``FACET_LOADER_WORKERS`` says how many processes decode: none by default on a CPU, which has work enough.
 
@@ -129,8 +147,8 @@ def load(
         # its own, because a loader draws from it when it starts, and a resumed training starts one more
         generator=torch.Generator(),
     )
-    for image_BHW3, label_B in loader:
-        yield image_BHW3.to(device, non_blocking=True), label_B.to(device, non_blocking=True)
+    for image_VBHW3, label_B in loader:
+        yield image_VBHW3.to(device, non_blocking=True), label_B.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

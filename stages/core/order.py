@@ -1,5 +1,7 @@
 """The order in which a training sees its samples: seed and epoch decide it, so a resumed one goes on alike.
 
+Nothing but the step is needed to go on, and one process sees the global batches that several share.
+
 Shapes: N samples.
 """
 
@@ -11,26 +13,52 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# what the numbers drawn from one seed are for: streams of different purposes never meet
+# what the numbers drawn from one seed are for: streams of different purposes never meet; views have the others
 ORDER, AUGMENTATION = 0, 1
 
 
 @dataclass(frozen=True)
 class Order:
-    """Shuffled epochs of whole batches; what is left of an epoch is dropped, another share in each."""
+    """Shuffled epochs of whole batches; what is left of an epoch is dropped, another share in each.
+
+    Several processes share each batch: rank r of R takes the r-th R-th of it, so that gathering over the ranks in
+    their order gives the batch that one process would have seen.
+    """
 
     num_samples: int
     batch_size: int
     seed: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse parts of unequal size: a mean over ranks would not be the mean over the batch.
+
+        Raises:
+            ValueError: a batch cannot be shared evenly, or there is no such rank.
+        """
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"wanted a rank from 0 to {self.world_size - 1}, got {self.rank}")
+        if self.size % self.world_size:
+            few = f" ({self.num_samples} samples are all there are)" if self.size < self.batch_size else ""
+            raise ValueError(
+                f"a batch of {self.size}{few} cannot be shared evenly by {self.world_size} processes: "
+                "make schedule.batch_size a multiple of their number"
+            )
 
     @property
     def size(self) -> int:
-        """Samples in a batch: ``batch_size``, or all where there are fewer."""
+        """Samples in a batch, over all ranks: ``batch_size``, or all where there are fewer."""
         return min(self.batch_size, self.num_samples)
 
     @property
+    def local_size(self) -> int:
+        """Samples of a batch that this rank takes."""
+        return self.size // self.world_size
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
+        """Batches in an epoch, the same for any number of ranks."""
         return self.num_samples // self.size
 
     def shuffled(self, epoch: int) -> NDArray[np.int64]:
@@ -38,7 +66,7 @@ class Order:
         return np.random.default_rng((self.seed, ORDER, epoch)).permutation(self.num_samples)
 
     def batches(self, first_step: int, num_steps: int) -> Iterator[list[tuple[int, int]]]:
-        """Yield the batches of steps ``first_step`` to ``num_steps`` - 1: lists of (epoch, position)."""
+        """Yield this rank's part of the batches of steps ``first_step`` to ``num_steps`` - 1: (epoch, position)s."""
         step = first_step
         while step < num_steps:
             epoch = step // self.steps_per_epoch
@@ -46,11 +74,15 @@ class Order:
             for batch in range(step % self.steps_per_epoch, self.steps_per_epoch):
                 if step == num_steps:
                     return
-                begin = batch * self.size
-                yield [(epoch, int(position)) for position in position_N[begin : begin + self.size]]
+                begin = batch * self.size + self.rank * self.local_size
+                part = position_N[begin : begin + self.local_size]
+                yield [(epoch, position) for position in part.tolist()]
                 step += 1
 
 
-def augmentation_rng(seed: int, epoch: int, position: int) -> np.random.Generator:
-    """Return the generator of one sample in one epoch: the same whichever worker draws from it, and when."""
-    return np.random.default_rng((seed, AUGMENTATION, epoch, position))
+def augmentation_rng(seed: int, epoch: int, position: int, stream: int = AUGMENTATION) -> np.random.Generator:
+    """Return the generator of one sample in one epoch: the same whichever worker draws from it, and when.
+
+    ``stream`` is a number from 1 up for each view of the sample.
+    """
+    return np.random.default_rng((seed, stream, epoch, position))

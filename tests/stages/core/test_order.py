@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +45,38 @@ def test_every_sample_and_epoch_draws_from_its_own_generator():
     draws = {float(augmentation_rng(*key).random()) for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]}
     assert len(draws) == 4
     assert augmentation_rng(3, 4, 5).random() == augmentation_rng(3, 4, 5).random()
+
+
+@given(num_samples=st.integers(1, 60), share=st.integers(1, 8), world_size=st.integers(1, 4), data=st.data())
+def test_ranks_share_the_global_batches_of_one_process(
+    num_samples: int, share: int, world_size: int, data: st.DataObject
+):
+    batch_size = share * world_size
+    alone = Order(num_samples, batch_size, 3)
+    if alone.size % world_size:
+        with pytest.raises(ValueError, match="cannot be shared evenly"):
+            Order(num_samples, batch_size, 3, 0, world_size)
+        return
+    ranks = [Order(num_samples, batch_size, 3, rank, world_size) for rank in range(world_size)]
+    num_steps = 2 * alone.steps_per_epoch
+    first = data.draw(st.integers(0, num_steps))
+    parts = zip(*(rank.batches(first, num_steps) for rank in ranks), strict=True)
+    assert [[*itertools.chain(*part)] for part in parts] == list(alone.batches(first, num_steps))
+    assert {rank.local_size for rank in ranks} == {alone.size // world_size}
+
+
+def test_a_batch_that_cannot_be_shared_evenly_says_what_to_do():
+    with pytest.raises(ValueError, match=r"batch of 10 cannot be shared evenly by 4 .*batch_size a multiple"):
+        Order(100, 10, 0, 0, 4)
+    with pytest.raises(ValueError, match=r"batch of 6 \(6 samples are all there are\)"):
+        Order(6, 8, 0, 0, 4)
+
+
+def test_a_rank_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="wanted a rank from 0 to 1, got 2"):
+        Order(100, 10, 0, 2, 2)
+
+
+def test_streams_of_one_sample_never_meet():
+    draws = {float(augmentation_rng(0, 1, 2, stream).random()) for stream in range(1, 9)}
+    assert len(draws) == 8

@@ -1,0 +1,79 @@
+"""QGFace's low-quality view L (IsidoreSong/QGFace dataset/record_dataset.py at 778aa5ef, ContrastDataset.L_transform).
+
+Down to 11 to 55 pixels, through JPEG, and up again, always; then crop and scale, photometric, rotation, each drawn
+independently; then a flip. Images are uint8 (H, W, 3), H = W. Pillow scales, compresses and turns as in the original
+(its filters widen with the scale, OpenCV's do not): given the same drawn numbers, pixels are the same. As published,
+Pillow is told that red comes first, though blue does.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image as Pil
+
+from stages.core.augment import Image, draw_crop, draw_jitter, jitter, mirror
+
+SIDE_RANGE = (0.1, 0.5)
+"""Share of the side that is kept."""
+JPEG_QUALITY = 75
+CROP_AREA, CROP_ASPECT = (0.8, 1.0), (0.75, 1.33)
+FACTOR = (0.8, 1.2)
+ANGLE = (-45.0, 45.0)
+"""Degrees, counter-clockwise."""
+FILTERS = (
+    Pil.Resampling.BICUBIC,
+    Pil.Resampling.BILINEAR,
+    Pil.Resampling.NEAREST,
+    Pil.Resampling.BOX,
+    Pil.Resampling.LANCZOS,
+)
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Of each operation after the loss of resolution, in [0, 1]; 0.2 is at second hand (reference, section 1.7)."""
+
+    crop: float = 0.2
+    photometric: float = 0.2
+    rotation: float = 0.2
+    flip: float = 0.5
+
+
+def degrade(image_HW3: Image, probabilities: Probabilities, rng: np.random.Generator) -> Image:
+    """Return the image after the loss of resolution and the operations that were drawn; always a new array."""
+    crop, photometric, rotation, flip = rng.random(4)
+    side = rng.uniform(*SIDE_RANGE)
+    down, up = (FILTERS[i] for i in rng.integers(len(FILTERS), size=2))
+    image_HW3 = rescale(image_HW3, side, down, up)
+    if crop < probabilities.crop:
+        height, width = image_HW3.shape[:2]
+        image_HW3 = crop_and_scale(image_HW3, *draw_crop(height, width, rng, CROP_AREA, CROP_ASPECT))
+    if photometric < probabilities.photometric:
+        image_HW3 = jitter(image_HW3, *draw_jitter(rng, FACTOR))
+    if rotation < probabilities.rotation:
+        image_HW3 = rotate(image_HW3, rng.uniform(*ANGLE))
+    return mirror(image_HW3) if flip < probabilities.flip else image_HW3
+
+
+def rescale(image_HW3: Image, side: float, down: Pil.Resampling, up: Pil.Resampling) -> Image:
+    """Return the image at ``side`` of its height, JPEG-compressed there, and back, by two of Pillow's filters."""
+    height, width = image_HW3.shape[:2]
+    small = max(1, int(side * height))
+    stored = io.BytesIO()
+    Pil.fromarray(image_HW3).resize((small, small), down).save(stored, format="jpeg", quality=JPEG_QUALITY)
+    with Pil.open(stored, formats=("JPEG",)) as picture:
+        return np.asarray(picture.resize((width, height), up))
+
+
+def crop_and_scale(image_HW3: Image, top: int, left: int, height: int, width: int) -> Image:
+    """Return the crop at the size of the image, bilinear."""
+    crop = Pil.fromarray(image_HW3[top : top + height, left : left + width])
+    return np.asarray(crop.resize((image_HW3.shape[1], image_HW3.shape[0]), Pil.Resampling.BILINEAR))
+
+
+def rotate(image_HW3: Image, angle: float) -> Image:
+    """Return the image turned about its middle, nearest pixels, black where there was none."""
+    return np.asarray(Pil.fromarray(image_HW3).rotate(angle))

@@ -1,0 +1,63 @@
+"""The views of a training image that an objective may ask for, each drawn from a stream of its own.
+
+A view's pixels follow from (seed, epoch, position, view) alone: not from the worker that draws it, the other views
+asked for, or what was drawn before. Images are uint8 (H, W, 3), blue first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from stages.core import augment, low_view
+from stages.core.augment import Image
+from stages.core.order import augmentation_rng
+
+VIEWS: Final = ("training", "clean", "high", "low")
+"""training: the configured augmentation; clean: flip alone (MagFace, CR-FIQA); high, low: QGFace's H and L."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which views, in which order; a name that comes twice is drawn twice (QGFace's pair of two low views)."""
+
+    names: tuple[str, ...]
+    training: augment.Probabilities
+    low: low_view.Probabilities = field(default_factory=low_view.Probabilities)
+
+    def __post_init__(self) -> None:
+        """Refuse names that there are not.
+
+        Raises:
+            LookupError: an unknown view.
+            ValueError: no view.
+        """
+        unknown = [name for name in self.names if name not in VIEWS]
+        if unknown:
+            raise LookupError(f"no view is called {unknown[0]!r}: there are {', '.join(VIEWS)}")
+        if not self.names:
+            raise ValueError(f"an objective needs at least one view of {', '.join(VIEWS)}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def streams(self) -> tuple[int, ...]:
+        """Return the number of the stream that each view draws from: 1 for "training", 5 if it comes again."""
+        return tuple(
+            1 + VIEWS.index(name) + len(VIEWS) * self.names[:v].count(name) for v, name in enumerate(self.names)
+        )
+
+    def draw(self, v: int, image_HW3: Image, seed: int, epoch: int, position: int) -> Image:
+        """Return the image as view number ``v`` shows it; a new array, or the image itself if nothing is changed."""
+        return self._apply(self.names[v], image_HW3, augmentation_rng(seed, epoch, position, self.streams[v]))
+
+    def _apply(self, name: str, image_HW3: Image, rng: np.random.Generator) -> Image:
+        if name == "training":
+            return augment.augment(image_HW3, self.training, rng)
+        if name == "low":
+            return low_view.degrade(image_HW3, self.low, rng)
+        return augment.mirror(image_HW3) if rng.random() < self.training.flip else image_HW3
