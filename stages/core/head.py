@@ -1,22 +1,32 @@
 """What every classification head shares: class centres, cosines, softmax cross-entropy, and what it returns.
 
+The published heads stand on ``stages/core/margin_head.py``, which never holds all cosines twice.
+
 Shapes: B batch, C classes, D feature dimensions.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stages.core.shard import Shard
+
+DRAWN_ROWS = 4096
+"""Centres drawn at a time: a shard draws all of them and keeps its own, holding no more than these."""
+
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """One step of a head. Only ``loss`` carries a gradient."""
+    """One step of a head. Only ``loss`` carries a gradient.
+
+    Where the classes are sharded, the loss is that of all ranks' images, and the rest is of this rank's own.
+    """
 
     loss: Tensor
     """Scalar to minimise: mean cross-entropy, plus the head's own penalty where it has one."""
@@ -26,6 +36,8 @@ class HeadOutput:
     """Whether no other centre is nearer than the own one, before the margin."""
     terms: Mapping[str, Tensor] = field(default_factory=dict)
     """Scalars worth logging: parts of the loss, running statistics."""
+    nearest_cosine_B: Tensor | None = None
+    """Cosine of each feature with the nearest centre of another class; None where a head does not tell."""
 
 
 class CosineHead(nn.Module, ABC):
@@ -34,13 +46,27 @@ class CosineHead(nn.Module, ABC):
     Features come un-normalised. Call it in float32 or float64: cosines near 1 mean nothing in half precision.
     """
 
-    def __init__(self, feature_dim: int, num_classes: int, scale: float) -> None:
+    wants_quality = False
+    """Whether ``forward`` needs ``quality_B``."""
+    shardable = False
+    """Whether the classes may be spread over processes, or a part of them drawn for each step."""
+
+    def __init__(self, feature_dim: int, num_classes: int, scale: float, shard: Shard | None = None) -> None:
         super().__init__()
         self.scale = scale
         self.ramp = 1.0
         """Share of the margin in force: 0 is plain softmax, 1 the published head. A schedule may raise it."""
+        self.num_classes = num_classes
+        """Of all ranks."""
+        self.shard = shard or Shard()
+        if self.shard != Shard() and not self.shardable:
+            raise ValueError(f"{type(self).__module__} needs all cosines at once: it cannot be sharded or sampled")
         # class-major (C, D): a centre is contiguous, and classes can be chunked or sharded without a copy
-        self.weight = nn.Parameter(unit_rows(num_classes, feature_dim))
+        self.weight = nn.Parameter(self.initial(feature_dim))
+
+    def initial(self, feature_dim: int) -> Tensor:
+        """Return the centres to start from; of this rank's classes, where they are sharded."""
+        return unit_rows(self.num_classes, feature_dim, self.shard)
 
     @abstractmethod
     def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
@@ -65,20 +91,29 @@ class CosineHead(nn.Module, ABC):
         cosine_BC, norm_B = self.cosines(feature_BD)
         return self.scaled(cosine_BC, norm_B, label_B)
 
-    def forward(self, feature_BD: Tensor, label_B: Tensor) -> HeadOutput:
-        """Return the loss of a batch, and what is worth logging."""
+    def forward(self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None) -> HeadOutput:
+        """Return the loss of a batch, and what is worth logging.
+
+        Args:
+            feature_BD: un-normalised.
+            label_B: int64 in [0, C).
+            quality_B: of each image, higher is better; for heads with ``wants_quality``.
+        """
         cosine_BC, norm_B = self.cosines(feature_BD)
         with torch.no_grad():
             target_cosine_B = pick(cosine_BC, label_B)
-            hit_B = target_cosine_B >= cosine_BC.amax(dim=1)
+            nearest_B = others(cosine_BC, label_B).amax(dim=1)
         logits_BC = self.scaled(cosine_BC, norm_B, label_B)
-        loss = functional.cross_entropy(logits_BC, label_B)
+        return self.output(functional.cross_entropy(logits_BC, label_B), target_cosine_B, nearest_B, norm_B)
+
+    def output(self, loss: Tensor, cosine_B: Tensor, nearest_B: Tensor, norm_B: Tensor) -> HeadOutput:
+        """Return the loss with the head's penalty added, and what is worth logging."""
         terms = dict(self.statistics())
         added = self.penalty(norm_B)
         if added is not None:
             loss = loss + added[0]
             terms.update(added[1])
-        return HeadOutput(loss, target_cosine_B, hit_B, terms)
+        return HeadOutput(loss, cosine_B, cosine_B >= nearest_B, terms, nearest_B)
 
     def scaled(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
         """Return logits_BC with as much of the margin as is in force."""
@@ -87,9 +122,24 @@ class CosineHead(nn.Module, ABC):
 
     def cosines(self, feature_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine_BC of every feature with every class centre, and norm_B of the features."""
-        norm_B = feature_BD.norm(dim=1)
-        embedding_BD = functional.normalize(feature_BD, dim=1)
+        embedding_BD, norm_B = directions(feature_BD)
         return embedding_BD @ functional.normalize(self.weight, dim=1).T, norm_B
+
+
+def directions(feature_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the features at unit length, and their norms.
+
+    A feature of length 0 has no direction: it stays 0 and gets no gradient, where a division by a small number
+    would give it a huge one. A norm too large for its type gives NaN, so that the loss says so.
+
+    >>> directions(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    (tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]]), tensor([5., 0.]))
+    """
+    norm_B = feature_BD.norm(dim=1)
+    inverse_B = torch.where(norm_B > torch.finfo(norm_B.dtype).tiny, 1 / norm_B, 0.0)
+    inverse_B = torch.where(norm_B.isfinite(), inverse_B, torch.nan)
+    return feature_BD * inverse_B[:, None], norm_B
 
 
 @torch.no_grad()
@@ -105,9 +155,28 @@ def follow(running: Tensor, value: Tensor, alpha: float) -> None:
     running.copy_(torch.where(value.isfinite(), alpha * value + (1 - alpha) * running, running))
 
 
-def unit_rows(num_classes: int, feature_dim: int) -> Tensor:
-    """Return (C, D) centres drawn uniformly in a cube and brought to unit length (AdaFace head.py)."""
-    return functional.normalize(torch.empty(num_classes, feature_dim).uniform_(-1, 1), dim=1)
+def unit_rows(num_classes: int, feature_dim: int, shard: Shard) -> Tensor:
+    """Return centres drawn uniformly in a cube and brought to unit length (AdaFace head.py)."""
+    return drawn_rows(num_classes, feature_dim, shard, lambda rows: functional.normalize(rows.uniform_(-1, 1), dim=1))
+
+
+def drawn_rows(num_classes: int, feature_dim: int, shard: Shard, draw: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the shard's rows of (C, D) centres that are the same for any number of shards.
+
+    Args:
+        num_classes: of all shards.
+        feature_dim: D.
+        shard: whose rows to return.
+        draw: fills some rows from torch's generator and returns them.
+    """
+    begin, end = shard.span(num_classes)
+    weight_CD = torch.empty(end - begin, feature_dim)
+    for first in range(0, num_classes, DRAWN_ROWS):
+        drawn_KD = draw(torch.empty(min(DRAWN_ROWS, num_classes - first), feature_dim))
+        low, high = max(first, begin), min(first + len(drawn_KD), end)
+        if low < high:
+            weight_CD[low - begin : high - begin] = drawn_KD[low - first : high - first]
+    return weight_CD
 
 
 def pick(cosine_BC: Tensor, label_B: Tensor) -> Tensor:
@@ -127,3 +196,8 @@ def put(cosine_BC: Tensor, target_B: Tensor, label_B: Tensor) -> Tensor:
             [9., 4.]])
     """
     return cosine_BC.scatter(1, label_B[:, None], target_B[:, None])
+
+
+def others(cosine_BC: Tensor, label_B: Tensor) -> Tensor:
+    """Return ``cosine_BC`` with each row's own class at -inf."""
+    return cosine_BC.scatter(1, label_B[:, None], -torch.inf)

@@ -3,8 +3,12 @@
 The published code turns its running deviation into NaN for ever when a batch holds one sample. Here a
 statistic that a batch cannot give (the deviation of one norm, anything not finite) leaves its buffer as it
 was: with one sample the mean moves and the deviation stays. A deviation of zero is a value and is taken in.
+With several processes, statistics are those of all their images, where the published code takes one process's.
 
-Shapes: B batch, C classes.
+The paper compares the norm with two other proxies of quality (section 4.2); their code is not published. Here all
+are normalised alike. ``p_true_class`` is the softmax over scaled cosines without a margin.
+
+Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -17,9 +21,22 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from stages.core import margin
-from stages.core.head import CosineHead, follow, pick, put
+from stages.core.head import follow
+from stages.core.margin_head import MarginHead, Target
+from stages.core.negatives import Clamped, Negatives
+from stages.core.shard import Shard
 
 MIN_NORM, MAX_NORM = 1e-3, 100.0
+LIMIT = 1 - margin.ADAFACE_EPS
+
+Proxy = Literal["feature_norm", "one_minus_brisque", "p_true_class"]
+# before the first batch. The norm's are published; those of proxies in [0, 1] are ours: so wide that the scaler
+# starts near 0, as it does with the published ones
+INITIAL: dict[Proxy, tuple[float, float]] = {
+    "feature_norm": (20.0, 100.0),
+    "one_minus_brisque": (0.5, 1.0),
+    "p_true_class": (0.5, 1.0),
+}
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -27,46 +44,72 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
     name: Literal["adaface"]
     margin: float = Field(ge=0, lt=1, description="m: largest angular margin in radians")
-    h: float = Field(description="concentration: share of a deviation of the norm that saturates the margin")
+    h: float = Field(description="concentration: share of a deviation of the proxy that saturates the margin")
     scale: float = Field(64.0, gt=0, description="inverse softmax temperature")
     t_alpha: float = Field(
         0.01, gt=0, le=1, description="weight of the newest batch in the statistics: 1 - the paper's .99"
     )
-    initial_mean: float = Field(20.0, ge=0, description="of the norms, before the first batch; QGFace: 0")
-    initial_std: float = Field(100.0, ge=0, description="of the norms, before the first batch; QGFace: 0")
+    proxy: Proxy = Field("feature_norm", description="what is taken for an image's quality; section 4.2 compares them")
+    initial_mean: float | None = Field(
+        None, ge=0, description="of the proxy, before the first batch; null: 20 for norms, 0.5 for others; QGFace: 0"
+    )
+    initial_std: float | None = Field(
+        None, ge=0, description="of the proxy, before the first batch; null: 100 for norms, 1 for others; QGFace: 0"
+    )
 
 
-class Head(CosineHead):
-    """An angular and an additive margin that depend on each feature's norm, without a gradient through it."""
+class Head(MarginHead):
+    """An angular and an additive margin that depend on each image's quality, without a gradient through it."""
 
     batch_mean: Tensor
     batch_std: Tensor
 
-    def __init__(self, config: Config, feature_dim: int, num_classes: int) -> None:
-        super().__init__(feature_dim, num_classes, config.scale)
+    def __init__(
+        self, config: Config, feature_dim: int, num_classes: int, shard: Shard | None = None
+    ) -> None:
+        super().__init__(feature_dim, num_classes, config.scale, shard)
         self.config = config
-        self.register_buffer("batch_mean", torch.tensor(config.initial_mean))
-        self.register_buffer("batch_std", torch.tensor(config.initial_std))
+        self.wants_quality = config.proxy == "one_minus_brisque"
+        mean, std = INITIAL[config.proxy]
+        self.register_buffer("batch_mean", torch.tensor(mean if config.initial_mean is None else config.initial_mean))
+        self.register_buffer("batch_std", torch.tensor(std if config.initial_std is None else config.initial_std))
 
-    def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return the cosines, within 1 - 1e-3 as published, with the true class's moved by both margins."""
-        scaler_B = self.margin_scaler(norm_B)
-        limit = 1 - margin.ADAFACE_EPS
-        cosine_BC = cosine_BC.clamp(-limit, limit)
-        angular_B = -self.config.margin * scaler_B
-        moved_B = margin.angular_clipped(pick(cosine_BC, label_B), angular_B, margin.ADAFACE_EPS)
-        return put(cosine_BC, moved_B - self.config.margin * (1 + scaler_B), label_B)
+    def negatives(self, cosine_B: Tensor) -> Negatives:
+        """Return the other cosines, within 1 - 1e-3 as published."""
+        return Clamped(LIMIT)
+
+    def moved(self, target: Target) -> Tensor:
+        """Return the cosine, within 1 - 1e-3 as published, moved by both margins."""
+        cosine_B = target.cosine_B.clamp(-LIMIT, LIMIT)
+        scaler_B = self.margin_scaler(self.proxy(target))
+        moved_B = margin.angular_clipped(cosine_B, -self.config.margin * scaler_B, margin.ADAFACE_EPS)
+        return moved_B - self.config.margin * (1 + scaler_B)
 
     @torch.no_grad()
-    def margin_scaler(self, norm_B: Tensor) -> Tensor:
-        """Return the normalised norm in [-1, 1], high for high quality; the batch is taken in first."""
-        norm_B = norm_B.clamp(MIN_NORM, MAX_NORM)
-        follow(self.batch_mean, norm_B.mean(), self.config.t_alpha)
-        if norm_B.numel() > 1:
-            follow(self.batch_std, norm_B.std(), self.config.t_alpha)
-        scaler_B = (norm_B - self.batch_mean) / (self.batch_std + margin.ADAFACE_EPS)
+    def proxy(self, target: Target) -> Tensor:
+        """Return what stands for each image's quality, higher is better."""
+        if self.config.proxy == "feature_norm":
+            return target.norm_B
+        if self.config.proxy == "p_true_class":
+            return torch.sigmoid(self.scale * target.cosine_B.clamp(-LIMIT, LIMIT) - target.log_sum_B)
+        if target.quality_B is None:
+            raise ValueError("the proxy one_minus_brisque comes with each image: pass quality_B")
+        return target.quality_B.to(target.norm_B.dtype)
+
+    @torch.no_grad()
+    def margin_scaler(self, proxy_B: Tensor) -> Tensor:
+        """Return the normalised proxy in [-1, 1], high for high quality; the batch is taken in first."""
+        # a batch with a proxy that is none has no mean: clamping would make an overflow the best quality of all
+        proxy_B = torch.where(proxy_B.isfinite(), proxy_B, torch.nan)
+        if self.config.proxy == "feature_norm":
+            proxy_B = proxy_B.clamp(MIN_NORM, MAX_NORM)
+        follow(self.batch_mean, proxy_B.mean(), self.config.t_alpha)
+        if proxy_B.numel() > 1:
+            follow(self.batch_std, proxy_B.std(), self.config.t_alpha)
+        scaler_B = (proxy_B - self.batch_mean) / (self.batch_std + margin.ADAFACE_EPS)
         return (scaler_B * self.config.h).clamp(-1, 1)
 
     def statistics(self) -> Mapping[str, Tensor]:
-        """Return the running mean and deviation of the feature norms."""
-        return {"norm_mean": self.batch_mean.detach().clone(), "norm_std": self.batch_std.detach().clone()}
+        """Return the running mean and deviation of the proxy."""
+        kind = "norm" if self.config.proxy == "feature_norm" else "proxy"
+        return {f"{kind}_mean": self.batch_mean.detach().clone(), f"{kind}_std": self.batch_std.detach().clone()}

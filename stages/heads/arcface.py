@@ -9,11 +9,12 @@ Published programs differ in what they do at the ends and in the gradient; each 
 | the same with easy_margin=True | true_derivative | easy |
 | deepinsight/insightface losses.py at 7fadd420 | straight_through | wrap |
 
-Shapes: B batch, C classes.
+Shapes: B batch.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -21,7 +22,9 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from stages.core import margin
-from stages.core.head import CosineHead, pick, put
+from stages.core.margin_head import MarginHead, Target
+from stages.core.negatives import Clamped, Filtered, Negatives
+from stages.core.shard import Shard
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -39,30 +42,38 @@ class Config(BaseModel, extra="forbid", frozen=True):
         description="where angle + margin passes pi; clip: it stays there, and all cosines within 1 - 1e-4; "
         "shift: cosine - margin*sin(margin); easy: no margin where the cosine is not positive; wrap: nothing",
     )
+    interclass_filter: float = Field(
+        0.0, ge=0, le=1, description="a negative with a cosine above it counts as 0 (insightface, noisy labels: 0.4);"
+        " 0: off"
+    )
 
 
-class Head(CosineHead):
+class Head(MarginHead):
     """Logits with the margin of ``config``."""
 
-    def __init__(self, config: Config, feature_dim: int, num_classes: int) -> None:
-        super().__init__(feature_dim, num_classes, config.scale)
+    def __init__(
+        self, config: Config, feature_dim: int, num_classes: int, shard: Shard | None = None
+    ) -> None:
+        super().__init__(feature_dim, num_classes, config.scale, shard)
         self.config = config
 
-    def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return the cosines with that of the true class moved by the margin."""
-        if self.config.beyond_pi == "clip":
-            limit = 1 - margin.ARCFACE_EPS
-            cosine_BC = cosine_BC.clamp(-limit, limit)
-        cosine_B = pick(cosine_BC, label_B).clamp(-1, 1)
+    def negatives(self, cosine_B: Tensor) -> Negatives:
+        """Return the other cosines, clamped and filtered where the configuration says so."""
+        limit = 1 - margin.ARCFACE_EPS if self.config.beyond_pi == "clip" else math.inf
+        threshold = self.config.interclass_filter
+        return Filtered(limit, threshold) if threshold else Clamped(limit)
+
+    def moved(self, target: Target) -> Tensor:
+        """Return the cosine moved by the margin."""
+        limit = 1 - margin.ARCFACE_EPS if self.config.beyond_pi == "clip" else 1.0
+        cosine_B = target.cosine_B.clamp(-limit, limit)
         if self.config.gradient == "straight_through":
             with torch.no_grad():
-                moved_B = self.moved(cosine_B)
-            moved_B = margin.straight_through(cosine_B, moved_B)
-        else:
-            moved_B = self.moved(cosine_B)
-        return put(cosine_BC, moved_B, label_B)
+                moved_B = self.enlarged(cosine_B)
+            return margin.straight_through(cosine_B, moved_B)
+        return self.enlarged(cosine_B)
 
-    def moved(self, cosine_B: Tensor) -> Tensor:
+    def enlarged(self, cosine_B: Tensor) -> Tensor:
         """Return the cosine of the angle enlarged by the margin."""
         if self.config.beyond_pi == "clip":
             return margin.angular_clipped(cosine_B, self.config.margin, margin.ARCFACE_EPS)

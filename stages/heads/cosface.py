@@ -1,6 +1,6 @@
 """CosFace (Wang et al., CVPR 2018, eq. 4; mk-minchul/AdaFace head.py): a margin off the true class's cosine.
 
-Shapes: B batch, C classes.
+Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from stages.core import margin
-from stages.core.head import CosineHead, pick, put
+from stages.core.margin_head import MarginHead, Target
+from stages.core.negatives import Clamped, Filtered, Negatives
+from stages.core.shard import Shard
+
+LIMIT = 1 - margin.ARCFACE_EPS
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -20,17 +24,26 @@ class Config(BaseModel, extra="forbid", frozen=True):
     name: Literal["cosface"]
     margin: float = Field(ge=0, lt=1, description="subtracted from the true class's cosine")
     scale: float = Field(64.0, gt=0, description="inverse softmax temperature")
+    interclass_filter: float = Field(
+        0.0, ge=0, le=1, description="a negative with a cosine above it counts as 0 (insightface, noisy labels: 0.4);"
+        " 0: off"
+    )
 
 
-class Head(CosineHead):
+class Head(MarginHead):
     """Logits with the margin of ``config``."""
 
-    def __init__(self, config: Config, feature_dim: int, num_classes: int) -> None:
-        super().__init__(feature_dim, num_classes, config.scale)
+    def __init__(
+        self, config: Config, feature_dim: int, num_classes: int, shard: Shard | None = None
+    ) -> None:
+        super().__init__(feature_dim, num_classes, config.scale, shard)
         self.config = config
 
-    def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return the cosines, within 1 - 1e-4 as published, with the true class's lowered by the margin."""
-        limit = 1 - margin.ARCFACE_EPS
-        cosine_BC = cosine_BC.clamp(-limit, limit)
-        return put(cosine_BC, pick(cosine_BC, label_B) - self.config.margin, label_B)
+    def moved(self, target: Target) -> Tensor:
+        """Return the cosine, within 1 - 1e-4 as published, lowered by the margin."""
+        return target.cosine_B.clamp(-LIMIT, LIMIT) - self.config.margin
+
+    def negatives(self, cosine_B: Tensor) -> Negatives:
+        """Return the other cosines, within 1 - 1e-4, filtered where the configuration says so."""
+        threshold = self.config.interclass_filter
+        return Filtered(LIMIT, threshold) if threshold else Clamped(LIMIT)

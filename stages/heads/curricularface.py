@@ -1,8 +1,9 @@
 """CurricularFace (CVPR 2020; HuangYG123/CurricularFace head/metrics.py at 68c8727f): hard negatives, later.
 
-The running mean of the target cosine is taken per process and before use, as published, and on every call.
+The running mean of the target cosine is taken before use, as published, and on every call; over the images of all
+processes where the published code takes one process's.
 
-Shapes: B batch, C classes.
+Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -12,10 +13,16 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.core import margin
-from stages.core.head import CosineHead, follow, pick, put
+from stages.core.head import drawn_rows, follow
+from stages.core.margin_head import MarginHead, Target
+from stages.core.negatives import Curricular, Negatives
+from stages.core.shard import Shard
+
+INITIAL_STD = 0.01
+"""Of each number of a centre, as published: shorter centres turn faster at one rate."""
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -27,25 +34,31 @@ class Config(BaseModel, extra="forbid", frozen=True):
     t_alpha: float = Field(0.01, gt=0, le=1, description="weight of the newest batch in t")
 
 
-class Head(CosineHead):
+class Head(MarginHead):
     """An angular margin on the target; negatives above it are multiplied by t + their cosine."""
 
     t: Tensor
 
-    def __init__(self, config: Config, feature_dim: int, num_classes: int) -> None:
-        super().__init__(feature_dim, num_classes, config.scale)
+    def __init__(
+        self, config: Config, feature_dim: int, num_classes: int, shard: Shard | None = None
+    ) -> None:
+        super().__init__(feature_dim, num_classes, config.scale, shard)
         self.config = config
-        nn.init.normal_(self.weight, std=0.01)  # as published: shorter centres turn faster at one rate
         self.register_buffer("t", torch.tensor(0.0))
 
-    def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return the cosines with the target lowered by the margin and hard negatives weighted."""
-        cosine_BC = cosine_BC.clamp(-1, 1)
-        cosine_B = pick(cosine_BC, label_B)
+    def initial(self, feature_dim: int) -> Tensor:
+        """Return short centres."""
+        return drawn_rows(self.num_classes, feature_dim, self.shard, lambda rows: rows.normal_(std=INITIAL_STD))
+
+    def negatives(self, cosine_B: Tensor) -> Negatives:
+        """Return hard negatives weighted by t, which takes in the batch first."""
+        cosine_B = cosine_B.clamp(-1, 1)
         follow(self.t, cosine_B.mean(), self.config.t_alpha)
-        hard_BC = cosine_BC > margin.angular_sum(cosine_B, self.config.margin)[:, None]
-        weighted_BC = torch.where(hard_BC, cosine_BC * (self.t.clone() + cosine_BC), cosine_BC)
-        return put(weighted_BC, margin.angular_or_shift(cosine_B, self.config.margin), label_B)
+        return Curricular(margin.angular_sum(cosine_B, self.config.margin), self.t.clone())
+
+    def moved(self, target: Target) -> Tensor:
+        """Return the cosine lowered by the margin."""
+        return margin.angular_or_shift(target.cosine_B.clamp(-1, 1), self.config.margin)
 
     def statistics(self) -> Mapping[str, Tensor]:
         """Return the running mean of the target cosine."""

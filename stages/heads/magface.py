@@ -3,7 +3,7 @@
 Both the margin and the penalty push on the norm: it is not detached. Outside [min_norm, max_norm] neither
 does, as published. The norm of a trained backbone, un-clamped, is its quality score.
 
-Shapes: B batch, C classes.
+Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 from stages.core import margin
-from stages.core.head import CosineHead, pick, put
+from stages.core.margin_head import MarginHead, Target
+from stages.core.shard import Shard
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -39,27 +40,27 @@ class Config(BaseModel, extra="forbid", frozen=True):
         return self
 
 
-class Head(CosineHead):
+class Head(MarginHead):
     """A margin that grows linearly with the norm, and a penalty that favours large norms."""
 
-    def __init__(self, config: Config, feature_dim: int, num_classes: int) -> None:
-        super().__init__(feature_dim, num_classes, config.scale)
+    def __init__(
+        self, config: Config, feature_dim: int, num_classes: int, shard: Shard | None = None
+    ) -> None:
+        super().__init__(feature_dim, num_classes, config.scale, shard)
         self.config = config
 
-    def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return the cosines with the target lowered by each feature's margin."""
+    def moved(self, target: Target) -> Tensor:
+        """Return the cosine lowered by each feature's margin."""
         config = self.config
         slope = (config.max_margin - config.min_margin) / (config.max_norm - config.min_norm)
-        rise_B = norm_B.clamp(config.min_norm, config.max_norm) - config.min_norm
+        rise_B = target.norm_B.clamp(config.min_norm, config.max_norm) - config.min_norm
         margin_B = config.min_margin + slope * rise_B
-        cosine_B = pick(cosine_BC, label_B).clamp(-1, 1)
+        cosine_B = target.cosine_B.clamp(-1, 1)
         if config.margin_kind == "cosine":
-            moved_B = cosine_B - margin_B
-        elif config.easy_margin:
-            moved_B = margin.angular_easy(cosine_B, margin_B)
-        else:
-            moved_B = margin.angular_or_shift(cosine_B, margin_B)
-        return put(cosine_BC, moved_B, label_B)
+            return cosine_B - margin_B
+        if config.easy_margin:
+            return margin.angular_easy(cosine_B, margin_B)
+        return margin.angular_or_shift(cosine_B, margin_B)
 
     def penalty(self, norm_B: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return lambda_g times the mean of a/u_a^2 + 1/a."""

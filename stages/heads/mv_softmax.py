@@ -1,6 +1,6 @@
 """MV-Softmax (AAAI 2020; JDAI-CV/FaceX-Zoo head/MV_Softmax.py at 16b793a7): misclassified negatives grow.
 
-Shapes: B batch, C classes.
+Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from stages.core import margin
-from stages.core.head import CosineHead, pick, put
+from stages.core.margin_head import MarginHead, Target
+from stages.core.negatives import Negatives, Raised
+from stages.core.shard import Shard
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -25,24 +27,28 @@ class Config(BaseModel, extra="forbid", frozen=True):
     scale: float = Field(32.0, gt=0, description="inverse softmax temperature")
 
 
-class Head(CosineHead):
+class Head(MarginHead):
     """A margin on the target where it is easy; negatives above the moved target are raised."""
 
-    def __init__(self, config: Config, feature_dim: int, num_classes: int) -> None:
-        super().__init__(feature_dim, num_classes, config.scale)
+    def __init__(
+        self, config: Config, feature_dim: int, num_classes: int, shard: Shard | None = None
+    ) -> None:
+        super().__init__(feature_dim, num_classes, config.scale, shard)
         self.config = config
 
-    def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return the cosines with the target lowered and hard negatives raised."""
-        cosine_B = pick(cosine_BC, label_B).clamp(-1, 1)
+    def moved(self, target: Target) -> Tensor:
+        """Return the cosine lowered by the margin where it is easy."""
+        cosine_B = target.cosine_B.clamp(-1, 1)
+        # where the cosine is not above the margin, no margin: the published code's choice
+        easy_from = self.config.margin if self.config.kind == "am" else 0.0
+        return torch.where(cosine_B > easy_from, self.lowered(cosine_B), cosine_B)
+
+    def negatives(self, cosine_B: Tensor) -> Negatives:
+        """Return the other cosines, raised where they are above the lowered target."""
+        return Raised(self.lowered(cosine_B.clamp(-1, 1)), self.config.weight)
+
+    def lowered(self, cosine_B: Tensor) -> Tensor:
+        """Return the cosine with the margin."""
         if self.config.kind == "am":
-            moved_B = cosine_B - self.config.margin
-            # where the cosine is not above the margin, no margin: the published code's choice
-            final_B = torch.where(cosine_B > self.config.margin, moved_B, cosine_B)
-        else:
-            moved_B = margin.angular_sum(cosine_B, self.config.margin)
-            final_B = torch.where(cosine_B > 0, moved_B, cosine_B)
-        weight = self.config.weight
-        hard_BC = cosine_BC > moved_B.detach()[:, None]
-        raised_BC = torch.where(hard_BC, weight * cosine_BC + weight - 1, cosine_BC)
-        return put(raised_BC, final_B, label_B)
+            return cosine_B - self.config.margin
+        return margin.angular_sum(cosine_B, self.config.margin)

@@ -1,6 +1,6 @@
 """Plain softmax over scaled cosines (NormFace, Wang et al., 2017): the baseline without a margin.
 
-Shapes: B batch, C classes.
+Shapes: B batch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from stages.core.head import CosineHead
+from stages.core.margin_head import MarginHead, Target
+from stages.core.shard import Shard
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -20,13 +21,15 @@ class Config(BaseModel, extra="forbid", frozen=True):
     scale: float = Field(64.0, gt=0, description="inverse softmax temperature")
 
 
-class Head(CosineHead):
+class Head(MarginHead):
     """Cosines as they are."""
 
-    def __init__(self, config: Config, feature_dim: int, num_classes: int) -> None:
-        super().__init__(feature_dim, num_classes, config.scale)
+    def __init__(
+        self, config: Config, feature_dim: int, num_classes: int, shard: Shard | None = None
+    ) -> None:
+        super().__init__(feature_dim, num_classes, config.scale, shard)
         self.config = config
 
-    def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
+    def moved(self, target: Target) -> Tensor:
         """Return the cosines."""
-        return cosine_BC
+        return target.cosine_B

@@ -1,0 +1,141 @@
+"""Heads whose margin moves the true class's logit and leaves the others to an elementwise rule: all published ones.
+
+Such a head says two things, ``moved`` and ``negatives``; the loss then comes from ``stages/core/log_sum.py`` at
+the cost of its matrix products, on one process or on many that each hold a part of the classes.
+
+Shapes: B batch, C classes (of this process), D feature dimensions.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stages.core.head import CosineHead, HeadOutput, directions, others, pick, put
+from stages.core.log_sum import Plan, Sums, log_sum, target_cosine
+from stages.core.negatives import Negatives
+
+STORE_BYTES = 1 << 30
+"""Most that a batch larger than the feature dimension may keep of its exponentials."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a head may know of each image when it moves the true class's cosine."""
+
+    cosine_B: Tensor
+    """With the own class's centre; in [-1, 1] up to rounding."""
+    norm_B: Tensor
+    """Of the feature, carrying its gradient."""
+    log_sum_B: Tensor
+    """Log of the sum of exp(logit) over the other classes."""
+    quality_B: Tensor | None
+    """Given from outside; None where it is not."""
+
+
+class MarginHead(CosineHead):
+    """A margin on the true class, and a rule for the others."""
+
+    shardable = True
+
+    mode: Literal["auto", "store", "recompute"] = "auto"
+    """store: exponentials wait for backward in the memory of the weight's gradient, three matrix products;
+    recompute: they are made again, four products; auto: store where it costs no memory (batch <= feature
+    dimension) or little (STORE_BYTES), else recompute."""
+
+    @abstractmethod
+    def moved(self, target: Target) -> Tensor:
+        """Return the true class's cosine with the margin, differentiable; may update running statistics."""
+
+    def negatives(self, cosine_B: Tensor) -> Negatives:
+        """Return what becomes of the other classes' cosines; may update running statistics.
+
+        Args:
+            cosine_B: with the own class's centre, without a gradient.
+        """
+        return Negatives()
+
+    def with_margin(
+        self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor, quality_B: Tensor | None = None
+    ) -> Tensor:
+        """Return the cosines with the margin, all at once: for tests, and for losses that want logits."""
+        cosine_B = pick(cosine_BC, label_B)
+        value_BC = self.negatives(cosine_B.detach()).value(cosine_BC)
+        with torch.no_grad():
+            log_sum_B = (self.scale * others(value_BC, label_B)).logsumexp(dim=1)
+        return put(value_BC, self.moved(Target(cosine_B, norm_B, log_sum_B, quality_B)), label_B)
+
+    def logits(self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None) -> Tensor:
+        """Return logits_BC with the margin; running statistics follow every call, as in published code."""
+        cosine_BC, norm_B = self.cosines(feature_BD)
+        moved_BC = self.with_margin(cosine_BC, norm_B, label_B, quality_B)
+        return self.scale * (moved_BC if self.ramp == 1 else torch.lerp(cosine_BC, moved_BC, self.ramp))
+
+    def cosines(self, feature_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosine_BC of every feature with every class centre, and norm_B of the features.
+
+        Raises:
+            ValueError: this process holds only some of the classes.
+        """
+        if self.shard.world_size > 1:
+            raise ValueError("cosines with all classes at once: this head holds one shard of them; use `forward`")
+        return super().cosines(feature_BD)
+
+    def forward(self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None) -> HeadOutput:
+        """Return the loss of a batch, and what is worth logging (see ``HeadOutput`` for shards).
+
+        Args:
+            feature_BD: un-normalised, of this rank's images; half precision is raised to single.
+            label_B: int64, of all ranks' classes.
+            quality_B: of each image, higher is better; for heads with ``wants_quality``.
+
+        Raises:
+            ValueError: a label is not in [0, C), or ``quality_B`` is missing.
+        """
+        if self.wants_quality and quality_B is None:
+            raise ValueError("this head follows a quality that comes with each image: pass quality_B")
+        with torch.autocast(feature_BD.device.type, enabled=False):
+            whole_BD = self.shard.gather_features(feature_BD.to(self.weight.dtype))
+            whole_label_B = self.shard.gather(label_B)
+            whole_quality_B = None if quality_B is None else self.shard.gather(quality_B.detach())
+            embedding_BD, norm_B = directions(whole_BD)
+            sums = self.sums(embedding_BD, whole_label_B)
+            moved_B = self.moved(Target(sums.cosine_B, norm_B, sums.log_sum_B.detach(), whole_quality_B))
+            moved_B = moved_B if self.ramp == 1 else torch.lerp(sums.cosine_B, moved_B, self.ramp)
+            # log(1 + exp(log S - z)), to full precision at both ends
+            loss = -functional.logsigmoid(self.scale * moved_B - sums.log_sum_B).mean()
+            cosine_B, nearest_B = sums.cosine_B.detach(), sums.nearest_B
+            return self.output(loss, self.shard.local(cosine_B), self.shard.local(nearest_B), norm_B)
+
+    def sums(self, embedding_BD: Tensor, label_B: Tensor) -> Sums:
+        """Return what all classes of all ranks come to."""
+        weight_CD, own_B = self.taking_part(label_B)
+        cosine_B = target_cosine(embedding_BD, weight_CD, own_B, self.shard)
+        rule = self.negatives(cosine_B)
+        plan = Plan(self.scale, rule, self.ramp, self.stores(len(label_B)), self.shard)
+        return log_sum(embedding_BD, weight_CD, own_B, cosine_B, plan)
+
+    def stores(self, size: int) -> bool:
+        """Return whether exponentials of a batch of ``size`` are kept for backward."""
+        num_classes, dim = self.weight.shape
+        fits = size <= dim or size * num_classes * self.weight.element_size() <= STORE_BYTES
+        return self.mode == "store" or (self.mode == "auto" and fits)
+
+    def taking_part(self, label_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the centres of this step, and each label as a row of them, -1 where another rank holds it."""
+        low, high = torch.stack(label_B.aminmax()).tolist()
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(f"labels should be in 0..{self.num_classes - 1}, got {low} to {high}")
+        begin, end = self.shard.span(self.num_classes)
+        own_B = torch.where((label_B >= begin) & (label_B < end), label_B - begin, -1)
+        if self.shard.sample_rate == 1:
+            return self.weight, own_B
+        row_K = self.shard.sample(end - begin, own_B)
+        # row-sparse: a centre that does not take part is not touched, not even by weight decay
+        weight_KD = functional.embedding(row_K, self.weight, sparse=True)
+        return weight_KD, torch.where(own_B >= 0, torch.searchsorted(row_K, own_B), -1)

@@ -1,0 +1,114 @@
+"""Class-parallel heads: which classes a process holds, and the few exchanges that make its batch the whole one.
+
+As in Partial FC (An et al., CVPR 2022; insightface partial_fc_v2.py at 7fadd420): every process sees all features
+and its own classes. Unlike there, the gradients are those of one process holding everything, to rounding.
+
+Shapes: B whole batch, L batch of one process (B = L x world size), D feature dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One process's part of the classes. The weight of all is that of the ranks, one after another."""
+
+    rank: int = 0
+    world_size: int = 1
+    group: distributed.ProcessGroup | None = None
+    """None: the default group."""
+    sample_rate: float = 1.0
+    """Share of the classes that take part in a step (Partial FC), those of the batch always among them."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank should be in 0..{self.world_size - 1}, got {self.rank}")
+        if not 0 < self.sample_rate <= 1:
+            raise ValueError(f"sample_rate should be in (0, 1], got {self.sample_rate}")
+
+    def span(self, num_classes: int) -> tuple[int, int]:
+        """Return first and one past the last class of this rank; the first ranks hold one more.
+
+        >>> [Shard(rank, 3).span(8) for rank in range(3)]
+        [(0, 3), (3, 6), (6, 8)]
+        """
+        each, rest = divmod(num_classes, self.world_size)
+        begin = each * self.rank + min(self.rank, rest)
+        return begin, begin + each + (self.rank < rest)
+
+    def sum_(self, value: Tensor) -> Tensor:
+        """Sum ``value`` over the ranks, in place."""
+        if self.world_size > 1:
+            distributed.all_reduce(value, group=self.group)
+        return value
+
+    def max_(self, value: Tensor) -> Tensor:
+        """Take the maximum of ``value`` over the ranks, in place."""
+        if self.world_size > 1:
+            distributed.all_reduce(value, distributed.ReduceOp.MAX, group=self.group)
+        return value
+
+    def gather(self, local_L: Tensor) -> Tensor:
+        """Return the rows of all ranks in rank order, without a gradient.
+
+        Raises:
+            ValueError: the ranks' batches are of different sizes.
+        """
+        if self.world_size == 1:
+            return local_L
+        # both ends in one exchange: all ranks see the same, so all refuse together
+        size_2 = self.max_(torch.tensor([len(local_L), -len(local_L)], device=local_L.device))
+        if size_2[0] != -size_2[1]:
+            raise ValueError(f"every rank needs a batch of one size, got {-int(size_2[1])} to {int(size_2[0])}")
+        parts = [torch.empty_like(local_L) for _ in range(self.world_size)]
+        distributed.all_gather(parts, local_L.contiguous(), group=self.group)
+        return torch.cat(parts)
+
+    def gather_features(self, feature_LD: Tensor) -> Tensor:
+        """Return the features of all ranks, carrying the gradient of this rank's rows (see ``_Gather``)."""
+        gathered_BD: Tensor = _Gather.apply(feature_LD, self)  # type: ignore[no-untyped-call]
+        return gathered_BD
+
+    def local(self, whole_B: Tensor) -> Tensor:
+        """Return this rank's rows of what ``gather`` returned."""
+        each = len(whole_B) // self.world_size
+        return whole_B[self.rank * each : (self.rank + 1) * each]
+
+    def sample(self, num_classes: int, own_B: Tensor) -> Tensor:
+        """Return rows that take part in a step, ascending: those of the batch, and others at random.
+
+        Drawn from the CPU's generator, which a training seeds for each step.
+
+        Args:
+            num_classes: of this rank.
+            own_B: rows of the batch's classes, negative where another rank holds one.
+        """
+        positive_P = torch.unique(own_B[own_B >= 0])
+        chance_C = torch.rand(num_classes).to(own_B.device)
+        chance_C[positive_P] = 2
+        count = max(round(self.sample_rate * num_classes), len(positive_P))
+        return chance_C.topk(count).indices.sort().values
+
+
+class _Gather(torch.autograd.Function):
+    """All features. What flows back must be whole and equal on all ranks; a rank takes its own rows of it.
+
+    Times the world size, because data-parallel training then takes the mean over ranks where the gradient of
+    the whole batch's loss is their sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, feature_LD: Tensor, shard: Shard) -> Tensor:
+        ctx.shard = shard
+        return shard.gather(feature_LD)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        shard: Shard = ctx.shard
+        return shard.local(grads[0]) * shard.world_size, None
