@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import pandas as pd
@@ -18,9 +20,11 @@ import pandas as pd
 from stages import artifacts, program
 from stages.datasets import insightface_rec, verification_bin
 from stages.progress import Progress
-from stages.synthesis import layouts, plan
+from stages.synthesis import layouts, layouts_more, plan, plan_more
 from stages.synthesis.config import Config
 from stages.synthesis.drawing import Drawn, cores, draw_all
+
+P = TypeVar("P", plan.Ijb, plan.Listed, plan_more.Ijbs, plan_more.NamedPairs)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -56,20 +60,35 @@ class Studio:
         """Write every test set, and one table of what each image shows."""
         rows: list[dict[str, object]] = []
         for name in plan.PAIR_SETS:
-            pairs = plan.pairs(self.config, name)
-            drawn = self._in_order(name, pairs.sittings)
-            verification_bin.write(folder / f"{name}.bin", [one.jpeg for one in drawn], pairs.is_same)
-            rows += _truth(name, drawn, [str(one.slot) for one in drawn])
-        ijb = plan.ijb(self.config)
-        drawn = self._in_order("IJBB", ijb.sittings)
-        rows += _truth("IJBB", drawn, layouts.write_ijb(folder / "ijb" / "IJBB", ijb, drawn))
-        tinyface = plan.tinyface(self.config)
-        drawn = self._in_order("tinyface", tinyface.sittings)
-        rows += _truth("tinyface", drawn, layouts.write_tinyface(folder / "tinyface", tinyface, drawn))
-        scface = plan.scface(self.config)
-        drawn = self._in_order("scface", scface.sittings)
-        rows += _truth("scface", drawn, layouts.write_scface(folder / "scface", scface, drawn))
+            rows += self._write_pairs(folder, name)
+        eval_, draw = self.config.eval, self._draw_set
+        rows += draw("IJBB", plan.ijb(self.config), folder / "ijb" / "IJBB", layouts.write_ijb)
+        rows += draw("tinyface", plan.tinyface(self.config), folder / "tinyface", layouts.write_tinyface)
+        rows += draw("scface", plan.scface(self.config), folder / "scface", layouts.write_scface)
+        if eval_.ijbc_templates:
+            write = partial(layouts.write_ijb, galleries=("G1", "G2"))
+            rows += draw("IJBC", plan.ijb(self.config, "IJBC"), folder / "ijb" / "IJBC", write)
+        if eval_.ijbs_subjects:
+            rows += draw("ijbs", plan_more.ijbs(self.config), folder / "ijbs", layouts_more.write_ijbs)
+        if eval_.adience_images:
+            rows += draw("adience", plan_more.adience(self.config), folder / "adience", layouts_more.write_adience)
+        if eval_.xqlfw_pairs:
+            rows += draw("xqlfw", plan_more.xqlfw(self.config), folder / "xqlfw", layouts_more.write_xqlfw)
+        for name in plan.MORE_PAIR_SETS if eval_.more_pairs else ():
+            rows += self._write_pairs(folder, name)
         pd.DataFrame(rows).to_parquet(folder / "truth.parquet", index=False)
+
+    def _write_pairs(self, folder: Path, name: str) -> list[dict[str, object]]:
+        pairs = plan.pairs(self.config, name)
+        drawn = self._in_order(name, pairs.sittings)
+        verification_bin.write(folder / f"{name}.bin", [one.jpeg for one in drawn], pairs.is_same)
+        return _truth(name, drawn, [str(one.slot) for one in drawn])
+
+    def _draw_set(
+        self, name: str, planned: P, folder: Path, write: Callable[[Path, P, list[Drawn]], list[str]]
+    ) -> list[dict[str, object]]:
+        drawn = self._in_order(name, planned.sittings)
+        return _truth(name, drawn, write(folder, planned, drawn))
 
     def _in_order(self, name: str, sittings: Sequence[plan.Sitting]) -> list[Drawn]:
         return sorted((one for drawn in self._draw(name, sittings) for one in drawn), key=lambda one: one.slot)

@@ -81,7 +81,10 @@ def make_project(path: Path) -> Project:
         "profile": "tiny",
         "embedded": {"demo": {
             "train": {"identities": 8, "images_per_identity": 4},
-            "eval": {"identities": 20, "pairs": 20, "ijb_templates": 20, "tinyface_distractors": 4},
+            "eval": {
+                "identities": 20, "pairs": 20, "ijb_templates": 20, "tinyface_distractors": 4,
+                "ijbc_templates": 20, "ijbs_subjects": 10, "adience_images": 16, "xqlfw_pairs": 20, "more_pairs": 20,
+            },
         }},
     })
     project.run("git", "init", "-q")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +25,47 @@ def load(path: Path, name: str, num_images: int) -> NDArray[np.float64] | None:
         ValueError: a column is missing, an image is missing, unknown or listed twice, or a quality is outside
             [0, 1].
     """
+    rows = _rows(path, name)
+    if rows.empty:
+        return None
+    wanted = [str(index) for index in range(num_images)]
+    odd = sorted(set(rows.index) ^ set(wanted))
+    if odd:
+        raise ValueError(f"{path}, set {name}: images 0 to {num_images - 1} should be listed once each; see {odd[:3]}")
+    return _checked(rows.loc[wanted, "quality"], f"{path}, set {name}")
+
+
+def load_named(path: Path, name: str, images: Sequence[str]) -> NDArray[np.float64] | None:
+    """Return the known quality of named images of a set, in their order; None if the table lacks the set.
+
+    Raises:
+        ValueError: as ``load``; images that the table has besides are no error.
+    """
+    rows = _rows(path, name)
+    if rows.empty:
+        return None
+    missing = sorted(set(images) - set(rows.index))
+    if missing:
+        raise ValueError(f"{path}, set {name}: no quality of {len(missing)} images; see {missing[:3]}")
+    return _checked(rows.loc[list(images), "quality"], f"{path}, set {name}")
+
+
+def _rows(path: Path, name: str) -> pd.DataFrame:
+    """Return the rows of a set by image."""
     try:
         table = pd.read_parquet(path, columns=list(COLUMNS))
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(f"{path} should be a Parquet table with the columns {', '.join(COLUMNS)}: {error}") from error
-    rows = table[table["set"] == name]
-    if rows.empty:
-        return None
-    wanted = pd.Index([str(index) for index in range(num_images)])
-    images = rows["image"].astype(str)
-    odd = sorted(set(images) ^ set(wanted)) or sorted(images[images.duplicated()])
-    if odd:
-        raise ValueError(f"{path}, set {name}: images 0 to {num_images - 1} should be listed once each; see {odd[:3]}")
-    quality_N: NDArray[np.float64] = rows.set_index("image").loc[wanted, "quality"].to_numpy(dtype=np.float64)
+    rows = table[table["set"] == name].set_index("image")
+    rows.index = rows.index.astype(str)
+    twice = sorted(rows.index[rows.index.duplicated()])
+    if twice:
+        raise ValueError(f"{path}, set {name}: images should be listed once each; see {twice[:3]}")
+    return rows
+
+
+def _checked(quality: pd.Series[float], where: str) -> NDArray[np.float64]:
+    quality_N: NDArray[np.float64] = quality.to_numpy(dtype=np.float64)
     if not ((quality_N >= 0) & (quality_N <= 1)).all():
-        raise ValueError(f"{path}, set {name}: qualities should lie in [0, 1], got {np.sort(quality_N)[[0, -1]]}")
+        raise ValueError(f"{where}: qualities should lie in [0, 1], got {np.sort(quality_N)[[0, -1]]}")
     return quality_N

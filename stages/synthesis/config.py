@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from typing import Self
+
+from pydantic import BaseModel, Field, model_validator
 
 
 class TrainConfig(BaseModel, extra="forbid", frozen=True):
@@ -24,6 +26,18 @@ class EvalConfig(BaseModel, extra="forbid", frozen=True):
     pairs: int = Field(ge=20, multiple_of=20, description="pairs of each HQ set: 10 folds, half genuine")
     ijb_templates: int = Field(ge=4, description="templates of IJB-B: one in the gallery, the others probes")
     tinyface_distractors: int = Field(ge=0, description="gallery images of nobody's")
+    ijbc_templates: int = Field(default=0, ge=0, description="templates of IJB-C, 4 or more; 0: no such set")
+    ijbs_subjects: int = Field(default=0, ge=0, description="people of IJB-S, 5 or more; 0: no such set")
+    adience_images: int = Field(default=0, ge=0, description="images of Adience, 8 of each person; 0: no such set")
+    xqlfw_pairs: int = Field(default=0, ge=0, multiple_of=20, description="pairs of XQLFW; 0: no such set")
+    more_pairs: int = Field(default=0, ge=0, multiple_of=20, description="of CFP-FF and VGG2-FP; 0: no such sets")
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> Self:
+        for field, least in (("ijbc_templates", 4), ("ijbs_subjects", 5), ("adience_images", 2)):
+            if 0 < getattr(self, field) < least:
+                raise ValueError(f"{field} should be 0 or at least {least}, got {getattr(self, field)}")
+        return self
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

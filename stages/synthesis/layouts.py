@@ -1,4 +1,6 @@
-"""Writes drawn test sets as their authors lay them out: IJB-B, TinyFace and SCface (others: datasets/).
+"""Writes drawn test sets as their authors lay them out: IJB-B, IJB-C, TinyFace and SCface.
+
+IJB-S, Adience and XQLFW are written by ``layouts_more``, the ``.rec`` and ``.bin`` files by datasets/.
 
 File names, columns, line ends and number formats are those that the published sets have.
 """
@@ -22,27 +24,31 @@ _CSV_HEADER = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID,FACE_X,FACE_Y,FACE_WI
 _MAT_TEXT_BYTES = 116  # of a MATLAB 5 file's header; scipy writes the date there
 
 
-def write_ijb(folder: Path, plan: Ijb, drawn: Sequence[Drawn]) -> list[str]:
-    """Write ``loose_crop/`` and ``meta/`` of IJB-B; return the path of each image, relative to ``folder``."""
+def write_ijb(
+    folder: Path, plan: Ijb, drawn: Sequence[Drawn], galleries: tuple[str, str] = ("S1", "S2")
+) -> list[str]:
+    """Write ``loose_crop/`` and ``meta/``; return the path of each image, relative to ``folder``: IJBB or IJBC."""
+    stem = folder.name.lower()
     crops, meta = folder / "loose_crop", folder / "meta"
     crops.mkdir(parents=True)
     meta.mkdir()
     for one in drawn:
         (crops / f"{one.slot + 1}.jpg").write_bytes(one.jpeg)
-    _write_lines(meta / "ijbb_name_5pts_score.txt", [_landmark_line(one) for one in drawn])
-    _write_lines(meta / "ijbb_face_tid_mid.txt", [
+    write_lines(meta / f"{stem}_name_5pts_score.txt", [_landmark_line(one) for one in drawn])
+    write_lines(meta / f"{stem}_face_tid_mid.txt", [
         f"{slot + 1}.jpg {template.number} {medium}"
         for template in plan.templates
         for slot, medium in zip(template.slots, template.media, strict=True)
     ])  # fmt: skip
-    _write_lines(meta / "ijbb_template_pair_label.txt", [
+    write_lines(meta / f"{stem}_template_pair_label.txt", [
         f"{a.number} {b.number} {int(a.subject == b.subject)}" for a, b in combinations(plan.templates, 2)
     ])  # fmt: skip
     half = (plan.templates[-1].subject + 1) // 2
     gallery = [template for template in plan.templates if template.is_gallery]
-    _write_csv(meta / "ijbb_1N_gallery_S1.csv", [template for template in gallery if template.subject < half])
-    _write_csv(meta / "ijbb_1N_gallery_S2.csv", [template for template in gallery if template.subject >= half])
-    _write_csv(meta / "ijbb_1N_probe_mixed.csv", [template for template in plan.templates if not template.is_gallery])
+    halves = [t for t in gallery if t.subject < half], [t for t in gallery if t.subject >= half]
+    for name, templates in zip(galleries, halves, strict=True):
+        _write_csv(meta / f"{stem}_1N_gallery_{name}.csv", templates)
+    _write_csv(meta / f"{stem}_1N_probe_mixed.csv", [t for t in plan.templates if not t.is_gallery])
     return [f"loose_crop/{one.slot + 1}.jpg" for one in drawn]
 
 
@@ -57,7 +63,7 @@ def _write_csv(path: Path, templates: Sequence[Template]) -> None:
         for template in templates
         for slot, medium in zip(template.slots, template.media, strict=True)
     ]
-    _write_lines(path, [_CSV_HEADER, *rows], end="\r\n")
+    write_lines(path, [_CSV_HEADER, *rows], end="\r\n")
 
 
 def write_tinyface(folder: Path, plan: Listed, drawn: Sequence[Drawn]) -> list[str]:
@@ -97,9 +103,10 @@ def write_scface(folder: Path, plan: Listed, drawn: Sequence[Drawn]) -> list[str
     # SCface gives both eyes, the nose and the middle of the mouth
     points_42 = np.concatenate([TEMPLATE_52[:3], TEMPLATE_52[3:].mean(axis=0, keepdims=True)])
     places = "\t".join(str(round(value)) for value in points_42.ravel())
-    _write_lines(folder / "all.txt", [f"{name}\t{places}" for name in plan.names])
+    write_lines(folder / "all.txt", [f"{name}\t{places}" for name in plan.names])
     return [f"aligned/{name}.jpg" for name in plan.names]
 
 
-def _write_lines(path: Path, lines: Sequence[str], end: str = "\n") -> None:
+def write_lines(path: Path, lines: Sequence[str], end: str = "\n") -> None:
+    """Write lines, each with its end, the same bytes on any system."""
     path.write_text("".join(line + end for line in lines), encoding="ascii", newline="")

@@ -19,12 +19,17 @@ from stages.synthesis.config import Config
 Rng = np.random.Generator
 
 SETS = ("train", "lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "IJBB", "tinyface", "scface")
-# the last two are not part of a data set: the contact sheet, and rank-1 over quality under benchmarks/
-STREAMS = {name: number for number, name in enumerate((*SETS, "sheet", "levels"))}
+# drawn where params.yaml gives them a size; behind the others, whose streams, and so bytes, must not move
+MORE_SETS = ("IJBC", "ijbs", "adience", "xqlfw", "cfp_ff", "vgg2_fp")
+# two are not part of a data set: the contact sheet, and rank-1 over quality under benchmarks/
+STREAMS = {name: number for number, name in enumerate((*SETS, "sheet", "levels", *MORE_SETS))}
 PAIR_SETS = SETS[1:6]
+MORE_PAIR_SETS = MORE_SETS[-2:]
 NUM_FOLDS = 10
+# of the images of a verification set
+LOW_SHARE = {"lfw": 0.2, "cfp_fp": 0.1, "cplfw": 0.4, "calfw": 0.15, "agedb_30": 0.25, "cfp_ff": 0.1, "vgg2_fp": 0.3}
 
-_PLANNER = 2**32 - 1  # stands for the identity where a whole set is planned
+PLANNER = 2**32 - 1  # stands for the identity where a whole set is planned
 
 
 @dataclass(frozen=True)
@@ -71,47 +76,51 @@ def identity_number(stream: int, identity: int) -> int:
 def train_sittings(config: Config) -> list[Sitting]:
     """Return the training set, identity by identity; slot = key - 1."""
     train = config.train
-    rng = generator(config.seed, STREAMS["train"], _PLANNER, 0)
+    rng = generator(config.seed, STREAMS["train"], PLANNER, 0)
     sittings = []
     for identity in range(train.identities):
         first = identity * train.images_per_identity
         pictures = [
-            Picture(first + k, _web_quality(rng, train.low_quality_share)) for k in range(train.images_per_identity)
+            Picture(first + k, web_quality(rng, train.low_quality_share)) for k in range(train.images_per_identity)
         ]
         sittings.append(Sitting(STREAMS["train"], identity, tuple(pictures)))
     return sittings
 
 
 def pairs(config: Config, name: str) -> Pairs:
-    """Return one of the five verification sets: per fold genuine pairs, then impostors, as LFW orders them.
+    """Return one of the verification sets: per fold genuine pairs, then impostors, as LFW orders them.
 
     From 20 identities on the folds share none, so that no threshold is chosen on the people it is tested on.
     """
-    stream, per_fold = STREAMS[name], config.eval.pairs // (2 * NUM_FOLDS)
-    rng = generator(config.seed, stream, _PLANNER, 0)
+    num_pairs = config.eval.more_pairs if name in MORE_PAIR_SETS else config.eval.pairs
+    stream, per_fold = STREAMS[name], num_pairs // (2 * NUM_FOLDS)
+    rng = generator(config.seed, stream, PLANNER, 0)
     people: dict[int, list[Picture]] = {}
     is_same: list[bool] = []
     for fold in range(NUM_FOLDS):
-        members = _fold_members(config.eval.identities, fold)
+        members = fold_members(config.eval.identities, fold)
         for k in range(2 * per_fold):
             same = k < per_fold
             first, second = (int(rng.choice(members)),) * 2 if same else rng.choice(members, 2, replace=False).tolist()
             for person, picture in zip((first, second), _pair(rng, name, 2 * len(is_same)), strict=True):
                 people.setdefault(person, []).append(picture)
             is_same.append(same)
-    return Pairs(_sittings(stream, people), tuple(is_same))
+    return Pairs(sittings_of(stream, people), tuple(is_same))
 
 
-def _fold_members(identities: int, fold: int) -> list[int]:
+def fold_members(identities: int, fold: int) -> list[int]:
+    """Return the people of a fold: a tenth of them, or all where a tenth is not two."""
     members = list(range(identities * fold // NUM_FOLDS, identities * (fold + 1) // NUM_FOLDS))
     return members if len(members) >= 2 else list(range(identities))
 
 
 def _pair(rng: Rng, name: str, slot: int) -> tuple[Picture, Picture]:
     """Return the two pictures of a pair, by what the set is about: quality, profile, pose or age."""
-    low = {"lfw": 0.2, "cfp_fp": 0.1, "cplfw": 0.4, "calfw": 0.15, "agedb_30": 0.25}[name]
-    first, second = _web_quality(rng, low, 0.25), _web_quality(rng, low, 0.25)
-    if name == "cfp_fp":
+    low = LOW_SHARE[name]
+    first, second = web_quality(rng, low, 0.25), web_quality(rng, low, 0.25)
+    if name == "cfp_ff":
+        return Picture(slot, first, FRONTAL), Picture(slot + 1, second, FRONTAL)
+    if name in ("cfp_fp", "vgg2_fp"):
         return Picture(slot, first, FRONTAL), Picture(slot + 1, second, PROFILE)
     if name == "cplfw":
         return Picture(slot, first, CROSS_POSE), Picture(slot + 1, second, CROSS_POSE)
@@ -123,11 +132,13 @@ def _pair(rng: Rng, name: str, slot: int) -> tuple[Picture, Picture]:
     return Picture(slot, first), Picture(slot + 1, second)
 
 
-def _web_quality(rng: Rng, low_share: float, worst: float = 0.05) -> float:
+def web_quality(rng: Rng, low_share: float, worst: float = 0.05) -> float:
+    """Return a quality as in a web collection: mostly good, with a tail of ``low_share``."""
     return float(rng.uniform(worst, 0.6) if rng.uniform() < low_share else rng.uniform(0.7, 1.0))
 
 
-def _sittings(stream: int, people: dict[int, list[Picture]]) -> tuple[Sitting, ...]:
+def sittings_of(stream: int, people: dict[int, list[Picture]]) -> tuple[Sitting, ...]:
+    """Return a sitting for each person, in their order."""
     return tuple(Sitting(stream, person, tuple(people[person])) for person in sorted(people))
 
 
@@ -150,16 +161,17 @@ class Ijb:
     templates: tuple[Template, ...]
 
 
-def ijb(config: Config) -> Ijb:
-    """Plan IJB-B: galleries of good stills, probes that mix stills with the frames of poor videos."""
-    stream = STREAMS["IJBB"]
-    rng = generator(config.seed, stream, _PLANNER, 0)
-    subjects = min(config.eval.identities, config.eval.ijb_templates // 2)
+def ijb(config: Config, name: str = "IJBB") -> Ijb:
+    """Plan IJB-B or IJB-C: galleries of good stills, probes that mix stills with the frames of poor videos."""
+    stream = STREAMS[name]
+    rng = generator(config.seed, stream, PLANNER, 0)
+    num_templates = config.eval.ijb_templates if name == "IJBB" else config.eval.ijbc_templates
+    subjects = min(config.eval.identities, num_templates // 2)
     people: dict[int, list[Picture]] = {}
     templates: list[Template] = []
     slot = medium = 0
     for subject in range(subjects):
-        begin, end = (config.eval.ijb_templates * k // subjects for k in (subject, subject + 1))
+        begin, end = (num_templates * k // subjects for k in (subject, subject + 1))
         for place in range(end - begin):
             gallery = place == 0
             qualities, media = _template_media(rng, gallery, medium)
@@ -177,7 +189,7 @@ def ijb(config: Config) -> Ijb:
             slots = tuple(range(slot, slot + len(pictures)))
             templates.append(Template(subject, len(templates) + 1, slots, media, gallery))
             slot, medium = slot + len(pictures), media[-1]
-    return Ijb(_sittings(stream, people), tuple(templates))
+    return Ijb(sittings_of(stream, people), tuple(templates))
 
 
 def _template_media(rng: Rng, gallery: bool, last: int) -> tuple[list[float], tuple[int, ...]]:
@@ -205,7 +217,7 @@ class Listed:
 def tinyface(config: Config) -> Listed:
     """Plan TinyFace: two probes and one or two mates per subject, all 14 to 28 px, and distractors."""
     stream = STREAMS["tinyface"]
-    rng = generator(config.seed, stream, _PLANNER, 0)
+    rng = generator(config.seed, stream, PLANNER, 0)
     people: dict[int, list[Picture]] = {}
     names: list[str] = []
     subjects = config.eval.identities
@@ -219,7 +231,7 @@ def tinyface(config: Config) -> Listed:
             Picture(len(names) + k, quality_of(float(rng.uniform(14, 28))), small=True) for k in range(len(files))
         ]
         names.extend(files)
-    return Listed(_sittings(stream, people), tuple(names))
+    return Listed(sittings_of(stream, people), tuple(names))
 
 
 SCFACE_SIDES = {1: 12.0, 2: 20.0, 3: 40.0}  # px of a face at each distance
@@ -228,7 +240,7 @@ SCFACE_SIDES = {1: 12.0, 2: 20.0, 3: 40.0}  # px of a face at each distance
 def scface(config: Config) -> Listed:
     """Plan SCface: a frontal enrolment photograph, cameras 1-5 at three distances, for some cameras 6-8."""
     stream = STREAMS["scface"]
-    rng = generator(config.seed, stream, _PLANNER, 0)
+    rng = generator(config.seed, stream, PLANNER, 0)
     people: dict[int, list[Picture]] = {}
     names: list[str] = []
     for subject in range(config.eval.identities):
@@ -242,4 +254,4 @@ def scface(config: Config) -> Listed:
         names.extend(f"{subject + 1:03d}_{view}" for view, _ in seen)
         people[subject].append(Picture(len(names), float(rng.uniform(0.92, 1)), FRONTAL, plain=True))
         names.append(f"{subject + 1:03d}_frontal")
-    return Listed(_sittings(stream, people), tuple(names))
+    return Listed(sittings_of(stream, people), tuple(names))

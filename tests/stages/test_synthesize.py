@@ -14,7 +14,7 @@ import scipy.io
 import yaml
 
 from stages import program, synthesize
-from stages.datasets import ijb, insightface_rec, scface, tinyface, truth, verification_bin
+from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, truth, verification_bin
 from stages.synthesis import plan
 from stages.synthesis.drawing import draw_all
 
@@ -23,6 +23,8 @@ TINY = {
     "train": {"identities": 6, "images_per_identity": 4, "low_quality_share": 0.25},
     "eval": {"identities": 6, "pairs": 20, "ijb_templates": 14, "tinyface_distractors": 3},
 }
+
+MORE = {"ijbc_templates": 8, "ijbs_subjects": 5, "adience_images": 10, "xqlfw_pairs": 20, "more_pairs": 20}
 
 ALIGNED_OR_LOOSE = {
     "IJBB": "loose_crop/*.jpg", "tinyface": "aligned_pad_0.1_pad_high/*/*.jpg", "scface": "aligned/*.jpg",
@@ -46,6 +48,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one")
     with pytest.MonkeyPatch.context() as monkeypatch:
         assert run(folder, monkeypatch, TINY, "--processes", "1") == 0
+    return folder / "data" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with every set there is."""
+    folder = tmp_path_factory.mktemp("more")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert run(folder, monkeypatch, {**TINY, "eval": {**TINY["eval"], **MORE}}, "--processes", "2") == 0
     return folder / "data" / "tiny"
 
 
@@ -221,3 +232,48 @@ def test_drawing_goes_on_in_order_whatever_process_is_first():
     sittings = [plan.Sitting(plan.STREAMS["sheet"], k, (plan.Picture(k, 0.5),)) for k in range(6)]
     slots = [one.slot for drawn in draw_all(1, sittings, 2) for one in drawn]
     assert slots == list(range(6))
+
+
+def test_further_sets_leave_every_byte_of_the_others_as_it_was(tiny: Path, more: Path):
+    once, grown = contents(tiny), contents(more)
+    assert [name for name in once if grown[name] != once[name]] == ["eval/truth.parquet"]
+    before, after = (pd.read_parquet(root / "eval" / "truth.parquet") for root in (tiny, more))
+    pd.testing.assert_frame_equal(after[: len(before)], before)
+
+
+def test_further_sets_are_read_by_the_loaders_of_their_layouts(more: Path):
+    folder = more / "eval"
+    faces_s, searched = ijbs.load(folder / "ijbs"), ijb.load_search(folder / "ijb", "IJBC")
+    assert set(searched.probe_subject_P) == set(searched.gallery_subject_G)
+    assert {len(faces_s.gallery1[protocol]) for protocol in ijbs.PROTOCOLS} == {2}
+    empty = set(range(len(faces_s.subject_T))) - set(faces_s.frame_template[1].tolist())
+    assert [faces_s.template_name_T[row] for row in empty] == ["2:videos/10.mp4"]
+    assert faces_s.num_unused == 3  # stills of the one who is not enrolled
+    sets = {name: pair_list.load(folder / name) for name in ("adience", "xqlfw")}
+    assert [sets["adience"].is_same_P.size, int(sets["adience"].is_same_P.sum())] == [45, 29]
+    assert sets["xqlfw"].is_same_P.tolist() == [True, False] * 10
+    for loaded in (ijb.load(folder / "ijb", "IJBC"), faces_s, *sets.values()):
+        images = list(loaded.images())
+        assert len(images) == len(loaded.names) > 0
+        assert all(isinstance(image, np.ndarray) and image.shape == (112, 112, 3) for image in images)
+    for name in plan.MORE_PAIR_SETS:
+        assert len(verification_bin.load(folder / f"{name}.bin").images) == 40
+
+
+def test_truth_covers_the_further_sets(more: Path):
+    path, folder = more / "eval" / "truth.parquet", more / "eval"
+    for name in ("adience", "xqlfw"):
+        pairs = pair_list.load(folder / name)
+        quality_N = truth.load_named(path, name, pairs.names)
+        assert quality_N is not None
+        assert quality_N.shape == (len(pairs.names),)
+    table = pd.read_parquet(path)
+    person = table.set_index(["set", "image"])["identity"]
+    found = ijbs.load(folder / "ijbs")
+    assert {f"{int(name.split('/')[0]) - 1}" for name in found.names} == {
+        str(person["ijbs", name] % 1_000_000) for name in found.names
+    }
+    assert all((folder / "ijb/IJBC" / image).is_file() for image in table[table["set"] == "IJBC"]["image"])
+    for name, count in (("cfp_ff", 40), ("vgg2_fp", 40)):
+        assert truth.load(path, name, count) is not None
+    assert table.groupby("identity")["set"].nunique().max() == 1

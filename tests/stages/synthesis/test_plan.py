@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stages.core.degrade import side_of
-from stages.synthesis import plan
+from stages.synthesis import plan, plan_more
 from stages.synthesis.config import Config
 
 
 def config(**eval_sizes: int) -> Config:
-    sizes = {"identities": 20, "pairs": 40, "ijb_templates": 30, "tinyface_distractors": 5, **eval_sizes}
+    sizes = {
+        "identities": 20, "pairs": 40, "ijb_templates": 30, "tinyface_distractors": 5,
+        "ijbc_templates": 12, "ijbs_subjects": 11, "adience_images": 20, "xqlfw_pairs": 40, "more_pairs": 20,
+        **eval_sizes,
+    }  # fmt: skip
     return Config.model_validate(
         {
             "seed": 3,
@@ -27,13 +31,17 @@ def config(**eval_sizes: int) -> Config:
 
 
 def all_sittings(chosen: Config) -> dict[str, list[plan.Sitting]]:
-    sets = {name: list(plan.pairs(chosen, name).sittings) for name in plan.PAIR_SETS}
+    sets = {name: list(plan.pairs(chosen, name).sittings) for name in (*plan.PAIR_SETS, *plan.MORE_PAIR_SETS)}
     return {
         "train": plan.train_sittings(chosen),
         **sets,
         "IJBB": list(plan.ijb(chosen).sittings),
         "tinyface": list(plan.tinyface(chosen).sittings),
         "scface": list(plan.scface(chosen).sittings),
+        "IJBC": list(plan.ijb(chosen, "IJBC").sittings),
+        "ijbs": list(plan_more.ijbs(chosen).sittings),
+        "adience": list(plan_more.adience(chosen).sittings),
+        "xqlfw": list(plan_more.xqlfw(chosen).sittings),
     }
 
 
@@ -43,6 +51,9 @@ sizes = st.fixed_dictionaries(
         "pairs": st.integers(1, 4).map(lambda n: 20 * n),
         "ijb_templates": st.integers(4, 70),
         "tinyface_distractors": st.integers(0, 9),
+        "ijbs_subjects": st.integers(5, 23),
+        "adience_images": st.integers(2, 30),
+        "xqlfw_pairs": st.integers(1, 4).map(lambda n: 20 * n),
     }
 )
 
@@ -189,3 +200,33 @@ def test_sizes_that_cannot_work_are_refused_by_name(section: str, field: str, va
 def test_a_seed_of_two_words_is_refused_since_streams_could_meet():
     with pytest.raises(ValidationError, match="seed"):
         Config.model_validate({**config().model_dump(), "seed": 2**32})
+
+
+def test_sets_added_later_leave_the_streams_of_the_others_as_they_were():
+    assert [plan.STREAMS[name] for name in (*plan.SETS, "sheet", "levels")] == list(range(11))
+
+
+def test_xqlfw_pairs_a_good_with_a_poor_image_and_folds_share_nobody():
+    planned = plan_more.xqlfw(config(xqlfw_pairs=40))
+    quality = {p.slot: p.quality for s in planned.sittings for p in s.pictures}
+    assert all(quality[a] >= 0.75 and quality[b] <= 0.4 for a, b in planned.pairs)
+    people = [(a // plan_more.XQLFW_EACH, b // plan_more.XQLFW_EACH) for a, b in planned.pairs]
+    assert [a == b for a, b in people] == [True, True, False, False] * 10
+    folds = [{person for pair in people[4 * k : 4 * k + 4] for person in pair} for k in range(10)]
+    assert all(not folds[a] & folds[b] for a in range(10) for b in range(a))
+    assert len(set(planned.pairs[:2])) == 2
+
+
+def test_ijbs_enrols_four_of_five_and_has_a_template_without_a_face():
+    planned = plan_more.ijbs(config(ijbs_subjects=11))
+    rows = planned.lists["galleries/single_g1"] + planned.lists["galleries/single_g2"]
+    assert sorted(int(row.split(",")[1]) for row in rows) == [1, 2, 3, 4, 6, 7, 8, 9, 11]
+    assert not any(name.startswith("2/videos_10_") for name in planned.names)
+    assert any(row.startswith("2,videos/10.mp4") for row in planned.lists["metadata"])
+
+
+@pytest.mark.parametrize("field", ["ijbc_templates", "ijbs_subjects", "adience_images"])
+def test_a_set_too_small_to_be_one_is_refused_and_none_is_not(field: str):
+    with pytest.raises(ValidationError, match=f"{field} should be 0 or at least"):
+        config(**{field: 1})
+    assert getattr(config(**{field: 0}).eval, field) == 0
