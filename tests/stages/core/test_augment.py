@@ -30,21 +30,29 @@ def pil_enhanced(enhancer: type, factor: float) -> np.ndarray:
     return np.asarray(enhancer(Pil.fromarray(picture())).enhance(factor))
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.77, 1.0, 1.31, 1.5])
-def test_brightness_equals_the_published_pixels(factor: float):
-    assert np.array_equal(augment.brighten(picture(), factor), pil_enhanced(ImageEnhance.Brightness, factor))
+ENHANCERS = [
+    (augment.brighten, ImageEnhance.Brightness),
+    (augment.change_contrast, ImageEnhance.Contrast),
+    (augment.saturate, ImageEnhance.Color),
+]
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.77, 1.0, 1.31, 1.5])
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [(augment.change_contrast, ImageEnhance.Contrast), (augment.saturate, ImageEnhance.Color)],
-)
-def test_contrast_and_saturation_are_within_one_level_of_the_published_pixels(
+@pytest.mark.parametrize("factor", [0.0, 0.5, 0.77, 1.0, 1.31, 1.5, 4.0])
+@pytest.mark.parametrize(("ours", "theirs"), ENHANCERS)
+def test_photometric_operations_equal_the_published_pixels(
     ours: Callable[..., augment.Image], theirs: type, factor: float
 ):
-    wanted = pil_enhanced(theirs, factor)
-    assert np.abs(ours(picture(), factor).astype(int) - wanted.astype(int)).max() <= 1
+    assert np.array_equal(ours(picture(), factor), pil_enhanced(theirs, factor))
+
+
+@given(seed=SEEDS, factor=st.floats(0.5, 1.5), which=st.sampled_from(ENHANCERS))
+@settings(max_examples=200)
+def test_photometric_operations_equal_the_published_pixels_for_any_image_and_factor(
+    seed: int, factor: float, which: tuple[Callable[..., augment.Image], type]
+):
+    noise = np.random.default_rng(seed).integers(0, 256, (60, 60, 3)).astype(np.uint8)
+    wanted = np.asarray(which[1](Pil.fromarray(noise)).enhance(factor))
+    assert np.array_equal(which[0](noise, factor), wanted)
 
 
 def test_a_crop_keeps_its_place_on_black():
