@@ -7,12 +7,17 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, Field
 
 HqSet = Literal["lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp"]
-Fusion = Literal["pre_norm_sum", "none"]
+IjbName = Literal["IJBB", "IJBC"]
+FiqaSet = HqSet | Literal["adience", "xqlfw"] | IjbName
+Fusion = Literal["pre_norm_sum", "norm_weighted_avg", "average", "concat", "none"]
 
 
-def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+N = TypeVar("N", str, int)
+
+
+def _once(names: tuple[N, ...]) -> tuple[N, ...]:
     if len(set(names)) != len(names):
-        raise ValueError(f"each set once, got {', '.join(names)}")
+        raise ValueError(f"each once, got {', '.join(map(str, names))}")
     return names
 
 
@@ -24,7 +29,7 @@ def _one_digit(fmrs: tuple[float, ...]) -> tuple[float, ...]:
     return fmrs
 
 
-_FUSION = "features of image and flip are added before normalising, or only the image's is used"
+_FUSION = "how the features of image and flip are fused (stages/core/features.py); none: only the image's is used"
 _MAX_FAILED = "share of a set's images that may fail to process; they count as matching nobody; more stop the stage"
 
 
@@ -33,35 +38,52 @@ class Hq(BaseModel, extra="forbid", frozen=True):
 
     sets: Annotated[tuple[HqSet, ...], AfterValidator(_once)] = Field(min_length=1)
     fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
+    threshold: Literal["grid", "exact"] = Field(
+        "grid", description="of a fold: the best of 0, 0.01, ... 4 (published), or of all; both are in the details"
+    )
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 
 class Ijb(BaseModel, extra="forbid", frozen=True):
-    """IJB 1:1 (AdaFace insightface_ijb_helper)."""
+    """IJB-B and IJB-C, 1:1 and 1:N (AdaFace insightface_ijb_helper)."""
 
-    sets: Annotated[tuple[Literal["IJBB", "IJBC"], ...], AfterValidator(_once)] = Field(min_length=1)
-    use_flip: bool = Field(True, description="add the features of the flipped image")
+    sets: Annotated[tuple[IjbName, ...], AfterValidator(_once)] = Field(min_length=1)
+    protocols: Annotated[tuple[Literal["1:1", "1:N"], ...], AfterValidator(_once)] = Field(("1:1",), min_length=1)
+    fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
     use_norm: bool = Field(True, description="pool features with their norms instead of unit embeddings")
     use_detector_score: bool = Field(False, description="weight each face by its detector score")
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 
 class Lq(BaseModel, extra="forbid", frozen=True):
-    """Low-quality identification sets."""
+    """Low-quality sets: identification on TinyFace, SCface and IJB-S, and LFW shrunk on one side (CRLFW)."""
 
-    sets: Annotated[tuple[Literal["tinyface", "scface"], ...], AfterValidator(_once)] = Field(min_length=1)
-    use_flip: bool = Field(True, description="add the features of the flipped image")
+    sets: Annotated[tuple[Literal["tinyface", "scface", "ijbs", "crlfw"], ...], AfterValidator(_once)] = Field(
+        min_length=1
+    )
+    fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
+    ijbs_fusion: Fusion = Field("none", description="the same for IJB-S, which is published without flips")
+    ijbs_use_norm: bool = Field(True, description="pool IJB-S's faces with their norms instead of unit embeddings")
+    crlfw_sides: Annotated[tuple[int, ...], AfterValidator(_once)] = Field(
+        (8, 12, 16, 20), min_length=1, description="pixels that the first image of each pair is shrunk to"
+    )
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 
 class Fiqa(BaseModel, extra="forbid", frozen=True):
-    """Error-versus-discard curves of the quality score on verification sets."""
+    """Error-versus-discard curves of the quality score on verification sets, pair lists and IJB templates.
 
-    sets: Annotated[tuple[HqSet, ...], AfterValidator(_once)] = Field(min_length=1)
+    CR-FIQA's own: ``fusion: concat``, ``fmr: [1e-2, 1e-3, 1e-4]``.
+    """
+
+    sets: Annotated[tuple[FiqaSet, ...], AfterValidator(_once)] = Field(min_length=1)
     fmr: Annotated[tuple[float, ...], AfterValidator(_one_digit)] = Field(
         (1e-2, 1e-3), description="false match rates at which the curves are read"
     )
     fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
+    stored_swapped: bool = Field(
+        False, description="Adience's and XQLFW's files hold red and blue swapped, as CR-FIQA's scripts write them"
+    )
     pauc_limit: float = Field(0.2, gt=0, le=1, description="share discarded up to which the ISO curve's area is taken")
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 

@@ -71,9 +71,9 @@ def measure(
 
 def uses_flip(switches: Switches) -> bool:
     """Return whether mirrored images are needed: embedding them takes as long as the images themselves."""
-    if isinstance(switches, benchmarks.Ijb | benchmarks.Lq):
-        return switches.use_flip
-    return switches.fusion == "pre_norm_sum"
+    if isinstance(switches, benchmarks.Lq):
+        return switches.fusion != "none" or ("ijbs" in switches.sets and switches.ijbs_fusion != "none")
+    return switches.fusion != "none"
 
 
 def load_scores(folder: Path) -> dict[str, Score]:

@@ -1,5 +1,7 @@
 """What a backbone gives for a list of images, and how an image and its flip are fused.
 
+As AdaFace validation_mixed/validate_IJB_BC.py (fuse_features_with_norm) at c60eaa78.
+
 Shapes: N images, D feature dimensions.
 """
 
@@ -7,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
+Fusion = Literal["none", "pre_norm_sum", "norm_weighted_avg", "average", "concat"]
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,46 @@ class Features:
 Embed = Callable[[Iterable[Image]], Features]
 
 
-def fuse(features: Features, *, use_flip: bool) -> Floats:
-    """Return (N, D) features: image plus flip, un-normalised (AdaFace's ``pre_norm_vector_add``), or the image's own.
+def fuse(features: Features, fusion: Fusion) -> Floats:
+    """Return the fused feature of each image: its direction is the embedding, its length the fused norm.
+
+    ``none``
+        the image's own feature, without its flip.
+    ``pre_norm_sum``
+        image plus flip, un-normalised: AdaFace's ``pre_norm_vector_add``, the rule of its published numbers,
+        and insightface's verification.py and ijb_11.py, which add raw features.
+    ``norm_weighted_avg``
+        unit vectors weighed by their norms: the direction of ``pre_norm_sum``, the mean norm as length.
+    ``average``
+        the sum of unit vectors, the mean norm as length.
+    ``concat``
+        unit vectors one behind the other, (N, 2D), the mean norm as length; CR-FIQA's ERC compares these.
+
+    AdaFace's IJB script multiplies by the fused norm after ``pre_norm_vector_add`` only: the other three as
+    published are with ``use_norm`` off.
 
     Raises:
-        ValueError: the flip is wanted but was not embedded.
+        ValueError: the flip is wanted but was not embedded, or there is no such fusion.
     """
-    if not use_flip:
+    if fusion == "none":
         return features.feature_ND
     if features.flipped_ND is None:
         raise ValueError("features of mirrored images are wanted, but only the images' own were embedded")
-    return features.feature_ND + features.flipped_ND
+    plain_ND, flipped_ND = features.feature_ND, features.flipped_ND
+    if fusion == "pre_norm_sum":
+        return plain_ND + flipped_ND
+    norm_2N1: list[Floats] = [np.linalg.norm(side_ND, axis=1, keepdims=True) for side_ND in (plain_ND, flipped_ND)]
+    length_N1: Floats = (norm_2N1[0] + norm_2N1[1]) / np.float32(2)
+    if fusion == "norm_weighted_avg":
+        fused_ND = normalise(plain_ND + flipped_ND)
+    elif fusion == "average":
+        fused_ND = normalise(normalise(plain_ND) + normalise(flipped_ND))
+    elif fusion == "concat":
+        fused_ND = normalise(np.concatenate([normalise(plain_ND), normalise(flipped_ND)], axis=1))
+    else:
+        raise ValueError(f"no fusion {fusion!r}: there are none, pre_norm_sum, norm_weighted_avg, average, concat")
+    fused_ND *= length_N1
+    return fused_ND
 
 
 def normalise(feature_ND: Floats) -> Floats:

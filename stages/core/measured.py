@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from stages.core import rates
 from stages.core.features import Features, Floats
 from stages.core.processing import Processed
-from stages.core.rates import Rates
+from stages.core.rates import Rates, Scores
 
 # features of images -> one quality score each; higher is better
 Score = Callable[[Features], Floats]
 
 _LISTED = 20
+_CURVE_POINTS = 200
+
+# of a curve that is drawn as ROC (tar over far) and as DET (fnmr over far)
+ROC = ("set", "far", "tar", "fnmr")
 
 
 @dataclass
@@ -56,6 +63,22 @@ def describe_rates(read: Rates) -> dict[str, Any]:
                 for rule, point in points.items()
             }
     return tree
+
+
+def roc_rows(name: str, genuine_G: Scores, impostor_I: Scores) -> list[tuple[str | float, ...]]:
+    """Return a set's lines of a ``ROC`` table; none without genuine or without impostor pairs."""
+    if not genuine_G.size or not impostor_I.size:
+        return []
+    return [(name, point.fmr, point.tar, 1 - point.tar) for point in rates.roc(genuine_G, impostor_I)]
+
+
+def spread_ranks(last: int) -> Sequence[int]:
+    """Return ranks from 1 to ``last``: all, or if too many, the first hundred and then ever wider apart."""
+    if last <= _CURVE_POINTS:
+        return range(1, last + 1)
+    half = _CURVE_POINTS // 2
+    wider = np.geomspace(half, last, _CURVE_POINTS - half + 1)[1:].round().astype(int)
+    return [*range(1, half + 1), *np.unique(wider[wider > half]).tolist()]
 
 
 def finite(value: float) -> float | None:

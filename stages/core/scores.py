@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Embeddings = NDArray[np.float64]
-Rows = NDArray[np.int64]
+Rows = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
 
 # of a template or image that could not be processed: it matches nobody at any threshold

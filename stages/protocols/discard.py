@@ -1,6 +1,6 @@
 """Error versus discard of a quality score on verification pairs, as CR-FIQA and as ISO/IEC 29794-1 define it.
 
-Shapes: N images, P pairs. Images 2p and 2p+1 make pair p.
+Shapes: N images, P pairs, T templates.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ VERSION = "1"
 
 Floats = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
+Rows = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,24 @@ class Curves:
         return float(self.erc.discard_K[resolved_K.index(False) - 1 if False in resolved_K else -1])
 
 
-def pair_quality(quality_N: Floats) -> Floats:
-    """Return the quality of each pair: that of its worse image."""
-    return np.minimum(quality_N[0::2], quality_N[1::2])
+def pair_quality(quality_N: Floats, first_P: Rows, second_P: Rows) -> Floats:
+    """Return the quality of each pair of rows: that of its worse image, or template."""
+    return np.minimum(quality_N[first_P], quality_N[second_P])
+
+
+def template_quality(quality_N: Floats, row_N: Rows, num_templates: int) -> Floats:
+    """Return the quality of each template: that of its worst image (CR-FIQA IJB-C Evaluation/ijb_qs_pair_file.py).
+
+    Images of quality -inf, which could not be processed, are not in their template; one without any other has
+    quality -inf.
+
+    >>> template_quality(np.array([0.5, 0.2, -np.inf, -np.inf]), np.array([0, 0, 0, 1]), 2).tolist()
+    [0.2, -inf]
+    """
+    worst_T = np.full(num_templates, np.inf)
+    used_N = np.isfinite(quality_N)
+    np.minimum.at(worst_T, row_N[used_N], quality_N[used_N])
+    return np.where(np.isinf(worst_T), -np.inf, worst_T)
 
 
 def measure(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core import features, pooling, scores
+from stages.core import features, scores
 
 VERSION = "1"
 FMRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -21,12 +21,20 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Comparisons:
-    """Scores of the listed pairs, in their order, and what stood behind them."""
+class Templates:
+    """Template ids, rising, their unit embeddings, and which have any processed image."""
 
-    score_P: NDArray[np.float64]
-    num_templates: int
-    num_empty_templates: int
+    id_T: Ids
+    embedding_TD: NDArray[np.float64]
+    filled_T: Mask
+
+    def rows(self, ids: Ids) -> tuple[NDArray[np.float64], Mask]:
+        """Return embeddings and whether they are filled, of listed templates; zero and empty where there is none."""
+        row_P = np.minimum(np.searchsorted(self.id_T, ids), self.id_T.size - 1)
+        known_P = self.id_T[row_P] == ids
+        embedding_PD = self.embedding_TD[row_P]
+        embedding_PD[~known_P] = 0
+        return embedding_PD, known_P & self.filled_T[row_P]
 
 
 def weigh(
@@ -42,25 +50,18 @@ def weigh(
 
 
 def compare(
-    feature_ND: features.Floats,
-    template_N: Ids,
-    media_N: Ids,
-    first_P: Ids,
-    second_P: Ids,
-    processed_N: Mask | None = None,
-    tick: Callable[[int], None] = lambda count: None,
-) -> Comparisons:
-    """Pool images to templates and score the listed pairs of template ids.
+    templates: Templates, first_P: Ids, second_P: Ids, tick: Callable[[int], None] = lambda count: None
+) -> NDArray[np.float64]:
+    """Return the score of each listed pair of template ids, in their order.
 
     A template none of whose images could be processed matches nobody: each of its genuine pairs is an error.
 
     Raises:
         LookupError: a pair names a template without images.
     """
-    id_T, embedding_TD, filled_T = pooling.pool_templates(feature_ND, template_N, media_N, processed_N)
+    id_T = templates.id_T
     row_2P = [np.minimum(np.searchsorted(id_T, ids), id_T.size - 1) for ids in (first_P, second_P)]
     for ids, row_P in zip((first_P, second_P), row_2P, strict=True):
         if not np.array_equal(id_T[row_P], ids):
             raise LookupError(f"template {ids[id_T[row_P] != ids][0]} is in the pairs but has no images")
-    score_P = scores.pair_scores(embedding_TD, row_2P[0], row_2P[1], filled_T, tick)
-    return Comparisons(score_P, id_T.size, int(np.count_nonzero(~filled_T)))
+    return scores.pair_scores(templates.embedding_TD, row_2P[0], row_2P[1], templates.filled_T, tick)

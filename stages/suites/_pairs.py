@@ -1,18 +1,19 @@
-"""What the suites on verification ``.bin`` sets share: a set embedded, its pairs scored.
+"""What the suites on pairs share: a set embedded, its pairs scored, and which images stand behind each pair.
 
-Shapes: N = 2P images, P pairs, D embedding dimensions.
+Shapes: N images, P pairs, D embedding dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.benchmarks import Fiqa, Hq
+from stages.benchmarks import Fiqa, Hq, Lq
 from stages.core import features
 from stages.core.features import Embed, Floats, Image
 from stages.core.processing import Failure, Processed, process
@@ -23,7 +24,7 @@ from stages.protocols import verification
 
 @dataclass(frozen=True)
 class Pairs:
-    """One set: features, unit embeddings fused as the switches say, and the cosine of each pair."""
+    """One ``.bin`` set: features, unit embeddings fused as the switches say, and the cosine of each pair."""
 
     processed: Processed
     embedding_ND: Floats
@@ -31,8 +32,23 @@ class Pairs:
     cosine_P: NDArray[np.float64]
 
 
-def embed_pairs(folder: Path, name: str, switches: Hq | Fiqa, embed: Embed, label: str) -> Pairs:
+def embed_pairs(
+    folder: Path,
+    name: str,
+    switches: Hq | Fiqa | Lq,
+    embed: Embed,
+    label: str,
+    change: Callable[[int, Image], Image] = lambda index, image: image,
+) -> Pairs:
     """Read ``NAME.bin``, embed its images and score its pairs; a pair with an image that failed scores -1.
+
+    Args:
+        folder: holds the file.
+        name: of the set.
+        switches: fusion and how many may fail.
+        embed: the backbone.
+        label: of the progress lines.
+        change: what to do to the image of an index first.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -42,19 +58,37 @@ def embed_pairs(folder: Path, name: str, switches: Hq | Fiqa, embed: Embed, labe
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: put the verification set there, or take {name} out of `sets`")
     stored = verification_bin.load(path)
-    progress = Progress(label, len(stored.images), "images")
-    processed = process(
-        str(path), progress.over(_images(stored)), len(stored.images), embed, max_failed=switches.max_failed
+    processed = embed_all(
+        str(path), _images(stored, change), len(stored.images), embed, switches.max_failed, label
     )
-    fused_ND = features.fuse(processed.features, use_flip=switches.fusion == "pre_norm_sum")
-    embedding_ND = features.normalise(fused_ND)
+    embedding_ND = features.normalise(features.fuse(processed.features, switches.fusion))
     is_same_P = np.asarray(stored.is_same, dtype=np.bool_)
     return Pairs(processed, embedding_ND, is_same_P, verification.cosines(embedding_ND, processed.processed_N))
 
 
-def _images(stored: verification_bin.VerificationSet) -> Iterator[Image | Failure]:
+def embed_all(
+    what: str, images: Iterable[Image | Failure], num_images: int, embed: Embed, max_failed: float, label: str
+) -> Processed:
+    """Embed the readable images of a set, showing progress."""
+    progress = Progress(label, num_images, "images")
+    return process(what, progress.over(images), num_images, embed, max_failed=max_failed)
+
+
+def describe_folds(folds: verification.Folds) -> dict[str, Any]:
+    """Return accuracies as fractions and thresholds as squared L2 distances."""
+    return {
+        "accuracy": folds.accuracy,
+        "accuracy_std": float(folds.accuracy_F.std()),
+        "accuracy_per_fold": folds.accuracy_F.tolist(),
+        "threshold_per_fold": folds.threshold_F.tolist(),
+    }
+
+
+def _images(
+    stored: verification_bin.VerificationSet, change: Callable[[int, Image], Image]
+) -> Iterator[Image | Failure]:
     for index, image in enumerate(stored.images):
         try:
-            yield verification_bin.decode(image)
+            yield change(index, verification_bin.decode(image))
         except ValueError as error:
             yield Failure.of(f"image {index}", error)

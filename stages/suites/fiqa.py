@@ -1,4 +1,6 @@
-"""Suite `fiqa`: error versus discard of the run's quality score and of its feature norm on verification sets.
+"""Suite `fiqa`: error versus discard of the run's quality score and of its feature norm.
+
+On verification sets, on the pair lists of Adience and XQLFW, and on the template pairs of IJB-B and IJB-C.
 
 Where the quality an image was drawn with is known (``truth.parquet``), the scores' rank correlation with it
 is given.
@@ -23,7 +25,7 @@ from stages.core.measured import Measured, Score, Table, describe_failures, fini
 from stages.core.processing import Processed
 from stages.datasets import truth
 from stages.protocols import discard
-from stages.suites import _pairs
+from stages.suites import _quality_pairs
 
 FEATURE_NORM = "feature_norm"
 TRUTH_FILE = "truth.parquet"
@@ -37,7 +39,8 @@ def measure(folder: Path, switches: Fiqa, embed: Embed, scores: Mapping[str, Sco
     ``SET_spearman_METHOD``.
 
     Args:
-        folder: holds ``NAME.bin`` for each set, and ``truth.parquet`` for embedded data.
+        folder: holds ``NAME.bin``, the folder ``adience`` or ``xqlfw``, or ``ijb/IJBC`` for each set,
+            and ``truth.parquet`` for embedded data.
         switches: sets, false match rates, fusion.
         embed: the backbone.
         scores: quality methods by name.
@@ -52,17 +55,17 @@ def measure(folder: Path, switches: Fiqa, embed: Embed, scores: Mapping[str, Sco
     )
     methods = {**scores, FEATURE_NORM: lambda features: features.feature_norm_N}
     for name in switches.sets:
-        pairs = _pairs.embed_pairs(folder, name, switches, embed, f"fiqa {name}")
-        known_N = _known_quality(folder / TRUTH_FILE, name, pairs.processed)
+        compared = _quality_pairs.compare(folder, name, switches, embed)
+        known_N = _known_quality(folder / TRUTH_FILE, name, compared.processed)
         details: dict[str, Any] = {
-            "pairs": int(pairs.is_same_P.size),
-            "genuine": int(pairs.is_same_P.sum()),
-            **describe_failures(pairs.processed),
+            "pairs": int(compared.is_same_P.size),
+            "genuine": int(compared.is_same_P.sum()),
+            **describe_failures(compared.processed),
             "methods": {},
         }
         for method, score in methods.items():
-            quality_N = _quality(method, score, pairs.processed)
-            tree = _measure_method(measured, (name, method), switches, pairs, quality_N)
+            quality_N = _quality(method, score, compared.processed)
+            tree = _measure_method(measured, (name, method), switches, compared, quality_N)
             tree["spearman"] = _correlate(measured, f"{name}_spearman_{method}", quality_N, known_N)
             details["methods"][method] = tree
         measured.details["sets"][name] = details
@@ -84,12 +87,12 @@ def _measure_method(
     measured: Measured,
     key: tuple[str, str],
     switches: Fiqa,
-    pairs: _pairs.Pairs,
+    compared: _quality_pairs.Compared,
     quality_N: NDArray[np.float64],
 ) -> dict[str, Any]:
     prefix = "_".join(key)
-    quality_P = discard.pair_quality(quality_N)
-    curves, reasons = discard.measure(pairs.cosine_P, pairs.is_same_P, quality_P, switches.fmr)
+    quality_P = compared.pair_quality(quality_N)
+    curves, reasons = discard.measure(compared.cosine_P, compared.is_same_P, quality_P, switches.fmr)
     tree: dict[str, Any] = {
         f"{fmr:.0e}": {"edc_auc": None, "iso_pauc": None, "reason": reasons[fmr]} for fmr in reasons
     }

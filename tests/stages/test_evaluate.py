@@ -14,9 +14,9 @@ import yaml
 from torch import nn
 
 from stages import artifacts, benchmarks, evaluate, exporting, plugins
+from stages.core import measured
 from stages.core.features import Features
 from stages.datasets import verification_bin
-from stages.suites import lq
 from tests.stages import small_sets
 
 SWITCHES = {
@@ -161,7 +161,7 @@ def test_measuring_twice_gives_the_same_to_the_last_bit(sets, suite):
     ("suite", "change"),
     [
         ("hq", {"fusion": "none"}),
-        ("ijb", {"use_flip": False}),
+        ("ijb", {"fusion": "none"}),
         ("ijb", {"use_norm": False}),
         ("ijb", {"use_detector_score": True}),
     ],
@@ -299,9 +299,12 @@ def test_the_stage_writes_metrics_details_and_curves(run_folder, suite):
     assert all(isinstance(value, float) and -1 <= value <= 1 for value in metrics.values())
     details = json.loads((run_folder / f"results/r/{suite}/details.json").read_text())
     assert (details["run"], details["suite"], details["dataset"]) == ("r", suite, "small")
-    (curve,) = (run_folder / f"results/r/{suite}").glob("*.csv")
-    assert curve.name == {"hq": "roc.csv", "ijb": "roc.csv", "lq": "cmc.csv", "fiqa": "edc.csv"}[suite]
-    rows = list(csv.DictReader(curve.read_text().splitlines()))
+    curves = {path.stem: path for path in (run_folder / f"results/r/{suite}").glob("*.csv")}
+    main, *beside = {"hq": ["roc"], "ijb": ["roc", "cmc"], "lq": ["cmc", "roc"], "fiqa": ["edc"]}[suite]
+    assert set(curves) == {main, *beside}
+    # without 1:N, or CRLFW, there is only a header
+    assert all(len(curves[name].read_text().splitlines()) == 1 for name in beside)
+    rows = list(csv.DictReader(curves[main].read_text().splitlines()))
     counts = pd.Series([row["set"] for row in rows]).value_counts()
     assert 0 < counts.max() <= 200
     assert not list(run_folder.rglob("*.partial"))
@@ -328,13 +331,13 @@ def test_a_failed_evaluation_leaves_the_last_results_as_they_were(run_folder):
 def test_mirrored_images_are_embedded_only_where_a_switch_wants_them():
     assert evaluate.uses_flip(benchmarks.Hq(sets=("lfw",)))
     assert not evaluate.uses_flip(benchmarks.Hq(sets=("lfw",), fusion="none"))
-    assert not evaluate.uses_flip(benchmarks.Ijb(sets=("IJBB",), use_flip=False))
-    assert not evaluate.uses_flip(benchmarks.Lq(sets=("scface",), use_flip=False))
+    assert not evaluate.uses_flip(benchmarks.Ijb(sets=("IJBB",), fusion="none"))
+    assert not evaluate.uses_flip(benchmarks.Lq(sets=("scface",), fusion="none"))
 
 
 def test_a_curve_of_many_ranks_is_thinned_and_keeps_its_ends():
-    assert list(lq._spread_ranks(120)) == list(range(1, 121))
-    ranks = list(lq._spread_ranks(157_871))
+    assert list(measured.spread_ranks(120)) == list(range(1, 121))
+    ranks = list(measured.spread_ranks(157_871))
     assert len(ranks) <= 200
     assert ranks == sorted(set(ranks))
     assert (ranks[0], ranks[99], ranks[-1]) == (1, 100, 157_871)
@@ -347,5 +350,81 @@ def test_rates_that_would_share_or_belie_their_name_are_refused(fmr):
 
 
 def test_a_set_named_twice_is_refused():
-    with pytest.raises(ValueError, match="each set once"):
+    with pytest.raises(ValueError, match="each once"):
         benchmarks.Hq(sets=("lfw", "lfw"))
+
+
+# protocols beside those of the first table
+
+
+def test_ijb_search_gives_ranks_tpir_and_both_open_sets(sets):
+    small_sets.write_search(sets / "ijb/IJBB/meta")
+    switches = benchmarks.Ijb(sets=("IJBB",), protocols=("1:1", "1:N"))
+    found = measure("ijb", sets, switches)
+    assert {"ijbb_rank1", "ijbb_rank5", "ijbb_rank10", "ijbb_tpir_at_fpir_1e-02", "ijbb_tpir_at_fpir_1e-01"} <= set(
+        found.metrics
+    )
+    assert found.metrics["ijbb_rank1"] > 0.8
+    details = found.details["sets"]["IJBB"]["one_to_n"]
+    assert details["probes"] > 0
+    assert set(details["open_set"]) == {"gallery_1", "gallery_2"}
+    assert {row[0] for row in found.curves["cmc"].rows} == {"IJBB"}
+
+
+def test_ijb_search_without_its_lists_names_the_file(sets):
+    with pytest.raises(FileNotFoundError, match="1N"):
+        measure("ijb", sets, benchmarks.Ijb(sets=("IJBB",), protocols=("1:N",)))
+
+
+def test_ijbs_gives_five_protocols_of_ranks_and_open_sets(sets):
+    small_sets.write_ijbs(sets / "ijbs")
+    found = measure("lq", sets, benchmarks.Lq(sets=("ijbs",)))
+    protocols = {key.split("_rank")[0] for key in found.metrics if "_rank" in key}
+    assert len(protocols) == 5
+    assert all(found.metrics[f"{protocol}_rank10"] >= found.metrics[f"{protocol}_rank1"] for protocol in protocols)
+    details = found.details["sets"]["ijbs"]["surveillance_to_single"]
+    assert set(details["open_set"]) == {"gallery_1", "gallery_2"}
+
+
+def test_crlfw_shrinks_the_first_image_of_each_pair_only(sets):
+    seen: list[np.ndarray] = []
+
+    def embed(images):
+        kept = list(images)
+        seen.append(np.stack(kept))
+        return small_sets.embed(kept)
+
+    found = evaluate.measure("lq", sets, benchmarks.Lq(sets=("crlfw",), crlfw_sides=(8, 20)), embed)
+    assert list(found.metrics) == ["crlfw_8", "crlfw_20"]
+    whole = np.stack(_images(sets / "lfw.bin"))
+    for shrunk in seen:
+        np.testing.assert_array_equal(shrunk[1::2], whole[1::2])
+        assert not np.array_equal(shrunk[0::2], whole[0::2])
+    # 8 pixels hold less than 20
+    assert np.diff(seen[0][0].astype(int), axis=0).std() < np.diff(seen[1][0].astype(int), axis=0).std()
+
+
+def test_fiqa_takes_pair_lists_and_templates(sets):
+    small_sets.write_pair_list(sets / "adience")
+    small_sets.write_xqlfw(sets / "xqlfw")
+    switches = benchmarks.Fiqa(sets=("adience", "xqlfw", "IJBB"), fmr=(0.5,), fusion="concat")
+    found = measure("fiqa", sets, switches, scores={"darkness": darkness})
+    assert set(found.details["sets"]) == {"adience", "xqlfw", "IJBB"}
+    assert "IJBB_darkness_iso_pauc_fmr5e-01" in found.metrics
+    assert {row[0] for row in found.curves["edc"].rows} == {"adience", "xqlfw", "IJBB"}
+
+
+def test_the_exact_threshold_stands_in_the_details_and_in_the_metrics_if_asked_for(sets):
+    grid, exact = (
+        measure("hq", sets, benchmarks.Hq(sets=("lfw",), threshold=threshold)) for threshold in ("grid", "exact")
+    )
+    assert grid.details["sets"] == exact.details["sets"]
+    assert grid.metrics["lfw"] == grid.details["sets"]["lfw"]["accuracy"]
+    assert exact.metrics["lfw"] == exact.details["sets"]["lfw"]["exact_threshold"]["accuracy"]
+
+
+def test_sets_beside_the_five_of_the_tables_are_not_in_the_average(sets):
+    small_sets.write_bin(sets / "cfp_ff.bin", num_identities=3)
+    found = measure("hq", sets, benchmarks.Hq(sets=("lfw", "cfp_ff")))
+    assert found.details["averaged"] == ["lfw"]
+    assert found.metrics["avg"] == found.metrics["lfw"]

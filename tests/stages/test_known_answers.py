@@ -93,7 +93,7 @@ def test_verification_on_the_official_lfw_pairs(network, faces, known):
 
 
 def test_scface_rank_1_at_each_distance(network, faces, known):
-    switches = benchmarks.Lq(sets=("scface",), use_flip=False)
+    switches = benchmarks.Lq(sets=("scface",), fusion="none")
     measured = evaluate.measure("lq", faces / "eval", switches, network)
     expected = known["eval/scface"]
     for distance in (1, 2, 3):
@@ -103,7 +103,7 @@ def test_scface_rank_1_at_each_distance(network, faces, known):
 
 
 def test_ijbb_tar_at_each_far_with_unit_features(network, faces, known):
-    switches = benchmarks.Ijb(sets=("IJBB",), use_flip=False, use_norm=False)
+    switches = benchmarks.Ijb(sets=("IJBB",), fusion="none", use_norm=False)
     measured = evaluate.measure("ijb", faces / "eval", switches, network)
     expected = known["eval/ijb/IJBB"]["unit_features"]
     assert len(expected) == 5

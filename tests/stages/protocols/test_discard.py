@@ -8,17 +8,22 @@ import pytest
 from stages.protocols import discard
 
 
+def rows(num_pairs):
+    return 2 * np.arange(num_pairs), 2 * np.arange(num_pairs) + 1
+
+
 def some_pairs(num_pairs=2000, seed=0):
     rng = np.random.default_rng(seed)
     is_same_P = np.arange(num_pairs) % 2 == 0
     quality_N = rng.random(2 * num_pairs)
-    quality_P = discard.pair_quality(quality_N)
+    quality_P = discard.pair_quality(quality_N, *rows(num_pairs))
     cosine_P = np.clip(rng.normal(0, 0.15, num_pairs) + is_same_P * quality_P, -1, 1)
     return cosine_P, is_same_P, quality_P
 
 
 def test_a_pair_is_as_good_as_its_worse_image():
-    assert discard.pair_quality(np.array([0.1, 0.9, 0.8, 0.3, -np.inf, 1])).tolist() == [0.1, 0.3, -np.inf]
+    quality_N = np.array([0.1, 0.9, 0.8, 0.3, -np.inf, 1])
+    assert discard.pair_quality(quality_N, *rows(3)).tolist() == [0.1, 0.3, -np.inf]
 
 
 def test_discarding_by_a_score_that_tells_lowers_fnmr_and_by_noise_does_not():

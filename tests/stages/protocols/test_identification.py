@@ -125,3 +125,38 @@ def test_labels_that_do_not_fit_are_refused():
 def test_a_label_of_nobody_among_the_probes_has_no_mate():
     found = identification.closed_set(np.eye(2), np.array([NOBODY, 1]), np.eye(2), np.array([NOBODY, 1]))
     assert found.num_without_mate == 1
+
+
+def test_the_open_set_rates_are_those_of_dir_far():
+    golden = np.load(GOLDEN / "identification.npz")
+    arrays = [golden[f"{side}_{what}"] for side in ("probe", "gallery") for what in ("features", "labels")]
+    for column, rank in enumerate(golden["ranks"].tolist()):
+        found = identification.open_set(*arrays, golden["open_set_fpir"].tolist(), rank=rank, rounding="nearest")
+        np.testing.assert_allclose(list(found.tpir.values()), golden["open_set_tpir"][:, column], rtol=1e-6)
+        assert (found.num_mated, found.num_non_mated) == (150, 50)
+        # 1 in 100 of 50 rounds to 0 (half to even): read just above the highest false alarm
+        assert list(found.unresolved) == [0.01]
+        assert found.fpir[0.01] == 0
+
+
+def test_too_few_non_mated_probes_are_said_to_be():
+    rng = np.random.default_rng(0)
+    found = identification.open_set(
+        unit(rng.normal(size=(20, 4))), np.arange(20), unit(rng.normal(size=(10, 4))), np.arange(10), [0.01, 0.1]
+    )
+    assert "FPIR 0.01 needs 100 probes without a mate, got 10" in found.unresolved[0.01]
+    assert found.fpir[0.1] == pytest.approx(0.1)
+
+
+def test_an_open_set_needs_probes_of_both_kinds():
+    with pytest.raises(ValueError, match="with and without a mate, got 2 and 0"):
+        identification.open_set(np.eye(2), np.array([1, 2]), np.eye(2), np.array([1, 2]), [0.1])
+
+
+def test_ranks_do_not_depend_on_rounding_of_the_matrix_product():
+    # scores that float32 cannot tell apart, but float64 can, one part in 1e9 either way
+    gallery_GD = np.array([[1.0, 0.0], [1.0, 1e-9], [1.0, -1e-9]])
+    probe_PD = np.array([[np.cos(0.3), np.sin(0.3)]])
+    assert closed_set(probe_PD, np.array([0]), gallery_GD, np.array([0, NOBODY, NOBODY])).rank_P.tolist() == [2]
+    assert closed_set(probe_PD, np.array([0]), gallery_GD, np.array([NOBODY, 0, NOBODY])).rank_P.tolist() == [1]
+    assert closed_set(probe_PD, np.array([0]), gallery_GD, np.array([NOBODY, NOBODY, 0])).rank_P.tolist() == [3]

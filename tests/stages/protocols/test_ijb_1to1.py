@@ -20,11 +20,14 @@ def golden():
         return dict(arrays)
 
 
+def pooled(*arrays):
+    return ijb_1to1.Templates(*pool_templates(*arrays))
+
+
 def compare(golden, order_P=slice(None)):
+    ids = golden["template_ids"].astype(np.int64)
     return ijb_1to1.compare(
-        golden["image_features"],
-        golden["template_ids"].astype(np.int64),
-        golden["media_ids"].astype(np.int64),
+        pooled(golden["image_features"], ids, golden["media_ids"].astype(np.int64)),
         golden["pair_template_1"][order_P].astype(np.int64),
         golden["pair_template_2"][order_P].astype(np.int64),
     )
@@ -40,7 +43,7 @@ def test_template_features_are_those_of_the_published_script(golden):
 
 
 def test_tar_at_each_far_is_the_published_one_exactly(golden):
-    score_P = compare(golden).score_P
+    score_P = compare(golden)
     is_same_P = golden["pair_label"] == 1
     points = rates.nearest_points(score_P[is_same_P], score_P[~is_same_P], golden["far"].tolist())
     assert [point.tar for point in points] == golden["tar"].tolist()
@@ -48,7 +51,7 @@ def test_tar_at_each_far_is_the_published_one_exactly(golden):
 
 def test_the_order_of_pairs_is_irrelevant(golden):
     order_P = np.random.default_rng(0).permutation(golden["pair_label"].size)
-    np.testing.assert_array_equal(compare(golden).score_P[order_P], compare(golden, order_P).score_P)
+    np.testing.assert_array_equal(compare(golden)[order_P], compare(golden, order_P))
 
 
 def test_the_norm_switch_decides_whether_length_is_weight():
@@ -71,13 +74,20 @@ def test_the_detector_score_multiplies_what_the_norm_switch_left():
 def test_a_template_whose_images_all_failed_matches_nobody_and_is_counted():
     feature_ND = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], np.float32)
     ids = np.array([1, 2, 3])
-    compared = ijb_1to1.compare(feature_ND, ids, ids, np.array([1, 1]), np.array([2, 3]), np.array([True, False, True]))
-    assert compared.score_P.tolist() == [-1, 1]
-    assert (compared.num_templates, compared.num_empty_templates) == (3, 1)
+    templates = pooled(feature_ND, ids, ids, np.array([True, False, True]))
+    assert ijb_1to1.compare(templates, np.array([1, 1]), np.array([2, 3])).tolist() == [-1, 1]
+    assert templates.filled_T.tolist() == [True, False, True]
+
+
+def test_a_search_list_may_name_a_template_without_images_and_gets_an_empty_one():
+    ids = np.array([3, 5])
+    embedding_PD, filled_P = pooled(np.eye(2, dtype=np.float32), ids, ids).rows(np.array([5, 4, 9, 3]))
+    assert embedding_PD.tolist() == [[0, 1], [0, 0], [0, 0], [1, 0]]
+    assert filled_P.tolist() == [True, False, False, True]
 
 
 @pytest.mark.parametrize("missing", [0, 5, 99])
 def test_a_pair_with_a_template_nobody_belongs_to_is_refused(missing):
     ids = np.array([1, 2, 7])
     with pytest.raises(LookupError, match=f"template {missing} is in the pairs but has no images"):
-        ijb_1to1.compare(np.eye(3, dtype=np.float32), ids, ids, np.array([1, 2]), np.array([2, missing]))
+        ijb_1to1.compare(pooled(np.eye(3, dtype=np.float32), ids, ids), np.array([1, 2]), np.array([2, missing]))

@@ -104,3 +104,40 @@ def test_pairs_that_cannot_be_folded_are_refused(num_images, num_pairs):
 def test_embeddings_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="NaN or infinity"):
         verification.evaluate(np.full((40, 2), np.nan, np.float32), np.ones(20, bool))
+
+
+def best_by_trying(distance_P, is_same_P):
+    """Every threshold that differs, lowest first."""
+    candidates = np.concatenate([[distance_P.min()], np.nextafter(np.unique(distance_P), 9)])
+    return max(np.mean((distance_P < threshold) == is_same_P) for threshold in candidates)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(10, 120))
+def test_no_threshold_is_better_than_the_exact_one(seed, num_pairs):
+    embedding_ND, is_same_P = some_pairs(seed, num_pairs)
+    distance_P = np.sum(np.square(embedding_ND[0::2] - embedding_ND[1::2]), 1).astype(np.float64)
+    folds = verification.evaluate_exact(embedding_ND, is_same_P)
+    for (train, test), accuracy, threshold in zip(
+        KFold(10, shuffle=False).split(distance_P), folds.accuracy_F, folds.threshold_F, strict=True
+    ):
+        reached = np.mean((distance_P[train] < threshold) == is_same_P[train])
+        assert reached == best_by_trying(distance_P[train], is_same_P[train])
+        assert accuracy == np.mean((distance_P[test] < threshold) == is_same_P[test])
+
+
+def test_the_exact_threshold_lies_between_two_distances_and_is_the_lowest_of_the_best():
+    rising_P, is_same_P = np.array([0.2, 0.4, 0.9, 1.1]), np.array([True, True, False, False])
+    assert verification._best_threshold(rising_P, is_same_P) == pytest.approx(0.65)
+    # taking one or three is as good: the lowest counts
+    assert verification._best_threshold(rising_P, np.array([True, False, True, False])) == pytest.approx(0.3)
+    assert verification._best_threshold(rising_P, ~is_same_P) == 0.2
+    # equal distances are taken or left together
+    assert verification._best_threshold(np.array([0.2, 0.2, 0.3]), np.array([True, False, True])) > 0.3
+
+
+def test_the_exact_threshold_is_as_good_as_the_grids_on_golden_data():
+    golden = np.load(GOLDEN / "verification.npz")
+    exact = verification.evaluate_exact(golden["embeddings"], golden["issame"])
+    assert abs(exact.accuracy - golden["accuracy_per_fold"].mean()) < 0.01
+    np.testing.assert_allclose(exact.threshold_F, golden["best_threshold_per_fold"], atol=0.06)

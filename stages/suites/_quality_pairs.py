@@ -1,0 +1,99 @@
+"""What the suite `fiqa` compares: pairs of a ``.bin`` set, of a pair list, or of IJB templates, with a quality each.
+
+As CR-FIQA ERC/README.md and IJB-C Evaluation/ijb_qs_pair_file.py at a8f98da6: a pair is as good as its worse
+side, a template as its worst image.
+
+Shapes: N images, P pairs, T templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.benchmarks import Fiqa
+from stages.core import features, pooling, scores
+from stages.core.features import Embed
+from stages.core.processing import Processed
+from stages.datasets import ijb, pair_list
+from stages.progress import Progress
+from stages.protocols import discard, ijb_1to1
+from stages.suites import _pairs
+
+PAIR_LISTS = ("adience", "xqlfw")
+TEMPLATES = ("IJBB", "IJBC")
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A set's images, embedded; its pairs, scored; and how qualities of images make those of pairs."""
+
+    processed: Processed
+    cosine_P: NDArray[np.float64]
+    is_same_P: NDArray[np.bool_]
+    pair_quality: Callable[[Floats], Floats]
+
+
+def compare(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compared:
+    """Read, embed and compare one set.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        ValueError: it cannot be used, or more images than ``max_failed`` fail.
+    """
+    if name in PAIR_LISTS:
+        return _listed(folder / name, switches, embed)
+    if name in TEMPLATES:
+        return _templates(folder / "ijb", name, switches, embed)
+    pairs = _pairs.embed_pairs(folder, name, switches, embed, f"fiqa {name}")
+    first_P = 2 * np.arange(pairs.is_same_P.size)
+    return Compared(
+        pairs.processed, pairs.cosine_P, pairs.is_same_P,
+        lambda quality_N: discard.pair_quality(quality_N, first_P, first_P + 1),
+    )  # fmt: skip
+
+
+def _listed(folder: Path, switches: Fiqa, embed: Embed) -> Compared:
+    chosen = pair_list.load(folder, swapped=switches.stored_swapped)
+    processed = _pairs.embed_all(
+        folder.name, chosen.images(), len(chosen.names), embed, switches.max_failed, f"fiqa {folder.name}"
+    )
+    embedding_ND = features.normalise(features.fuse(processed.features, switches.fusion)).astype(np.float64)
+    progress = Progress(f"fiqa {folder.name}", chosen.first_P.size, "pairs")
+    cosine_P = scores.pair_scores(
+        embedding_ND, chosen.first_P, chosen.second_P, processed.processed_N, progress.advance
+    )
+    return Compared(
+        processed, cosine_P, chosen.is_same_P,
+        lambda quality_N: discard.pair_quality(quality_N, chosen.first_P, chosen.second_P),
+    )  # fmt: skip
+
+
+def _templates(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compared:
+    chosen = ijb.load(folder, name)
+    processed = _pairs.embed_all(
+        name, chosen.images(), len(chosen.names), embed, switches.max_failed, f"fiqa {name}"
+    )
+    # CR-FIQA pools unit features: norms are no weights here
+    embedding_ND = features.normalise(features.fuse(processed.features, switches.fusion))
+    templates = ijb_1to1.Templates(
+        *pooling.pool_templates(embedding_ND, chosen.template_N, chosen.media_N, processed.processed_N)
+    )
+    progress = Progress(f"fiqa {name}", chosen.first_P.size, "pairs")
+    cosine_P = ijb_1to1.compare(templates, chosen.first_P, chosen.second_P, progress.advance)
+
+    def pair_quality(quality_N: Floats) -> Floats:
+        row_N, first_P, second_P = (
+            np.searchsorted(templates.id_T, ids) for ids in (chosen.template_N, chosen.first_P, chosen.second_P)
+        )
+        quality_T = discard.template_quality(quality_N, row_N, templates.id_T.size)
+        return discard.pair_quality(quality_T, first_P, second_P)
+
+    return Compared(processed, cosine_P, chosen.is_same_P, pair_quality)
