@@ -137,8 +137,10 @@ def directions(feature_BD: Tensor) -> tuple[Tensor, Tensor]:
             [0.0000, 0.0000]]), tensor([5., 0.]))
     """
     norm_B = feature_BD.norm(dim=1)
-    inverse_B = torch.where(norm_B > torch.finfo(norm_B.dtype).tiny, 1 / norm_B, 0.0)
-    inverse_B = torch.where(norm_B.isfinite(), inverse_B, torch.nan)
+    has_length_B = norm_B > torch.finfo(norm_B.dtype).tiny
+    # 1 in its place first: a division by 0 that is masked afterwards still has a gradient that is none
+    inverse_B = torch.where(has_length_B, 1 / norm_B.where(has_length_B, 1.0), 0.0)
+    inverse_B = inverse_B.where(norm_B.isfinite(), torch.nan)
     return feature_BD * inverse_B[:, None], norm_B
 
 
@@ -169,13 +171,13 @@ def drawn_rows(num_classes: int, feature_dim: int, shard: Shard, draw: Callable[
         shard: whose rows to return.
         draw: fills some rows from torch's generator and returns them.
     """
-    begin, end = shard.span(num_classes)
-    weight_CD = torch.empty(end - begin, feature_dim)
+    own = shard.rows(num_classes)
+    weight_CD = torch.empty(len(own), feature_dim)
     for first in range(0, num_classes, DRAWN_ROWS):
         drawn_KD = draw(torch.empty(min(DRAWN_ROWS, num_classes - first), feature_dim))
-        low, high = max(first, begin), min(first + len(drawn_KD), end)
+        low, high = max(first, own.start), min(first + len(drawn_KD), own.stop)
         if low < high:
-            weight_CD[low - begin : high - begin] = drawn_KD[low - first : high - first]
+            weight_CD[low - own.start : high - own.start] = drawn_KD[low - first : high - first]
     return weight_CD
 
 

@@ -49,17 +49,19 @@ class Plan:
     keep: bool = True
     """Whether exponentials are kept for backward ("store"), or made again ("recompute")."""
     shard: Shard = ALONE
-    chunk: int | None = None
-    """Classes at a time; None: as many as make up CHUNK_NUMBERS."""
 
     @property
     def shifts(self) -> bool:
         """Whether exponents need each row's maximum taken off."""
         return self.scale * self.negatives.bound > SAFE_EXPONENT
 
+    def width(self, size: int, dim: int) -> int:
+        """Return how many classes make up a chunk."""
+        return max(64, CHUNK_NUMBERS // (size + dim) // 64 * 64)
+
     def spans(self, size: int, num_classes: int, dim: int) -> list[tuple[int, int]]:
         """Return the chunks."""
-        width = self.chunk or max(64, CHUNK_NUMBERS // (size + dim) // 64 * 64)
+        width = self.width(size, dim)
         return [(begin, min(begin + width, num_classes)) for begin in range(0, num_classes, width)]
 
 

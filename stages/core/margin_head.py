@@ -131,11 +131,11 @@ class MarginHead(CosineHead):
         low, high = torch.stack(label_B.aminmax()).tolist()
         if low < 0 or high >= self.num_classes:
             raise ValueError(f"labels should be in 0..{self.num_classes - 1}, got {low} to {high}")
-        begin, end = self.shard.span(self.num_classes)
-        own_B = torch.where((label_B >= begin) & (label_B < end), label_B - begin, -1)
+        held = self.shard.rows(self.num_classes)
+        own_B = torch.where((label_B >= held.start) & (label_B < held.stop), label_B - held.start, -1)
         if self.shard.sample_rate == 1:
             return self.weight, own_B
-        row_K = self.shard.sample(end - begin, own_B)
+        row_K = self.shard.sample(len(held), own_B)
         # row-sparse: a centre that does not take part is not touched, not even by weight decay
         weight_KD = functional.embedding(row_K, self.weight, sparse=True)
         return weight_KD, torch.where(own_B >= 0, torch.searchsorted(row_K, own_B), -1)

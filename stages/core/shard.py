@@ -32,15 +32,15 @@ class Shard:
         if not 0 < self.sample_rate <= 1:
             raise ValueError(f"sample_rate should be in (0, 1], got {self.sample_rate}")
 
-    def span(self, num_classes: int) -> tuple[int, int]:
-        """Return first and one past the last class of this rank; the first ranks hold one more.
+    def rows(self, num_classes: int) -> range:
+        """Return the classes of this rank; the first ranks hold one more where it does not come out even.
 
-        >>> [Shard(rank, 3).span(8) for rank in range(3)]
-        [(0, 3), (3, 6), (6, 8)]
+        >>> [Shard(rank, 3).rows(8) for rank in range(3)]
+        [range(0, 3), range(3, 6), range(6, 8)]
         """
         each, rest = divmod(num_classes, self.world_size)
         begin = each * self.rank + min(self.rank, rest)
-        return begin, begin + each + (self.rank < rest)
+        return range(begin, begin + each + (self.rank < rest))
 
     def sum_(self, value: Tensor) -> Tensor:
         """Sum ``value`` over the ranks, in place."""

@@ -8,15 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stages import plugins
 from stages.core.head import HeadOutput
+from tests.stages.heads.support import HEADS, VARIANTS, build, quality_for
 
-HEADS = plugins.names("heads")
-# fields that a head wants beyond `name` and `margin`
-EXTRA: dict[str, dict[str, Any]] = {
-    "adaface": {"h": 0.333},
-    "mv_softmax": {"kind": "arc"},
-}
 # fields that take a head's margin away; heads that change negatives without a margin are not here
 NEUTRAL: dict[str, dict[str, Any]] = {
     "adaface": {"margin": 0.0},
@@ -26,31 +20,13 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "mv_softmax": {"margin": 0.0, "weight": 1.0},
     "softmax": {},
 }
-VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *[(name, {}) for name in HEADS],
-    *[("arcface", {"beyond_pi": end}) for end in ("shift", "easy", "wrap")],
-    ("arcface", {"gradient": "straight_through", "beyond_pi": "wrap"}),
-    ("magface", {"easy_margin": False}),
-    ("magface", {"margin_kind": "cosine"}),
-    ("adaface", {"initial_mean": 0.0, "initial_std": 0.0}),
-    ("adaface", {"t_alpha": 1.0}),
-    ("mv_softmax", {"kind": "am"}),
-]
-
-
-def build(name: str, feature_dim: int = 8, num_classes: int = 5, **overrides: Any) -> Any:
-    torch.manual_seed(0)
-    module = plugins.load("heads", name)
-    fields = {"name": name} | ({"margin": 0.4} if "margin" in module.Config.model_fields else {})
-    config = module.Config(**fields | EXTRA.get(name, {}) | overrides)
-    return module.Head(config, feature_dim, num_classes)
 
 
 def step(head: Any, feature_BD: torch.Tensor, label_B: torch.Tensor) -> HeadOutput:
     """One step; everything that comes out or stays behind must be finite."""
     feature_BD = feature_BD.clone().requires_grad_()
     head.zero_grad()
-    output = head(feature_BD, label_B)
+    output = head(feature_BD, label_B, quality_for(head, len(label_B)))
     assert isinstance(output, HeadOutput)
     output.loss.backward()
     made = (output.loss, output.target_cosine_B, feature_BD.grad, head.weight.grad, *output.terms.values())
@@ -126,10 +102,10 @@ def test_norms_beyond_half_precision_never_reach_a_buffer(name: str, overrides: 
     head = build(name, **overrides)
     feature_BD, label_B = batch()
     before = {key: buffer.clone() for key, buffer in head.named_buffers()}
-    feature_BD[2, 3] = torch.inf
-    head(feature_BD, label_B)
-    feature_BD[2, 3] = torch.nan
-    head(feature_BD, label_B)
+    for beyond in (torch.inf, torch.nan, 1e30):
+        feature_BD[2, 3] = beyond
+        output = head(feature_BD, label_B, quality_for(head, len(label_B)))
+        assert not output.loss.isfinite(), "a step that cannot be right must not look like one"
     for key, buffer in head.named_buffers():
         assert buffer.isfinite().all(), (key, before[key], buffer)
 

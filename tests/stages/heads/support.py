@@ -1,0 +1,44 @@
+"""Heads of every kind and variant, for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stages import plugins
+
+HEADS = plugins.names("heads")
+# fields that a head wants beyond `name` and `margin`
+EXTRA: dict[str, dict[str, Any]] = {
+    "adaface": {"h": 0.333},
+    "mv_softmax": {"kind": "arc"},
+}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *[(name, {}) for name in HEADS],
+    *[("arcface", {"beyond_pi": end}) for end in ("shift", "easy", "wrap")],
+    ("arcface", {"gradient": "straight_through", "beyond_pi": "wrap"}),
+    ("arcface", {"interclass_filter": 0.4}),
+    ("cosface", {"interclass_filter": 0.2}),
+    ("magface", {"easy_margin": False}),
+    ("magface", {"margin_kind": "cosine"}),
+    ("adaface", {"initial_mean": 0.0, "initial_std": 0.0}),
+    ("adaface", {"t_alpha": 1.0}),
+    ("adaface", {"proxy": "p_true_class", "t_alpha": 0.3}),
+    ("adaface", {"proxy": "one_minus_brisque", "t_alpha": 0.3}),
+    ("mv_softmax", {"kind": "am"}),
+]
+
+
+def build(name: str, feature_dim: int = 8, num_classes: int = 5, shard: Any = None, **overrides: Any) -> Any:
+    """Return a head with weights that depend on its shape alone."""
+    torch.manual_seed(0)
+    module = plugins.load("heads", name)
+    fields = {"name": name} | ({"margin": 0.4} if "margin" in module.Config.model_fields else {})
+    config = module.Config(**fields | EXTRA.get(name, {}) | overrides)
+    return module.Head(config, feature_dim, num_classes, **({} if shard is None else {"shard": shard}))
+
+
+def quality_for(head: Any, size: int) -> torch.Tensor | None:
+    """Return a quality for each image where the head wants one."""
+    return torch.linspace(0.1, 0.9, size).to(head.weight.dtype) if head.wants_quality else None
