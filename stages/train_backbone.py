@@ -4,71 +4,152 @@
 
 Writes runs/RUN/backbone (weights.pt, model.json, program.pt2), results/RUN/train.json and train.csv. Stopped,
 it goes on from its last checkpoint under .facet/checkpoints and ends in the weights it would have had.
+
+FACET_PROCS=4 starts four processes here that share the work; started by torchrun it is one of those torchrun started.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from stages import artifacts, devices, exporting, program, trainer
-from stages.checkpoints import Checkpoints, key_of
-from stages.core.pixels import SIDE, VALUE_RANGE
+from torch import nn
+
+from stages import artifacts, devices, exporting, networks, processes, program, trainer
+from stages.checkpoints import Checkpoints, code, key_of
+from stages.core.pixels import SIDE
+from stages.processes import Processes
 from stages.samples import Records, open_records
 from stages.training import Config
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Train, then write the model, its metrics and its curve."""
+    """Train, in as many processes as are wanted."""
     run: str = arguments.run
     config = artifacts.read_section(artifacts.RESOLVED / "runs" / f"{run}.yaml", "train", Config)
+    count = processes.wanted(config.processes)
+    if count > 1:
+        processes.launch("stages.train_backbone", [run], count)
+        return
+    with processes.joined(devices.choose()) as ours:
+        train(run, config, ours)
+
+
+def train(run: str, config: Config, ours: Processes) -> None:
+    """Train, then write the model, its metrics and its curve."""
     records = open_records(config.dataset)
     devices.prepare(config.threads)
-    training = trainer.Training(config, records, devices.choose())
-    checkpoints = Checkpoints(key_of(train=config.model_dump(mode="json"), records=records.fingerprint))
+    validate = validation(config) if config.validation.every_epochs else None
+    training = trainer.Training(config, records, ours, validate)
+    checkpoints = open_checkpoints(config, records, ours)
     training.run(checkpoints, f"train {run}")
-    with artifacts.write_folder(artifacts.backbone_folder(run)) as folder:
-        weights_sha256 = write_model(folder, training, records)
-    write_curve(artifacts.metrics_file(run, "train").with_suffix(".csv"), training.history)
-    artifacts.write_json(artifacts.metrics_file(run, "train"), metrics(training, records, weights_sha256))
+    if ours.is_first:
+        with artifacts.write_folder(artifacts.backbone_folder(run)) as folder:
+            weights_sha256 = write_model(folder, training, records, checkpoints)
+        write_curve(artifacts.metrics_file(run, "train").with_suffix(".csv"), training.history)
+        artifacts.write_json(artifacts.metrics_file(run, "train"), metrics(training, records, weights_sha256))
     checkpoints.clear()
 
 
-def write_model(folder: Path, training: trainer.Training, records: Records) -> str:
-    """Fill the folder of a trained backbone; return the SHA-256 of its weights."""
-    networks, config = training.networks, training.config
-    exporting.save_weights(folder / "weights.pt", networks.backbone, networks.head)
+def open_checkpoints(config: Config, records: Records, ours: Processes) -> Checkpoints:
+    """Return the checkpoints of this training: of these parameters, records and code, by any number of processes."""
+    parameters = config.model_dump(mode="json", exclude={"processes"})
+    key = key_of(train=parameters, records=records.fingerprint)
+    return Checkpoints(key, {"train": parameters, "records": records.fingerprint, "code": code()}, ours)
+
+
+def validation(config: Config) -> trainer.Validate:
+    """Return what measures a backbone on the sets of ``config.validation``.
+
+    The code is loaded here, because most trainings never look: what it says decides no weight, unless `keep` is best.
+    """
+    from stages import benchmarks
+    from stages.embedder import Embedder
+    from stages.suites import hq
+
+    wanted = config.validation
+    switches = benchmarks.Hq.model_validate({"sets": wanted.sets, "fusion": wanted.fusion})
+    folder = artifacts.eval_folder(config.dataset)
+
+    def validate(backbone: nn.Module) -> Mapping[str, float]:
+        # a copy, because an embedder arranges its network for itself
+        embedder = Embedder(
+            copy.deepcopy(backbone), config.color_order, next(backbone.parameters()).device,
+            flip=wanted.fusion != "none", value_range=config.value_range,
+        )  # fmt: skip
+        return hq.measure(folder, switches, embedder, {}).metrics
+
+    return validate
+
+
+def write_model(folder: Path, training: trainer.Training, records: Records, checkpoints: Checkpoints) -> str:
+    """Fill the folder of a trained backbone; return the SHA-256 of the weights the run is measured with."""
+    config, best = training.config, training.best
+    last = last_networks(training, checkpoints)
+    kept = last
+    if best and best["step"] != training.step:
+        best_of_all = networks_at(int(best["step"]), training, checkpoints)
+        kept, other = (best_of_all, last) if config.validation.keep == "best" else (last, best_of_all)
+        name = "last.pt" if config.validation.keep == "best" else "best.pt"
+        exporting.save_weights(folder / name, other.backbone, other.head)
+    exporting.save_weights(folder / "weights.pt", kept.backbone, kept.head)
     weights_sha256 = artifacts.sha256(folder / "weights.pt")
     model = exporting.Model(
-        backbone=networks.backbone_config.model_dump(mode="json"),
-        head=networks.head_config.model_dump(mode="json"),
+        backbone=kept.backbone_config.model_dump(mode="json"),
+        head=kept.head_config.model_dump(mode="json"),
         color_order=config.color_order,
-        value_range=VALUE_RANGE,
+        value_range=config.value_range,
         image_size=SIDE,
-        feature_dim=networks.head.weight.shape[1],
+        feature_dim=kept.head.weight.shape[1],
         num_classes=records.num_classes,
         dataset=config.dataset,
         weights_sha256=weights_sha256,
     )
     artifacts.write_json(folder / "model.json", model.model_dump(mode="json"))
-    exporting.save_program(folder / "program.pt2", exporting.read_backbone(folder)[0], config.color_order)
+    backbone = exporting.read_backbone(folder)[0]
+    exporting.save_program(folder / "program.pt2", backbone, config.color_order, config.value_range)
     return weights_sha256
 
 
+def last_networks(training: trainer.Training, checkpoints: Checkpoints) -> networks.Networks:
+    """Return what was trained, with all classes; where processes share them, from the checkpoint of the last step."""
+    if training.processes.size == 1:
+        return training.networks
+    return networks_at(training.step, training, checkpoints)
+
+
+def networks_at(step: int, training: trainer.Training, checkpoints: Checkpoints) -> networks.Networks:
+    """Return the networks of a checkpoint, whole and on the CPU."""
+    snapshot = checkpoints.read(step)
+    made = networks.build(training.config, training.records.num_classes)
+    made.backbone.load_state_dict(snapshot.shared["backbone"])
+    made.head.load_state_dict({**snapshot.shared["head"], "weight": snapshot.rows["weight"]})
+    return made
+
+
 def write_curve(path: Path, history: list[dict[str, float]]) -> None:
-    """Write a line per epoch."""
-    header = list(history[0])
-    artifacts.write_csv(path, header, [[row[name] for name in header] for row in history])
+    """Write a line per epoch; what was not measured in one stays empty."""
+    header = list(dict.fromkeys(name for row in history for name in row))
+    artifacts.write_csv(path, header, [[row.get(name, "") for name in header] for row in history])
 
 
-def metrics(training: trainer.Training, records: Records, weights_sha256: str) -> dict[str, object]:
-    """Return what the last epoch came to, and on how much."""
+def metrics(training: trainer.Training, records: Records, weights_sha256: str) -> dict[str, Any]:
+    """Return what the last epoch came to, on how much, and which epoch's weights the run is measured with."""
+    config, best = training.config, training.best
     last = dict(training.history[-1])
     del last["epoch"], last["learning_rate"]
+    looked: dict[str, Any] = {}
+    if best:
+        looked = {"weights_are": config.validation.keep, "best_epoch": int(best["epoch"])}
+        looked |= {f"best_{name}": value for name, value in best.items() if name.startswith("validation_")}
     return {
         **last,
-        "epochs": training.config.schedule.epochs,
+        **looked,
+        "epochs": config.schedule.epochs,
         "images": len(records.key_N),
         "classes": records.num_classes,
         "weights_sha256": weights_sha256,

@@ -1,13 +1,19 @@
-"""What decides a backbone's weights: data set, networks, augmentation, schedule, seed. trainer.py runs it."""
+"""What decides a backbone's weights: data set, networks, objective, augmentation, schedule, precision, seed.
+
+trainer.py runs it. What changes no weight (loader processes, how often a checkpoint is written) is in the environment.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from stages.core import augment
-from stages.core.pixels import ColorOrder
+from stages.core.pixels import VALUE_RANGE, ColorOrder
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Augmentation(BaseModel, extra="forbid", frozen=True):
@@ -25,30 +31,90 @@ class Augmentation(BaseModel, extra="forbid", frozen=True):
 
 
 class Schedule(BaseModel, extra="forbid", frozen=True):
-    """SGD with momentum, learning rate divided at epoch milestones (AdaFace train_val.py)."""
+    """SGD with momentum; the learning rate falls at epoch milestones (AdaFace train_val.py) or polynomially."""
 
     epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2)
-    learning_rate: float = Field(gt=0)
-    milestones: tuple[int, ...] = Field(description="epochs after which the rate is multiplied by gamma")
+    batch_size: int = Field(ge=2, description="of one step, over all processes")
+    learning_rate: float = Field(gt=0, description="for that batch; nothing scales it")
+    decay: Literal["milestones", "polynomial"] = Field(
+        "milestones", description="polynomial: (1 - share of the steps after warm-up) ^ power, per step (insightface)"
+    )
+    milestones: tuple[int, ...] = Field((), description="epochs after which the rate is multiplied by gamma")
     gamma: float = Field(0.1, gt=0, le=1)
+    power: float = Field(1.0, gt=0, description="of the polynomial")
     momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0, description="not applied to batch-norm parameters")
+    weight_decay: float = Field(5e-4, ge=0)
+    decayed: Literal["all", "all_but_batch_norms", "all_but_batch_norms_and_biases"] = Field(
+        "all_but_batch_norms", description="parameters with weight decay; AdaFace: all but batch norms"
+    )
     warmup_epochs: float = Field(0.0, ge=0, description="learning rate linear from zero")
     margin_warmup_epochs: float = Field(
         0.0, ge=0, description="margin linear from none; published recipes: 0. Small nets and few steps want it:"
         " a margin from the start drives their features to where all cosines are alike"
     )
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest norm of the backbone's gradient; insightface, CR-FIQA: 5; null: any"
+    )
+
+    @model_validator(mode="after")
+    def decays_one_way(self) -> Self:
+        """Refuse milestones that a polynomial would pass over, and a warm-up without end."""
+        if self.decay == "polynomial" and self.milestones:
+            raise ValueError(f"milestones {list(self.milestones)} mean nothing to decay: polynomial; take one out")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} should be less than epochs {self.epochs}")
+        return self
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0."""
-        epoch = step // steps_per_epoch
-        rate = self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
-        return rate * _risen(step + 1, self.warmup_epochs * steps_per_epoch)
+        warmup = self.warmup_epochs * steps_per_epoch
+        if self.decay == "polynomial":
+            left = 1 - max(0.0, step - warmup) / (self.epochs * steps_per_epoch - warmup)
+            rate = self.learning_rate * math.pow(left, self.power)
+        else:
+            epoch = step // steps_per_epoch
+            rate = self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        return rate * _risen(step + 1, warmup)
 
     def margin_share(self, step: int, steps_per_epoch: int) -> float:
         """Return the share of the head's margin in force at a step, 0 to 1."""
         return _risen(step, self.margin_warmup_epochs * steps_per_epoch)
+
+
+class Compute(BaseModel, extra="forbid", frozen=True):
+    """How the sums are made: none of it is in a paper, all of it moves last bits, so it is said and not guessed."""
+
+    precision: Precision = Field(
+        "auto", description="of the backbone; heads compute in float32. auto: bf16 on a GPU that has it, fp16 on"
+        " another, fp32 on a CPU (without matrix units for it bf16 is 4 to 8 times slower)"
+    )
+    channels_last: bool = Field(True, description="memory order of images; docs/scale.md has the ratio")
+    compile: bool = Field(False, description="torch.compile the backbone; docs/scale.md says from how many steps")
+    chunks: int = Field(
+        1, ge=1, description="parts in which a process's batch goes through the backbone, for as much less memory"
+        " and 4/3 of the time; the head sees the batch whole, batch norms see a part"
+    )
+    sync_batch_norm: bool = Field(False, description="statistics over all processes, not each process's own")
+
+
+class Validation(BaseModel, extra="forbid", frozen=True):
+    """A look at verification sets while it trains. `keep: best` selects on them: such a number is not a test's."""
+
+    every_epochs: int = Field(0, ge=0, description="and after the last; 0: never")
+    sets: tuple[str, ...] = Field(("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30"), min_length=1, description="of hq")
+    fusion: Literal["none", "pre_norm_sum"] = Field(
+        "none", description="pre_norm_sum adds the mirrored image's feature, for twice the time"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="which weights the run is measured with; AdaFace: best mean accuracy on its five test sets"
+    )
+
+    @model_validator(mode="after")
+    def best_was_looked_for(self) -> Self:
+        """Refuse to keep the best of none."""
+        if self.keep == "best" and not self.every_epochs:
+            raise ValueError("keep: best wants every_epochs of at least 1, got 0")
+        return self
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -62,11 +128,21 @@ class Config(BaseModel, extra="forbid", frozen=True):
     )
     augmentation: Augmentation
     schedule: Schedule
+    class_sample_rate: float = Field(
+        1.0, gt=0, le=1, description="share of the classes in a step, those of the batch always among them (Partial FC)"
+    )
+    compute: Compute = Field(default_factory=lambda: Compute.model_validate({}))
+    validation: Validation = Field(default_factory=lambda: Validation.model_validate({}))
     color_order: ColorOrder = Field("BGR", description="of the channels the network sees")
+    value_range: tuple[float, float] = Field(VALUE_RANGE, description="of its pixels; MagFace: 0 to 1")
     seed: int = Field(ge=0)
     threads: int = Field(
         1, ge=1, description="of a CPU that computes; another number gives other last bits, so it is said here and "
         "not taken from the machine. `facet run --jobs` uses the other cores for other runs"
+    )
+    processes: int = Field(
+        1, ge=1, description="that share each batch and the classes, a GPU each; FACET_PROCS and torchrun may say"
+        " another number on another machine, for the same weights up to rounding"
     )
 
 

@@ -116,7 +116,7 @@ def test_two_trainings_write_the_same_bytes_though_one_was_killed_and_given_othe
                     "def step(*a, **k):\n    time.sleep(0.15)\n    return old(*a, **k)\n"
                     "torch.optim.SGD.step = step\n")  # fmt: skip
     process = start_slow(tmp_path)
-    checkpoint = wait_for(lambda: next((tmp_path / ".facet").rglob("last.pt"), None))
+    checkpoint = wait_for(lambda: next((tmp_path / ".facet").rglob("checkpoint.json"), None))
     assert checkpoint is not None
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
@@ -149,10 +149,10 @@ def wait_for(found: Any, seconds: float = 60) -> Any:
 def test_sigterm_ends_it_with_143_and_keeps_the_checkpoint(project: Path):
     write_project(project, epochs=500)
     process = start(project)
-    assert wait_for(lambda: list((project / ".facet").rglob("last.pt")))
+    assert wait_for(lambda: list((project / ".facet").rglob("checkpoint.json")))
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
-    assert list((project / ".facet").rglob("last.pt"))
+    assert list((project / ".facet").rglob("checkpoint.json"))
     assert not (project / "runs").exists()
 
 
