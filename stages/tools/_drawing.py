@@ -1,0 +1,78 @@
+"""Pictures that tools draw: similarity matrices with faces, contact sheets of scores.
+
+Shapes: N faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from numpy.typing import NDArray
+
+from stages.comparing import Calibration, Comparison
+
+Image = NDArray[np.uint8]
+FACE_INCHES = 1.3
+
+
+def draw_comparison(path: Path, comparison: Comparison, images: Sequence[Image], limit: Calibration | None) -> None:
+    """Draw the faces along both sides of their matrix; pairs that count as one person are framed."""
+    count = len(images)
+    figure = Figure(figsize=(FACE_INCHES * (count + 1) + 0.6, FACE_INCHES * (count + 1) + 0.9), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(comparison.similarity_NN, vmin=-1, vmax=1, cmap=mpl.colormaps["RdYlGn"], alpha=0.75)
+    for i in range(count):
+        for j in range(count):
+            value = comparison.similarity_NN[i, j]
+            same = limit is not None and i != j and value >= limit.threshold
+            axes.text(j, i, f"{value:.3f}", ha="center", va="center", weight="bold" if same else "normal")
+            if same:
+                axes.add_patch(mpl.patches.Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, lw=2))
+        _put_face(axes, images[i], (i, -1.0))
+        _put_face(axes, images[i], (-1.0, i))
+    axes.set_xlim(-1.5, count - 0.5)
+    axes.set_ylim(count - 0.5, -1.5)
+    labels = [
+        name + "".join(f"\n{method} {values[i]:.3g}" for method, values in comparison.quality.items())
+        for i, name in enumerate(comparison.names_N)
+    ]
+    axes.set_xticks(range(count), labels, fontsize=8)
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    if limit is not None:
+        axes.set_title(f"framed: cosine of {limit.threshold:.3f} or more", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _put_face(axes: mpl.axes.Axes, image_HW3: Image, place: tuple[float, float]) -> None:
+    # at 110 dots per inch a face of 1.3 inches has 143 pixels
+    axes.add_artist(AnnotationBbox(OffsetImage(image_HW3[:, :, ::-1], zoom=0.72), place, frameon=False))
+
+
+def draw_sheet(path: Path, method: str, rows: Mapping[str, tuple[Sequence[Image], Sequence[float]]]) -> None:
+    """Draw rows of faces with a score below each.
+
+    Args:
+        path: a PNG.
+        method: what scored them.
+        rows: by name, images and their scores.
+    """
+    columns = max(len(images) for images, _ in rows.values())
+    figure = Figure(figsize=(columns + 0.4, 1.45 * len(rows) + 0.3), layout="constrained")
+    figure.suptitle(f"quality by {method}, higher is better", fontsize=9)
+    all_axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axes in all_axes.ravel():
+        axes.set_axis_off()
+    for line, (name, (images, scores)) in zip(all_axes, rows.items(), strict=True):
+        line[0].text(-0.08, 0.5, name, rotation=90, va="center", ha="right", transform=line[0].transAxes, fontsize=9)
+        for axes, image_HW3, score in zip(line, images, scores, strict=False):
+            axes.imshow(image_HW3[:, :, ::-1])
+            axes.set_title(f"{score:.3g}", fontsize=8, y=-0.22)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

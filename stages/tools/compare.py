@@ -1,0 +1,136 @@
+"""`facet compare`: faces of two or more pictures: similarity, quality of each face, and a verdict with its error rate.
+
+facet compare a.jpg b.jpg --model adaface --picture out.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from stages import comparing, evaluate, faces, models_here, program
+from stages.comparing import Calibration, Comparison, Found
+from stages.core.features import Fusion
+from stages.embedder import Embedder
+from stages.models_here import ModelHere
+from stages.tools import _drawing
+
+EXAMPLES = """\
+examples:
+  facet compare anna.jpg unknown.png --model adaface
+  facet compare photos/*.jpg --model adaface --fmr 1e-3 --picture similarity.png
+  facet compare --aligned a.png b.png --model arcface --json"""
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Find the faces, compare each with each, print."""
+    model = models_here.find(arguments.model)
+    detect = faces.choose(arguments.detector, aligned=arguments.aligned)
+    found = comparing.find_faces(arguments.pictures, detect, every_face=arguments.every_face)
+    if len(found.entries) < 2:
+        raise ValueError("; ".join(["two faces or more are needed to compare", *found.left_out.values()]))
+    fusion = evaluated_fusion(model)
+    embedder = Embedder.load(model.backbone, flip=fusion != "none")
+    scores = evaluate.load_scores(model.quality) if model.quality else {}
+    comparison = comparing.compare(found.entries, embedder, scores, fusion)
+    limit, why_not = verdict_limit(model, arguments)
+    if arguments.picture:
+        _drawing.draw_comparison(arguments.picture, comparison, [e.face.aligned_HW3 for e in found.entries], limit)
+    print(as_json(comparison, found, limit) if arguments.json else as_text(comparison, limit, why_not))
+    for line in [*found.notes, *(f"left out: {why}" for why in found.left_out.values())]:
+        print(line, file=sys.stderr)
+
+
+def evaluated_fusion(model: ModelHere) -> Fusion:
+    """Return the fusion of image and flip that the model's numbers, and so its thresholds, were measured with."""
+    details = model.results / "hq" / "details.json"
+    if not details.is_file():
+        return "pre_norm_sum"
+    fusion: Fusion = json.loads(details.read_text(encoding="utf-8"))["switches"]["fusion"]
+    return fusion
+
+
+def verdict_limit(model: ModelHere, arguments: argparse.Namespace) -> tuple[Calibration | None, str]:
+    """Return the threshold of the verdict; where there is none, why."""
+    if arguments.threshold is not None:
+        return Calibration(arguments.threshold, float("nan"), float("nan"), "given"), ""
+    try:
+        return comparing.calibration(model.results / "hq" / "details.json", arguments.set, arguments.fmr), ""
+    except (OSError, LookupError, ValueError) as error:
+        return None, str(error.args[0] if isinstance(error, KeyError) else error)
+
+
+def as_text(comparison: Comparison, limit: Calibration | None, why_not: str) -> str:
+    """Return the matrix, the qualities and the verdicts as lines."""
+    names = comparison.names_N
+    width = max(len(name) for name in names)
+    column = max(8, width)
+    lines = [" " * width + "".join(f"  {name:>{column}}" for name in [*names, *comparison.quality])]
+    for i, name in enumerate(names):
+        cells = [f"  {value:>{column}.4f}" for value in comparison.similarity_NN[i]]
+        cells += [f"  {values[i]:>{max(column, len(key))}.4f}" for key, values in comparison.quality.items()]
+        lines.append(f"{name:>{width}}" + "".join(cells))
+    lines.append("")
+    if limit is None:
+        return "\n".join([*lines, f"no verdict: {why_not}"])
+    for first, second, cosine in comparison.pairs():
+        lines.append(f"{first} and {second}: {'same person' if cosine >= limit.threshold else 'different people'}")
+    return "\n".join([*lines, said_of(limit)])
+
+
+def said_of(limit: Calibration) -> str:
+    """Return what the verdict rests on."""
+    if limit.fmr != limit.fmr:
+        return f"same person: cosine of {limit.threshold:g} or more, as given"
+    return (
+        f"same person: cosine of {limit.threshold:.4f} or more; there {limit.fmr:.2%} of impostor pairs match, and "
+        f"{limit.tar:.1%} of genuine ones (measured on {limit.where})"
+    )
+
+
+def as_json(comparison: Comparison, found: Found, limit: Calibration | None) -> str:
+    """Return everything for another program."""
+    calibration = None if limit is None else {k: v if v == v else None for k, v in vars(limit).items()}
+    pairs = [
+        {"first": a, "second": b, "cosine": cosine, "same": None if limit is None else cosine >= limit.threshold}
+        for a, b, cosine in comparison.pairs()
+    ]
+    tree = {
+        "faces": [
+            {"name": entry.name, "box": entry.face.box, "detector_score": entry.face.score}
+            | {"quality": {key: values[i] for key, values in comparison.quality.items()}}
+            for i, entry in enumerate(found.entries)
+        ],
+        "pairs": pairs,
+        "calibration": calibration,
+        "left_out": found.left_out,
+        "notes": found.notes,
+    }
+    return json.dumps(tree, indent=2)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    options = argparse.ArgumentParser(
+        prog="facet compare",
+        description="Compare the faces of pictures: cosine similarity, quality of each, and a verdict.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("pictures", nargs="+", type=Path, help="JPEG, PNG, WebP, TIFF or BMP, of any size")
+    options.add_argument("--model", required=True, help="a run of params.yaml, a name under models/, or a folder")
+    options.add_argument("--every-face", action="store_true", help="all faces of a picture, not its largest")
+    options.add_argument("--aligned", action="store_true", help="each picture is one aligned face: detect nothing")
+    options.add_argument("--detector", help="YuNet's model file, or mtcnn (facenet-pytorch); default: YuNet if found")
+    options.add_argument("--fmr", type=float, default=1e-3, help="false match rate of the verdict (default 1e-3)")
+    options.add_argument("--set", default="lfw", help="evaluated set that calibrates it (default lfw)")
+    options.add_argument("--threshold", type=float, help="cosine of the verdict, instead of a calibrated one")
+    options.add_argument("--picture", type=Path, help="draw faces and similarities into this PNG")
+    options.add_argument("--json", action="store_true", help="print JSON")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))

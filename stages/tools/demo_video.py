@@ -1,0 +1,131 @@
+"""`facet demo-video`: models side by side on ever more blurred faces, as a video and as a curve."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image as PillowImage
+
+from stages import artifacts, blur_show, faces, models_here, program, progress
+from stages.blur_show import Gallery, Matcher, Probe
+from stages.embedder import Embedder
+from stages.tools._screen import Canvas, Screen
+
+EXAMPLES = """\
+examples:
+  facet demo-video --models arcface adaface --dataset demo --out blur.mp4 --plot blur.png
+  facet demo-video --models arcface adaface --video talk.mp4 --gallery people/ --person anna --out blur.gif"""
+CURVE = tuple(np.arange(0, 6.01, 0.5))
+NOTHING = "no frame had a face: wanted a video of a person, or --dataset"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Match, draw, write."""
+    if arguments.out.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"--out should end in .mp4 or .gif, got {arguments.out}")
+    gallery, probes, known = sources(arguments)
+    matchers = {name: Matcher(Embedder.load(models_here.find(name).backbone), gallery) for name in arguments.models}
+    sigmas = [0.0, *arguments.blur]
+    screen = Screen(gallery, arguments.models, ["original", *("blur" + "+" * n for n in range(1, len(sigmas)))])
+    frames = (screen.draw(probe, sigmas, found) for probe, found in blur_show.match_frames(matchers, probes, sigmas))
+    write_video(arguments.out, frames, arguments.frames_per_second)
+    for model in arguments.models:
+        counts = [screen.counts[model, level] for level in range(len(sigmas))]
+        told = ", ".join(f"{title} {true}" for title, (true, _) in zip(screen.titles, counts, strict=True))
+        print(f"{model}: true matches of {sum(counts[0])}: {told}")
+    if arguments.plot:
+        draw_curve(arguments.plot, blur_show.true_match_rates(matchers, known, CURVE))
+    progress.say(f"written: {arguments.out}" + (f" and {arguments.plot}" if arguments.plot else ""))
+
+
+def sources(arguments: argparse.Namespace) -> tuple[Gallery, Iterator[Probe], list[Probe]]:
+    """Return the gallery, the probes to show, and those whose person is known, for the curve."""
+    if arguments.video is None:
+        gallery, known = blur_show.embedded(artifacts.eval_folder(arguments.dataset))
+        return gallery, iter(known[: arguments.limit]), known
+    if arguments.gallery is None:
+        raise ValueError("--video wants a --gallery: a folder with one picture of each person")
+    detect = faces.choose(arguments.detector)
+    gallery = blur_show.gallery_of(arguments.gallery, detect)
+    if arguments.person is not None and arguments.person not in gallery.names:
+        raise ValueError(f"--person {arguments.person} is not in the gallery: there are {', '.join(gallery.names)}")
+    shown = blur_show.video_probes(arguments.video, detect, arguments.person, arguments.limit)
+    known = list(shown) if arguments.plot else []
+    return gallery, iter(known) if arguments.plot else shown, known
+
+
+def write_video(out: Path, frames: Iterator[Canvas], frames_per_second: float) -> None:
+    """Write frames as MP4 or GIF, aside and then moved.
+
+    Raises:
+        ValueError: there is no frame, or this OpenCV writes no MP4.
+    """
+    first = next(frames, None)
+    if first is None:
+        raise ValueError(NOTHING)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".partial-{out.name}")
+    if out.suffix == ".gif":
+        pictures = [PillowImage.fromarray(frame[:, :, ::-1]) for frame in (first, *frames)]
+        duration_ms = round(1000 / frames_per_second)
+        pictures[0].save(aside, save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0)
+    else:
+        height, width = first.shape[:2]
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(aside), code, frames_per_second, (width, height))
+        if not writer.isOpened():
+            raise ValueError(f"this OpenCV cannot write {out}: choose a .gif")
+        for frame in (first, *frames):
+            writer.write(frame)
+        writer.release()
+    aside.replace(out)
+
+
+def draw_curve(path: Path, rates: dict[str, list[float]]) -> None:
+    """Draw the rate of true matches against blur, a line for each model."""
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.add_subplot()
+    for name, values in rates.items():
+        axes.plot(CURVE, [100 * value for value in values], marker="o", ms=3, label=name)
+    axes.set_xlabel("Gaussian blur, standard deviation in pixels of 112")
+    axes.set_ylabel("true matches, %")
+    axes.set_ylim(0, 102)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    options = argparse.ArgumentParser(
+        prog="facet demo-video",
+        description="Show two models or more side by side on ever more blurred faces: nearest match, cosine, counts.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("--models", nargs="+", required=True, help="runs, names under models/, or folders")
+    source = options.add_mutually_exclusive_group()
+    source.add_argument("--dataset", default="demo", help="an embedded data set, whose people are known (demo)")
+    source.add_argument("--video", help="a video file, or a camera's number")
+    options.add_argument("--gallery", type=Path, help="folder with a picture of each person, for --video")
+    options.add_argument("--person", help="who is in the video, a name in the gallery; else nothing is counted")
+    options.add_argument("--detector", help="YuNet's model file, or mtcnn (facenet-pytorch); default: YuNet if found")
+    options.add_argument(
+        "--blur", nargs="+", type=float, default=[1.5, 3.0], help="deviations of blur+, blur++ ... (1.5 3.0)"
+    )
+    options.add_argument("--out", type=Path, default=Path("blur.mp4"), help="an .mp4 or .gif (blur.mp4)")
+    options.add_argument("--plot", type=Path, help="draw true matches against blur into this PNG")
+    options.add_argument("--limit", type=int, default=100, help="frames at most (100)")
+    options.add_argument("--frames-per-second", type=float, default=2.0)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))

@@ -1,0 +1,111 @@
+"""`facet score`: quality of every face in a folder as CSV or Parquet, with a sheet of the worst and the best.
+
+Stopped, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from stages import artifacts, evaluate, faces, models_here, program, progress, scoring
+from stages.embedder import Embedder
+from stages.scoring import Row, Scoring
+from stages.tools import _drawing
+
+EXAMPLES = """\
+examples:
+  facet score photos --model adaface
+  facet score photos --model adaface --every-face --out quality.parquet --sheet sheet.png"""
+SHEET_FACES = 12
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Score, write the table, draw the sheet, forget the journal."""
+    out: Path = arguments.out
+    if out.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"--out should end in .csv or .parquet, got {out}")
+    model = models_here.find(arguments.model)
+    scores = evaluate.load_scores(model.quality) if model.quality else {}
+    options = {"aligned": arguments.aligned, "detector": arguments.detector, "every_face": arguments.every_face}
+    how = Scoring(
+        faces.choose(arguments.detector, aligned=arguments.aligned),
+        Embedder.load(model.backbone, flip=False),
+        scores,
+        arguments.every_face,
+        scoring.key_of(model.backbone, model.quality, **options),
+    )
+    journal = out.with_name(out.name + ".journal")
+    rows = scoring.score_folder(arguments.folder, how, journal)
+    methods = ["feature_norm", *scores]
+    write(out, rows, methods)
+    scored = [row for row in rows if row["face"]]
+    if arguments.sheet:
+        draw_sheet(arguments, how, scored, arguments.by or methods[-1])
+    journal.unlink()
+    progress.say(said_of(rows, out))
+
+
+def write(out: Path, rows: Sequence[Row], methods: Sequence[str]) -> None:
+    """Write a row for each face, and one for each picture without."""
+    columns = ["file", "face", *methods, "detector_score", "left", "top", "width", "height", "problem"]
+    frame = pd.DataFrame(rows).reindex(columns=columns)
+    with artifacts.write_file(out) as aside:
+        if out.suffix == ".csv":
+            frame.to_csv(aside, index=False)
+        else:
+            frame.to_parquet(aside, index=False)
+
+
+def draw_sheet(arguments: argparse.Namespace, how: Scoring, scored: Sequence[Row], by: str) -> None:
+    """Draw the worst and the best faces, with their scores."""
+    if not scored:
+        raise ValueError("no face was found: there is nothing to draw")
+    if by not in scored[0]:
+        raise ValueError(f"--by {by}: there are {', '.join(name for name in ('feature_norm', *how.scores))}")
+    ordered = sorted(scored, key=lambda row: float(row[by]))
+    shown = {"worst": ordered[:SHEET_FACES], "best": ordered[::-1][:SHEET_FACES]}
+    _drawing.draw_sheet(
+        arguments.sheet,
+        by,
+        {
+            name: (scoring.images_of(arguments.folder, rows, how), [float(row[by]) for row in rows])
+            for name, rows in shown.items()
+        },
+    )
+
+
+def said_of(rows: Sequence[Row], out: Path) -> str:
+    """Return how many faces there are, and how many pictures without."""
+    without = [row for row in rows if not row["face"]]
+    text = f"{len(rows) - len(without)} faces in {out}"
+    if without:
+        text += f"; {len(without)} pictures without, the first: {without[0]['file']}: {without[0]['problem']}"
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    options = argparse.ArgumentParser(
+        prog="facet score",
+        description="Score the quality of every face in a folder; higher is better. Stopped, it goes on where it was.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("folder", type=Path, help="is searched with all folders in it")
+    options.add_argument("--model", required=True, help="a run of params.yaml, a name under models/, or a folder")
+    options.add_argument("--out", type=Path, default=Path("quality.csv"), help="a .csv or .parquet (quality.csv)")
+    options.add_argument("--every-face", action="store_true", help="all faces of a picture, not its largest")
+    options.add_argument("--aligned", action="store_true", help="each picture is one aligned face: detect nothing")
+    options.add_argument("--detector", help="YuNet's model file, or mtcnn (facenet-pytorch); default: YuNet if found")
+    options.add_argument("--sheet", type=Path, help="draw the worst and the best faces into this PNG")
+    options.add_argument("--by", help="method that orders the sheet (default: the model's quality method)")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))
