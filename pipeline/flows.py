@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,19 +19,19 @@ from uuid import UUID
 
 import httpx
 from prefect import State, Task, flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import PrefectException, TerminationSignal
+from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from pipeline import environment, leases, prefect_run, recording, records, services, summary
 from pipeline.execute import Executor
+from pipeline.flow_board import Board
 from pipeline.graph import RESOLVE, Graph, Stage, num_gpus
 from pipeline.reproduce import Outcome
 from pipeline.schedule import Schedule
-from pipeline.summary import Ended
+from pipeline.summary import Ended, View
 
 POLL_S = 0.5
 TRACK = "track"
@@ -82,34 +81,43 @@ def facet_run(targets: list[str], jobs: int) -> State[Any]:
 def _work_on(prepared: Prepared, targets: Sequence[str], jobs: int) -> State[Any]:
     """Run, watch for the end that somebody else wants, and say how it ended."""
     identity = UUID(flow_run.get_id())
-    work = _Work(prepared, jobs)
-    prefect_run.tag(identity, work.labels(prepared.graph.select(targets)))
-    with prefect_run.CancelWatch(identity) as cancelled, prefect_run.no_limits_by_tag():
+    stop = prefect_run.Stop(identity)
+    work = _Work(prepared, jobs, stop)
+    with stop.watching(), prefect_run.no_limits_by_tag(), Board(identity, work.view) as board:
         try:
-            _run_everything(work, targets, cancelled)
-        except (KeyboardInterrupt, TerminationSignal) as stop:
-            get_run_logger().warning("stopping: stages may take a moment to keep what they have")
-            work.stop()
-            by_hand = isinstance(stop, KeyboardInterrupt)
-            return _end(work, targets, f"stopped by {'Ctrl-C' if by_hand else 'SIGTERM'}")
-        return _end(work, targets, "cancelled" if cancelled.is_set() else None)
+            _tag(identity, work.labels(prepared.graph.select(targets)))
+            _run_everything(work, targets)
+            work.wait()
+        except KeyboardInterrupt:
+            get_run_logger().warning("killing what still runs")
+            prepared.executor.close()
+        return _end(work, targets, board)
 
 
-def _run_everything(work: _Work, targets: Sequence[str], cancelled: threading.Event) -> None:
+def _tag(identity: UUID, labels: Sequence[str]) -> None:
+    try:
+        prefect_run.tag(identity, labels)
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("the flow run could not be tagged: %s", error)
+
+
+def _run_everything(work: _Work, targets: Sequence[str]) -> None:
     prepared = work.prepared
     stale = _stale(prepared.graph, targets)
+    work.expect(stale)
     resolve = [stage for stage in stale if stage.name == RESOLVE]
     if resolve:
         # all depends on what it writes, section by section: only afterwards is known what is really stale
-        work.drive(resolve, cancelled)
+        work.drive(resolve)
         if not work.ended[resolve[0].address].good:
             rest = [stage for stage in stale if stage.name != RESOLVE]
             work.skip(rest, f"needs {RESOLVE}, which did not end well")
             return
         prepared.graph = prepared.executor.read_graph()
         stale = _stale(prepared.graph, targets)
-    work.drive(stale, cancelled)
-    if prepared.record and not cancelled.is_set():
+        work.expect([*resolve, *stale])
+    work.drive(stale)
+    if prepared.record and not work.stop.asked:
         work.record()
 
 
@@ -120,9 +128,13 @@ def _stale(graph: Graph, targets: Sequence[str]) -> list[Stage]:
 class _Work:
     """Submits stages as tasks and keeps account of how they end."""
 
-    def __init__(self, prepared: Prepared, jobs: int) -> None:
-        self.prepared, self.jobs = prepared, jobs
+    def __init__(self, prepared: Prepared, jobs: int, stop: prefect_run.Stop) -> None:
+        self.prepared, self.jobs, self.stop = prepared, jobs, stop
+        self.expected: dict[str, Stage] = {}
+        self.running: dict[str, summary.Running] = {}
+        self.links: dict[str, str] = {}
         self.ended: dict[str, Ended] = {}
+        self.seconds = records.durations(prepared.root)
         self.futures: dict[str, PrefectFuture[Any]] = {}
         self.pool = prepared.executor.devices()
 
@@ -136,14 +148,26 @@ class _Work:
                 found.add(f"run:{name}")
         return sorted(found)
 
-    def drive(self, stages: Sequence[Stage], cancelled: threading.Event) -> None:
+    def expect(self, stages: Sequence[Stage]) -> None:
+        """Note what is to be done, for those who watch."""
+        self.expected = {stage.address: stage for stage in stages}
+
+    def view(self) -> View:
+        """Return what there is to see now; called from another thread."""
+        return summary.view(self.expected, dict(self.running), dict(self.ended), self.seconds, self.links)
+
+    def drive(self, stages: Sequence[Stage]) -> None:
         """Run ``stages`` in dependency order, ``jobs`` at a time, until all have ended one way or another."""
-        schedule = Schedule(stages, records.durations(self.prepared.root))
+        schedule = Schedule(stages, self.seconds)
         ended: queue.SimpleQueue[Stage] = queue.SimpleQueue()
+        warned = False
         while not schedule.finished:
-            if cancelled.is_set():
+            if self.stop.asked:
+                if not warned:
+                    get_run_logger().warning("stopping: stages may take a moment to keep what they have")
+                    warned = True
                 self.prepared.executor.stop_all()
-                self.skip(schedule.abandon(), "the run was cancelled")
+                self.skip(schedule.abandon(), f"the run was {self.stop.reason}")
             self._start_ready(schedule, ended.put)
             try:
                 stage = ended.get(timeout=POLL_S)
@@ -179,9 +203,17 @@ class _Work:
     def _reproduce(self, stage: Stage, lease: leases.Lease) -> State[Any]:
         """Reproduce one stage; runs in a thread of Prefect's."""
         outcome = Outcome("failed", "it could not be started")
+        running = self.running[stage.address] = summary.Running(lease.device.name)
+        log = get_run_logger()
+
+        def say(line: str) -> None:
+            running.line = line
+            log.info(line)
+
         try:
-            outcome = self.prepared.executor.run(stage, lease, get_run_logger().info)
+            outcome = self.prepared.executor.run(stage, lease, say)
         finally:
+            self.running.pop(stage.address, None)
             self._note(stage, outcome, lease.device.name)
         return _task_state(outcome)
 
@@ -205,14 +237,6 @@ class _Work:
             self.ended[stage.address] = Ended(stage.name, "skipped", reason)
             self._submit(stage, lambda: Cancelled(name="Skipped", message=reason))
 
-    def stop(self) -> None:
-        """End all stages and wait until they have; a second Ctrl-C kills them."""
-        self.prepared.executor.stop_all()
-        try:
-            self.wait()
-        except KeyboardInterrupt:
-            self.prepared.executor.close()
-
     def wait(self) -> None:
         """Wait until every task has ended."""
         for future in list(self.futures.values()):
@@ -225,11 +249,17 @@ class _Work:
         if not changed or done or not recording.can_record():
             return
 
+        log = get_run_logger()
+
         def body() -> State[Any]:
-            code = recording.track(self.prepared.root, get_run_logger().info)
+            code = recording.track(self.prepared.root, get_run_logger().info, lambda: self.stop.asked)
             return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
 
-        _task(TRACK, body).submit().wait()
+        future = _task(TRACK, body).submit()
+        while not future.state.is_final():
+            future.wait(POLL_S)
+        if future.state.is_failed():
+            log.warning("MLflow has not got all of it: %s", future.state.message)
 
 
 def _task(name: str, body: Callable[[], State[Any]], labels: Sequence[str] = ()) -> Task[[], Any]:
@@ -248,29 +278,25 @@ def _task_state(outcome: Outcome) -> State[Any]:
     return Failed(message=outcome.message)
 
 
-def _end(work: _Work, targets: Sequence[str], stopped: str | None) -> State[Any]:
+def _end(work: _Work, targets: Sequence[str], board: Board) -> State[Any]:
     """Leave the artifacts and return the state of the flow run."""
-    work.wait()
     message = summary.sentence(work.ended.values())
     try:
-        _leave_artifacts(work, targets, message)
+        _leave_artifacts(work, targets, board)
     except (httpx.HTTPError, PrefectException) as error:
         get_run_logger().warning("the artifacts could not be written: %s", error)
-    if stopped:
-        return Cancelled(message=f"{stopped}: {KEPT}; {message}")
+    if work.stop.reason:
+        return Cancelled(message=f"{work.stop.reason}: {KEPT}; {message}")
     good = all(one.good for one in work.ended.values())
     return Completed(message=message) if good else Failed(message=message)
 
 
-def _leave_artifacts(work: _Work, targets: Sequence[str], message: str) -> None:
-    """Leave a table of the stages, and the project's tables with links to MLflow."""
-    graph, root = work.prepared.graph, work.prepared.root
+def _leave_artifacts(work: _Work, targets: Sequence[str], board: Board) -> None:
+    """Leave a table of the stages, and the project's tables, both with links to MLflow."""
+    graph, prepared = work.prepared.graph, work.prepared
     tables = sorted({table for stage in graph.select(targets) for table in graph.tables_of(stage)})
-    create_table_artifact(
-        key="stages", table=summary.stage_rows(work.ended.values()), description=message
-    )
-    mlflow = services.known(root).get(services.MLFLOW)
-    links = recording.experiment_links(root, mlflow.url, tables) if mlflow else {}
-    create_markdown_artifact(
-        key="tables", markdown=summary.markdown(root, tables, links), description=", ".join(tables)
-    )
+    mlflow = services.known(prepared.root).get(services.MLFLOW)
+    links = recording.experiment_links(prepared.root, mlflow.url, tables) if mlflow else {}
+    if mlflow:
+        work.links = recording.run_links(prepared.root, mlflow.url)
+    board.finish(summary.markdown(prepared.root, tables, links), tables)

@@ -1,10 +1,12 @@
-"""What a flow run asks of Prefect beside tasks: tags, which limit nothing, and whether it was cancelled."""
+"""What a flow run asks of Prefect beside tasks: tags, which limit nothing, and whether it is to stop."""
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from types import FrameType
 from unittest.mock import patch
 from uuid import UUID
 
@@ -14,6 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 
 WATCH_S = 3.0
+SIGNALS = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}
 
 
 def tag(identity: UUID, labels: Sequence[str]) -> None:
@@ -33,13 +36,45 @@ def no_limits_by_tag() -> Iterator[None]:
         yield
 
 
-class CancelWatch:
-    """Sets an event when somebody cancels this flow run in the UI: no worker is there to do it for us."""
+class Stop:
+    """Whether everything is to end, and why: a signal, or a cancel in the UI, where no worker does it for us.
+
+    Signals only leave a note here. An exception, which Python raises wherever the main thread happens to be, would
+    cut Prefect's or our own bookkeeping in two. A second Ctrl-C is an exception: somebody has lost patience.
+    """
 
     def __init__(self, identity: UUID) -> None:
         self.identity = identity
-        self.cancelled, self.over = threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=self._watch, name="cancel watch", daemon=True)
+        self.reason: str | None = None
+        self.over = threading.Event()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody wants everything to end."""
+        return self.reason is not None
+
+    def ask(self, reason: str) -> None:
+        """Want everything to end; the first reason counts."""
+        self.reason = self.reason or reason
+
+    @contextmanager
+    def watching(self) -> Iterator[Stop]:
+        """Listen to signals, if this is the main thread, and to the server."""
+        threading.Thread(target=self._watch, name="cancel watch", daemon=True).start()
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        try:
+            yield self
+        finally:
+            self.over.set()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.ask(SIGNALS[signal.Signals(number)])
 
     def _watch(self) -> None:
         with get_client(sync_client=True) as client:
@@ -49,12 +84,5 @@ class CancelWatch:
                 except (httpx.HTTPError, PrefectException):
                     continue  # the server is away: stages go on
                 if state is not None and (state.is_cancelling() or state.is_cancelled()):
-                    self.cancelled.set()
+                    self.ask("cancelled")
                     return
-
-    def __enter__(self) -> threading.Event:
-        self.thread.start()
-        return self.cancelled
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import selectors
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -34,8 +35,14 @@ def initialise_store(root: Path) -> str:
     return _answer(root, INITIALISE)
 
 
-def track(root: Path, say: Callable[[str], None]) -> int:
-    """Record what is finished, calling ``say`` with each line it prints; return its exit code."""
+def track(root: Path, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> int:
+    """Record what is finished, calling ``say`` with each line it prints; return its exit code.
+
+    Args:
+        root: of the project.
+        say: called with lines.
+        stopped: asked now and then whether to give up; the next call goes on from there.
+    """
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline.track"],
         cwd=root,
@@ -46,8 +53,16 @@ def track(root: Path, say: Callable[[str], None]) -> int:
         stderr=subprocess.STDOUT,
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            say(line.rstrip())
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            line = "-"
+            while line:
+                if stopped():
+                    process.terminate()
+                if selector.select(timeout=0.5):
+                    line = process.stdout.readline()
+                    if line.strip():
+                        say(line.rstrip())
     return process.returncode
 
 
@@ -60,6 +75,18 @@ def experiment_links(root: Path, mlflow_url: str, tables: Sequence[str]) -> dict
     except RuntimeError:
         return {}
     return {table: link for table, link in links.items() if link}
+
+
+def run_links(root: Path, mlflow_url: str) -> dict[str, str]:
+    """Return where MLflow shows the current run of each stage that is recorded there: training, row, report."""
+    if not can_record():
+        return {}
+    from pipeline import store
+
+    return {
+        stage: f"{mlflow_url.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+        for stage, experiment, run in store.current_runs(store.uri(root))
+    }
 
 
 def _answer(root: Path, code: str, *arguments: str) -> str:

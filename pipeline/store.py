@@ -39,6 +39,13 @@ _EXPERIMENT = """
     WHERE experiments.lifecycle_stage = 'active' AND tags.key = 'facet.key' AND tags.value = ?
 """
 
+_CURRENT = """
+    SELECT stage.value, runs.experiment_id, runs.run_uuid FROM runs
+    JOIN tags AS stage ON stage.run_uuid = runs.run_uuid AND stage.key = 'facet.stage'
+    JOIN tags AS current ON current.run_uuid = runs.run_uuid AND current.key = 'facet.current'
+    WHERE runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED' AND current.value = 'true'
+"""
+
 
 def uri(root: Path) -> str:
     """Return the tracking URI: MLFLOW_TRACKING_URI, else the database under ``root``."""
@@ -137,6 +144,11 @@ def experiment_id(tracking_uri: str, key: str) -> str | None:
     """Return the ID of our experiment ``key`` in a SQLite store, read without MLflow; None if it has none."""
     rows = _query(tracking_uri, _EXPERIMENT, key)
     return str(rows[0][0]) if rows else None
+
+
+def current_runs(tracking_uri: str) -> list[tuple[str, str, str]]:
+    """Return stage, experiment's ID and run's ID of each current run in a SQLite store, read without MLflow."""
+    return [(stage, str(experiment), run) for stage, experiment, run in _query(tracking_uri, _CURRENT) or []]
 
 
 def _query(tracking_uri: str, sql: str, *values: str) -> list[Any] | None:

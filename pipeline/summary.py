@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from pipeline.graph import Stage
 
 GOOD = ("executed", "restored", "unchanged")
 
@@ -46,18 +49,62 @@ def sentence(ended: Iterable[Ended]) -> str:
     return "; ".join(parts) or "nothing to do"
 
 
-def stage_rows(ended: Iterable[Ended]) -> list[dict[str, str]]:
-    """Return a table of stages, one dictionary a row."""
-    return [
-        {
-            "stage": one.name,
-            "ended": one.state,
-            "seconds": f"{one.command_s:.1f}" if one.command_s else "",
-            "device": one.device,
-            "message": one.message,
-        }
-        for one in ended
-    ]
+@dataclass(frozen=True)
+class View:
+    """What there is to see of a run at one moment."""
+
+    percent: float
+    sentence: str
+    rows: Sequence[dict[str, str]]
+
+
+@dataclass
+class Running:
+    """A stage that runs now."""
+
+    device: str
+    line: str = ""
+    """The last that it said."""
+    since_s: float = field(default_factory=time.monotonic)
+
+
+def view(
+    expected: Mapping[str, Stage],
+    running: Mapping[str, Running],
+    ended: Mapping[str, Ended],
+    seconds: Mapping[str, float],
+    links: Mapping[str, str] | None = None,
+) -> View:
+    """Return how far a run is: its share done, in one sentence, and each stage's state.
+
+    Args:
+        expected: what is to be done, by address, in order.
+        running: what runs now.
+        ended: what has ended.
+        seconds: how long stages took last time, as far as known; others count as the mean of these.
+        links: where MLflow shows stages, by name.
+    """
+    known = [seconds[address] for address in expected if address in seconds]
+    usual = sum(known) / len(known) if known else 1.0
+    weight = {address: max(seconds.get(address, usual), 0.1) for address in expected}
+    done = sum(weight[address] for address in expected if address in ended)
+    now = [f"{expected[address].name} ({one.line})" for address, one in running.items() if address in expected]
+    counted = sum(address in ended for address in expected)
+    what = f"now: {'; '.join(now)}" if now else sentence(ended.values())
+    rows = [_row(stage, running.get(a), ended.get(a), links or {}) for a, stage in expected.items()]
+    percent = round(100 * done / max(sum(weight.values()), 1e-9), 1)
+    return View(percent, f"{counted} of {len(expected)} stages; {what}", rows)
+
+
+def _row(stage: Stage, running: Running | None, ended: Ended | None, links: Mapping[str, str]) -> dict[str, str]:
+    """Return one line of the table of stages; what runs says what it said last."""
+    row = {"stage": stage.name, "state": "waiting", "seconds": "", "device": "", "message": ""}
+    if ended is not None:
+        seconds = f"{ended.command_s:.1f}" if ended.command_s else ""
+        row |= {"state": ended.state, "seconds": seconds, "device": ended.device, "message": ended.message}
+    elif running is not None:
+        row |= {"state": "running", "device": running.device, "message": running.line}
+    return row | ({"MLflow": links.get(stage.name, "")} if links else {})
 
 
 def report_folder(root: Path, table: str) -> Path:
