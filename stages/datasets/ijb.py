@@ -51,11 +51,15 @@ class IjbSet:
 
     def images(self) -> Iterator[Image | Failure]:
         """Yield each image aligned, (112, 112, 3) uint8 BGR, or why it cannot be had."""
-        for name, landmarks_52 in zip(self.names, self.landmarks_N52, strict=True):
-            try:
-                yield align(decode((self.crops / name).read_bytes()), landmarks_52)
-            except (OSError, ValueError) as error:
-                yield Failure.of(name, error)
+        return map(self.image, range(len(self.names)))
+
+    def image(self, row: int) -> Image | Failure:
+        """Return one image, as ``images`` does."""
+        name = self.names[row]
+        try:
+            return align(decode((self.crops / name).read_bytes()), self.landmarks_N52[row])
+        except (OSError, ValueError) as error:
+            return Failure.of(name, error)
 
 
 def load(folder: Path, name: str) -> IjbSet:

@@ -65,11 +65,15 @@ class IjbsSet:
 
     def images(self) -> Iterator[Image | Failure]:
         """Yield each face, (112, 112, 3) uint8 BGR, or why it cannot be had."""
-        for name in self.names:
-            try:
-                yield decode_aligned((self.aligned / name).read_bytes())
-            except (OSError, ValueError) as error:
-                yield Failure.of(name, error)
+        return map(self.image, range(len(self.names)))
+
+    def image(self, row: int) -> Image | Failure:
+        """Return one face, as ``images`` does."""
+        name = self.names[row]
+        try:
+            return decode_aligned((self.aligned / name).read_bytes())
+        except (OSError, ValueError) as error:
+            return Failure.of(name, error)
 
 
 def load(folder: Path) -> IjbsSet:

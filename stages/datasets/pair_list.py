@@ -51,13 +51,16 @@ class PairSet:
 
     def images(self) -> Iterator[Image | Failure]:
         """Yield each image, (112, 112, 3) uint8 BGR, or why it cannot be had."""
-        for name in self.names:
-            try:
-                image = decode_aligned((self.folder / name).read_bytes())
-            except (OSError, ValueError) as error:
-                yield Failure.of(name, error)
-            else:
-                yield np.ascontiguousarray(image[..., ::-1]) if self.swapped else image
+        return map(self.image, range(len(self.names)))
+
+    def image(self, row: int) -> Image | Failure:
+        """Return one image, as ``images`` does."""
+        name = self.names[row]
+        try:
+            image = decode_aligned((self.folder / name).read_bytes())
+        except (OSError, ValueError) as error:
+            return Failure.of(name, error)
+        return np.ascontiguousarray(image[..., ::-1]) if self.swapped else image
 
 
 def load(folder: Path, *, swapped: bool = False) -> PairSet:

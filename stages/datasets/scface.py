@@ -39,11 +39,15 @@ class ScfaceSet:
 
     def images(self) -> Iterator[Image | Failure]:
         """Yield each image, (112, 112, 3) uint8 BGR, or why it cannot be had."""
-        for name in self.names:
-            try:
-                yield decode_aligned((self.folder / "aligned" / f"{name}.jpg").read_bytes())
-            except (OSError, ValueError) as error:
-                yield Failure.of(f"{name}.jpg", error)
+        return map(self.image, range(len(self.names)))
+
+    def image(self, row: int) -> Image | Failure:
+        """Return one image, as ``images`` does."""
+        name = f"{self.names[row]}.jpg"
+        try:
+            return decode_aligned((self.folder / "aligned" / name).read_bytes())
+        except (OSError, ValueError) as error:
+            return Failure.of(name, error)
 
 
 def load(folder: Path) -> ScfaceSet:

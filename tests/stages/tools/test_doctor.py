@@ -1,0 +1,80 @@
+"""`facet doctor`: what runs want and what is there, as a table, as JSON and as exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stages import program
+from stages.tools import doctor
+from tests.stages import small_sets
+from tests.support import ROOT
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(program, "die_with_parent", lambda: None)
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.chdir(ROOT)
+
+
+def test_on_an_empty_machine_every_set_that_runs_want_is_missing_with_its_origin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert doctor.run(["--folder", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    for text in ("no train/train.rec", "no eval/lfw.bin", "qmul-tinyface.github.io", "published: 3,728 probes", "650 d1"):
+        assert text in said
+    assert "sets that the runs" in said
+
+
+def test_all_shows_every_set_that_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    doctor.run(["--folder", str(tmp_path), "--all", "--json"])
+    tree = {line["set"]: line for line in json.loads(capsys.readouterr().out)}
+    assert {"IJBC", "ijbs", "adience", "xqlfw", "cfp_ff", "vgg2_fp"} <= set(tree)
+    assert tree["IJBC"]["published_counts"]["images"] == 469375
+    assert all(line["status"] == ("missing" if line["wanted_by"] else "not here") for line in tree.values())
+
+
+def test_drawn_data_says_how_to_draw_it_and_is_not_held_to_published_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("params.yaml", "profiles", "tables"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    small_sets.write_bin(tmp_path / "data/demo/eval/lfw.bin")
+    assert doctor.run(["demo"]) == 1
+    said = capsys.readouterr().out
+    assert "dvc repro synthesize@demo" in said
+    assert "published" not in said
+    assert doctor.run(["demo", "--json"]) == 1
+    assert next(x for x in json.loads(capsys.readouterr().out) if x["set"] == "lfw")["status"] == "ok"
+
+
+def test_what_is_there_is_no_fault_whatever_its_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    small_sets.write_bin(tmp_path / "eval/lfw.bin")
+    monkeypatch.setattr(doctor, "wanted_sets", lambda *_: {"lfw": ["arcface"]})
+    assert doctor.run(["--folder", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "40 of 6,000 pairs" in said
+    assert "Everything that the runs of params.yaml want is here." in said
+
+
+def test_a_set_that_cannot_be_used_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval/lfw.bin").write_bytes(b"[not a pickle]")
+    monkeypatch.setattr(doctor, "wanted_sets", lambda *_: {"lfw": ["arcface"]})
+    assert doctor.run(["--folder", str(tmp_path)]) == 1
+    assert "unusable" in capsys.readouterr().out
+
+
+def test_an_unknown_data_set_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]):
+    assert doctor.run(["nowhere"]) == 2
+    assert "params.yaml has no data set nowhere: there are demo" in capsys.readouterr().err
