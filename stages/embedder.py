@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.core.features import Features, Image
-from stages.core.pixels import SIDE, ColorOrder, from_rows, to_network
+from stages.core.pixels import SIDE, VALUE_RANGE, ColorOrder, ValueRange, from_rows, to_network
 from stages.devices import choose
 from stages.exporting import read_backbone
 
@@ -25,9 +25,16 @@ class Embedder:
     """A backbone in evaluation mode; called with aligned BGR images, it gives their features."""
 
     def __init__(
-        self, backbone: nn.Module, color_order: ColorOrder, device: torch.device, *, flip: bool = True
+        self,
+        backbone: nn.Module,
+        color_order: ColorOrder,
+        device: torch.device,
+        *,
+        flip: bool = True,
+        value_range: ValueRange = VALUE_RANGE,
     ) -> None:
         self.color_order: ColorOrder = color_order
+        self.value_range = value_range
         self.device, self.flip = device, flip
         # 1.2 times as fast as contiguous on a CPU; folding batch norms in on top gained nothing measurable
         self.backbone = backbone.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -46,7 +53,7 @@ class Embedder:
             ValueError: model and weights do not belong together.
         """
         backbone, model = read_backbone(run_folder)
-        return cls(backbone, model.color_order, device or choose(), flip=flip)
+        return cls(backbone, model.color_order, device or choose(), flip=flip, value_range=model.value_range)
 
     def __call__(self, images: Iterable[Image]) -> Features:
         """Return the features of aligned images, uint8 (112, 112, 3), blue first, in their order.
@@ -67,7 +74,7 @@ class Embedder:
     def embed(self, image_BHW3: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return feature_BD of one batch, and of its mirror images where they are wanted."""
         image_B3HW = from_rows(torch.from_numpy(image_BHW3).to(self.device))
-        image_B3HW = to_network(image_B3HW, self.color_order)
+        image_B3HW = to_network(image_B3HW, self.color_order, self.value_range)
         return self._run(image_B3HW), self._run(image_B3HW.flip(3)) if self.flip else None
 
     def _run(self, image_B3HW: Tensor) -> np.ndarray:

@@ -5,17 +5,28 @@ Shapes: N images, D feature dimensions.
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stages import artifacts, plugins
-from stages.core.pixels import SIDE, VALUE_RANGE, ColorOrder, to_network
+from stages.core.features import Fusion
+from stages.core.pixels import SIDE, VALUE_RANGE, ColorOrder, ValueRange, to_network
+
+
+class Source(BaseModel, extra="forbid", frozen=True):
+    """Where the weights of an imported checkpoint come from."""
+
+    file: str = Field(description="name of the imported file")
+    sha256: str = Field(description="of that file")
+    family: str = Field(description="whose layout its keys have: adaface, insightface, magface, ...")
+    published: str | None = Field(default=None, description="its entry in models.yaml, where it is one of those")
 
 
 class Model(BaseModel, extra="forbid", frozen=True):
@@ -24,26 +35,53 @@ class Model(BaseModel, extra="forbid", frozen=True):
     backbone: dict[str, Any] = Field(description="name and every field of its configuration")
     head: dict[str, Any]
     color_order: ColorOrder = Field(description="of the channels the network sees")
-    value_range: tuple[float, float] = Field(description="of its pixels; -1 to 1 is (x / 255 - 0.5) / 0.5")
+    value_range: ValueRange = Field(
+        description="what the pixel values 0 and 255 become: -1 to 1 is (x / 255 - 0.5) / 0.5, MagFace's is 0 to 1"
+    )
     image_size: Literal[112] = Field(description="side of an aligned image, pixels")
     feature_dim: int
-    num_classes: int = Field(description="identities it was trained on")
+    num_classes: int | None = Field(description="identities it was trained on; null: the source does not say")
     dataset: str
     weights_sha256: str = Field(description="of weights.pt")
+    fusion: Fusion = Field(default="pre_norm_sum", description="of an image and its flip, in the numbers known of it")
+    source: Source | None = Field(default=None, description="of an imported checkpoint; null: trained here")
+
+    @field_validator("value_range")
+    @classmethod
+    def _check_range(cls, value_range: ValueRange) -> ValueRange:
+        low, high = value_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError("wanted the lower end first, as -1, 1 or 0, 1")
+        return value_range
 
 
 class Program(nn.Module):
-    """What is exported: uint8 images, blue first -> unit embedding and the norm of the feature, no flip."""
+    """What is exported: uint8 images, blue first -> unit embedding and the norm of the feature, no flip.
 
-    def __init__(self, backbone: nn.Module, color_order: ColorOrder) -> None:
+    Given a quality method, a module from feature_ND to score_N, its score comes third.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        color_order: ColorOrder,
+        value_range: ValueRange = VALUE_RANGE,
+        quality: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.quality = backbone, quality
         self.color_order: ColorOrder = color_order
+        self.value_range = value_range
 
-    def forward(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return embedding_ND and feature_norm_N."""
-        feature_ND = self.backbone(to_network(image_N3HW, self.color_order))
-        return functional.normalize(feature_ND, dim=1), feature_ND.norm(dim=1)
+    def forward(self, image_N3HW: Tensor) -> tuple[Tensor, ...]:
+        """Return embedding_ND, feature_norm_N and, where there is a method, score_N."""
+        return outputs(self.backbone(to_network(image_N3HW, self.color_order, self.value_range)), self.quality)
+
+
+def outputs(feature_ND: Tensor, quality: nn.Module | None) -> tuple[Tensor, ...]:
+    """Return embedding_ND, feature_norm_N and, where there is a quality method, score_N."""
+    made = functional.normalize(feature_ND, dim=1), feature_ND.norm(dim=1)
+    return made if quality is None else (*made, quality(feature_ND))
 
 
 def save_weights(path: Path, backbone: nn.Module, head: nn.Module) -> None:
@@ -55,13 +93,19 @@ def save_weights(path: Path, backbone: nn.Module, head: nn.Module) -> None:
     torch.save(tree, path)
 
 
-def save_program(path: Path, backbone: nn.Module, color_order: ColorOrder) -> None:
+def save_program(
+    path: Path,
+    backbone: nn.Module,
+    color_order: ColorOrder,
+    value_range: ValueRange = VALUE_RANGE,
+    quality: nn.Module | None = None,
+) -> None:
     """Write the exported program, for any number of images; checked against the network it was made from.
 
     Raises:
         ValueError: what was written and read again does not give the same embeddings.
     """
-    program = Program(backbone, color_order).eval()
+    program = Program(backbone, color_order, value_range, quality).eval()
     generator = torch.Generator().manual_seed(0)
     image_N3HW = torch.randint(0, 256, (3, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
@@ -91,9 +135,10 @@ def read_model(folder: Path) -> Model:
     path = folder / "model.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the stage train_backbone writes it; run `dvc repro`")
-    model = Model.model_validate(artifacts.read_json(path))
-    if model.value_range != VALUE_RANGE:
-        raise ValueError(f"{path}: networks here take values in {VALUE_RANGE}, this one {model.value_range}")
+    try:
+        model = Model.model_validate(artifacts.read_json(path))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {artifacts.explain(error)}") from error
     measured = artifacts.sha256(folder / "weights.pt")
     if measured != model.weights_sha256:
         raise ValueError(f"{folder / 'weights.pt'} is not the file that {path} names: run `dvc checkout`")

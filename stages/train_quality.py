@@ -2,7 +2,8 @@
 
     python -m stages.train_quality adaface
 
-Writes runs/RUN/quality (quality.json; weights.pt where the method has weights) and results/RUN/quality.json.
+Writes runs/RUN/quality (quality.json; where the method has weights, weights.pt and program.pt2: the backbone's program
+with the method's score as third output) and results/RUN/quality.json.
 """
 
 from __future__ import annotations
@@ -61,14 +62,14 @@ def gather(run: str, config: Config, records: Records, num_images: int) -> Mater
     centre_CD = exporting.read_weights(folder)["head"]["weight"]
     device = devices.choose()
     backbone = backbone.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    samples = Samples(records, config.augmentation.probabilities(), config.seed)
+    samples = Samples(records, config.augmentation.probabilities(), config.seed, ("training",))
     order = Order(len(records.key_N), BATCH_SIZE, config.seed)
     begin = config.schedule.epochs * order.steps_per_epoch
     num_steps = -(-num_images // order.size)
     features, labels = [], []
     lines = progress.Progress(f"quality {run}", num_steps * order.size, "images")
-    for image_BHW3, label_B in load(samples, order, begin, begin + num_steps, device):
-        image_B3HW = to_network(from_rows(image_BHW3), model.color_order)
+    for image_VBHW3, label_B in load(samples, order, begin, begin + num_steps, device):
+        image_B3HW = to_network(from_rows(image_VBHW3[0]), model.color_order, model.value_range)
         features.append(backbone(image_B3HW).float().cpu())
         labels.append(label_B.cpu())
         lines.advance(len(label_B))
@@ -79,12 +80,15 @@ def gather(run: str, config: Config, records: Records, num_images: int) -> Mater
 
 def write_method(folder: Path, run: str, config: BaseModel, learned: Learned) -> None:
     """Fill the folder of a trained method."""
-    model = artifacts.read_json(artifacts.backbone_folder(run) / "model.json")
-    tree = {**config.model_dump(mode="json"), "backbone_sha256": model["weights_sha256"]}
+    backbone, model = exporting.read_backbone(artifacts.backbone_folder(run))
+    tree = {**config.model_dump(mode="json"), "backbone_sha256": model.weights_sha256}
     if learned.weights:
         weights = {key: value.detach().cpu().contiguous() for key, value in learned.weights.items()}
         torch.save(weights, folder / "weights.pt")
         tree["weights_sha256"] = artifacts.sha256(folder / "weights.pt")
+        # without weights of its own its score is what the backbone's program gives already
+        method = plugins.load("quality", tree["name"]).Scorer.load(folder).module()
+        exporting.save_program(folder / "program.pt2", backbone, model.color_order, model.value_range, method)
     artifacts.write_json(folder / "quality.json", tree)
 
 

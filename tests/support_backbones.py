@@ -14,7 +14,7 @@ from stages import plugins
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
 WIDE = {"widths": (64, 128, 256, 512), "stem_stride": 1, "feature_dim": 512, "dropout": 0.4}
-NARROW = {"widths": (4, 8, 8, 16), "stem_stride": 2, "feature_dim": 16, "dropout": 0.4}
+NARROW = {"widths": (4, 8, 12, 16), "stem_stride": 2, "feature_dim": 16, "dropout": 0.4}
 NARROW_CONFIGS: dict[str, dict[str, Any]] = {
     "adaface": {"name": "iresnet", "style": "adaface", "units": (2, 1, 1, 1), **NARROW},
     "insightface": {"name": "iresnet", "style": "insightface", "units": (2, 1, 1, 1), **NARROW},
@@ -59,6 +59,19 @@ def fill(network: nn.Module) -> nn.Module:
     state = {key: filled(key, list(value.shape)) for key, value in network.state_dict().items()}
     network.load_state_dict(state, assign=True)
     return network.eval()
+
+
+def published_file(family: str, state: dict[str, Tensor]) -> dict[str, Any]:
+    """What the family's training program writes: container, prefixes and the class centres beside the network."""
+    generator = torch.Generator().manual_seed(0)
+    centre_DC = torch.randn(16, 5, generator=generator)
+    if family == "adaface":
+        head = {"head.kernel": centre_DC, "head.batch_mean": torch.tensor([20.0]), "head.t": torch.zeros(1)}
+        return {"epoch": 3, "state_dict": {f"model.{key}": value for key, value in state.items()} | head}
+    if family == "magface":
+        prefixed = {f"features.module.{key}": value for key, value in state.items()}
+        return {"epoch": 3, "arch": "iresnet50", "state_dict": prefixed | {"fc.weight": centre_DC}}
+    return dict(state)
 
 
 def golden_image() -> Tensor:

@@ -110,9 +110,24 @@ def test_weights_of_another_model_are_refused(tmp_path: Path):
         Embedder.load(tmp_path / "run", CPU)
 
 
-def test_another_value_range_is_refused(tmp_path: Path):
-    write_model(tmp_path / "run", value_range=[0.0, 1.0])
-    with pytest.raises(ValueError, match="take values in"):
+@pytest.mark.parametrize(
+    ("color_order", "value_range", "seen"),
+    [("BGR", [0.0, 1.0], [0.0, 0.0, 1.0]), ("RGB", [0.0, 1.0], [1.0, 0.0, 0.0]), ("RGB", [-1.0, 1.0], [1.0, -1.0, -1.0])],
+)
+def test_range_and_order_are_those_of_the_models_file(
+    color_order: ColorOrder, value_range: list[float], seen: list[float], tmp_path: Path
+):
+    write_model(tmp_path / "run", color_order, value_range=value_range)
+    loaded = Embedder.load(tmp_path / "run", CPU)
+    loaded.backbone = FirstPixel()
+    red = np.zeros((112, 112, 3), np.uint8)
+    red[:, :, 2] = 255
+    assert loaded([red]).feature_ND.tolist() == [seen]
+
+
+def test_a_range_that_is_none_is_refused(tmp_path: Path):
+    write_model(tmp_path / "run", value_range=[1.0, 0.0])
+    with pytest.raises(ValueError, match="the lower end first"):
         Embedder.load(tmp_path / "run", CPU)
 
 

@@ -1,0 +1,119 @@
+"""Puts a published checkpoint in place: models/NAME, in the format of runs/RUN/backbone, with its quality method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages import artifacts, checkpoint_files, exporting, plugins
+from stages.core import checkpoint_keys
+from stages.core.checkpoint_keys import FAMILIES, FamilyName, Recognised
+from stages.core.pixels import SIDE, ColorOrder, ValueRange
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person says of a checkpoint; None: as its family's published models."""
+
+    family: FamilyName | None = None
+    color_order: ColorOrder | None = None
+    value_range: ValueRange | None = None
+    dataset: str | None = None
+    published: str | None = None
+    keep_head: bool = False
+
+
+class Centres(nn.Module):
+    """The class centres of a checkpoint, under the key of our own heads."""
+
+    def __init__(self, weight_CD: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight_CD, requires_grad=False)
+
+
+def place(checkpoint: Path, folder: Path, said: Said) -> exporting.Model:
+    """Recognise, check, and write ``folder``; what stood there before is replaced only by something whole.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or its keys are not exactly those of a network known here.
+    """
+    recognised = checkpoint_keys.recognise(checkpoint_files.read(checkpoint), said.family)
+    if recognised.prefix == "net." and said.color_order is None:
+        raise ValueError(
+            f"{checkpoint} is of CVLface, whose models differ in colour order: "
+            "say --color-order as `color_space` in its model.yaml does"
+        )
+    backbone, config = load(recognised)
+    with artifacts.write_folder(folder) as aside:
+        head = Centres(recognised.head_CD) if said.keep_head and recognised.head_CD is not None else nn.Module()
+        exporting.save_weights(aside / "weights.pt", backbone, head)
+        model = describe(checkpoint, recognised, config, said, artifacts.sha256(aside / "weights.pt"))
+        artifacts.write_json(aside / "model.json", model.model_dump(mode="json"))
+        exporting.save_program(aside / "program.pt2", backbone, model.color_order, model.value_range)
+        write_quality(aside / "quality", backbone, model)
+    return model
+
+
+def load(recognised: Recognised) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network with the checkpoint's weights, in evaluation mode, and its configuration.
+
+    Raises:
+        ValueError: the keys are not exactly the network's: missing, unexpected and misshapen ones are listed.
+    """
+    tree = checkpoint_keys.read_config(recognised)
+    module = plugins.load("backbones", tree["name"])
+    config = module.Config.model_validate(tree)
+    with torch.device("meta"):  # its initial weights are not wanted
+        backbone: nn.Module = module.build(config)
+    wanted = {key: value.shape for key, value in backbone.state_dict().items()}
+    try:
+        state = checkpoint_keys.fit(recognised.state, wanted)
+    except ValueError as error:
+        units = ", ".join(str(number) for number in tree["units"])
+        raise ValueError(f"this is no {recognised.family} network of {units} blocks: {error}") from error
+    backbone.load_state_dict(state, assign=True)
+    return backbone.eval(), config.model_dump(mode="json")
+
+
+def describe(
+    checkpoint: Path, recognised: Recognised, config: dict[str, Any], said: Said, weights_sha256: str
+) -> exporting.Model:
+    """Return what model.json says of an imported checkpoint."""
+    family = FAMILIES[recognised.family]
+    return exporting.Model(
+        backbone=config,
+        head={},
+        color_order=said.color_order or family.color_order,
+        value_range=said.value_range or family.value_range,
+        image_size=SIDE,
+        feature_dim=config["feature_dim"],
+        num_classes=None if recognised.head_CD is None else len(recognised.head_CD),
+        dataset=said.dataset or "unknown",
+        weights_sha256=weights_sha256,
+        source=exporting.Source(
+            file=checkpoint.name,
+            sha256=artifacts.sha256(checkpoint),
+            family=recognised.family,
+            published=said.published,
+        ),
+    )
+
+
+def write_quality(folder: Path, backbone: nn.Module, model: exporting.Model) -> None:
+    """Write the checkpoint's quality method as a trained one is written: CR-FIQA's own layer, else the feature norm."""
+    folder.mkdir()
+    tree: dict[str, Any] = {"name": "feature_norm", "backbone_sha256": model.weights_sha256}
+    layer = getattr(backbone, "qs", None)
+    if isinstance(layer, nn.Linear):
+        tree["name"] = "cr_fiqa"
+        tree["target"] = "code"  # as released
+        torch.save({"weight": layer.weight.detach(), "bias": layer.bias.detach()}, folder / "weights.pt")
+        tree["weights_sha256"] = artifacts.sha256(folder / "weights.pt")
+        method = plugins.load("quality", "cr_fiqa").Scorer.load(folder).module()
+        exporting.save_program(folder / "program.pt2", backbone, model.color_order, model.value_range, method)
+    artifacts.write_json(folder / "quality.json", tree)

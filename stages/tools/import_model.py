@@ -1,0 +1,101 @@
+"""`facet import`: puts a published checkpoint in place as models/NAME, as if it had been trained here.
+
+facet import adaface_ir50_ms1mv2.ckpt adaface_r50 --published adaface_ir50_ms1mv2
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from stages import artifacts, importing, models_here, program, published
+from stages.core.checkpoint_keys import FAMILIES
+from stages.importing import Said
+
+EXAMPLES = """\
+It is recognised by its keys: AdaFace's (Lightning), insightface's, MagFace's, CR-FIQA's, CurricularFace's. Colour order
+and value range are those of the family's published models, unless you say otherwise. No code in the file is ever run.
+
+examples:
+  facet import adaface_ir50_ms1mv2.ckpt adaface_r50 --published adaface_ir50_ms1mv2
+  facet import backbone.pth mine --dataset WebFace4M
+  facet import stripped.pth magface_r50 --architecture magface"""
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Check what is asked, import, say what stands there now."""
+    folder = models_here.IMPORTED / _checked(arguments.name, replace=arguments.replace)
+    said = complete(arguments)
+    model = importing.place(arguments.checkpoint, folder, said)
+    assert model.source is not None
+    units = " ".join(str(number) for number in model.backbone["units"])
+    low, high = model.value_range
+    print(f"{folder}: {model.source.family} network, blocks {units}, {model.feature_dim} dimensions")
+    print(f"takes {model.color_order} in [{low:g}, {high:g}]; trained on {model.dataset}")
+    print(f"file {model.source.sha256}")
+    if said.published is None:
+        print("not compared with a published model: say --published ENTRY (facet models lists them) to verify it")
+
+
+def complete(arguments: argparse.Namespace) -> Said:
+    """Return what the person says, filled in from models.yaml where the file is one of its entries.
+
+    Raises:
+        LookupError: no such entry.
+        ValueError: the file is another one than the entry's.
+    """
+    listed = published.load() if published.LIST.is_file() or arguments.published else None
+    entry = arguments.published
+    if listed is not None and arguments.checkpoint.is_file():
+        sha256 = artifacts.sha256(arguments.checkpoint)
+        entry = entry or listed.by_checksum(sha256)
+        wanted = listed.entry(entry).sha256 if entry else None
+        if wanted not in (None, sha256):
+            raise ValueError(f"{arguments.checkpoint} is not {entry}'s file: wanted SHA-256 {wanted}, got {sha256}")
+    known = listed.entry(entry) if listed is not None and entry else None
+    return Said(
+        family=arguments.architecture or (listed.family(entry) if listed is not None and entry else None),
+        color_order=arguments.color_order,
+        value_range=tuple(arguments.value_range) if arguments.value_range else None,
+        dataset=arguments.dataset or (known.dataset if known else None),
+        published=entry,
+        keep_head=arguments.keep_head,
+    )
+
+
+def _checked(name: str, *, replace: bool) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"a name has small letters, digits and _, as in params.yaml; got {name!r}")
+    if (artifacts.backbone_folder(name) / "model.json").is_file():
+        raise ValueError(f"{name} is a run that was trained here: choose another name")
+    if (models_here.IMPORTED / name).exists() and not replace:
+        raise ValueError(f"{models_here.IMPORTED / name} is there already: choose another name, or say --replace")
+    return name
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    options = argparse.ArgumentParser(
+        prog="facet import",
+        description="Put a published checkpoint in place as models/NAME, as if it had been trained here.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("checkpoint", type=Path, help="the file as it was downloaded")
+    options.add_argument("name", help="what to call it here")
+    options.add_argument("--architecture", choices=list(FAMILIES), help="whose network it is, where keys do not tell")
+    options.add_argument("--published", metavar="ENTRY", help="which entry of models.yaml it is")
+    options.add_argument("--color-order", choices=["BGR", "RGB"], help="of the channels the network takes")
+    options.add_argument(
+        "--value-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="what the pixel values 0 and 255 become"
+    )
+    options.add_argument("--dataset", help="it was trained on")
+    options.add_argument("--keep-head", action="store_true", help="keep the class centres too, where the file has them")
+    options.add_argument("--replace", action="store_true", help="replace an imported model of this name")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))

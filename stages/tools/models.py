@@ -1,0 +1,119 @@
+"""`facet models`: lists the pretrained models that the tables name, and which models are here.
+
+facet models --method AdaFace
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from stages import artifacts, models_here, program, published
+from stages.published import Published
+
+EXAMPLES = """\
+Nothing is downloaded: get the file from where `facet models ENTRY` says, then say
+`facet import FILE NAME --published ENTRY`.
+
+examples:
+  facet models
+  facet models --method adaface --dataset ms1mv2
+  facet models adaface_ir50_ms1mv2"""
+SHOWN = {
+    "hq.lfw": "LFW", "hq.avg": "HQ avg", "ijb.ijbb_tar_at_far_1e-04": "IJB-B", "ijb.ijbc_tar_at_far_1e-04": "IJB-C",
+    "lq.tinyface_rank1": "TinyFace",
+}  # fmt: skip
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print the list, or one entry."""
+    listed = published.load()
+    here = imported()
+    if arguments.entry:
+        print("\n".join(one(listed, arguments.entry, here)))
+        return
+    names = [
+        name
+        for name, model in listed.models.items()
+        if (arguments.method or "").lower() in model.method.lower()
+        and (arguments.dataset or "").lower() in model.dataset.lower()
+    ]
+    if not names:
+        raise LookupError("no model fits: facet models lists all")
+    if arguments.json:
+        tree = {name: listed.models[name].model_dump(mode="json") | {"here": here.get(name, [])} for name in names}
+        print(json.dumps(tree, indent=2))
+        return
+    print(as_text(rows(listed, names, here)))
+    unlisted = [name for name in models_here.names() if name not in {one for many in here.values() for one in many}]
+    print(f"\nother models here: {', '.join(unlisted) or 'none'}")
+
+
+def imported() -> dict[str, list[str]]:
+    """Return the names of the imported models here by the entry of models.yaml that they are."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(models_here.IMPORTED.glob("*/model.json")):
+        source = artifacts.read_json(path).get("source") or {}
+        if source.get("published"):
+            found.setdefault(source["published"], []).append(path.parent.name)
+    return found
+
+
+def rows(listed: Published, names: Sequence[str], here: dict[str, list[str]]) -> list[list[str]]:
+    """Return the table, its head first; scores in percent, as published."""
+    made = [["entry", "architecture", "trained on", *SHOWN.values(), "here as"]]
+    for name in names:
+        model = listed.models[name]
+        scores = [f"{model.scores[key]:.2f}" if key in model.scores else "-" for key in SHOWN]
+        made.append([name, model.architecture, model.dataset, *scores, ", ".join(here.get(name, [])) or "-"])
+    return made
+
+
+def one(listed: Published, name: str, here: dict[str, list[str]]) -> list[str]:
+    """Return everything about one model, a line each."""
+    model = listed.entry(name)
+    source = listed.sources[model.source]
+    lines = {
+        "model": f"{model.method}, {model.architecture}, trained on {model.dataset}",
+        "published in": source.document,
+        "licence": source.licence,
+        "get it from": model.obtain,
+        "file": model.file or "the document does not name it",
+        "sha256": model.sha256 or "not seen yet: `facet import` prints it",
+        "import": f"facet import {model.file or 'FILE'} NAME --published {name}",
+        "here as": ", ".join(here.get(name, [])) or "not here",
+    }
+    lines |= {key: f"{value:.2f} %" for key, value in model.scores.items()}
+    return [f"{key:<28}{value}" for key, value in lines.items()]
+
+
+def as_text(table: Sequence[Sequence[str]]) -> str:
+    """Return the table in columns: the first three and the last to the left, numbers to the right."""
+    sizes = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
+    left = {0, 1, 2, len(sizes) - 1}
+    return "\n".join(
+        "  ".join(cell.ljust(size) if place in left else cell.rjust(size)
+                  for place, (cell, size) in enumerate(zip(row, sizes, strict=True))).rstrip()
+        for row in table
+    )  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    options = argparse.ArgumentParser(
+        prog="facet models",
+        description="List the pretrained models that the tables name (scores in percent, as published).",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("entry", nargs="?", help="everything about one of them")
+    options.add_argument("--method", help="only those whose method has this in its name")
+    options.add_argument("--dataset", help="only those trained on a set with this in its name")
+    options.add_argument("--json", action="store_true", help="print JSON")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))
