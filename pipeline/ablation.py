@@ -18,7 +18,7 @@ import yaml
 from pipeline import columns, lineage
 from pipeline.lineage import Entry
 
-TRAININGS, REPORTS = "runs", "reports"
+TRAININGS, REPORTS, SWEEPS = "runs", "reports", "sweep."
 NOTES = {
     TRAININGS: "Every training, with its curves and its model. Rows of tables name theirs in `facet.run`.",
     REPORTS: "Every table as it was reported: open `table.html` under Artifacts.",
@@ -61,11 +61,17 @@ class Wanted:
     experiments: tuple[Experiment, ...]
     waiting: Mapping[str, str]
     locked: frozenset[str]  # fingerprints that dvc.lock has, whether or not their files are here
+    whole: bool = True  # all that the project has; False: a sweep, beside it
 
     @property
     def records(self) -> list[Record]:
         """All records."""
         return [record for experiment in self.experiments for record in experiment.records]
+
+
+def sweep_key(sweep: str) -> str:
+    """Return the identity of a sweep's experiment, which `track` lets alone."""
+    return f"{SWEEPS}{sweep}"
 
 
 def table_key(table: str) -> str:

@@ -47,14 +47,21 @@ class Prepared:
     graph: Graph
     record: bool = True
     """Record in MLflow at the end."""
+    home: Path | None = None
+    """The project whose sweep this is: servers and records are its."""
+
+    @property
+    def project(self) -> Path:
+        """Where servers and records are."""
+        return self.home or self.root
 
 
 _prepared: ContextVar[Prepared | None] = ContextVar("prepared", default=None)
 
 
-def run(prepared: Prepared, targets: Sequence[str], jobs: int) -> records.LastRun:
-    """Run the flow in this process, and say how it ended."""
-    name = ", ".join(targets) or "all"
+def run(prepared: Prepared, targets: Sequence[str], jobs: int, name: str | None = None) -> records.LastRun:
+    """Run the flow in this process, named after its targets if it has no other name, and say how it ended."""
+    name = name or ", ".join(targets) or "all"
     token = _prepared.set(prepared)
     try:
         state = facet_run.with_options(flow_run_name=name)(list(targets), jobs, return_state=True)
@@ -252,7 +259,8 @@ class _Work:
         log = get_run_logger()
 
         def body() -> State[Any]:
-            code = recording.track(self.prepared.root, get_run_logger().info, lambda: self.stop.asked)
+            sweep = self.prepared.root if self.prepared.home else None
+            code = recording.track(self.prepared.project, get_run_logger().info, lambda: self.stop.asked, sweep)
             return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
 
         future = _task(TRACK, body).submit()
@@ -295,7 +303,10 @@ def _leave_artifacts(work: _Work, targets: Sequence[str], board: Board) -> None:
     """Leave a table of the stages, and the project's tables, both with links to MLflow."""
     graph, prepared = work.prepared.graph, work.prepared
     tables = sorted({table for stage in graph.select(targets) for table in graph.tables_of(stage)})
-    mlflow = services.known(prepared.root).get(services.MLFLOW)
+    mlflow = services.known(prepared.project).get(services.MLFLOW)
+    if prepared.home:
+        board.finish(summary.sweep(prepared.root), targets)
+        return
     links = recording.experiment_links(prepared.root, mlflow.url, tables) if mlflow else {}
     if mlflow:
         work.links = recording.run_links(prepared.root, mlflow.url)

@@ -24,7 +24,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
 from pipeline import store, views
-from pipeline.ablation import REPORTS, Experiment, Record, Wanted, read_curve
+from pipeline.ablation import REPORTS, SWEEPS, Experiment, Record, Wanted, read_curve
 
 CURRENT, FINGERPRINT, KEY, MODEL = "facet.current", "facet.fingerprint", "facet.key", "facet.model"
 PAGE = 1000
@@ -65,9 +65,10 @@ class Writer:
                 run_ids[record.where] = run.info.run_id
                 self._mark(run, current=True)
             self._mark_others(existing, wanted.locked)
-        self._retire(wanted)
+        if wanted.whole:
+            self._retire(wanted)
         for experiment in wanted.experiments:
-            self._describe(found[experiment.key], experiment, found[REPORTS].experiment_id, run_ids)
+            self._describe(found[experiment.key], experiment, found.get(REPORTS), run_ids)
         return created
 
     def _experiment(self, experiment: Experiment) -> Found:
@@ -204,17 +205,20 @@ class Writer:
         """Mark the rows of tables that are no longer there."""
         keys = {experiment.key for experiment in wanted.experiments}
         for found in self._experiments():
-            if KEY in found.tags and found.tags[KEY] not in keys and found.lifecycle_stage == "active":
+            key = found.tags.get(KEY, SWEEPS)
+            if not key.startswith(SWEEPS) and key not in keys and found.lifecycle_stage == "active":
                 self._mark_others(self._runs(found.experiment_id), frozenset())
 
-    def _describe(self, found: Found, experiment: Experiment, reports_id: str, run_ids: Mapping[str, str]) -> None:
+    def _describe(
+        self, found: Found, experiment: Experiment, reports: Found | None, run_ids: Mapping[str, str]
+    ) -> None:
         """Say on the experiment's page what it is, and save the view that shows it as a table."""
         table = experiment.key.removeprefix("table.")
         links = []
         if experiment.shown:
             links.append(f"[As the table](#{views.path(found.experiment_id)})")
-        if report := run_ids.get(f"{REPORTS}/{table}"):
-            links.append(f"[Report](#{views.report_path(reports_id, report)})")
+        if reports is not None and (report := run_ids.get(f"{REPORTS}/{table}")):
+            links.append(f"[Report](#{views.report_path(reports.experiment_id, report)})")
         tags = {"mlflow.note.content": "\n\n".join(filter(None, [" · ".join(links), experiment.note]))}
         if experiment.shown:
             tags[views.TAG] = views.state(experiment.shown)

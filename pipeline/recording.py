@@ -35,16 +35,23 @@ def initialise_store(root: Path) -> str:
     return _answer(root, INITIALISE)
 
 
-def track(root: Path, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> int:
+def track(
+    root: Path,
+    say: Callable[[str], None],
+    stopped: Callable[[], bool] = lambda: False,
+    sweep: Path | None = None,
+) -> int:
     """Record what is finished, calling ``say`` with each line it prints; return its exit code.
 
     Args:
         root: of the project.
         say: called with lines.
         stopped: asked now and then whether to give up; the next call goes on from there.
+        sweep: the workspace of a sweep, to record that and nothing else.
     """
+    program = ["pipeline.track"] if sweep is None else ["pipeline.sweep_track", str(sweep)]
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.track"],
+        [sys.executable, "-m", *program],
         cwd=root,
         env=environment.for_children(),
         text=True,

@@ -30,8 +30,9 @@ _SETTINGS = {
 _FINGERPRINTS = """
     SELECT mine.value, current.value, runs.status FROM tags AS mine
     JOIN runs ON runs.run_uuid = mine.run_uuid AND runs.lifecycle_stage = 'active'
+    JOIN experiment_tags AS place ON place.experiment_id = runs.experiment_id AND place.key = 'facet.key'
     LEFT JOIN tags AS current ON current.run_uuid = mine.run_uuid AND current.key = 'facet.current'
-    WHERE mine.key = 'facet.fingerprint'
+    WHERE mine.key = 'facet.fingerprint' AND (place.value LIKE 'sweep.%') = ?
 """
 _EXPERIMENT = """
     SELECT experiments.experiment_id FROM experiments
@@ -126,12 +127,12 @@ def _create_or_upgrade(tracking_uri: str) -> None:
     SqlAlchemyStore(tracking_uri, artifact_root(tracking_uri))
 
 
-def recorded(tracking_uri: str) -> dict[str, list[tuple[str, str]]] | None:
-    """Return status and ``facet.current`` of the runs of each fingerprint, read without MLflow.
+def recorded(tracking_uri: str, sweeps: bool = False) -> dict[str, list[tuple[str, str]]] | None:
+    """Return status and ``facet.current`` of the runs of each fingerprint, of sweeps or of tables, without MLflow.
 
     None where that is not possible: no SQLite, no database yet, or tables of another version.
     """
-    rows = _query(tracking_uri, _FINGERPRINTS)
+    rows = _query(tracking_uri, _FINGERPRINTS, int(sweeps))
     if rows is None:
         return None
     found: dict[str, list[tuple[str, str]]] = {}
@@ -151,7 +152,7 @@ def current_runs(tracking_uri: str) -> list[tuple[str, str, str]]:
     return [(stage, str(experiment), run) for stage, experiment, run in _query(tracking_uri, _CURRENT) or []]
 
 
-def _query(tracking_uri: str, sql: str, *values: str) -> list[Any] | None:
+def _query(tracking_uri: str, sql: str, *values: str | int) -> list[Any] | None:
     path = database(tracking_uri)
     if path is None or not path.is_file():
         return None

@@ -130,6 +130,12 @@ def table(root: Path, name: str, format_: str) -> str:
     raise LookupError(f"table {name!r} has not been made yet: run `facet run {name}`")
 
 
+def sweep(workspace: Path) -> str:
+    """Return the table of a sweep as Markdown."""
+    path = workspace / "results" / "spread" / "table.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else "The sweep is not finished yet."
+
+
 def markdown(root: Path, tables: Sequence[str], links: Mapping[str, str]) -> str:
     """Return the tables that are there, each with its link to MLflow if ``links`` has one."""
     parts = []

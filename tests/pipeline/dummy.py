@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,4 +281,12 @@ def wait_until_dead(pid: int, timeout_s: float = 10) -> None:
     until_s = time.monotonic() + timeout_s
     while alive(pid):
         assert time.monotonic() < until_s, f"process {pid} still runs"
+        time.sleep(0.05)
+
+
+def wait_until(look: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Wait until something is so."""
+    until_s = time.monotonic() + timeout_s
+    while not look():
+        assert time.monotonic() < until_s, "it did not come to be"
         time.sleep(0.05)

@@ -1,0 +1,160 @@
+"""`facet run --set ... --seeds ...`: a sweep, in a workspace of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.cli_run import How
+    from pipeline.graph import Graph
+    from pipeline.records import LastRun
+    from pipeline.sweep_workspace import Sweep
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="runs.NAME.PATH=V,V",
+        help="Vary a parameter: runs.arcface.head.margin=0.3,0.5; runs.*.PATH: of every run. May be said again.",
+    ),
+]  # fmt: skip
+Seeds = Annotated[
+    str | None, typer.Option(metavar="0..4", help="Train each variant with these seeds: 0..4, or 0,1,7.")
+]
+OfTable = Annotated[
+    str | None, typer.Option("--columns", metavar="TABLE", help="Whose columns a sweep shows; default: its run's.")
+]
+Save = Annotated[
+    str | None,
+    typer.Option(metavar="TABLE", help="Add a sweep's runs to params.yaml, as a new table of this name."),
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of a sweep."""
+
+    settings: Sequence[str]
+    seeds: str | None
+    columns: str | None
+    save: str | None
+
+    def __bool__(self) -> bool:
+        return bool(self.settings or self.seeds)
+
+
+def run_sweep(root: Path, targets: Sequence[str], asked: Asked, how: How) -> LastRun | None:
+    """Run a sweep, print its table and where it is recorded; None if there was nothing to do.
+
+    Raises:
+        ValueError, LookupError: it cannot be understood, or names what is not there.
+    """
+    from pipeline import environment, recording, summary, sweep_save, sweep_workspace
+
+    if how.pool is not None:
+        raise ValueError("a sweep runs on this machine: save it (--save TABLE), then `facet run TABLE --pool NAME`")
+    sweep = understand(root, targets, asked)
+    num_runs = sum(len(variant.runs) for variant in sweep.variants)
+    typer.echo(f"{sweep.title}: {len(sweep.variants)} variants, {num_runs} trainings")
+    last = None
+    with sweep_workspace.opened(root, sweep) as (workspace, fresh):
+        if not fresh:
+            typer.echo("this sweep runs in another process already: working with the code that it began with")
+        os.chdir(workspace)
+        executor = how.executor(workspace, environment.state_folder(root).resolve() / "leases")
+        try:
+            graph = executor.read_graph()
+            part = graph.select([sweep_workspace.SPREAD])
+            if graph.stale(part):
+                last = _flow(root, workspace, sweep, how, executor, graph)
+            else:
+                typer.echo(f"nothing to do: {len(part)} stages are up to date")
+        finally:
+            executor.close()
+            os.chdir(root)
+        if last is None and how.track:
+            # rebuilds the records if MLflow was away or somebody deleted them
+            recording.track(root, typer.echo, sweep=workspace)
+        if last is None or last.state == "COMPLETED":
+            typer.echo(f"\n{summary.sweep(workspace).strip()}\n")
+            _say_where(root, workspace)
+            if asked.save is not None:
+                added = sweep_save.save(root, sweep, asked.save)
+                typer.echo(f"params.yaml has {added} new runs; `facet run {asked.save}` restores their results")
+    return last
+
+
+def understand(root: Path, targets: Sequence[str], asked: Asked) -> Sweep:
+    """Return the sweep that is meant; targets narrow the runs down: names of runs or tables."""
+    import yaml
+
+    from pipeline import sweep
+    from pipeline.sweep_workspace import Sweep
+
+    tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    runs = list(tree["runs"]) if not targets else _runs_of(tree, targets)
+    settings = [sweep.parse_setting(text) for text in asked.settings]
+    seeds: Sequence[int | None] = [None] if asked.seeds is None else sweep.parse_seeds(asked.seeds)
+    variants = sweep.variants(runs, settings, seeds)
+    bases = list(dict.fromkeys(variant.base for variant in variants))
+    return Sweep(sweep.title(settings, seeds, bases), variants, _columns(root, tree, asked.columns, bases))
+
+
+def _runs_of(tree: Mapping[str, Any], targets: Sequence[str]) -> list[str]:
+    rows = tree.get("rows", {}).values()
+    found = []
+    for target in targets:
+        named = [target] if target in tree["runs"] else [row["run"] for row in rows if row["table"] == target]
+        if not named:
+            there = sorted({*tree["runs"], *(row["table"] for row in rows)})
+            raise LookupError(f"a sweep is of runs or tables, and {target!r} is neither: there are {', '.join(there)}")
+        found += named
+    return list(dict.fromkeys(found))
+
+
+def _columns(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the columns of a table: of the one that is named, of the first with one of the runs, or of the first."""
+    import yaml
+
+    tables = list(tree.get("tables", {}))
+    rows = tree.get("rows", {}).values()
+    name = table or next((row["table"] for row in rows if row["run"] in bases), tables[0] if tables else None)
+    path = root / "tables" / f"{name}.yaml"
+    if name is None or not path.is_file():
+        there = ", ".join(sorted(path.stem for path in (root / "tables").glob("*.yaml"))) or "none"
+        raise LookupError(f"a sweep shows the columns of a table, and there is no table {name!r}: there are {there}")
+    columns = yaml.safe_load(path.read_text(encoding="utf-8"))["columns"]
+    filled = {"unit": "percent", "higher_is_better": True, "decimals": 2}
+    return [{**filled, **column} for column in columns]
+
+
+def _flow(root: Path, workspace: Path, sweep: Sweep, how: How, executor: Any, graph: Graph) -> LastRun:
+    from pipeline.cli_run import say_how_it_ended
+    from pipeline.cli_servers import enter_prefect
+
+    api_url = enter_prefect(root)
+    from pipeline import flows
+    from pipeline.sweep_workspace import SPREAD
+
+    prepared = flows.Prepared(workspace, executor, graph, how.track, home=root)
+    last = flows.run(prepared, [SPREAD], how.jobs, f"sweep {sweep.title}")
+    say_how_it_ended(last, api_url)
+    return last
+
+
+def _say_where(root: Path, workspace: Path) -> None:
+    from pipeline import ablation, processes, store
+
+    folder = workspace.relative_to(root) if workspace.is_relative_to(root) else workspace
+    typer.echo(f"table   {folder / 'results/spread'}/table.{{md,csv,json}}")
+    mlflow = processes.known(root).get(processes.MLFLOW)
+    found = store.experiment_id(store.uri(root), ablation.sweep_key(workspace.name))
+    if mlflow is not None and found is not None:
+        from pipeline import views
+
+        typer.echo(f"MLflow  {mlflow.url}/#{views.path(found)}")

@@ -1,0 +1,196 @@
+"""What `facet run --set runs.x.head.m=0.3,0.4 --seeds 0..4` asks for: runs that stand in no params.yaml. Pure.
+
+A run's name follows from what it is, not from the sweep that asks for it: sweeps that share a setting share its
+results, and a row that is saved to params.yaml finds them all made.
+"""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+MAX_NAME = 60
+MAX_RUNS = 1000
+
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One ``--set``: a parameter of some runs, and the values that it takes."""
+
+    runs: str
+    """Name or pattern of the runs: ``arcface``, ``*``."""
+    path: str
+    """Dotted, below the run: ``head.margin``."""
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination of values of one run, trained with each seed."""
+
+    base: str
+    settings: Mapping[str, Any]
+    runs: Mapping[str, int | None]
+    """Seeds by the name of the training; None: the seed that the run has anyway."""
+
+
+def parse_setting(text: str) -> Setting:
+    """Read ``runs.NAME.PATH=VALUE,VALUE``; values are YAML, a comma within brackets or quotes does not part them.
+
+    >>> parse_setting("runs.arcface.head.margin=0.3,0.5")
+    Setting(runs='arcface', path='head.margin', values=(0.3, 0.5))
+    >>> parse_setting("runs.*.schedule.milestones=[8, 14],[10, 16]").values
+    ([8, 14], [10, 16])
+
+    Raises:
+        ValueError: it is not of that form, or says a value twice.
+    """
+    name, equals, said = text.partition("=")
+    parts = name.strip().split(".", 2)
+    if not equals or len(parts) < 3 or parts[0] != "runs" or not all(parts):
+        raise ValueError(f"--set wants runs.NAME.PATH=VALUE,VALUE as in runs.arcface.head.margin=0.3,0.5; got {text!r}")
+    try:
+        values = tuple(yaml.safe_load(part) for part in _split(said))
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {text!r}: a value is not YAML: {error}") from error
+    if any(value is None for value in values):
+        raise ValueError(f"--set {text!r}: a value is missing; one that is meant to be nothing is spelt [] or ''")
+    if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
+        raise ValueError(f"--set {text!r} says a value twice")
+    return Setting(parts[1], parts[2], values)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds: a list, a range with both its ends, or both.
+
+    >>> parse_seeds("0..4"), parse_seeds("1,7,10..11")
+    ((0, 1, 2, 3, 4), (1, 7, 10, 11))
+
+    Raises:
+        ValueError: it is neither, or says a seed twice.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
+        if found is None:
+            raise ValueError(f"--seeds wants 0..4 or 0,1,2; got {text!r}")
+        first = int(found[1])
+        seeds += range(first, int(found[2] or first) + 1)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds {text!r} says {'no seed' if not seeds else 'a seed twice'}")
+    return tuple(seeds)
+
+
+def variants(runs: Sequence[str], settings: Sequence[Setting], seeds: Sequence[int | None]) -> list[Variant]:
+    """Return every combination of values for every run that a setting names.
+
+    Args:
+        runs: names of those that may be varied.
+        settings: what to vary; with none, each run is one variant.
+        seeds: to train each with.
+
+    Raises:
+        LookupError: a setting names no run.
+        ValueError: there are more than ``MAX_RUNS`` trainings.
+    """
+    for setting in settings:
+        if not fnmatch.filter(runs, setting.runs):
+            raise LookupError(f"--set runs.{setting.runs}: no such run: there are {', '.join(sorted(runs))}")
+    named = [run for run in runs if any(fnmatch.fnmatchcase(run, setting.runs) for setting in settings)] or runs
+    found = [
+        Variant(base, chosen, {name_of(base, chosen, seed): seed for seed in seeds})
+        for base in named
+        for chosen in _combinations([one for one in settings if fnmatch.fnmatchcase(base, one.runs)])
+    ]
+    if sum(len(variant.runs) for variant in found) > MAX_RUNS:
+        raise ValueError(f"that is more than {MAX_RUNS} trainings: name fewer values or seeds")
+    return found
+
+
+def _combinations(settings: Sequence[Setting]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*(setting.values for setting in settings)):
+        yield dict(zip((setting.path for setting in settings), values, strict=True))
+
+
+def name_of(base: str, settings: Tree, seed: int | None) -> str:
+    """Return the name of a training, the same in every sweep; what does not fit in a name is told by a digest.
+
+    >>> name_of("arcface", {"head.margin": 0.3}, 2)
+    'arcface_head_margin_0p3_seed_2'
+    >>> name_of("arcface", {"head": {"name": "cosface"}}, None)
+    'arcface_head_dcb6f3'
+    """
+    name, exact = base, True
+    for path, value in settings.items():
+        text = str(value).replace(".", "p").replace("-", "m")
+        # letters alone if it is text: "m5" is what -5 becomes
+        allowed = r"[a-z_]{1,24}" if isinstance(value, str) else r"m?[0-9][a-z0-9]{0,15}"
+        simple = isinstance(value, (int, float, str)) and re.fullmatch(allowed, text) is not None
+        name += f"_{re.sub(r'[^a-z0-9]+', '_', path.lower())}" + (f"_{text}" if simple else "")
+        exact = exact and simple
+    if seed is not None:
+        name += f"_seed_{seed}"
+    if exact and len(name) <= MAX_NAME:
+        return name
+    digest = hashlib.sha256(json.dumps([base, settings, seed], sort_keys=True).encode()).hexdigest()[:6]
+    return f"{name[: MAX_NAME - 7]}_{digest}"
+
+
+def parameters(base: Tree, settings: Tree, seed: int | None) -> dict[str, Any]:
+    """Return a base run's own parameters with what a variant says laid over.
+
+    >>> parameters({"head": {"name": "arcface", "margin": 0.5}}, {"head.margin": 0.3}, 1)
+    {'head': {'name': 'arcface', 'margin': 0.3}, 'seed': 1}
+
+    Raises:
+        ValueError: a path goes through something that is no mapping.
+    """
+    tree = copy.deepcopy(dict(base))
+    for path, value in settings.items():
+        *above, last = path.split(".")
+        below = tree
+        for key in above:
+            below = below.setdefault(key, {})
+            if not isinstance(below, dict):
+                raise ValueError(f"--set {path}: {key} is no section but {below!r}")
+        below[last] = value
+    return tree if seed is None else tree | {"seed": seed}
+
+
+def title(settings: Sequence[Setting], seeds: Sequence[int | None], bases: Sequence[str]) -> str:
+    """Return a sweep in words.
+
+    >>> title([Setting("arcface", "head.margin", (0.3, 0.5))], [0, 1, 2], [])
+    'arcface: head.margin = 0.3, 0.5; 3 seeds'
+    """
+    runs = list(dict.fromkeys(setting.runs for setting in settings)) or list(bases)
+    said = [f"{one.path} = {', '.join(map(str, one.values))}" for one in settings]
+    said += [f"{len(seeds)} seeds"] if len(seeds) > 1 else []
+    return f"{', '.join(runs)}: " + "; ".join(said)
+
+
+def _split(text: str) -> list[str]:
+    """Cut at commas that stand outside brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        depth += (char in "[{") - (char in "]}") if not quote else 0
+        if char == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts

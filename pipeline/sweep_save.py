@@ -1,0 +1,67 @@
+"""Writes the runs of a sweep into params.yaml as a table of their own, where somebody asks for it.
+
+Runs keep their names, so that `facet run` restores what the sweep made and runs nothing again.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import sweep
+from pipeline.sweep_workspace import Sweep, label
+
+
+def save(root: Path, asked: Sweep, table: str) -> int:
+    """Add runs, rows and the table ``table`` to params.yaml and tables/; return how many runs are new.
+
+    Comments in params.yaml stay as they are.
+
+    Raises:
+        ValueError: the name does not fit, or the table or another run of that name is there already.
+    """
+    from ruamel.yaml import YAML
+
+    if re.fullmatch(r"[a-z][a-z0-9_]*", table) is None:
+        raise ValueError(f"--save wants a name of small letters, digits and _, as in margins; got {table!r}")
+    file = root / "tables" / f"{table}.yaml"
+    if file.exists():
+        raise ValueError(f"{file.relative_to(root)} is there already: save under another name")
+    writer = YAML()
+    writer.width = 200
+    tree: Any = writer.load((root / "params.yaml").read_text(encoding="utf-8"))
+    rows, added = {}, 0
+    for variant in asked.variants:
+        for name, seed in variant.runs.items():
+            own = _plain(sweep.parameters(tree["runs"][variant.base], variant.settings, seed))
+            if name in tree["runs"] and _plain(tree["runs"][name]) != own:
+                raise ValueError(f"params.yaml has another run {name!r} already: rename that")
+            added += name not in tree["runs"]
+            tree["runs"][name] = own
+            tree.setdefault("rows", {})[f"{table}-{name}"] = {"table": table, "run": name}
+            rows[name] = {"label": label(variant) + ("" if seed is None else f" seed {seed}"), "run": name}
+    tree.setdefault("tables", {})[table] = {}
+    axes = [axis for axis in asked.axes if axis != "run"]
+    described = {"title": asked.title, "source": "a sweep, so nothing is published", "ablation": [*axes, "seed"],
+                 "columns": [dict(column) for column in asked.columns], "rows": rows}  # fmt: skip
+    stream = io.StringIO()
+    writer.dump(tree, stream)
+    file.write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (root / "params.yaml").write_text(stream.getvalue(), encoding="utf-8")
+    return added
+
+
+def _plain(tree: Any) -> Any:
+    """Return ruamel's mappings and numbers as Python's own."""
+    if isinstance(tree, dict):
+        return {str(key): _plain(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_plain(value) for value in tree]
+    for kind in (bool, int, float, str):
+        if isinstance(tree, kind):
+            return kind(tree)
+    return tree
