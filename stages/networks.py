@@ -5,6 +5,7 @@ Shapes: B batch, C classes, D feature dimensions, H = W = 112.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ def place(networks: Networks, compute: Compute, processes: Processes) -> nn.Modu
     if compute.sync_batch_norm and processes.size > 1:
         networks.backbone = sync_over_processes(networks.backbone, on_gpu=device.type == "cuda")
     networks.modules().to(device)
+    if compute.precision == "fp64":
+        networks.modules().double()
     if compute.channels_last:
         networks.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     called: nn.Module = networks.backbone
@@ -76,8 +79,10 @@ def place(networks: Networks, compute: Compute, processes: Processes) -> nn.Modu
     if compute.chunks > 1:
         called = InChunks(called, compute.chunks)
     if processes.size > 1:
-        # statistics of batch norms are each process's own, or equal: nothing to broadcast, and two views may be run
-        called = DistributedDataParallel(called, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames the argument, 2.6 has no other
+            # statistics of batch norms are each process's own, or equal: nothing to broadcast, and two views may run
+            called = DistributedDataParallel(called, broadcast_buffers=False)
     return called
 
 
@@ -132,7 +137,8 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype:
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    types = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return types[precision]
 
 
 def parameter_groups(networks: nn.Module, schedule: Schedule) -> list[dict[str, object]]:

@@ -55,6 +55,8 @@ class Stepper:
         torch.manual_seed(config.seed + SEED_OF_STEP * (step + 1) + SEED_OF_RANK * self.processes.rank)
         self.backbone.train()
         views = [to_network(from_rows(image), config.color_order, config.value_range) for image in image_VBHW3]
+        if self.dtype == torch.float64:
+            views = [view.double() for view in views]
         epoch = step / self.order.steps_per_epoch
         output: HeadOutput = networks.objective(self.features, networks.head, views, label_B, epoch)
         self.optimiser.zero_grad()
@@ -70,10 +72,10 @@ class Stepper:
 
     def features(self, image_B3HW: Tensor) -> Tensor:
         """Return feature_BD float32: heads compute in nothing less."""
-        device_type = self.processes.device.type
-        with torch.autocast(device_type, self.dtype, enabled=self.dtype != torch.float32):
+        halved = self.dtype in (torch.float16, torch.bfloat16)
+        with torch.autocast(self.processes.device.type, self.dtype, enabled=halved):
             feature_BD: Tensor = self.backbone(image_B3HW)
-        return feature_BD.float()
+        return feature_BD.float() if halved else feature_BD
 
     def share_gradients(self) -> None:
         """Do what DDP, which has the backbone's gradients, leaves: the objective's own, and one word on overflow."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 from stages.core import augment
 from stages.core.pixels import VALUE_RANGE, ColorOrder
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
 
 
 class Augmentation(BaseModel, extra="forbid", frozen=True):
@@ -86,7 +86,7 @@ class Compute(BaseModel, extra="forbid", frozen=True):
 
     precision: Precision = Field(
         "auto", description="of the backbone; heads compute in float32. auto: bf16 on a GPU that has it, fp16 on"
-        " another, fp32 on a CPU (without matrix units for it bf16 is 4 to 8 times slower)"
+        " another, fp32 on a CPU (without matrix units for it bf16 is 4 to 8 times slower); fp64: heads too, for proofs"
     )
     channels_last: bool = Field(True, description="memory order of images; docs/scale.md has the ratio")
     compile: bool = Field(False, description="torch.compile the backbone; docs/scale.md says from how many steps")

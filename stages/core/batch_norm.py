@@ -5,10 +5,11 @@ Shapes: B batch of this process, K channels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -60,9 +61,26 @@ def sync_over_processes(network: nn.Module, *, on_gpu: bool) -> nn.Module:
     return network
 
 
+class _Total(torch.autograd.Function):
+    """The sum over all processes. Each adds to the sum that all see, so that each gets the gradients of all."""
+
+    @staticmethod
+    def forward(ctx: Any, value_K: Tensor) -> Tensor:
+        return _summed(value_K)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _summed(grads[0])
+
+
+def _summed(value_K: Tensor) -> Tensor:
+    total_K = value_K.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total_K)
+    return total_K
+
+
 def _total(value_K: Tensor) -> Tensor:
-    """Return the sum over all processes, with the gradient of a sum."""
-    total_K: Tensor = all_reduce(value_K)  # type: ignore[no-untyped-call]
+    total_K: Tensor = _Total.apply(value_K)  # type: ignore[no-untyped-call]
     return total_K
 
 
