@@ -14,14 +14,15 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, ViewType
 from mlflow.entities import Experiment as Found
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType, Array
 
 from pipeline import store, views
 from pipeline.ablation import REPORTS, SWEEPS, Experiment, Record, Wanted, read_curve
@@ -30,6 +31,8 @@ CURRENT, FINGERPRINT, KEY, MODEL = "facet.current", "facet.fingerprint", "facet.
 PAGE = 1000
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100  # MLflow refuses more
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
+SERVED_WITH = ("mlflow", "numpy", "opencv-python-headless", "opencv-python", "pandas", "torch")
+"""What the served model imports; of the two OpenCVs the one that is installed."""
 
 T = TypeVar("T")
 
@@ -175,15 +178,18 @@ class Writer:
     def _log_model(self, run_id: str, folder: Path) -> str:
         """Log the exported program as a pyfunc model of the active run, with its signature; return its ID."""
         facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        # with the score of the run's quality method, where it has one
+        scoring = folder.parent / "quality" / "program.pt2"
+        program = scoring if scoring.is_file() else folder / "program.pt2"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it advises an example beside the signature
             made = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(SERVED_MODEL),
-                artifacts={"program": str(folder / "program.pt2"), "about": str(folder / "model.json")},
-                signature=signature(facts),
+                artifacts={"program": str(program), "about": str(folder / "model.json")},
+                signature=signature(),
                 # said, not inferred: inference would import everything and take ten seconds
-                pip_requirements=[f"{name}=={_release(name)}" for name in ("mlflow", "numpy", "torch")],
+                pip_requirements=[f"{name}=={release}" for name in SERVED_WITH if (release := _release(name))],
                 metadata={"weights_sha256": facts["weights_sha256"], "color_order": facts["color_order"]},
             )
         self.client.set_tag(run_id, MODEL, "logged")
@@ -234,15 +240,12 @@ def find_experiment(tracking_uri: str, key: str) -> str | None:
     return next((str(one.experiment_id) for one in active), None)
 
 
-def signature(facts: Mapping[str, Any]) -> ModelSignature:
-    """Return what the served model takes and gives, for a run's ``model.json``."""
-    import numpy as np
-
-    side, dim = facts["image_size"], facts["feature_dim"]
-    images = Schema([TensorSpec(np.dtype(np.uint8), (-1, side, side, 3))])
-    embedding = TensorSpec(np.dtype(np.float32), (-1, dim), "embedding")
-    norm = TensorSpec(np.dtype(np.float32), (-1,), "feature_norm")
-    return ModelSignature(inputs=images, outputs=Schema([embedding, norm]))
+def signature() -> ModelSignature:
+    """Return what the served model takes and gives; an image is bytes, base64 text, an array or a nested list."""
+    optional = (("feature_norm", DataType.double), ("quality", DataType.double), ("error", DataType.string))
+    outputs = [ColSpec(Array(DataType.double), "embedding", required=False)]
+    outputs += [ColSpec(kind, name, required=False) for name, kind in optional]
+    return ModelSignature(inputs=Schema([ColSpec(AnyType(), "image")]), outputs=Schema(outputs))
 
 
 @contextlib.contextmanager
@@ -264,9 +267,12 @@ def _dataset(name: str, md5: str, purpose: str) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", purpose)])
 
 
-def _release(package: str) -> str:
-    """Return a version without its local part: torch 2.13.0+cpu can be installed as 2.13.0 anywhere."""
-    return importlib.metadata.version(package).partition("+")[0]
+def _release(package: str) -> str | None:
+    """Return an installed version without its local part: torch 2.13.0+cpu can be installed as 2.13.0 anywhere."""
+    try:
+        return importlib.metadata.version(package).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,4 +1,4 @@
-"""What MLflow loads as a model: a run's exported program, which needs torch and nothing of this repository.
+"""What MLflow loads and serves as a model: a run's exported program, which needs nothing of this repository.
 
 MLflow copies this file into the model and runs it there (models-from-code): it imports no module of ours.
 
@@ -7,54 +7,104 @@ Shapes: N images, D feature dimensions.
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Sequence
 from typing import Any
 
 import mlflow.models
 import numpy as np
+import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 BATCH_SIZE = 64
+SIDE = 112
+WANTED = f"wanted an aligned face: JPEG or PNG bytes (base64 in JSON), or uint8 ({SIDE}, {SIDE}, 3) with blue first"
+
+Image = NDArray[np.uint8]
 
 
 class FaceEmbedder(PythonModel):  # type: ignore[misc]
-    """Aligned faces to embeddings, and the norms of the features they come from, a proxy of quality."""
+    """Aligned faces to embeddings, the norms of the features they come from, and the quality the run has learned."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the exported program; it names its own colour order and value range."""
+        """Load the exported program; it holds its own colour order and value range."""
         import torch
 
         self.program = torch.export.load(context.artifacts["program"]).module()
 
     def predict(
-        self,
-        context: PythonModelContext,
-        model_input: np.ndarray,  # MLflow takes no other hint for arrays than this bare one
-        params: dict[str, Any] | None = None,
-    ) -> dict[str, NDArray[np.float32]]:
-        """Return ``embedding`` (N, D), unit length, and ``feature_norm`` (N,), of the images without flip.
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return a row for each image: ``embedding`` (unit length, no flip), ``feature_norm``, ``quality``, ``error``.
+
+        An image that cannot be used has an ``error`` and nothing else; the others are answered. ``quality`` is None
+        where the run has no quality method.
 
         Args:
             context: unused.
-            model_input: aligned faces, uint8 (N, 112, 112, 3), blue first, as OpenCV reads them.
+            model_input: a table with the column ``image``, each the bytes of a JPEG or PNG, the same in base64, or an
+                array or nested list of uint8 (112, 112, 3), blue first, as OpenCV reads them.
             params: none are known.
-
-        Raises:
-            ValueError: another shape or type.
         """
+        found = [read(value) for value in pd.DataFrame(model_input)["image"]]
+        images = [image for image in found if not isinstance(image, str)]
+        answers = iter(self._answers(images))
+        rows = [
+            {"embedding": None, "feature_norm": None, "quality": None, "error": image}
+            if isinstance(image, str)
+            else next(answers)
+            for image in found
+        ]
+        # objects, because a number column would turn None into NaN, which JSON has not
+        return pd.DataFrame(rows, columns=["embedding", "feature_norm", "quality", "error"], dtype=object)
+
+    def _answers(self, images: Sequence[Image]) -> list[dict[str, Any]]:
         import torch
 
-        image_NHW3 = np.asarray(model_input)
-        if image_NHW3.ndim != 4 or image_NHW3.shape[1:] != (112, 112, 3) or image_NHW3.dtype != np.uint8:
-            raise ValueError(f"wanted aligned faces, uint8 (N, 112, 112, 3), got {image_NHW3.dtype} {image_NHW3.shape}")
-        embeddings, norms = [], []
+        rows: list[dict[str, Any]] = []
         with torch.inference_mode():
-            for start in range(0, max(len(image_NHW3), 1), BATCH_SIZE):
-                rows = np.ascontiguousarray(image_NHW3[start : start + BATCH_SIZE].transpose(0, 3, 1, 2))
-                embedding_BD, norm_B = self.program(torch.from_numpy(rows))
-                embeddings.append(embedding_BD.numpy())
-                norms.append(norm_B.numpy())
-        return {"embedding": np.concatenate(embeddings), "feature_norm": np.concatenate(norms)}
+            for start in range(0, len(images), BATCH_SIZE):
+                batch_B3HW = np.stack(images[start : start + BATCH_SIZE]).transpose(0, 3, 1, 2)
+                embedding_BD, norm_B, *quality = self.program(torch.from_numpy(np.ascontiguousarray(batch_B3HW)))
+                score_B = quality[0].tolist() if quality else [None] * len(norm_B)
+                for embedding_D, norm, score in zip(embedding_BD.tolist(), norm_B.tolist(), score_B, strict=True):
+                    rows.append({"embedding": embedding_D, "feature_norm": norm, "quality": score, "error": None})
+        return rows
+
+
+def read(value: Any) -> Image | str:
+    """Return an image as uint8 (112, 112, 3), blue first, or what is wrong with it."""
+    try:
+        image = _decode(value) if isinstance(value, bytes | bytearray | str) else np.asarray(value)
+    except ValueError as error:
+        return f"{WANTED}; {error}"
+    if image.shape != (SIDE, SIDE, 3):
+        return f"{WANTED}; got shape {image.shape}: detect and align the face first"
+    if image.dtype != np.uint8:
+        # JSON has lists of numbers only
+        whole = image.dtype.kind in "iu" and image.min() >= 0 and image.max() <= 255
+        if not whole:
+            return f"{WANTED}; got {image.dtype} between {image.min()} and {image.max()}"
+    return image.astype(np.uint8)
+
+
+def _decode(value: bytes | bytearray | str) -> NDArray[Any]:
+    import cv2
+
+    if isinstance(value, str):
+        try:
+            value = base64.b64decode(value, validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"got text that is no base64 ({error})") from error
+    try:
+        decoded = cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_COLOR) if value else None
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise ValueError(f"got {len(value)} bytes that are no image, beginning {bytes(value[:8])!r}")
+    return np.asarray(decoded)
 
 
 mlflow.models.set_model(FaceEmbedder())

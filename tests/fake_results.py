@@ -101,24 +101,14 @@ def write_run(root: Path, run: str, metrics: dict[str, Any], margin: float = 0.5
 def curves(skill: float) -> Iterator[tuple[str, str, Sequence[str], list[Sequence[Any]]]]:
     """Yield suite, file, header and lines of each curve."""
     rates = [10 ** (-k / 8) for k in range(24, -1, -1)]
-    for suite, names in (("hq", HQ), ("ijb", ("IJBB",))):
-        yield (
-            suite,
-            "roc",
-            ("set", "far", "tar"),
-            [(name, f"{far:.6g}", f"{far ** (0.35 / skill):.6g}") for name in names for far in rates],
-        )
+    for suite, names in (("hq", HQ), ("ijb", ("IJBB",)), ("lq", ("crlfw_8",))):
+        tar = {far: far ** (0.35 / skill) for far in rates}
+        lines = [(name, f"{far:.6g}", f"{tar[far]:.6g}", f"{1 - tar[far]:.6g}") for name in names for far in rates]
+        yield suite, "roc", ("set", "far", "tar", "fnmr"), lines
     ranks = [1, 2, 3, 5, 10, 20]
-    yield (
-        "lq",
-        "cmc",
-        ("set", "rank", "rate"),
-        [
-            (name, k, f"{1 - 0.7 / k ** (0.3 * skill):.6g}")
-            for name in ("tinyface", "scface_d1")
-            for k in ranks
-        ],
-    )
+    for suite, names in (("lq", ("tinyface", "scface_d1")), ("ijb", ("IJBB",))):
+        lines = [(name, k, f"{1 - 0.7 / k ** (0.3 * skill):.6g}") for name in names for k in ranks]
+        yield suite, "cmc", ("set", "rank", "rate"), lines
     yield (
         "fiqa",
         "edc",
