@@ -1,0 +1,125 @@
+"""`facet export`: writes a model as one file for other programs: ONNX, TorchScript, safetensors or a state dict.
+
+facet export adaface --format onnx --output adaface.onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages import artifacts, exporting, models_here, plugins, portable, program
+from stages.core import checkpoint_convert
+from stages.models_here import ModelHere
+
+SUFFIX = {"onnx": ".onnx", "torchscript": ".ts.pt", "safetensors": ".safetensors", "state-dict": ".pth"}
+LAYOUTS = ("own", "adaface", "insightface", "magface")
+EXAMPLES = """\
+ONNX and TorchScript take float32 images (N, 3, 112, 112), RGB, 0 to 255, any N, and give embedding, feature_norm and,
+where the model has a quality method with weights of its own, quality. With --insightface the one output is the
+feature: what insightface's ArcFaceONNX opens. safetensors and state-dict hold the weights alone; the network's own
+colour order and value range stand in the file or are printed.
+
+examples:
+  facet export adaface --format onnx
+  facet export adaface --format onnx --insightface --output ~/.insightface/models/mine/adaface.onnx
+  facet export adaface_r50 --format state-dict --layout insightface --output backbone.pth"""
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Find the model, write the file, say what it takes and gives."""
+    here = models_here.find(arguments.model)
+    check(arguments)
+    path: Path = arguments.output or Path(here.name + SUFFIX[arguments.format])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    backbone, model = exporting.read_backbone(here.backbone)
+    if arguments.format in ("onnx", "torchscript"):
+        made = portable.describe(backbone, model, quality_of(here), feature_only=arguments.insightface)
+        with artifacts.write_file(path) as aside:
+            (portable.write_onnx if arguments.format == "onnx" else portable.write_torchscript)(aside, made)
+        gives = ", ".join(made.outputs)
+        print(f"{path}: takes {portable.INPUT}, float32 (N, 3, 112, 112), RGB, 0 to 255; gives {gives}")
+        return
+    state = in_layout(backbone.state_dict(), model, arguments.layout)
+    low, high = model.value_range
+    # a layout has keys and constants; colours and range stay those the weights were trained with
+    about: dict[str, Any] = {
+        "color_order": model.color_order, "value_range": [low, high], "layout": arguments.layout,
+        "backbone": model.backbone, "dataset": model.dataset, "weights_sha256": model.weights_sha256,
+    }  # fmt: skip
+    with artifacts.write_file(path) as aside:
+        if arguments.format == "safetensors":
+            portable.write_safetensors(aside, state, about)
+        else:
+            torch.save(state, aside)
+    print(f"{path}: {len(state)} tensors; the network takes {model.color_order} in [{low:g}, {high:g}]")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        ValueError: with what to say instead.
+    """
+    graph = arguments.format in ("onnx", "torchscript")
+    if arguments.layout != "own" and graph:
+        raise ValueError("--layout names the keys of weights: use it with --format safetensors or state-dict")
+    if arguments.insightface and arguments.format != "onnx":
+        raise ValueError("--insightface is a convention of ONNX files: use it with --format onnx")
+
+
+def quality_of(here: ModelHere) -> tuple[str, nn.Module] | None:
+    """Return the model's quality method by its name; None where it has none but the feature norm."""
+    if here.quality is None:
+        return None
+    tree = artifacts.read_json(here.quality / "quality.json")
+    if "weights_sha256" not in tree:
+        return None
+    backbone_sha256 = artifacts.read_json(here.backbone / "model.json")["weights_sha256"]
+    if tree.get("backbone_sha256") != backbone_sha256:
+        raise ValueError(f"{here.quality} was trained on another backbone: run `dvc repro train_quality@{here.name}`")
+    name = str(tree["name"])
+    module: nn.Module = plugins.load("quality", name).Scorer.load(here.quality).module()
+    return name, module.eval()
+
+
+def in_layout(state: dict[str, Tensor], model: exporting.Model, layout: str) -> dict[str, Tensor]:
+    """Return the weights under the keys of another family's network; the numbers it gives stay the same.
+
+    Raises:
+        ValueError: there is no exact way from the one to the other.
+    """
+    plain = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    own = model.backbone.get("style", model.backbone["name"])
+    if layout in ("own", own):
+        return plain
+    if own == "adaface" and layout in ("insightface", "magface"):
+        return checkpoint_convert.to_staged(plain, model.backbone["units"], layout)  # type: ignore[arg-type]
+    if own in ("insightface", "magface") and layout == "adaface":
+        return checkpoint_convert.to_flat(plain, model.backbone["units"], own)
+    raise ValueError(f"no exact way from {own}'s network to {layout}'s: only to and from adaface's")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    options = argparse.ArgumentParser(
+        prog="facet export",
+        description="Write a model as one file for other programs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("model", help="a run of params.yaml, a name under models/, or a folder")
+    options.add_argument("--format", required=True, choices=list(SUFFIX))
+    options.add_argument("--output", type=Path, help="file to write (default: the model's name, in this folder)")
+    options.add_argument("--insightface", action="store_true", help="ONNX with one output, as insightface opens it")
+    options.add_argument("--layout", choices=LAYOUTS, default="own", help="whose keys the weights get (default: own)")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))
