@@ -170,15 +170,22 @@ class Checkpoints:
         shutil.rmtree(final, ignore_errors=True)  # a damaged one that was passed over
         aside.replace(final)
         _sync(self.folder)
-        self._prune()
+        self._prune(snapshot.step)
 
-    def _prune(self) -> None:
+    def _prune(self, step: int) -> None:
+        """Keep the last few, and those that did best for one of them; a later one was damaged and passed over."""
         steps = self.steps()
-        kept = set(steps[-self.kept :])
-        for step in tuple(kept):
-            kept.add(artifacts.read_json(self.path(step) / MANIFEST)["best_step"])
-        for step in set(steps) - kept:
-            shutil.rmtree(self.path(step))
+        kept = set([earlier for earlier in steps if earlier <= step][-self.kept :])
+        kept |= {best for earlier in kept if (best := self._best_for(earlier)) is not None}
+        for superfluous in set(steps) - kept:
+            shutil.rmtree(self.path(superfluous))
+
+    def _best_for(self, step: int) -> int | None:
+        try:
+            best: int | None = artifacts.read_json(self.path(step) / MANIFEST)["best_step"]
+        except (OSError, ValueError, KeyError):
+            return None  # damaged: it will not be gone on from
+        return best
 
     def _give_up(self, snapshot: Snapshot, error: OSError | None) -> None:
         if self.processes.is_first:

@@ -118,6 +118,7 @@ def write_model(folder: Path, training: trainer.Training, records: Records, chec
 def last_networks(training: trainer.Training, checkpoints: Checkpoints) -> networks.Networks:
     """Return what was trained, with all classes; where processes share them, from the checkpoint of the last step."""
     if training.processes.size == 1:
+        training.networks.modules().float()  # fp64 is for proofs; models are float32
         return training.networks
     return networks_at(training.step, training, checkpoints)
 

@@ -96,6 +96,18 @@ def test_a_damaged_last_one_gives_way_to_the_one_before_and_says_so(
     assert again.step == 2
 
 
+def test_damaged_ones_that_were_passed_over_make_room_for_those_written_after(capsys: pytest.CaptureFixture[str]):
+    checkpoints = Checkpoints("key", kept=2)
+    for step in (4, 8):
+        checkpoints.save(snapshot(step))
+    break_file(checkpoints.path(8) / "checkpoint.json", "gone")
+    read = checkpoints.last()
+    assert read is not None
+    assert read.step == 4
+    checkpoints.save(snapshot(6))
+    assert checkpoints.steps() == [4, 6]
+
+
 def break_file(path: Path, damage: str) -> None:
     content = bytearray(path.read_bytes())
     if damage == "gone":

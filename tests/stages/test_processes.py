@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages import checkpoints, plugins, processes, program, trainer
+from stages import artifacts, checkpoints, plugins, processes, program, train_backbone, trainer
 from stages.checkpoints import Checkpoints, Snapshot
 from stages.core.batch_norm import sync_over_processes
 from stages.core.head import HeadOutput
@@ -118,6 +118,20 @@ def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one_by_three_and_by_fo
     for key in ("by-1", "by-3", "by-4"):
         assert Checkpoints(key).steps()[-1] == 6
         assert distance(last(key), last("whole")) < 1e-9, key
+
+
+def test_two_processes_write_one_model_with_all_classes(project: Path):
+    of = config(compute=SHARED, dropout=0.0, epochs=1)
+    ranks.run(2, lambda ours: train_backbone.train("two", of, ours))
+    train_backbone.train("one", of, Processes())
+    one, two = (torch.load(f"runs/{run}/backbone/weights.pt", weights_only=True) for run in ("one", "two"))
+    for part in ("head", "backbone"):
+        torch.testing.assert_close(dict(two[part]), dict(one[part]), rtol=1e-6, atol=1e-9)
+    assert not list((project / ".facet").rglob("*.pt"))
+    metrics = [artifacts.read_json(Path(f"results/{run}/train.json")) for run in ("one", "two")]
+    for tree in metrics:
+        del tree["weights_sha256"]
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-9)
 
 
 class TwoViews(Objective):

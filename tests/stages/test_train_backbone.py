@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -49,10 +50,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def start(root: Path, stage: str = "train_backbone") -> subprocess.Popen[bytes]:
+def start(root: Path, stage: str = "train_backbone", **more: str) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-        "FACET_DEVICE": "cpu", "FACET_HOME": str(root / ".facet"),
+        "FACET_DEVICE": "cpu", "FACET_HOME": str(root / ".facet"), **more,
     }  # fmt: skip
     command = [sys.executable, "-m", f"stages.{stage}", "run"]
     with (root / "log.txt").open("ab") as log:
@@ -154,6 +155,23 @@ def test_sigterm_ends_it_with_143_and_keeps_the_checkpoint(project: Path):
     assert process.wait(timeout=60) == 143
     assert list((project / ".facet").rglob("checkpoint.json"))
     assert not (project / "runs").exists()
+
+
+def test_facet_procs_starts_processes_that_die_with_the_program_that_started_them(project: Path):
+    write_project(project, epochs=60)
+    process = start(project, FACET_PROCS="2", FACET_CHECKPOINT_SECONDS="0")
+    assert wait_for(lambda: list((project / ".facet").rglob("rank-00001-of-00002.pt")))
+    children = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert wait_for(lambda: not any(map(alive, children)), seconds=40), "processes went on without their program"
+
+
+def alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_run_that_is_not_there_is_one_sentence(project: Path, capsys: pytest.CaptureFixture[str]):

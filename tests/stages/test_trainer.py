@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from stages import plugins, program, trainer
+from stages import checkpoints, plugins, program, trainer
 from stages.checkpoints import Checkpoints
 from stages.samples import open_records
 from stages.training import Config
-from tests.stages import training_data
+from tests.stages import ranks, training_data
 
 HEADS: dict[str, dict[str, Any]] = {
     "adaface": {"margin": 0.4, "h": 0.333},
@@ -313,3 +315,62 @@ def test_images_of_another_size_are_refused_before_training(project: Path):
 def test_a_data_set_that_was_not_unpacked_says_what_to_run(project: Path):
     with pytest.raises(FileNotFoundError, match="dvc repro unpack@other"):
         open_records("other")
+
+
+KILLS = ("step", "first half of a file", "before the move", "while old ones are removed")
+
+
+def test_killed_with_sigkill_at_any_step_and_in_any_moment_of_writing_it_ends_in_the_same_bits(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A dozen kills of one training, at drawn steps, with a checkpoint after every step."""
+    monkeypatch.setenv("FACET_CHECKPOINT_SECONDS", "0")
+    drawn = random.Random(3)
+    wanted = train(config(), "whole")
+    died = 0
+    for _ in range(12):
+        kill = drawn.choice(KILLS), drawn.randrange(1, 4)
+        status = os.waitpid(ranks.fork(lambda kill=kill: train_until_killed(*kill)), 0)[1]
+        died += os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    assert died >= 4  # the others came to the end
+    survivor = train(config(), "killed")
+    assert same(wanted, survivor)
+    assert survivor.history == wanted.history
+
+
+def train_until_killed(moment: str, steps: int) -> None:
+    """Go on with the training "killed"; after ``steps`` more steps end this process at a moment of its own choosing."""
+    training = trainer.Training(config(), open_records("tiny"))
+    die = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+    advance, count = training.advance, iter(range(1, 1000))
+    dying = []
+
+    def step(*batch: torch.Tensor) -> Any:
+        if next(count) == steps:
+            dying.append(moment)
+        output = advance(*batch)
+        if dying == ["step"]:
+            die()
+        return output
+
+    def half(tree: Any, path: Path, save: Any = checkpoints._save) -> None:
+        save(tree, path)
+        if dying == ["first half of a file"]:
+            os.truncate(path, path.stat().st_size // 2)
+            die()
+
+    def sync(path: Path, sync: Any = checkpoints._sync) -> None:
+        if dying == ["before the move"]:
+            die()
+        sync(path)
+
+    def remove(path: Path, remove: Any = checkpoints.shutil.rmtree, **options: Any) -> None:
+        if dying == ["while old ones are removed"] and path.is_dir():
+            next(path.iterdir()).unlink()
+            die()
+        remove(path, **options)
+
+    training.advance = step  # type: ignore[method-assign]
+    checkpoints._save, checkpoints._sync = half, sync
+    checkpoints.shutil = SimpleNamespace(rmtree=remove)  # type: ignore[assignment]
+    training.run(Checkpoints("killed"), "train")
