@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stages.core.negatives import Negatives
+from stages.core.products import product
 from stages.core.shard import Shard
 
 CHUNK_NUMBERS = 1 << 20
@@ -159,8 +160,7 @@ class _Chunks:
     def cosines(self, index: int, inverse_K: Tensor, logit_BK: Tensor) -> Tensor:
         """Write scale x cosine to ``logit_BK``, -inf for true classes; return each row's largest cosine."""
         begin, end = self.spans[index]
-        torch.mm(self.embedding_BD, self.weight_CD[begin:end].T, out=logit_BK)
-        logit_BK.mul_(inverse_K * self.plan.scale)
+        torch.mul(product(self.embedding_BD, self.weight_CD[begin:end]), inverse_K * self.plan.scale, out=logit_BK)
         logit_BK[self.owned[index]] = -math.inf
         return logit_BK.amax(dim=1).div_(self.plan.scale)
 
@@ -174,12 +174,13 @@ class _Chunks:
         if low < high and nearest_B.max() <= high and logit_BK.amin() >= low * plan.scale:
             logit_BK[own] = -math.inf
             return None
-        cosine_BK = logit_BK / plan.scale
-        value_BK, slope_BK = plan.negatives.value(cosine_BK), plan.negatives.slope(cosine_BK)
-        if plan.ramp < 1:
-            value_BK = torch.lerp(cosine_BK, value_BK, plan.ramp)
-            slope_BK = torch.lerp(torch.ones_like(slope_BK), slope_BK, plan.ramp)
-        torch.mul(value_BK, plan.scale, out=logit_BK)
+        if plan.ramp == 1:
+            slope_BK = plan.negatives.bend_(logit_BK, plan.scale)
+        else:
+            plain_BK = logit_BK.clone()
+            slope_BK = plan.negatives.bend_(logit_BK, plan.scale)
+            torch.lerp(plain_BK, logit_BK, plan.ramp, out=logit_BK)
+            slope_BK.mul_(plan.ramp).add_(1 - plan.ramp)
         logit_BK[own] = -math.inf
         return slope_BK
 
@@ -234,7 +235,7 @@ class _Totals:
         self.sum_B.add_(part.sum_B)
         self.nearest_B = torch.maximum(self.nearest_B, part.nearest_B)
         if self.pull_BD is not None:
-            self.pull_BD.addmm_(grown_BK, weight_KD)
+            self.pull_BD.add_(product(grown_BK, weight_KD.T))
 
     def shrink(self, factor_B: Tensor) -> None:
         """Bring what was summed so far to a higher shift."""
@@ -314,23 +315,23 @@ def _weight_gradient(
 ) -> Tensor:
     """Return grad_CD; written over ``room`` where exponentials were kept there."""
     weight_CD, embedding_BD = chunks.weight_CD, chunks.embedding_BD
-    scratch = chunks.room(keep=False)
+    scratch = chunks.room(keep=False) if room is None else room
     pulled_BD = embedding_BD * factor_B[:, None]
     grad_CD = torch.empty_like(weight_CD) if room is None else room[: weight_CD.numel()].view_as(weight_CD)
     for index, (begin, end) in enumerate(chunks.spans):
         weight_KD, inverse_K, grad_KD = weight_CD[begin:end], inverse_C[begin:end], grad_CD[begin:end]
-        grown_BK = chunks.slot(scratch, index, keep=False)
         if room is None:
+            grown_BK = chunks.slot(scratch, index, keep=False)
             chunks.exponentials(index, inverse_K, grown_BK, totals.shifts[index])
         else:
-            grown_BK.copy_(chunks.slot(room, index, keep=True))
+            grown_BK = chunks.slot(room, index, keep=True)
         behind_B = totals.behind(index)
         right_BD = pulled_BD if behind_B is None else pulled_BD * behind_B[:, None]
-        torch.mm(grown_BK.T, right_BD, out=grad_KD)
+        pull_KD = product(grown_BK.T, right_BD.T)
         own = chunks.owned[index]
         own_pull_B = grad_cosine_B[own.row] * inverse_K[own.column]
-        grad_KD.index_add_(0, own.column, embedding_BD[own.row] * own_pull_B[:, None])
+        pull_KD.index_add_(0, own.column, embedding_BD[own.row] * own_pull_B[:, None])
         # a cosine does not change along its centre
-        along_K = torch.linalg.vecdot(grad_KD, weight_KD) * inverse_K.square()
-        grad_KD.addcmul_(weight_KD, along_K[:, None], value=-1)
+        along_K = torch.linalg.vecdot(pull_KD, weight_KD) * inverse_K.square()
+        torch.addcmul(pull_KD, weight_KD, along_K[:, None], value=-1, out=grad_KD)
     return grad_CD

@@ -37,6 +37,12 @@ class Negatives:
         """Return the derivative of ``value``."""
         return torch.ones_like(cosine_BC)
 
+    def bend_(self, logit_BC: Tensor, scale: float) -> Tensor:
+        """Change scale x cosine to scale x ``value``, in place; return ``slope``. Rules may do it in fewer steps."""
+        cosine_BC = logit_BC / scale
+        torch.mul(self.value(cosine_BC), scale, out=logit_BC)
+        return self.slope(cosine_BC)
+
 
 @dataclass(frozen=True)
 class Clamped(Negatives):
@@ -119,6 +125,17 @@ class Curricular(_Hard):
         slope_BC.masked_fill_(cosine_BC.clamp(-1, 1) <= self.threshold_B[:, None], 1)
         return slope_BC.masked_fill_(cosine_BC.abs() > 1, 0)
 
+    def bend_(self, logit_BC: Tensor, scale: float) -> Tensor:
+        """Change scale x cosine to scale x ``value``, in place; return ``slope``."""
+        low, high = logit_BC.aminmax()
+        if low < -scale or high > scale:  # by rounding: as rare as equal centres
+            return super().bend_(logit_BC, scale)
+        easy_BC = logit_BC <= scale * self.threshold_B[:, None]
+        # c (t + c) = c + c u and t + 2c = 2u + 2 - t with u = t + c - 1, which is 0 for what is not hard
+        u_BC = torch.add(self.t - 1, logit_BC, alpha=1 / scale).masked_fill_(easy_BC, 0)
+        logit_BC.addcmul_(logit_BC, u_BC)
+        return u_BC.mul_(2).add_(2 - self.t).masked_fill_(easy_BC, 1)
+
 
 @dataclass(frozen=True, eq=False)
 class Raised(_Hard):
@@ -139,3 +156,11 @@ class Raised(_Hard):
     def slope(self, cosine_BC: Tensor) -> Tensor:
         """Return the weight for hard cosines, else 1."""
         return torch.ones_like(cosine_BC).masked_fill_(self.hard(cosine_BC), self.weight)
+
+    def bend_(self, logit_BC: Tensor, scale: float) -> Tensor:
+        """Change scale x cosine to scale x ``value``, in place; return ``slope``."""
+        easy_BC = logit_BC <= scale * self.threshold_B[:, None]
+        # w c + w - 1 = c + (w - 1) (c + 1)
+        rise_BC = torch.add(logit_BC, scale).mul_(self.weight - 1).masked_fill_(easy_BC, 0)
+        logit_BC.add_(rise_BC)
+        return rise_BC.fill_(self.weight).masked_fill_(easy_BC, 1)
