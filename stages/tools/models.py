@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> None:
         tree = {name: listed.models[name].model_dump(mode="json") | {"here": here.get(name, [])} for name in names}
         print(json.dumps(tree, indent=2))
         return
-    print(as_text(rows(listed, names, here)))
+    print(as_text(rows(listed, names, here), left=(0, 1, 2, 3 + len(SHOWN))))
     unlisted = [name for name in models_here.names() if name not in {one for many in here.values() for one in many}]
     print(f"\nother models here: {', '.join(unlisted) or 'none'}")
 
@@ -89,15 +89,17 @@ def one(listed: Published, name: str, here: dict[str, list[str]]) -> list[str]:
     return [f"{key:<28}{value}" for key, value in lines.items()]
 
 
-def as_text(table: Sequence[Sequence[str]]) -> str:
-    """Return the table in columns: the first three and the last to the left, numbers to the right."""
+def as_text(table: Sequence[Sequence[str]], left: Sequence[int]) -> str:
+    """Return the table in columns; those of ``left`` to the left, numbers to the right."""
     sizes = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
-    left = {0, 1, 2, len(sizes) - 1}
-    return "\n".join(
-        "  ".join(cell.ljust(size) if place in left else cell.rjust(size)
-                  for place, (cell, size) in enumerate(zip(row, sizes, strict=True))).rstrip()
-        for row in table
-    )  # fmt: skip
+    lines = []
+    for row in table:
+        placed = [
+            cell.ljust(size) if place in left else cell.rjust(size)
+            for place, (cell, size) in enumerate(zip(row, sizes, strict=True))
+        ]
+        lines.append("  ".join(placed).rstrip())
+    return "\n".join(lines)
 
 
 def parser() -> argparse.ArgumentParser:

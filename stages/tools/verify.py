@@ -1,0 +1,130 @@
+"""`facet verify`: measures a model on the test sets that are here and sets the result beside its published row.
+
+facet verify adaface_r50 --dataset mine
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stages import artifacts, exporting, models_here, program, published, verifying
+from stages.core.measured import Measured
+from stages.embedder import Embedder
+from stages.models_here import ModelHere
+from stages.published import Published
+from stages.tools.models import as_text
+from stages.verifying import Compared
+
+EXAMPLES = """\
+The published row is that of the entry of models.yaml that the model was imported as. Exit code 1: a number on a real
+test set is farther from the published one than models.yaml's tolerance. A set of another size than the real one (the
+drawn ones of the demo bear the same names) is measured and not judged.
+
+examples:
+  facet verify adaface_r50 --dataset mine
+  facet verify adaface_r50 --folder /data/faces_emore --suites hq
+  facet verify adaface --dataset demo --published adaface_ir101_ms1mv2"""
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure, print both side by side, keep what was measured of an imported model."""
+    listed = published.load()
+    here = models_here.find(arguments.model)
+    model = exporting.read_model(here.backbone)
+    entry = arguments.published or (model.source.published if model.source else None)
+    if entry is not None:
+        listed.entry(entry)
+    folder = arguments.folder or artifacts.eval_folder(arguments.dataset)
+    wanted = chosen(folder, arguments.suites, listed, entry, every=arguments.every_set)
+    embedder = Embedder.load(here.backbone, flip=model.fusion != "none")
+    measured = verifying.measure(folder, wanted, embedder, model.fusion)
+    compared = verifying.compare(listed, entry, measured)
+    if here.backbone != artifacts.backbone_folder(here.name):  # results of runs are DVC's
+        keep(here, measured, {"run": here.name, "dataset": str(folder), "weights_sha256": model.weights_sha256})
+    if arguments.json:
+        print(json.dumps([vars(one) | {"verdict": one.verdict} for one in compared], indent=2))
+    else:
+        print(report(compared, listed, entry))
+    if any(one.verdict == "OUTSIDE" for one in compared):
+        raise SystemExit(1)
+
+
+def chosen(
+    folder: Path, suites: Sequence[str], listed: Published, entry: str | None, *, every: bool
+) -> dict[str, tuple[str, ...]]:
+    """Return the sets to measure: those that are here and have a published number, or all that are here.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = {suite: sets for suite, sets in verifying.present(folder).items() if suite in suites}
+    if entry is not None and not every:
+        keys = listed.entry(entry).scores
+        if not keys:
+            raise ValueError(f"no score of {entry} is published: say --every-set to measure it all the same")
+        found = {
+            suite: tuple(name for name in sets if any(key.startswith(f"{suite}.{name.lower()}") for key in keys))
+            for suite, sets in found.items()
+        }
+    wanted = {suite: sets for suite, sets in found.items() if sets}
+    if not wanted:
+        raise FileNotFoundError(
+            f"{folder} has no test set to verify on: wanted NAME.bin (lfw, ...), ijb/IJBB, ijb/IJBC or tinyface; "
+            "`facet doctor` says what is missing"
+        )
+    return wanted
+
+
+def keep(here: ModelHere, measured: Mapping[str, Measured], provenance: Mapping[str, str]) -> None:
+    """Write details, curves and metrics as the stage `evaluate` does, beside the model."""
+    for suite, one in measured.items():
+        with artifacts.write_folder(here.results / suite) as folder:
+            artifacts.write_json(folder / "details.json", {**provenance, **one.details})
+            for name, table in one.curves.items():
+                artifacts.write_csv(folder / f"{name}.csv", table.header, table.rows)
+        metrics = {**one.metrics, "weights_sha256": provenance["weights_sha256"]}
+        artifacts.write_json(here.results / f"{suite}.json", metrics)
+
+
+def report(compared: Sequence[Compared], listed: Published, entry: str | None) -> str:
+    """Return the table and what it was compared with."""
+    table = [["metric, %", "measured", "published", "difference", "tolerance", "verdict"]]
+    for one in compared:
+        numbers = [_shown(one.measured), _shown(one.published), _shown(one.difference, sign="+")]
+        table.append([one.metric, *numbers, f"{one.tolerance:.2f}", one.verdict])
+    text = as_text(table, left=(0, 5))
+    if entry is None:
+        return f"{text}\n\nno published row: say --published ENTRY"
+    model = listed.entry(entry)
+    return f"{text}\n\npublished: {entry}, {listed.sources[model.source].document}"
+
+
+def _shown(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.2f}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    options = argparse.ArgumentParser(
+        prog="facet verify",
+        description="Measure a model on the test sets that are here and set the result beside its published row.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("model", help="a run of params.yaml, a name under models/, or a folder")
+    where = options.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dataset", help="a data set of params.yaml: its data/DATASET/eval")
+    where.add_argument("--folder", type=Path, help="a folder with NAME.bin, ijb/IJBB, tinyface, ...")
+    options.add_argument("--suites", nargs="+", choices=verifying.SUITES, default=list(verifying.SUITES))
+    options.add_argument("--published", metavar="ENTRY", help="entry of models.yaml to compare with")
+    options.add_argument("--every-set", action="store_true", help="measure sets without a published number too")
+    options.add_argument("--json", action="store_true", help="print JSON")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))
