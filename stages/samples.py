@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,14 +16,14 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from stages import artifacts
-from stages.core import augment, low_view
-from stages.core.order import Order
+from stages.core import augment, jpeg, low_view
+from stages.core.order import Order, Streams
 from stages.core.pixels import SIDE
 from stages.core.views import Views
 from stages.datasets.insightface_rec import TrainSet
+from stages.loader import Items, batches, to_device
 
 Batch = tuple[Tensor, Tensor]
 
@@ -49,7 +48,7 @@ def open_records(dataset: str) -> Records:
         ValueError: no good record, or images that are not 112 x 112.
     """
     path = artifacts.unpacked_folder(dataset) / "manifest.parquet"
-    if not path.is_file():
+    if not path.is_file() or not path.with_name("card.json").is_file():
         raise FileNotFoundError(f"{path} is missing: run `dvc repro unpack@{dataset}`")
     table = pq.read_table(path, columns=["key", "label", "width", "height"])
     key_N, label_N, width_N, height_N = (
@@ -67,12 +66,16 @@ def open_records(dataset: str) -> Records:
     folder = artifacts.train_folder(dataset)
     images = TrainSet.open(folder)
     size = (folder / "train.rec").stat().st_size
+    # not of `images`: reading all labels takes longer than all else, and finds bad records that `unpack` allowed
+    num_classes = int(artifacts.read_json(path.with_name("card.json"))["num_classes"])
     fingerprint = hashlib.sha256(f"{artifacts.sha256(path)} {size}".encode()).hexdigest()
-    return Records(images, key_N, label_N, images.num_classes, fingerprint)
+    return Records(images, key_N, label_N, num_classes, fingerprint)
 
 
-class Samples(Dataset[Batch]):
-    """Whole batches of (epoch, position) -> images uint8 (V, B, 112, 112, 3), blue first, and labels (B,).
+class Samples:
+    """Batches of (epoch, position) -> images uint8 (V, B, 112, 112, 3), blue first, and labels (B,).
+
+    An image is drawn from the seed, the epoch, the position and the view alone.
 
     Raises:
         LookupError: ``views`` names one that there is not (stages/core/views.py).
@@ -83,83 +86,55 @@ class Samples(Dataset[Batch]):
         records: Records,
         probabilities: augment.Probabilities,
         seed: int,
-        views: tuple[str, ...] | None = None,
+        views: tuple[str, ...],
         low: low_view.Probabilities | None = None,
     ) -> None:
-        self.records, self.seed = records, seed
-        self.views = Views(views or ("training",), probabilities, low or low_view.Probabilities())
-        # until every caller names its views: without them a batch is (B, 112, 112, 3)
-        self.single = views is None
+        self.records, self.streams = records, Streams(seed)
+        self.views = Views(views, probabilities, low or low_view.Probabilities())
 
-    def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
-        """Return one batch; the name is the one that torch's fetcher looks for."""
-        image_VBHW3 = np.empty((len(self.views), len(items), SIDE, SIDE, 3), np.uint8)
+    def shape(self, num_images: int) -> tuple[int, ...]:
+        """Return the shape of the images of a batch."""
+        return (len(self.views), num_images, SIDE, SIDE, 3)
+
+    def fill(self, image_VBHW3: augment.Image, items: Items) -> NDArray[np.int64]:
+        """Draw a batch into an array that is there already, and return its labels, shape (B,).
+
+        Raises:
+            ValueError: an image cannot be decoded, or has another size.
+        """
         for row, (epoch, position) in enumerate(items):
-            self._fill(image_VBHW3[:, row], epoch, position)
-        label_B = self.records.label_N[[position for _, position in items]]
-        if self.single:
-            image_VBHW3 = image_VBHW3[0]
-        return torch.from_numpy(image_VBHW3), torch.from_numpy(label_B)
+            image_HW3 = image_VBHW3[0, row]
+            self._decode(image_HW3, int(self.records.key_N[position]))
+            # the first view last: the others are drawn from what is decoded in its place
+            for v in reversed(range(len(self.views))):
+                drawn_HW3 = self.views.draw(v, image_HW3, self.streams.at(epoch, position, self.views.streams[v]))
+                if drawn_HW3 is not image_HW3 or v:
+                    image_VBHW3[v, row] = drawn_HW3
+        return self.records.label_N[[position for _, position in items]]
 
-    def _fill(self, image_VHW3: augment.Image, epoch: int, position: int) -> None:
-        """Draw the views of one image from the seed, the epoch, the position and the view alone."""
-        key = int(self.records.key_N[position])
-        image_HW3 = decode(self.records.images.image_bytes(key), f"record {key}")
-        for v in range(len(self.views)):
-            image_VHW3[v] = self.views.draw(v, image_HW3, self.seed, epoch, position)
-
-
-def decode(encoded: memoryview | bytes, what: str) -> augment.Image:
-    """Return an aligned image, uint8 (112, 112, 3), blue first.
-
-    Raises:
-        ValueError: the bytes are no image, or one of another size.
-    """
-    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    if decoded is None or decoded.shape != (SIDE, SIDE, 3):
-        came = "bytes that are no image" if decoded is None else f"{decoded.shape[1]} x {decoded.shape[0]}"
-        raise ValueError(f"{what}: wanted an image of {SIDE} x {SIDE}, got {came}; `unpack` lists all")
-    image_HW3: augment.Image = decoded
-    return image_HW3
+    def _decode(self, image_HW3: augment.Image, key: int) -> None:
+        size = jpeg.decode_into(image_HW3, self.records.images.image_bytes(key))
+        if size != (SIDE, SIDE):
+            came = f"{size[1]} x {size[0]}" if size else "bytes that are no image"
+            raise ValueError(f"record {key}: wanted an image of {SIDE} x {SIDE}, got {came}; `unpack` lists all")
 
 
-def load(
-    samples: Samples, order: Order, first_step: int, num_steps: int, device: torch.device
-) -> Iterator[Batch]:
+def load(samples: Samples, order: Order, first_step: int, num_steps: int, device: torch.device) -> Iterator[Batch]:
     """Yield this rank's part of the batches of a range of steps, on the device.
 
-    ``FACET_LOADER_WORKERS`` says how many processes decode: none by default on a CPU, which has work enough.
+    ``FACET_LOADER_WORKERS`` says how many processes decode: none by default on a CPU, which has work enough, else 4 or
+    as many as there are cores.
 
     Raises:
         ValueError: that variable is not a number, or an image cannot be decoded.
     """
-    given = os.environ.get("FACET_LOADER_WORKERS", "0" if device.type == "cpu" else "4")
+    usual = 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)
+    given = os.environ.get("FACET_LOADER_WORKERS", str(usual))
     if not given.isdigit():
         raise ValueError(f"FACET_LOADER_WORKERS should be the number of loader processes, got {given!r}")
     # stages run side by side: OpenCV's own threads would take the cores of another
     cv2.setNumThreads(1)
-    loader: DataLoader[Batch] = DataLoader(
-        samples,
-        batch_sampler=_Steps(order, first_step, num_steps),
-        num_workers=int(given),
-        collate_fn=_whole,
-        pin_memory=device.type == "cuda",
-        # its own, because a loader draws from it when it starts, and a resumed training starts one more
-        generator=torch.Generator(),
-    )
-    for image_VBHW3, label_B in loader:
-        yield image_VBHW3.to(device, non_blocking=True), label_B.to(device, non_blocking=True)
-
-
-@dataclass(frozen=True)
-class _Steps:
-    order: Order
-    first_step: int
-    num_steps: int
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.order.batches(self.first_step, self.num_steps)
-
-
-def _whole(batch: Any) -> Any:
-    return batch
+    steps = order.batches(first_step, num_steps)
+    shape = samples.shape(order.local_size)
+    for image_VBHW3, label_B in batches(samples.fill, steps, shape, int(given)):
+        yield to_device(image_VBHW3, device), to_device(torch.from_numpy(label_B), device)

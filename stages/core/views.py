@@ -14,7 +14,6 @@ import numpy as np
 
 from stages.core import augment, low_view
 from stages.core.augment import Image
-from stages.core.order import augmentation_rng
 
 VIEWS: Final = ("training", "clean", "high", "low")
 """training: the configured augmentation; clean: flip alone (MagFace, CR-FIQA); high, low: QGFace's H and L."""
@@ -51,11 +50,12 @@ class Views:
             1 + VIEWS.index(name) + len(VIEWS) * self.names[:v].count(name) for v, name in enumerate(self.names)
         )
 
-    def draw(self, v: int, image_HW3: Image, seed: int, epoch: int, position: int) -> Image:
-        """Return the image as view number ``v`` shows it; a new array, or the image itself if nothing is changed."""
-        return self._apply(self.names[v], image_HW3, augmentation_rng(seed, epoch, position, self.streams[v]))
+    def draw(self, v: int, image_HW3: Image, rng: np.random.Generator) -> Image:
+        """Return the image as view number ``v`` shows it; a new array, or the image itself if nothing is changed.
 
-    def _apply(self, name: str, image_HW3: Image, rng: np.random.Generator) -> Image:
+        ``rng`` is to be at the view's stream.
+        """
+        name = self.names[v]
         if name == "training":
             return augment.augment(image_HW3, self.training, rng)
         if name == "low":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -33,9 +34,12 @@ def write(root: Path, name: str = "tiny") -> None:
     write_manifest(root, name, list(range(1, len(images) + 1)), labels)
 
 
-def write_manifest(root: Path, name: str, keys: list[int], labels: list[int], side: int = 112) -> None:
+def write_manifest(
+    root: Path, name: str, keys: list[int], labels: list[int], side: int = 112, num_classes: int = IDENTITIES
+) -> None:
     """Write what ``unpack`` would say of the good records."""
     path = root / "data" / "unpacked" / name / "manifest.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     sides = [side] * len(keys)
     pq.write_table(pa.table({"key": keys, "label": labels, "width": sides, "height": sides}), path)
+    (path.parent / "card.json").write_text(json.dumps({"num_classes": num_classes}))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.core.order import Order, augmentation_rng
+from stages.core.order import Order, Streams
 
 ORDERS = st.builds(Order, st.integers(1, 40), st.integers(1, 50), st.integers(0, 5))
 
@@ -41,10 +41,34 @@ def test_epochs_and_seeds_are_shuffled_differently():
     assert not np.array_equal(order.shuffled(0), Order(50, 10, 1).shuffled(0))
 
 
-def test_every_sample_and_epoch_draws_from_its_own_generator():
-    draws = {float(augmentation_rng(*key).random()) for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]}
-    assert len(draws) == 4
-    assert augmentation_rng(3, 4, 5).random() == augmentation_rng(3, 4, 5).random()
+KEYS = [(0, 0, 0, 1), (0, 0, 1, 1), (0, 1, 0, 1), (1, 0, 0, 1), (0, 0, 0, 2)]
+
+
+def test_every_sample_epoch_seed_and_view_draws_numbers_of_its_own():
+    drawn = {float(Streams(seed).at(*rest).random()) for seed, *rest in KEYS}
+    assert len(drawn) == len(KEYS)
+
+
+@given(before=st.lists(st.sampled_from(["random", "integers", "permutation"]), max_size=5))
+def test_what_is_drawn_does_not_depend_on_what_was_drawn_before(before: list[str]):
+    streams = Streams(3)
+    rng = streams.at(1, 2)
+    for draw in before:
+        # a 32-bit draw leaves half a word behind
+        rng.integers(7, dtype=np.int32) if draw == "integers" else getattr(rng, draw)(3)
+    wanted = Streams(3).at(4, 5)
+    rng = streams.at(4, 5)
+    assert rng.integers(1000, dtype=np.int32) == wanted.integers(1000, dtype=np.int32)
+    assert rng.random(8).tolist() == wanted.random(8).tolist()
+
+
+def test_draws_of_neighbours_are_even_and_independent():
+    streams = Streams(0)
+    drawn_NK = np.array([streams.at(epoch, n).random(2) for epoch in (0, 1) for n in range(2000)])
+    assert np.abs(np.sort(drawn_NK[:, 0]) - np.linspace(0, 1, 4000)).max() < 0.03
+    first, second = drawn_NK[:2000, 0], drawn_NK[2000:, 0]
+    for left, right in [(first, second), (first[1:], first[:-1]), tuple(drawn_NK.T)]:
+        assert abs(np.corrcoef(left, right)[0, 1]) < 0.08
 
 
 @given(num_samples=st.integers(1, 60), share=st.integers(1, 8), world_size=st.integers(1, 4), data=st.data())
@@ -75,8 +99,3 @@ def test_a_batch_that_cannot_be_shared_evenly_says_what_to_do():
 def test_a_rank_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="wanted a rank from 0 to 1, got 2"):
         Order(100, 10, 0, 2, 2)
-
-
-def test_streams_of_one_sample_never_meet():
-    draws = {float(augmentation_rng(0, 1, 2, stream).random()) for stream in range(1, 9)}
-    assert len(draws) == 8

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.core import augment
-from stages.core.order import augmentation_rng
+from stages.core.order import Streams
 from stages.core.views import VIEWS, Views
 
 ALWAYS = augment.Probabilities(1, 1, 1)
@@ -17,9 +17,13 @@ def picture(seed: int = 0) -> augment.Image:
     return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
 
 
-def drawn(names: tuple[str, ...], position: int = 3, seed: int = 1, epoch: int = 2) -> list[bytes]:
+def draw(views: Views, v: int, position: int, seed: int = 1, epoch: int = 2) -> augment.Image:
+    return views.draw(v, picture(), Streams(seed).at(epoch, position, views.streams[v]))
+
+
+def drawn(names: tuple[str, ...]) -> list[bytes]:
     views = Views(names, ALWAYS)
-    return [views.draw(v, picture(), seed, epoch, position).tobytes() for v in range(len(views))]
+    return [draw(views, v, 3).tobytes() for v in range(len(views))]
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -29,8 +33,8 @@ def test_a_view_does_not_depend_on_the_others_asked_for(name: str):
     assert drawn(tuple(reversed(VIEWS)))[-1 - VIEWS.index(name)] == alone[0]
 
 
-def test_the_training_view_alone_is_the_augmentation_of_before():
-    wanted = augment.augment(picture(), ALWAYS, augmentation_rng(1, 2, 3))
+def test_the_training_view_is_the_configured_augmentation():
+    wanted = augment.augment(picture(), ALWAYS, Streams(1).at(2, 3))
     assert drawn(("training",)) == [wanted.tobytes()]
 
 
@@ -50,7 +54,7 @@ def test_no_two_views_share_a_stream():
 @pytest.mark.parametrize("name", ["clean", "high"])
 def test_clean_and_high_views_are_the_image_or_its_mirror_image(name: str):
     views = Views((name,), ALWAYS)
-    seen = [views.draw(0, picture(), 0, 0, position).tobytes() for position in range(400)]
+    seen = [draw(views, 0, position).tobytes() for position in range(400)]
     assert set(seen) == {picture().tobytes(), picture()[:, ::-1].tobytes()}
     assert 0.4 < np.mean([pixels == picture().tobytes() for pixels in seen]) < 0.6
 
@@ -58,7 +62,7 @@ def test_clean_and_high_views_are_the_image_or_its_mirror_image(name: str):
 def test_high_and_low_views_flip_independently():
     views = Views(("high", "clean"), ALWAYS)
     flips = np.array(
-        [[views.draw(v, picture(), 0, 0, n).tobytes() != picture().tobytes() for v in (0, 1)] for n in range(400)]
+        [[draw(views, v, n).tobytes() != picture().tobytes() for v in (0, 1)] for n in range(400)]
     )
     assert abs(np.corrcoef(flips.T)[0, 1]) < 0.15
 
@@ -67,7 +71,7 @@ def test_high_and_low_views_flip_independently():
 def test_no_view_writes_to_the_image(name: str):
     image = picture()
     for position in range(10):
-        Views((name,), ALWAYS).draw(0, image, 0, 0, position)
+        Views((name,), ALWAYS).draw(0, image, np.random.default_rng(position))
     assert np.array_equal(image, picture())
 
 
