@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import environment
 from pipeline.cli_base import Jobs, Targets, app, enter, in_a_sentence, num_jobs
-from pipeline.cli_servers import start_servers
+from pipeline.cli_servers import enter_prefect
+from pipeline.cli_sweep import Asked, OfTable, Save, Seeds, Set, run_sweep
 
 if TYPE_CHECKING:
     from pipeline.execute import Executor
@@ -34,6 +33,12 @@ PerDevice = Annotated[int, typer.Option(min=1, help="Stages at a time on one GPU
 Retries = Annotated[
     int, typer.Option(min=0, help="Tries more for a stage that was killed, crashed, hung or exits with 75.")
 ]
+POOL_JOBS = 32
+"""Stages at a time in a pool if nobody says: workers come and go, and Prefect keeps the queue."""
+ToPool = Annotated[
+    str | None,
+    typer.Option("--pool", help="Send stages that need a device to the workers of this pool, here or elsewhere."),
+]
 Timeout = Annotated[
     float,
     typer.Option(min=0, help="Minutes without a line or a measurement after which a stage hangs; 0: never."),
@@ -49,12 +54,19 @@ class How:
     retries: int = 2
     timeout_minutes: float = 30.0
     track: bool = True
+    pool: str | None = None
+    """The work pool to which stages that need a device are sent."""
 
     def executor(self, root: Path, slot_folder: Path | None = None) -> Executor:
         """Return what starts the stages' processes."""
         from pipeline.execute import Executor, Patience
 
         patience = Patience(silent_s=self.timeout_minutes * 60 or None, retries=self.retries)
+        if self.pool is not None:
+            enter_prefect(root)
+            from pipeline.pool_executor import PoolExecutor
+
+            return PoolExecutor(root, self.pool, self.jobs, patience)
         return Executor(root, self.jobs, self.per_device, patience, slot_folder)
 
 
@@ -67,14 +79,25 @@ def run(
     retries: Retries = 2,
     timeout: Timeout = 30.0,
     track: Track = True,
+    pool: ToPool = None,
+    set_: Set = None,
+    seeds: Seeds = None,
+    columns: OfTable = None,
+    save: Save = None,
 ) -> None:
     """Run what is stale, in parallel.
 
-    That is what is stale of the targets and of all they need, as a Prefect flow run.
+    That is what is stale of the targets and of all they need, as a Prefect flow run. With --set or --seeds it is a
+    sweep instead: each combination of values is trained with each seed, measured, and shown as mean and spread;
+    params.yaml stays as it is. The same sweep again goes on where it was, and costs nothing where it was done.
     """
     root = enter()
-    how = How(num_jobs(jobs, per_device), per_device, retries, timeout, track)
-    last = run_stale(root, targets or [], how)
+    at_once = num_jobs(jobs, per_device) if pool is None else jobs or POOL_JOBS
+    how = How(at_once, per_device, retries, timeout, track, pool)
+    sweep = Asked(set_ or [], seeds, columns, save)
+    if not sweep and (columns or save):
+        raise ValueError("--columns and --save belong to a sweep: say what to vary with --set or --seeds")
+    last = run_sweep(root, targets or [], sweep, how) if sweep else run_stale(root, targets or [], how)
     leave_if_bad(last)
 
 
@@ -101,15 +124,21 @@ def run_stale(root: Path, targets: list[str], how: How) -> LastRun | None:
 
 def _flow(root: Path, targets: list[str], how: How, executor: Executor, graph: Graph) -> LastRun:
     # Prefect reads its settings when it is imported
-    api_url = os.environ.get("PREFECT_API_URL") or start_servers(root, show=False)["prefect"] + "/api"
-    os.environ.update(environment.prefect_settings(root, api_url))
-    from pipeline import flows, services
+    api_url = enter_prefect(root)
+    from pipeline import flows
 
     last = flows.run(flows.Prepared(root, executor, graph, how.track), targets, how.jobs)
+    say_how_it_ended(last, api_url)
+    return last
+
+
+def say_how_it_ended(last: LastRun, api_url: str) -> None:
+    """Print a flow run's end and where Prefect shows it."""
+    from pipeline import services
+
     _, colour = ENDS.get(last.state, FAILED)
     typer.echo(typer.style(last.state.lower(), fg=colour) + f" - {last.message}")
     typer.echo(f"flow run {services.flow_run_url(api_url.removesuffix('/api'), last.flow_run_id)}")
-    return last
 
 
 @app.command(epilog="Example: facet status heads")

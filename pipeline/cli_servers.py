@@ -1,41 +1,94 @@
-"""`facet up`, `facet down`: the servers."""
+"""`facet up`, `facet worker`, `facet down`: the servers, and who runs stages for them."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from pipeline import environment
 from pipeline.cli_base import app, enter, in_a_sentence
 
+STAGES = "stages"
+"""The pool whose workers run stages, unless told otherwise."""
 
-@app.command(epilog="Example: facet up")
+PoolName = Annotated[str, typer.Option("--pool", help="The work pool from which it takes stages.")]
+
+
+@app.command(epilog="Example: facet up --cpu-workers 2")
 @in_a_sentence
-def up() -> None:
-    """Start the servers of Prefect and MLflow.
+def up(
+    cpu_workers: Annotated[
+        int | None, typer.Option(min=0, help="Workers without a GPU; default: one, where there is no GPU.")
+    ] = None,
+    pool: PoolName = STAGES,
+) -> None:
+    """Start both servers, and a worker per device.
 
-    They listen on loopback and outlive this shell; what runs already is left alone.
+    Servers listen on loopback, unless PREFECT_API_URL and MLFLOW_TRACKING_URI name others. All outlive this
+    shell; what runs already is left alone.
     """
-    start_servers(enter())
+    root = enter()
+    urls = start_servers(root)
+    from pipeline import workers
+
+    api_url = enter_prefect(root, urls["prefect"] + "/api")
+    workers.up(root, pool, workers.devices(cpu_workers), api_url, typer.echo)
 
 
 def start_servers(root: Path, show: bool = True) -> dict[str, str]:
     """Start what does not run, and return the servers' addresses by name."""
     from pipeline import services
 
-    missing = [name for name in services.PORTS if name not in services.known(root)]
+    missing = services.missing(root)
     if missing:
         typer.echo(f"starting {' and '.join(missing)} ...")
     started = services.up(root, typer.echo)
-    for service in started.values() if show or missing else ():
-        typer.echo(f"{service.name:8} {service.url}")
-    return {name: service.url for name, service in started.items()}
+    urls = {name: service.url for name, service in started.items()} | services.elsewhere()
+    for name, url in sorted(urls.items()) if show or missing else ():
+        typer.echo(f"{name:8} {url}" + ("" if name in started else " (yours)"))
+    return urls
+
+
+def enter_prefect(root: Path, api_url: str | None = None) -> str:
+    """Set what Prefect reads when it is imported, starting its server if need be; return its API's address."""
+    api_url = api_url or os.environ.get("PREFECT_API_URL") or start_servers(root, show=False)["prefect"] + "/api"
+    # Prefect warns of a home of which it would have to make two levels
+    environment.state_folder(root).mkdir(parents=True, exist_ok=True)
+    os.environ.update(environment.prefect_settings(root, api_url))
+    return api_url
+
+
+@app.command(epilog="Example: facet worker --device 0 --pool gpus")
+@in_a_sentence
+def worker(
+    device: Annotated[
+        str | None, typer.Option(help="A GPU (0), or a CPU slot (cpu:0); default: the only one, or cpu:0.")
+    ] = None,
+    pool: PoolName = STAGES,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for a stage; default: its share.")] = None,
+) -> None:
+    """Take stages from a pool and run them on one device, until stopped.
+
+    In the workspace of `facet run` stages run in place; in a clone anywhere else they get code from the git
+    remote, and data from the DVC remote. PREFECT_API_URL says where the server is.
+    """
+    root = enter()
+    from pipeline import workers
+
+    post = workers.post(root, device, threads)
+    enter_prefect(root)
+    from pipeline import worker
+
+    worker.serve(post, pool, lambda line: typer.echo(line))
 
 
 @app.command(epilog="Example: facet down")
 @in_a_sentence
 def down() -> None:
-    """End the servers and all their processes."""
+    """End the servers, the workers and all their processes."""
     from pipeline import services
 
     ended = services.down(enter())

@@ -69,6 +69,10 @@ def prefect_settings(root: Path, api_url: str | None = None) -> dict[str, str]:
         "PREFECT_HOME": str(state_folder(root) / "prefect"),
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        # by which the server notices that a flow run's process is dead: pipeline/zombies.py
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # 14 s of patience with a server that is away, where the default is a minute for each request
+        "PREFECT_CLIENT_MAX_RETRIES": "3",
     }
     return settings if api_url is None else settings | {"PREFECT_API_URL": api_url}
 

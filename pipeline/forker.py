@@ -172,7 +172,13 @@ def _reproduce(address: str, queue_path: str) -> Any:
     return reproduce.reproduce(Path.cwd(), address, Path(queue_path))
 
 
-JOBS: dict[str, Callable[..., Any]] = {"read_graph": _read_graph, "reproduce": _reproduce}
+def _call(function: str, **arguments: Any) -> Any:
+    """Call ``module:function``, for jobs that are none of the forker's business."""
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)(**arguments)
+
+
+JOBS: dict[str, Callable[..., Any]] = {"read_graph": _read_graph, "reproduce": _reproduce, "call": _call}
 
 
 def serve(descriptor: int) -> None:

@@ -1,123 +1,81 @@
-"""A project's servers, Prefect's and MLflow's: started once on loopback, ended whole, found through a file.
+"""A project's servers, Prefect's and MLflow's: started once on loopback, ended whole together with its workers.
 
-They belong to the project's folder, not to the shell that started them: each leads a session of its own, and
-``.facet/services.json`` says which process that is (pid and time of birth, because pids come again).
+A server that the environment names (PREFECT_API_URL, MLFLOW_TRACKING_URI) is somebody else's, and none is started
+here in its place.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
-import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock, Thread
+from urllib.parse import urlsplit
 
-import psutil
+from pipeline import environment, processes, recording, zombies
+from pipeline.processes import MLFLOW, PREFECT, WORKER, Service, known, recorded
+from pipeline.reproduce import GRACE_S
 
-from pipeline import environment, recording
+__all__ = ["MLFLOW", "PORTS", "PREFECT", "Service", "down", "elsewhere", "flow_run_url", "known", "missing", "up"]
 
-PREFECT, MLFLOW = "prefect", "mlflow"
 PORTS = {PREFECT: 4200, MLFLOW: 5000}
-HEALTH = {PREFECT: "/api/health", MLFLOW: "/health"}
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 20.0
+WORKER_STOP_TIMEOUT_S = GRACE_S + 15.0
+"""A worker lets its stage keep what it has, and reports."""
 SAY_EVERY_S = 10.0
-# clocks are set while servers run; no pid comes again so soon
-BIRTH_TOLERANCE_S = 5.0
 
 Say = Callable[[str], None]
 
-# those that this process started: they outlive us, so nobody waits for them; reaped if they end first
-_children: dict[int, subprocess.Popen[bytes]] = {}
+
+def elsewhere() -> dict[str, str]:
+    """Return the addresses of servers that the environment names, by name: none is started for them."""
+    found = {}
+    if url := os.environ.get("PREFECT_API_URL"):
+        found[PREFECT] = url.rstrip("/").removesuffix("/api")
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri and not uri.startswith(("sqlite:", "file:", "/", ".")):
+        found[MLFLOW] = uri.rstrip("/")
+    return found
 
 
-@dataclass(frozen=True)
-class Service:
-    """A server that was started."""
-
-    name: str
-    url: str
-    pid: int
-    born: float
-    """Seconds since the epoch, as the kernel tells it."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process that was started still runs."""
-        if self.pid in _children:
-            _children[self.pid].poll()
-        try:
-            process = psutil.Process(self.pid)
-            return bool(self._is(process) and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
-
-    def _is(self, process: psutil.Process) -> bool:
-        return bool(abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S)
-
-    @property
-    def healthy(self) -> bool:
-        """Whether it answers."""
-        try:
-            with urllib.request.urlopen(self.url + HEALTH[self.name], timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    def members(self) -> list[psutil.Process]:
-        """Return the living processes of its session: the server and all it started, also when it is dead."""
-        if psutil.boot_time() > self.born + BIRTH_TOLERANCE_S:
-            return []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if not self._is(psutil.Process(self.pid)):
-                # the pid is someone else's now: the kernel gives it only when the session is empty
-                return []
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
-                if os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
-
-
-def known(root: Path) -> dict[str, Service]:
-    """Return the servers that are recorded and whose processes live, by name."""
-    tree = environment.read_json(_record(root))
-    services = {name: Service(**entry) for name, entry in tree.items()}
-    return {name: service for name, service in services.items() if service.alive}
+def missing(root: Path) -> list[str]:
+    """Return the servers that `up` would start."""
+    there = {*known(root), *elsewhere()}
+    return [name for name in PORTS if name not in there]
 
 
 def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Service]:
-    """Start what does not run yet, wait until all answer, and return it by name.
+    """Start the servers that do not run yet, wait until all answer, and return ours by name.
+
+    A server that has died comes back at its old address, where runs in mid-flight look for it.
 
     Raises:
         RuntimeError: a server ended or did not answer in time; the message names its log.
     """
-    with _alone(root):
+    with processes.alone(root):
+        former = {name: urlsplit(service.url).port for name, service in recorded(root).items()}
         services = known(root)
-        missing = [name for name in PORTS if name not in services]
+        wanted = missing(root)
         errors: list[Exception] = []
         recording = Lock()
 
         def start(name: str) -> None:
             try:
-                service = _start(root, name, ports[name])
+                service = _start(root, name, former.get(name) or ports[name])
                 with recording:  # before it answers: `down` must find it whatever happens next
                     services[name] = service
-                    _write(root, services)
+                    processes.write(root, services)
                 _await_health(root, service)
             except (RuntimeError, OSError) as error:
                 errors.append(error)
 
         # daemons: Ctrl-C leaves at once, and what was started is on record
-        threads = [Thread(target=start, args=(name,), daemon=True) for name in missing]
+        threads = [Thread(target=start, args=(name,), daemon=True) for name in wanted]
         for thread in threads:
             thread.start()
         started_s = said_s = time.monotonic()
@@ -125,59 +83,45 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
             time.sleep(0.05)
             if time.monotonic() - said_s > SAY_EVERY_S:
                 said_s = time.monotonic()
-                waiting = [name for name in missing if name not in services or not services[name].healthy]
+                waiting = [name for name in wanted if name not in services or not services[name].healthy]
                 say(
                     f"still starting after {said_s - started_s:.0f} s: {', '.join(waiting) or 'almost there'}"
                     " (the first start makes the databases)"
                 )
         if errors:
             raise errors[0]
-        for name in set(services) - set(missing):
+        for name in set(services) & set(PORTS) - set(wanted):
             _await_health(root, services[name])
-        return dict(sorted(services.items()))
+        if PREFECT in wanted:
+            with contextlib.suppress(OSError):  # it is for what others see; no run depends on it
+                zombies.ensure(services[PREFECT].url + "/api")
+        return {name: services[name] for name in sorted(services) if name in PORTS}
 
 
 def down(root: Path) -> list[str]:
-    """End every server that ``up`` started, with all its processes; return the names of those that ran."""
-    with _alone(root):
-        tree = environment.read_json(_record(root))
-        services = [Service(**entry) for entry in tree.values()]
+    """End every server and worker that was started here, with all its processes; return those that ran."""
+    with processes.alone(root):
+        services = list(recorded(root).values())
         running = [service for service in services if service.members()]
-        for number, timeout_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
-            for service in running:
-                for process in service.members():
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.send_signal(number)
-            until_s = time.monotonic() + timeout_s
-            while any(service.members() for service in running) and time.monotonic() < until_s:
-                time.sleep(0.1)
-        _record(root).unlink(missing_ok=True)
+        # workers first, while there is a server that can be told what becomes of their stages
+        workers = [service for service in running if service.name.startswith(WORKER)]
+        processes.end(workers, signal.SIGTERM, WORKER_STOP_TIMEOUT_S, leaders_only=True)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            processes.end(running, number, STOP_TIMEOUT_S)
+        processes.record(root).unlink(missing_ok=True)
         for service in running:
-            if child := _children.pop(service.pid, None):
+            if child := processes.children.pop(service.pid, None):
                 child.wait()
         return [service.name for service in running]
 
 
 def _start(root: Path, name: str, port: int) -> Service:
-    """Start one server, which then leads a session of its own and logs to a file."""
-    log_path = environment.log_folder(root) / f"{name}-server.log"
-    log_path.parent.mkdir(parents=True, exist_ok=True)
+    """Start one server."""
+    command, own = _commands(root, name, environment.free_port(port))
     settings = environment.for_children() | environment.prefect_settings(root)
     settings.pop("PREFECT_API_URL", None)
-    with log_path.open("ab") as log:
-        command, own = _commands(root, name, environment.free_port(port))
-        process = subprocess.Popen(
-            command,
-            cwd=root,
-            env=settings | own,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    _children[process.pid] = process
     url = f"http://127.0.0.1:{command[command.index('--port') + 1]}"
-    return Service(name, url, process.pid, psutil.Process(process.pid).create_time())
+    return processes.spawn(root, name, url, command, settings | own)
 
 
 def _commands(root: Path, name: str, port: int) -> tuple[list[str], dict[str, str]]:
@@ -218,33 +162,11 @@ def flow_run_url(prefect_url: str, flow_run_id: str) -> str:
 
 def _await_health(root: Path, service: Service) -> None:
     until_s = time.monotonic() + START_TIMEOUT_S
-    log_path = environment.log_folder(root) / f"{service.name}-server.log"
+    log_path = processes.log_of(root, service.name)
     while not service.healthy:
         if not service.alive:
             text = log_path.read_text(errors="replace") if log_path.is_file() else ""
-            raise RuntimeError(
-                f"the {service.name} server ended at once ({recording.last_line(text)}): see {log_path}"
-            )
+            raise RuntimeError(f"the {service.name} server ended at once ({recording.last_line(text)}): see {log_path}")
         if time.monotonic() > until_s:
-            raise RuntimeError(
-                f"the {service.name} server gave no answer in {START_TIMEOUT_S:.0f} s: see {log_path}"
-            )
+            raise RuntimeError(f"the {service.name} server gave no answer in {START_TIMEOUT_S:.0f} s: see {log_path}")
         time.sleep(0.2)
-
-
-def _record(root: Path) -> Path:
-    return environment.state_folder(root) / "services.json"
-
-
-def _write(root: Path, services: Mapping[str, Service]) -> None:
-    environment.write_json(_record(root), {name: asdict(service) for name, service in services.items()})
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Keep a second `facet up` or `facet down` of this project waiting."""
-    path = environment.state_folder(root) / "services.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -1,0 +1,256 @@
+"""Sends stages to a work pool, where `execute` runs them in processes of its own; else the same to the flow.
+
+What needs no device stays here, as does `resolve`, which says what there is to do. Workers of this very workspace
+run a stage in place. Workers of other clones get the code as a commit, inputs and results through DVC; and only
+here, where the result is restored from DVC's run cache, dvc.lock is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.runtime import flow_run
+
+from pipeline import environment, pool_git, workspace
+from pipeline.execute import Executor, Patience, Say
+from pipeline.graph import RESOLVE, Stage
+from pipeline.leases import Device, Lease, Pool
+from pipeline.pool_api import (
+    AWAY,
+    KEY,
+    SECONDS,
+    STATE,
+    VALUE,
+    Silence,
+    StagePool,
+    patiently,
+)
+from pipeline.pool_transport import Offer
+from pipeline.reproduce import Outcome
+
+POLL_S = 1.0
+LOOK_S = 10.0
+"""Between looks at who is online."""
+TRIES = 3
+"""A stage whose worker dies is sent again."""
+OFFERS = 2
+"""Offers at a time: each is a process that hashes and uploads."""
+STOP_S = 60.0
+"""How long a cancelled stage may take to be reported as such."""
+
+
+class Devices(Pool):
+    """CPU slots of this machine, and a pool that takes what needs a device."""
+
+    def __init__(self, pool: str, slot_folder: Path) -> None:
+        super().__init__([], environment.num_cores(), slot_folder)
+        self.remote = Device(f"pool:{pool}")
+
+    def try_lease(self, needs_device: bool, *arguments: Any) -> Lease | None:
+        """Return a lease: the pool itself is never short."""
+        return Lease(self.remote, []) if needs_device else super().try_lease(needs_device)
+
+
+@dataclass
+class Sent:
+    """A stage in the pool, as it was last heard of."""
+
+    stage: Stage
+    identity: UUID
+    run: FlowRun | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its state will not change."""
+        return self.run is not None and self.run.state is not None and self.run.state.is_final()
+
+
+class PoolExecutor(Executor):
+    """Runs stages on the workers of a pool; may be used from several threads."""
+
+    def __init__(self, root: Path, pool: str, jobs: int, patience: Patience | None = None) -> None:
+        """Make the pool if it is not there, and begin to watch it.
+
+        Raises:
+            LookupError: workers of other clones are there, but nothing by which to reach them.
+            RuntimeError: git cannot reach its remote.
+        """
+        super().__init__(root, jobs, patience=patience)
+        self.threads_per_stage = environment.num_cores()
+        self.pool = StagePool(pool)
+        self.here = workspace.identity(root)
+        self.sent: dict[UUID, Sent] = {}
+        self.commit = ""
+        self.offers = threading.Semaphore(OFFERS)
+        self.git = threading.Lock()
+        self.news = threading.Condition()
+        self.over = threading.Event()
+        patiently(lambda: self.pool.prepare(workspace.queue(self.here)))
+        self.online = {name for name, online in patiently(self.pool.workers).items() if online}
+        self.watch = threading.Thread(target=self._watch, name="pool watch", daemon=True)
+        self.watch.start()
+
+    def devices(self) -> Pool:
+        """Return this machine's slots and the pool."""
+        return Devices(self.pool.name, self.slot_folder)
+
+    def run(self, stage: Stage, lease: Lease, say: Say) -> Outcome:
+        """Bring ``stage`` up to date, in the pool if it needs a device; give the lease back."""
+        if not stage.needs_device or stage.name == RESOLVE:
+            return super().run(stage, lease, say)
+        if not self._others():
+            return self._in_pool(stage, {}, workspace.queue(self.here), say)
+        offer = self._offer(stage)
+        if offer.here:
+            say(f"not sent: {offer.here}")
+            return self._run_here(stage, say)
+        request = {"key": offer.key, "reads": offer.reads, "inputs": list(offer.inputs), "commit": self._send_code()}
+        return self._in_pool(stage, request, workspace.EVERYWHERE, say)
+
+    def stop_all(self) -> None:
+        """End all stages here and in the pool; start no other."""
+        super().stop_all()
+        with self.news:
+            sent = list(self.sent.values())
+        api = self.pool.twin()
+        for each in sent:
+            with contextlib.suppress(*AWAY):
+                if (run := api.read([each.identity]).get(each.identity)) is not None:
+                    api.cancel(run)
+
+    def close(self) -> None:
+        """End the watch and the forking process; the commit that was sent is removed."""
+        self.over.set()
+        super().close()
+        if self.commit:
+            with contextlib.suppress(RuntimeError):
+                pool_git.remove(self.root, self.commit)
+
+    def _others(self) -> bool:
+        """Whether a worker is online that works in another workspace."""
+        return any(not workspace.is_of(name, self.here) for name in self.online)
+
+    def _offer(self, stage: Stage) -> Offer:
+        arguments = {"address": stage.address, "above": list(stage.upstream), "queue_path": self._queue_path()}
+        with self.offers:
+            offer = self.forker.start("call", {"function": "pipeline.pool_transport:offer", **arguments}).wait()
+        assert isinstance(offer, Offer)
+        return offer
+
+    def _send_code(self) -> str:
+        """Return the commit that workers shall have; on the git remote from now on."""
+        with self.git:
+            if not self.commit:
+                commit = pool_git.snapshot(self.root)
+                pool_git.push(self.root, commit)
+                self.commit = commit
+        return self.commit
+
+    def _run_here(self, stage: Stage, say: Say) -> Outcome:
+        slots = super().devices()
+        return super().run(stage, slots.lease(needs_device=False), say)
+
+    def _queue_path(self) -> str:
+        return str(environment.state_folder(self.root) / "dvc-queue.lock")
+
+    def _in_pool(self, stage: Stage, more: Mapping[str, Any], queue: str, say: Say) -> Outcome:
+        """Send a stage, wait for it and fetch its result; again if its worker died."""
+        parent = flow_run.get_id()
+        request = {"address": stage.address, "name": stage.name, "workspace": self.here, "parent": parent, **more}
+        request["patience"] = asdict(self.patience)
+        outcome = Outcome("failed", "it was not sent")
+        for attempt in range(1, TRIES + 1):
+            if self.stop_asked_s is not None:
+                return Outcome("stopped", "stopped before it began")
+            run = self._sent(stage, request, queue, say)
+            outcome, again = self._ended(stage, run, say)
+            if not again or attempt == TRIES:
+                return outcome
+            say(f"{outcome.message}: sent again, {attempt + 1} of {TRIES}")
+        return outcome
+
+    def _sent(self, stage: Stage, request: Mapping[str, Any], queue: str, say: Say) -> FlowRun | None:
+        """Submit a stage and wait until it has ended; None if that could not be learnt in time."""
+        api = self.pool.twin()
+        tags = [f"run:{stage.key}"] if stage.key else []
+        identity = patiently(lambda: api.submit(stage.name, request, queue, tags, None), self._stopping)
+        sent = Sent(stage, identity)
+        with self.news:
+            self.sent[identity] = sent
+        say(f"waits in the pool {self.pool.name}: flow run {identity}")
+        told, told_s = "", time.monotonic()
+        try:
+            while not sent.is_over:
+                with self.news:
+                    self.news.wait(POLL_S)
+                if sent.run and sent.run.state and sent.run.state.is_running() and sent.run.state.message != told:
+                    told = sent.run.state.message or ""
+                    say(told)
+                if not told and not self.online and time.monotonic() - told_s > 3 * LOOK_S:
+                    say(f"no worker of the pool {self.pool.name} is online: start one with `facet worker`")
+                    told_s = time.monotonic()
+                if self.stop_asked_s is not None and time.monotonic() - self.stop_asked_s > STOP_S:
+                    break
+        finally:
+            with self.news:
+                self.sent.pop(identity, None)
+        return sent.run if sent.is_over else None
+
+    def _stopping(self) -> bool:
+        return self.stop_asked_s is not None
+
+    def _ended(self, stage: Stage, run: FlowRun | None, say: Say) -> tuple[Outcome, bool]:
+        """Return how a stage ended in the pool, and whether to send it again."""
+        if run is None or run.state is None:
+            return Outcome("stopped", "stopped; its worker has not answered yet"), False
+        state = run.state
+        result = {name: str(value) for name, value in run.labels.items()}
+        seconds = float(result.get(SECONDS, 0.0))
+        if state.is_cancelled():
+            return Outcome("stopped", state.message or "cancelled", seconds), False
+        if state.is_crashed():
+            return Outcome("failed", state.message or "its worker died"), True
+        if not state.is_completed():
+            return Outcome("failed", state.message or "failed", seconds), False
+        executed = result.get(STATE) == "executed"
+        if VALUE in result:
+            return self._restored(stage, result, seconds if executed else None, say), False
+        return Outcome("executed" if executed else "unchanged", state.message or "", seconds), False
+
+    def _restored(self, stage: Stage, result: Mapping[str, str], seconds: float | None, say: Say) -> Outcome:
+        """Write the result of a worker elsewhere into this workspace and its dvc.lock."""
+        arguments = {"address": stage.address, "key": result[KEY], "value": result[VALUE]}
+        arguments["queue_path"] = self._queue_path()
+        fetched = self.forker.start("call", {"function": "pipeline.pool_transport:fetch", **arguments}).wait()
+        if not fetched:
+            return Outcome("failed", "its worker pushed a result that is not on the DVC remote: is it the same remote?")
+        outcome = self._run_here(stage, say)
+        if outcome.state == "restored" and seconds is not None:
+            return replace(outcome, state="executed", command_s=seconds)
+        return outcome
+
+    def _watch(self) -> None:
+        """Learn what became of all that was sent, with one question for all; give up what dead workers had."""
+        api, silence, looked_s = self.pool.twin(), Silence(), 0.0
+        while not self.over.wait(POLL_S):
+            with contextlib.suppress(*AWAY):  # a server that is away keeps no stage from going on
+                with self.news:
+                    asked = list(self.sent)
+                found = api.read(asked) if asked else {}
+                with self.news:
+                    for identity, run in found.items():
+                        if identity in self.sent:
+                            self.sent[identity].run = run
+                    self.news.notify_all()
+                if time.monotonic() - looked_s > LOOK_S:
+                    workers, looked_s = api.workers(), time.monotonic()
+                    self.online = {name for name, online in workers.items() if online}
+                    api.mark_lost_of(silence.look(workers))

@@ -1,0 +1,288 @@
+"""Carries a stage's inputs and results between clones, by DVC's objects and run cache and nothing else.
+
+The coordinator makes an `Offer`: the hashes of what the stage reads, pushed to the DVC remote, and the key under
+which DVC's run cache will know the result. A worker brings its clone to that state and checks that it gets the
+same key, runs the stage, and pushes the objects and the one entry of the run cache. `dvc push --run-cache` would
+not do: it leaves out the objects of ``cache: false`` metrics, and sends every entry there is again.
+
+Each function is called in a process of its own, made by `forker`, with the project as its working directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.reproduce import QueuedLock, Stopping
+
+UNABLE = "its results cannot travel: DVC's run cache has none for a stage that persists, or reads nothing"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A stage that a worker elsewhere could run, or why it is better run here."""
+
+    address: str
+    here: str = ""
+    """Why it is not to be sent; empty if it is."""
+    key: str = ""
+    """DVC's name for this command with these inputs."""
+    reads: Mapping[str, Any] = field(default_factory=dict)
+    """Command, dependencies and parameters, as dvc.lock writes them."""
+    inputs: Sequence[Mapping[str, Any]] = ()
+    """Outputs of other stages among them: each stage's ``address`` and its ``entry``."""
+
+
+def offer(address: str, above: Sequence[str], queue_path: str) -> Offer:
+    """Decide whether the stage at ``address`` is to be sent; if so, push what it reads of the stages ``above``.
+
+    A result that is here or on the remote already is fetched instead.
+
+    Raises:
+        ValueError: the DVC remote cannot be used, or an input is not in DVC's cache.
+    """
+    from dvc.repo import lock_repo
+
+    with _dvc(queue_path) as repo:
+        with lock_repo(repo):
+            stage = repo.stage.get_target(address)
+            if not stage.changed():
+                return Offer(address, here="it is up to date")
+            key, reads = _read(repo, stage)
+            if not key:
+                return Offer(address, here=UNABLE)
+            inputs = [entry for each in above if (entry := _input(repo.stage.get_target(each), stage))]
+        # without DVC's lock: others shall end their stages while this one's data travel
+        if _fetch(repo, stage, key):
+            return Offer(address, here="its result is there already")
+        for given in inputs:
+            _push(repo, repo.stage_cache._create_stage(given["entry"]), str(given["address"]))
+    return Offer(address, "", key, reads, inputs)
+
+
+def fetch(address: str, key: str, value: str, queue_path: str) -> bool:
+    """Fetch one result from the remote, so that reproducing the stage restores it; False if it is not there."""
+    with _dvc(queue_path) as repo:
+        return _fetch(repo, repo.stage.get_target(address), key, value)
+
+
+def receive(address: str, key: str, reads: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], own: str) -> str:
+    """Bring this clone to the state in which the stage is to run; return why that is impossible, or "".
+
+    Args:
+        address: the stage.
+        key: of the coordinator's offer.
+        reads: of the coordinator's offer.
+        inputs: of the coordinator's offer.
+        own: this machine's own clone; a data set that nobody makes and git does not have is linked from there.
+    """
+    _borrow(Path(own))
+    with _dvc("") as repo:
+        for given in inputs:
+            _materialise(repo, given)
+        stage = repo.stage.get_target(address)
+        if missing := [path for dep in stage.deps if (path := _link_own(dep, Path(own)))]:
+            return f"{', '.join(missing)}: neither made by a stage nor in {own}: put or link it there"
+        found, has = _read(repo, stage)
+        return "" if found == key else _difference(reads, has)
+
+
+def publish(address: str) -> tuple[str, str]:
+    """Push the result of a stage that has been run here; return its key and value in the run cache.
+
+    Raises:
+        ValueError: the remote did not take all of it.
+    """
+    from dvc.repo import lock_repo
+
+    with _dvc("") as repo:
+        with lock_repo(repo):
+            stage = repo.stage.get_target(address)
+            repo.stage_cache.save(stage)  # nothing happens if it is there
+        from dvc.stage.cache import _get_cache_hash, _get_stage_hash
+        from dvc.stage.serialize import to_single_stage_lockfile
+
+        key, value = _get_stage_hash(stage), _get_cache_hash(to_single_stage_lockfile(stage))
+        entry = repo.stage_cache._load_cache(key, value)
+        if entry is None:
+            raise ValueError(f"{address}: DVC's run cache did not take its result")
+        _push(repo, repo.stage_cache._create_stage(entry), address)
+        # the entry last: who finds it finds the objects too
+        remote = _run_cache(repo)
+        target = remote.fs.join(_folder(remote, key), value)
+        remote.fs.makedirs(remote.fs.parent(target), exist_ok=True)
+        remote.fs.put_file(repo.stage_cache._get_cache_path(key, value), target)
+    return key, value
+
+
+@contextmanager
+def _dvc(queue_path: str) -> Iterator[Any]:
+    """Open the project; DVC's errors become sentences."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    repo = Repo(str(Path.cwd()), _wait_for_lock=True)
+    if queue_path:
+        repo.lock = QueuedLock(repo.lock, Path(queue_path), Stopping())
+    try:
+        yield repo
+    except DvcException as error:
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise ValueError(" ".join(f"{error}{cause}".split())) from error
+    finally:
+        repo.close()
+
+
+def _read(repo: Any, stage: Any) -> tuple[str, dict[str, Any]]:
+    """Return the key of a stage as its inputs stand now ("" if DVC has none), and what it reads."""
+    from dvc.stage.cache import _can_hash, _get_stage_hash
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    stage.save_deps()
+    if not _can_hash(stage):
+        return "", {}
+    lock = to_single_stage_lockfile(stage)
+    return str(_get_stage_hash(stage)), {name: _plain(lock.get(name)) for name in ("cmd", "deps", "params")}
+
+
+def _plain(value: Any) -> Any:
+    """Return nested dictionaries and lists of DVC's as plain ones, to be sent as JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _input(above: Any, stage: Any) -> dict[str, Any] | None:
+    """Return the part of a stage's entry in dvc.lock that ``stage`` reads."""
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    entry = _plain(to_single_stage_lockfile(above))
+    wanted = [Path(dep.fs_path) for dep in stage.deps if dep.protocol == "local"]
+    paths = {out.def_path: Path(out.fs_path) for out in above.outs}
+    entry["outs"] = [
+        out
+        for out in entry.get("outs", [])
+        if any(_overlap(paths[out["path"]], dep) for dep in wanted) and ("md5" in out or "hash" in out)
+    ]
+    return {"address": above.addressing, "entry": entry} if entry["outs"] else None
+
+
+def _overlap(first: Path, second: Path) -> bool:
+    return first == second or first in second.parents or second in first.parents
+
+
+def _push(repo: Any, cached: Any, address: str) -> None:
+    """Push the objects of a stage that stands for an entry."""
+    for objects in cached.get_used_objs().values():
+        if repo.cloud.push(objects).failed:
+            raise ValueError(f"{address}: not all of its outputs went to the DVC remote")
+
+
+def _fetch(repo: Any, stage: Any, key: str, value: str = "") -> bool:
+    """Get a result into the cache of this clone: the entry ``value``, or any for ``key``."""
+    cache = repo.stage_cache
+    if not value and (entry := cache._load(stage)) and cache._create_stage(entry, wdir=stage.wdir).outs_cached():
+        return True
+    remote = _run_cache(repo)
+    folder = _folder(remote, key)
+    if not remote.fs.exists(folder):
+        return False
+    for path in remote.fs.find(folder):
+        name = remote.fs.name(path)
+        if value in ("", name):
+            return _fetch_entry(repo, remote, path, key, name)
+    return False
+
+
+def _fetch_entry(repo: Any, remote: Any, path: str, key: str, value: str) -> bool:
+    cache = repo.stage_cache
+    target = Path(cache._get_cache_path(key, value))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f"{value}.{os.getpid()}.partial")
+    remote.fs.get_file(path, str(aside))
+    aside.replace(target)
+    os.utime(target)  # of several results DVC takes the newest
+    entry = cache._load_cache(key, value)
+    if entry is None:
+        return False
+    stage = cache._create_stage(entry)
+    for objects in stage.get_used_objs().values():
+        repo.cloud.pull(objects)
+    return bool(stage.outs_cached())
+
+
+def _run_cache(repo: Any) -> Any:
+    return repo.cloud.get_remote_odb(None, "run-cache", hash_name="md5-dos2unix")
+
+
+def _folder(remote: Any, key: str) -> str:
+    return str(remote.fs.join(remote.path, "runs", key[:2], key))
+
+
+def _borrow(own: Path) -> None:
+    """Let this workspace use cache and remote of the clone that it belongs to, as they are set there."""
+    from dvc.config import Config
+    from dvc.repo import Repo
+
+    source = Repo(str(own))
+    with Config.from_cwd().edit("local") as settings:
+        settings["cache"]["dir"] = str(source.cache.local_cache_dir)
+        settings["core"] |= {name: source.config["core"][name] for name in ("remote",) if name in source.config["core"]}
+        for name, remote in source.config["remote"].items():
+            settings["remote"][name] = dict(remote)
+    source.close()
+
+
+def _materialise(repo: Any, given: Mapping[str, Any]) -> None:
+    """Put outputs of another stage into the workspace, as the coordinator had them."""
+    real = repo.stage.get_target(given["address"])
+    cached = repo.stage_cache._create_stage(given["entry"], wdir=real.wdir)
+    # metrics that git keeps must not become links into the cache
+    in_git = {out.def_path for out in real.outs if not out.use_cache}
+    for out in cached.outs:
+        if out.exists and not out.changed_checksum():
+            continue
+        for objects in out.get_used_objs().values():
+            repo.cloud.pull(objects)
+        if out.def_path in in_git:
+            with repo.stage_cache._cache_type_copy():
+                out.checkout(force=True)
+        else:
+            out.checkout(force=True)
+
+
+def _link_own(dep: Any, own: Path) -> str:
+    """Link what is missing from this machine's own clone; return its path if it is not there either."""
+    if dep.protocol != "local" or dep.exists:
+        return ""
+    root = Path.cwd()
+    path = Path(dep.fs_path).relative_to(root)
+    for part in [*reversed(path.parents[:-1]), path]:
+        if (root / part).is_dir():
+            continue
+        if not (own / part).exists():
+            return path.as_posix()
+        (root / part).symlink_to((own / part).resolve())
+        return "" if (root / path).exists() else path.as_posix()
+    return path.as_posix()
+
+
+def _difference(wanted: Mapping[str, Any], has: Mapping[str, Any]) -> str:
+    """Say in what this clone differs from the coordinator."""
+    if wanted["cmd"] != has.get("cmd"):
+        return f"the command differs: {has.get('cmd')!r} here, {wanted['cmd']!r} there"
+    there = {dep["path"]: dep for dep in wanted["deps"] or ()}
+    here = {dep["path"]: dep for dep in has.get("deps") or ()}
+    paths = sorted(path for path in there.keys() | here.keys() if not _same(there.get(path), here.get(path)))
+    if wanted["params"] != has.get("params"):
+        paths.append("parameters")
+    return f"this clone differs from the coordinator in {', '.join(paths[:5]) or 'the outputs that it declares'}"
+
+
+def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    # sizes are told beside hashes, and not always
+    return (one or {}).get("md5") == (other or {}).get("md5")

@@ -1,0 +1,155 @@
+"""Programs that belong to a project's folder and outlive the shell that started them: servers and workers.
+
+Each leads a session of its own, and ``.facet/services.json`` says which process that is (pid and time of birth,
+because pids come again).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from pipeline import environment
+
+PREFECT, MLFLOW, WORKER = "prefect", "mlflow", "worker"
+HEALTH = {PREFECT: "/api/health", MLFLOW: "/health"}
+# clocks are set while servers run; no pid comes again so soon
+BIRTH_TOLERANCE_S = 5.0
+
+# those that this process started: they outlive us, so nobody waits for them; reaped if they end first
+children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A server or worker that was started."""
+
+    name: str
+    url: str
+    """Where it answers; empty for a worker, which only asks."""
+    pid: int
+    born: float
+    """Seconds since the epoch, as the kernel tells it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that was started still runs."""
+        if self.pid in children:
+            children[self.pid].poll()
+        try:
+            process = psutil.Process(self.pid)
+            return bool(self._is(process) and process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
+    def _is(self, process: psutil.Process) -> bool:
+        return bool(abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it answers."""
+        try:
+            with urllib.request.urlopen(self.url + HEALTH[self.name], timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def members(self) -> list[psutil.Process]:
+        """Return the living processes of its session: the server and all it started, also when it is dead."""
+        if psutil.boot_time() > self.born + BIRTH_TOLERANCE_S:
+            return []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if not self._is(psutil.Process(self.pid)):
+                # the pid is someone else's now: the kernel gives it only when the session is empty
+                return []
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+                if os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+
+def known(root: Path) -> dict[str, Service]:
+    """Return what was started here and lives, by name."""
+    return {name: service for name, service in recorded(root).items() if service.alive}
+
+
+def recorded(root: Path) -> dict[str, Service]:
+    """Return what was started here and not ended by `down`, alive or dead."""
+    return {name: Service(**entry) for name, entry in environment.read_json(record(root)).items()}
+
+
+def add(root: Path, name: str, command: Sequence[str], settings: Mapping[str, str]) -> Service:
+    """Start a program that `down` shall end with the servers, unless one of that name runs; return it."""
+    with alone(root):
+        services = known(root)
+        if name not in services:
+            services[name] = spawn(root, name, "", command, settings)
+            write(root, services)
+        return services[name]
+
+
+def end(services: Sequence[Service], number: int, timeout_s: float, leaders_only: bool = False) -> None:
+    """Send a signal to programs with all they started (or to themselves alone), and wait until all are gone."""
+    for service in services:
+        for process in service.members():
+            if process.pid == service.pid or not leaders_only:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+    until_s = time.monotonic() + timeout_s
+    while any(service.members() for service in services) and time.monotonic() < until_s:
+        time.sleep(0.1)
+
+
+def spawn(root: Path, name: str, url: str, command: Sequence[str], settings: Mapping[str, str]) -> Service:
+    """Start a program, which then leads a session of its own and logs to a file."""
+    log_path = log_of(root, name)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=settings,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    children[process.pid] = process
+    return Service(name, url, process.pid, psutil.Process(process.pid).create_time())
+
+
+def log_of(root: Path, name: str) -> Path:
+    """Return the log of a server or worker."""
+    kind = "" if name.startswith(WORKER) else "-server"
+    return environment.log_folder(root) / f"{name.replace(' ', '-').replace(':', '-')}{kind}.log"
+
+
+def record(root: Path) -> Path:
+    """Return the file that says what was started."""
+    return environment.state_folder(root) / "services.json"
+
+
+def write(root: Path, services: Mapping[str, Service]) -> None:
+    """Put down what runs."""
+    environment.write_json(record(root), {name: asdict(service) for name, service in services.items()})
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep a second `facet up` or `facet down` of this project waiting."""
+    path = environment.state_folder(root) / "services.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,282 @@
+"""`facet worker`: takes stages from a work pool, one at a time, and runs them on one device.
+
+Prefect's client is imported once and DVC once, in the process that forks for each stage: taking a stage costs a
+tenth of a second of CPU, where a worker of Prefect's starts a Python for it. The device is leased from the kernel
+like any other, so a `facet run` beside the worker waits for it and it for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled, Completed, Failed, Running
+
+from pipeline import environment, pool_api, pool_git, workspace
+from pipeline.execute import Executor, Patience
+from pipeline.forker import Job
+from pipeline.graph import Stage
+from pipeline.leases import Lease, try_lease
+from pipeline.pool_api import AWAY, StagePool, patiently
+from pipeline.reproduce import Outcome
+from pipeline.workers import Post, ready_file
+
+IDLE_S = 1.0
+WATCH_S = 1.0
+JANITOR_S = 15.0
+MAX_LINES = 5000
+"""Lines of a stage that are kept while the server is away; the log file has them all."""
+
+
+class Worker:
+    """Serves one device until it is told to stop."""
+
+    def __init__(self, post: Post, pool: str, say: Callable[[str], None]) -> None:
+        self.post, self.say = post, say
+        self.here = workspace.identity(post.root)
+        self.name = workspace.worker_name(post.device.name, self.here)
+        self.queues = [workspace.queue(self.here), workspace.EVERYWHERE]
+        self.pool = StagePool(pool)
+        self.stopping = threading.Event()
+        self.executors: dict[str, Executor] = {}
+
+    def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Take no other stage, and end the one that runs; a handler of signals."""
+        self.stopping.set()
+
+    def serve(self) -> None:
+        """Take stages until told to stop."""
+        try:
+            self._join()
+            threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+            self._loop()
+        except AWAY:
+            if not self.stopping.is_set():
+                raise
+        finally:
+            for executor in self.executors.values():
+                executor.close()
+
+    def _join(self) -> None:
+        patiently(lambda: self.pool.prepare(self.queues[0]), self.stopping.is_set)
+        patiently(lambda: self.pool.beat(self.name), self.stopping.is_set)
+        # what a worker of this name had when it was killed
+        patiently(lambda: self.pool.mark_lost_of({self.name}), self.stopping.is_set)
+        mark = {"pid": os.getpid(), "pool": self.pool.name, "name": self.name}
+        environment.write_json(ready_file(self.post.root, self.post.device.name), mark)
+        self.say(f"{self.name} takes stages from the pool {self.pool.name}")
+
+    def _beat(self) -> None:
+        pool = self.pool.twin()
+        while not self.stopping.wait(pool_api.HEARTBEAT_S):
+            try:
+                pool.beat(self.name)
+            except ObjectNotFound:
+                with contextlib.suppress(*AWAY):
+                    pool.prepare(self.queues[0])  # somebody deleted the pool, or the server has a new database
+            except AWAY:
+                continue
+
+    def _loop(self) -> None:
+        silence, cleaned_s, said = pool_api.Silence(), time.monotonic(), ""
+        while not self.stopping.is_set():
+            try:
+                if self._take_one():
+                    continue
+                if time.monotonic() - cleaned_s > JANITOR_S:
+                    cleaned_s = time.monotonic()
+                    self.pool.mark_lost_of(silence.look(self.pool.workers()))
+                said = ""
+            except AWAY as error:
+                if (what := (str(error) if error.args else repr(error)).partition("\n")[0]) != said:
+                    self.say(f"Prefect does not answer as it should, stages wait: {what}")
+                    said = what
+            self.stopping.wait(IDLE_S)
+
+    def _take_one(self) -> bool:
+        """Do one stage if one waits and the device is free; False if not."""
+        waiting = self.pool.waiting(self.queues)
+        if not waiting:
+            return False
+        lease = try_lease(self.post.device, self.post.folder)
+        if lease is None:
+            return False
+        with lease:
+            for run in waiting:
+                if self.pool.claim(run, self.name):
+                    self._do(run, lease)
+                    return True
+        return False
+
+    def _do(self, run: FlowRun, lease: Lease) -> None:
+        """Run one stage and report how it ended, when the server can hear it."""
+        request = run.parameters["request"]
+        self.say(f"{request['name']}: begins")
+        with Attention(self, run.id, request.get("parent")) as attention:
+            began: State[Any] = Running(message=f"on {self.name}")
+            with contextlib.suppress(*AWAY):
+                self.pool.set_state(run.id, began)
+            try:
+                outcome, result = self._work(request, lease, attention)
+            except (RuntimeError, ValueError, LookupError, OSError) as error:
+                outcome, result = Outcome("stopped" if attention.why else "failed", str(error)), {}
+        self.say(f"{request['name']}: {outcome.state} {outcome.message}".rstrip())
+        give_up_s = time.monotonic() + 10.0
+        with contextlib.suppress(ObjectNotFound, *(AWAY if self.stopping.is_set() else ())):
+            patiently(
+                lambda: self._report(run.id, outcome, result, attention.why),
+                # a worker that was told to end cannot wait for a server that is gone
+                lambda: self.stopping.is_set() and time.monotonic() > give_up_s,
+            )
+
+    def _work(
+        self, request: Mapping[str, Any], lease: Lease, attention: Attention
+    ) -> tuple[Outcome, dict[str, str | float]]:
+        stage = Stage(request["address"], request["name"], (), ())
+        if request["workspace"] == self.here:
+            attention.executor = self._executor(self.post.root, request["patience"])
+            outcome = attention.executor.run(stage, lease, attention.say)
+            return outcome, _result(outcome)
+        tree = self.post.state_folder / "tree"
+        pool_git.check_out(self.post.root, tree, request["commit"])
+        attention.executor = executor = self._executor(tree, request["patience"], request["commit"])
+        wanted = {name: request[name] for name in ("address", "key", "reads", "inputs")}
+        refused = self._call(executor, attention, "receive", **wanted, own=str(self.post.root))
+        if refused:
+            return Outcome("failed", f"{self.name}: {refused}"), {}
+        outcome = executor.run(stage, lease, attention.say)
+        if not outcome.good:
+            return outcome, {}
+        key, value = self._call(executor, attention, "publish", address=stage.address)
+        return outcome, _result(outcome) | {pool_api.KEY: key, pool_api.VALUE: value}
+
+    def _call(self, executor: Executor, attention: Attention, name: str, **arguments: Any) -> Any:
+        """Do a part of the transport in a process that a cancellation ends."""
+        function = f"pipeline.pool_transport:{name}"
+        attention.job = executor.forker.start("call", {"function": function, **arguments})
+        try:
+            return attention.job.wait()
+        finally:
+            attention.job = None
+
+    def _executor(self, root: Path, patience: Mapping[str, Any], commit: str = "") -> Executor:
+        """Return the executor for a workspace at a commit: the programs that it forks have its code."""
+        wanted = f"{root}@{commit}"
+        if wanted not in self.executors:
+            for key in [key for key in self.executors if key.startswith(f"{root}@")]:
+                self.executors.pop(key).close()
+            executor = Executor(root, jobs=1)
+            executor.threads_per_stage = self.post.threads
+            self.executors[wanted] = executor
+        self.executors[wanted].stop_asked_s = None
+        self.executors[wanted].patience = Patience(**patience)
+        return self.executors[wanted]
+
+    def _report(self, identity: UUID, outcome: Outcome, result: Mapping[str, str | float], why: str) -> None:
+        if outcome.state == "stopped" and self.stopping.is_set():
+            self.pool.give_back(identity, f"{self.name} was stopped; finished work is kept")
+            return
+        if result:
+            self.pool.tell(identity, result)
+        seconds = f" in {outcome.command_s:.1f} s" if outcome.state == "executed" else ""
+        state: State[Any]
+        if outcome.good:
+            state = Completed(message=f"{outcome.state}{seconds} on {self.name}")
+        elif outcome.state == "stopped":
+            state = Cancelled(message=f"{why or outcome.message}; finished work is kept")
+        else:
+            state = Failed(message=outcome.message)
+        self.pool.set_state(identity, state)
+
+
+def _result(outcome: Outcome) -> dict[str, str | float]:
+    return {pool_api.STATE: outcome.state, pool_api.SECONDS: round(outcome.command_s, 3)}
+
+
+@dataclass
+class Attention:
+    """Follows one stage beside its work: shows its lines, and ends it when nobody wants it any more."""
+
+    worker: Worker
+    identity: UUID
+    parent: str | None
+    why: str = ""
+    """Why it was ended from outside."""
+    executor: Executor | None = None
+    job: Job | None = None
+    lines: list[tuple[datetime, str]] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def say(self, line: str) -> None:
+        """Show a line of the stage soon."""
+        if len(self.lines) < MAX_LINES:
+            self.lines.append((datetime.now(UTC), line))
+
+    def __enter__(self) -> Attention:
+        self.thread = threading.Thread(target=self._follow, name="attention", daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def _follow(self) -> None:
+        pool = self.worker.pool.twin()
+        while True:
+            last = self.over.wait(WATCH_S)
+            if not self.why and self.worker.stopping.is_set():
+                self.why = "its worker was stopped"
+            with contextlib.suppress(*AWAY):
+                self._send_lines(pool)
+                if not self.why and not last:
+                    self.why = self._unwanted(pool)
+            if last:
+                return
+            if self.why:
+                self._end()
+
+    def _send_lines(self, pool: StagePool) -> None:
+        while sending := self.lines[:200]:
+            pool.log(self.identity, sending)
+            del self.lines[: len(sending)]
+
+    def _unwanted(self, pool: StagePool) -> str:
+        """Return why the stage is to end, if it is."""
+        wanted = [self.identity, *([UUID(self.parent)] if self.parent else [])]
+        found = pool.read(wanted)
+        own = found.get(self.identity)
+        if own is None or own.state is None:
+            return "its flow run was deleted" if self.identity not in found else ""
+        if own.state.is_cancelling() or own.state.is_final():
+            return "cancelled"
+        above = found.get(UUID(self.parent)) if self.parent else None
+        if above is not None and above.state is not None and above.state.is_final():
+            return f"the run that wanted it is {str(above.state.name).lower()}"
+        return ""
+
+    def _end(self) -> None:
+        if self.executor is not None:
+            self.executor.stop_all()
+        if (job := self.job) is not None:
+            job.stop(signal.SIGTERM)
+
+
+def serve(post: Post, pool: str, say: Callable[[str], None]) -> None:
+    """Be a worker until SIGTERM or Ctrl-C."""
+    worker = Worker(post, pool, say)
+    signal.signal(signal.SIGTERM, worker.stop)
+    signal.signal(signal.SIGINT, worker.stop)
+    worker.serve()

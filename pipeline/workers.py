@@ -1,0 +1,92 @@
+"""Which devices of this machine get a worker, and starting one for each; Prefect is not imported here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import environment, leases, processes
+from pipeline.leases import Device
+
+READY_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Post:
+    """Where a worker works."""
+
+    root: Path
+    device: Device
+    folder: Path
+    """Of the device's lock."""
+    threads: int
+    """CPU threads for a stage."""
+
+    @property
+    def state_folder(self) -> Path:
+        """Return the folder of what only this worker uses."""
+        return ready_file(self.root, self.device.name).parent
+
+
+def devices(cpu_workers: int | None) -> list[str]:
+    """Return the devices that get a worker: every GPU, and so many CPU slots (one, if there is no GPU)."""
+    gpus = [gpu.name for gpu in leases.find_gpus()]
+    number = cpu_workers if cpu_workers is not None else int(not gpus)
+    return gpus + [f"cpu:{i}" for i in range(number)]
+
+
+def post(root: Path, wanted: str | None, threads: int | None) -> Post:
+    """Return where a worker for the device ``wanted`` works.
+
+    Raises:
+        LookupError: there is no such device; the message lists those there are.
+    """
+    gpus = {gpu.name: gpu for gpu in leases.find_gpus()}
+    if wanted is None and len(gpus) > 1:
+        raise LookupError(f"which device? `--device` with one of {', '.join(gpus)}, or cpu:0")
+    name = wanted or next(iter(gpus), "cpu:0")
+    name = name if ":" in name else f"gpu:{name}"
+    share = threads or max(1, environment.num_cores() // max(1, len(gpus)))
+    if name in gpus:
+        return Post(root, gpus[name], leases.lease_folder(), share)
+    if not (name.startswith("cpu:") and name.removeprefix("cpu:").isdecimal()):
+        raise LookupError(f"no device {wanted!r}: there are {', '.join([*gpus, 'cpu:0', 'cpu:1'])} and so on")
+    # as in leases.Pool: a stage that needs no GPU does not see those that others hold
+    slot = Device(name, "" if gpus else None)
+    return Post(root, slot, environment.state_folder(root) / "leases", share)
+
+
+def up(root: Path, pool: str, wanted: Sequence[str], api_url: str, say: Callable[[str], None]) -> None:
+    """Start a worker for each device that has none, and wait until they take stages.
+
+    Raises:
+        RuntimeError: one ended, or was not ready in time; the message names its log.
+    """
+    cpu = sum(name.startswith("cpu:") for name in wanted)
+    started = {}
+    for device in wanted:
+        name = f"{processes.WORKER} {device}"
+        if name in processes.known(root):
+            continue
+        ready_file(root, device).unlink(missing_ok=True)
+        threads = max(1, environment.num_cores() // cpu) if device.startswith("cpu:") else None
+        command = [sys.executable, "-m", "pipeline.cli", "worker", "--device", device, "--pool", pool]
+        command += ["--threads", str(threads)] if threads else []
+        settings = environment.for_children() | {"PREFECT_API_URL": api_url}
+        started[device] = processes.add(root, name, command, settings)
+    until_s = time.monotonic() + READY_TIMEOUT_S
+    for device, service in started.items():
+        while not ready_file(root, device).is_file():
+            if not service.alive or time.monotonic() > until_s:
+                what = "takes no stages yet" if service.alive else "ended at once"
+                raise RuntimeError(f"the worker on {device} {what}: see {processes.log_of(root, service.name)}")
+            time.sleep(0.1)
+        say(f"{processes.WORKER:8} {device} takes stages from the pool {pool}")
+
+
+def ready_file(root: Path, device: str) -> Path:
+    """Return the file that a worker writes when it has joined its pool."""
+    return environment.state_folder(root) / "workers" / device.replace(":", "-") / "ready.json"
