@@ -65,25 +65,33 @@ def load(folder: Path) -> ScfaceSet:
     names: list[str] = []
     rows: list[tuple[int, int]] = []
     num_left_out = 0
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            name = line.split("\t")[0].strip().removesuffix(".jpg")
-            if not name:
-                continue
-            if name in lines:
-                raise ValueError(f"{path}, line {number}: {name} is also in line {lines[name]}")
-            lines[name] = number
-            if _LEFT_OUT.fullmatch(name):
-                num_left_out += 1
-                continue
-            names.append(name)
-            rows.append(_subject_and_distance(name, f"{path}, line {number}"))
+    for number, line in _lines(path):
+        name = line.split("\t")[0].strip().removesuffix(".jpg")
+        if not name:
+            continue
+        if name in lines:
+            raise ValueError(f"{path}, line {number}: {name} is also in line {lines[name]}")
+        lines[name] = number
+        if _LEFT_OUT.fullmatch(name):
+            num_left_out += 1
+            continue
+        names.append(name)
+        rows.append(_subject_and_distance(name, f"{path}, line {number}"))
     table = np.array(rows, dtype=np.int64).reshape(-1, 2)
     for distance in (0, *DISTANCES):
         if not np.any(table[:, 1] == distance):
             wanted = f"probes at distance {distance} (NNN_camC_{distance})" if distance else "gallery (NNN_frontal)"
             raise ValueError(f"{path} lists no {wanted}")
     return ScfaceSet(folder, tuple(names), table[:, 0], table[:, 1], num_left_out)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number, from 1, and the text of each line."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            yield from enumerate(stream, start=1)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
 
 
 def _subject_and_distance(name: str, where: str) -> tuple[int, int]:
