@@ -91,19 +91,24 @@ class CosineHead(nn.Module, ABC):
         cosine_BC, norm_B = self.cosines(feature_BD)
         return self.scaled(cosine_BC, norm_B, label_B)
 
-    def forward(self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None) -> HeadOutput:
+    def forward(
+        self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None, factor_B: Tensor | None = None
+    ) -> HeadOutput:
         """Return the loss of a batch, and what is worth logging.
 
         Args:
             feature_BD: un-normalised.
             label_B: int64 in [0, C).
             quality_B: of each image, higher is better; for heads with ``wants_quality``.
+            factor_B: in [0, 1], what each image's logits are multiplied by (QGFace), without a gradient.
         """
         cosine_BC, norm_B = self.cosines(feature_BD)
         with torch.no_grad():
             target_cosine_B = pick(cosine_BC, label_B)
             nearest_B = others(cosine_BC, label_B).amax(dim=1)
         logits_BC = self.scaled(cosine_BC, norm_B, label_B)
+        if factor_B is not None:
+            logits_BC = logits_BC * factor_B.detach()[:, None]
         return self.output(functional.cross_entropy(logits_BC, label_B), target_cosine_B, nearest_B, norm_B)
 
     def output(self, loss: Tensor, cosine_B: Tensor, nearest_B: Tensor, norm_B: Tensor) -> HeadOutput:

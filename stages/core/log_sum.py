@@ -50,6 +50,8 @@ class Plan:
     keep: bool = True
     """Whether exponentials are kept for backward ("store"), or made again ("recompute")."""
     shard: Shard = ALONE
+    factor_B: Tensor | None = None
+    """What each image's logits are multiplied by, in [0, 1]; without a gradient."""
 
     @property
     def shifts(self) -> bool:
@@ -195,6 +197,10 @@ class _Chunks:
         """
         nearest_B = self.cosines(index, inverse_K, out_BK)
         slope_BK = self.bend(index, nearest_B, out_BK)
+        if self.plan.factor_B is not None:
+            out_BK[self.owned[index]] = 0  # 0 x -inf would be NaN
+            out_BK.mul_(self.plan.factor_B[:, None])
+            out_BK[self.owned[index]] = -math.inf
         if shift_B is not None:
             shift_B = torch.maximum(shift_B, out_BK.amax(dim=1))
             out_BK.sub_(shift_B[:, None])
@@ -295,6 +301,8 @@ class _LogSum(torch.autograd.Function):
         chunks: _Chunks = ctx.chunks
         totals: _Totals = ctx.totals
         grad_cosine_B, grad_log_B, _ = grads
+        if chunks.plan.factor_B is not None:
+            grad_log_B = grad_log_B * chunks.plan.factor_B
         # a sum of 0 is one class alone: nothing pulls
         factor_B = grad_log_B * chunks.plan.scale / totals.sum_B.clamp_min(torch.finfo(totals.sum_B.dtype).tiny)
         grad_embedding_BD = None

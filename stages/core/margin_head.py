@@ -32,8 +32,8 @@ class Target:
     """With the own class's centre; in [-1, 1] up to rounding."""
     norm_B: Tensor
     """Of the feature, carrying its gradient."""
-    log_sum_B: Tensor
-    """Log of the sum of exp(logit) over the other classes."""
+    probability_B: Tensor
+    """Of the true class without its margin, by the softmax; without a gradient."""
     quality_B: Tensor | None
     """Given from outside; None where it is not."""
 
@@ -68,7 +68,8 @@ class MarginHead(CosineHead):
         value_BC = self.negatives(cosine_B.detach()).value(cosine_BC)
         with torch.no_grad():
             log_sum_B = (self.scale * others(value_BC, label_B)).logsumexp(dim=1)
-        return put(value_BC, self.moved(Target(cosine_B, norm_B, log_sum_B, quality_B)), label_B)
+            probability_B = torch.sigmoid(self.scale * cosine_B - log_sum_B)
+        return put(value_BC, self.moved(Target(cosine_B, norm_B, probability_B, quality_B)), label_B)
 
     def logits(self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None) -> Tensor:
         """Return logits_BC with the margin; running statistics follow every call, as in published code."""
@@ -86,13 +87,16 @@ class MarginHead(CosineHead):
             raise ValueError("cosines with all classes at once: this head holds one shard of them; use `forward`")
         return super().cosines(feature_BD)
 
-    def forward(self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None) -> HeadOutput:
+    def forward(
+        self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None, factor_B: Tensor | None = None
+    ) -> HeadOutput:
         """Return the loss of a batch, and what is worth logging (see ``HeadOutput`` for shards).
 
         Args:
             feature_BD: un-normalised, of this rank's images; half precision is raised to single.
             label_B: int64, of all ranks' classes.
             quality_B: of each image, higher is better; for heads with ``wants_quality``.
+            factor_B: in [0, 1], what each image's logits are multiplied by (QGFace), without a gradient.
 
         Raises:
             ValueError: a label is not in [0, C), or ``quality_B`` is missing.
@@ -103,21 +107,24 @@ class MarginHead(CosineHead):
             whole_BD = self.shard.gather_features(feature_BD.to(self.weight.dtype))
             whole_label_B = self.shard.gather(label_B)
             whole_quality_B = None if quality_B is None else self.shard.gather(quality_B.detach())
+            whole_factor_B = None if factor_B is None else self.shard.gather(factor_B.detach().to(whole_BD.dtype))
             embedding_BD, norm_B = directions(whole_BD)
-            sums = self.sums(embedding_BD, whole_label_B)
-            moved_B = self.moved(Target(sums.cosine_B, norm_B, sums.log_sum_B.detach(), whole_quality_B))
+            sums = self.sums(embedding_BD, whole_label_B, whole_factor_B)
+            scale = self.scale if whole_factor_B is None else self.scale * whole_factor_B
+            cosine_B, nearest_B = sums.cosine_B.detach(), sums.nearest_B
+            probability_B = torch.sigmoid(scale * cosine_B - sums.log_sum_B.detach())
+            moved_B = self.moved(Target(sums.cosine_B, norm_B, probability_B, whole_quality_B))
             moved_B = moved_B if self.ramp == 1 else torch.lerp(sums.cosine_B, moved_B, self.ramp)
             # log(1 + exp(log S - z)), to full precision at both ends
-            loss = -functional.logsigmoid(self.scale * moved_B - sums.log_sum_B).mean()
-            cosine_B, nearest_B = sums.cosine_B.detach(), sums.nearest_B
+            loss = -functional.logsigmoid(scale * moved_B - sums.log_sum_B).mean()
             return self.output(loss, self.shard.local(cosine_B), self.shard.local(nearest_B), norm_B)
 
-    def sums(self, embedding_BD: Tensor, label_B: Tensor) -> Sums:
+    def sums(self, embedding_BD: Tensor, label_B: Tensor, factor_B: Tensor | None) -> Sums:
         """Return what all classes of all ranks come to."""
         weight_CD, own_B = self.taking_part(label_B)
         cosine_B = target_cosine(embedding_BD, weight_CD, own_B, self.shard)
         rule = self.negatives(cosine_B)
-        plan = Plan(self.scale, rule, self.ramp, self.stores(len(label_B)), self.shard)
+        plan = Plan(self.scale, rule, self.ramp, self.stores(len(label_B)), self.shard, factor_B)
         return log_sum(embedding_BD, weight_CD, own_B, cosine_B, plan)
 
     def stores(self, size: int) -> bool:

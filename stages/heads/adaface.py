@@ -91,7 +91,7 @@ class Head(MarginHead):
         if self.config.proxy == "feature_norm":
             return target.norm_B
         if self.config.proxy == "p_true_class":
-            return torch.sigmoid(self.scale * target.cosine_B.clamp(-LIMIT, LIMIT) - target.log_sum_B)
+            return target.probability_B
         if target.quality_B is None:
             raise ValueError("the proxy one_minus_brisque comes with each image: pass quality_B")
         return target.quality_B.to(target.norm_B.dtype)

@@ -137,6 +137,28 @@ def test_any_shape_equals_the_plain_one(
         torch.testing.assert_close(mine, wanted, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(("name", "overrides"), VARIANTS)
+def test_a_factor_multiplies_each_images_logits(name: str, overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(log_sum.Plan, "width", lambda *_: 10)
+    head, twin = (build(name, DIM, CLASSES, **overrides).double() for _ in range(2))
+    factor_B = torch.linspace(0, 1, SIZE, dtype=torch.float64)
+    feature_BD, label_B = batches(torch.float64)[2]
+    mine_BD, other_BD = feature_BD.clone().requires_grad_(), feature_BD.clone().requires_grad_()
+    quality_B = quality_for(head, SIZE)
+    loss = head(mine_BD, label_B, quality_B, factor_B).loss
+    logits_BC = twin.logits(other_BD, label_B, *(() if quality_B is None else (quality_B,)))
+    wanted = functional.cross_entropy(logits_BC * factor_B[:, None], label_B)
+    added = twin.penalty(other_BD.norm(dim=1))
+    wanted = wanted if added is None else wanted + added[0]
+    for made in (loss, wanted):
+        made.backward()
+    if overrides.get("proxy") != "p_true_class":  # whose probability is that of the multiplied logits
+        torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=1e-10)
+        assert off(mine_BD.grad, other_BD.grad) < 1e-10
+        assert off(head.weight.grad, twin.weight.grad) < 1e-10
+    assert mine_BD.grad.isfinite().all()
+
+
 def test_a_second_backward_gives_the_same_gradients():
     head = build("arcface", DIM, CLASSES)
     feature_BD, label_B = batches(torch.float32)[0]
