@@ -1,4 +1,4 @@
-"""The only reader of params.yaml: a run is defaults <- profile <- its own, resolved and checked in one place."""
+"""The only reader of params.yaml: a run is defaults <- profile <- recipe <- its own, resolved and checked here."""
 
 from __future__ import annotations
 
@@ -109,11 +109,30 @@ def load(root: Path = Path()) -> Params:
                 f"params.yaml, datasets.{name}: give its `root`, or describe it under `embedded` "
                 f"(there: {', '.join(sorted(tree.embedded)) or 'none'})"
             )
-    runs = {name: resolve_run(name, own, defaults, tree.datasets) for name, own in tree.runs.items()}
+    runs = {
+        name: resolve_run(name, own, under(own, defaults, root / "profiles/recipes"), tree.datasets)
+        for name, own in tree.runs.items()
+    }
     tables = {name: _check(report.Table, _read_yaml(root / "tables" / f"{name}.yaml"), f"tables/{name}.yaml")
               for name in tree.tables}
     _check_rows(tree, tables)
     return Params(tree.profile, dict(tree.embedded), dict(tree.datasets), runs, dict(tree.rows), tables)
+
+
+def under(own: Mapping[str, Any], defaults: Mapping[str, Any], recipes: Path) -> dict[str, Any]:
+    """Return what a run is laid over: the defaults, or what its ``recipe`` says in their stead, section by section.
+
+    Raises:
+        LookupError: there is no such recipe.
+    """
+    name = own.get("recipe")
+    if name is None:
+        return dict(defaults)
+    there = sorted(path.stem for path in recipes.glob("*.yaml"))
+    if name not in there:
+        raise LookupError(f"no recipe {name!r}: there are {', '.join(there)}")
+    # whole sections: half of one published schedule and half of another would be nobody's
+    return dict(defaults) | _read_yaml(recipes / f"{name}.yaml")
 
 
 def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> Run:
@@ -123,7 +142,7 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
         raise ValueError(f"{where}: a run says its `dataset` and its `head: {{name: ...}}` itself, got {dict(own)}")
     if own["dataset"] not in datasets:
         raise LookupError(f"{where}: no data set {own['dataset']!r}: there are {', '.join(sorted(datasets))}")
-    merged = merge(defaults, own)
+    merged = merge(defaults, {key: value for key, value in own.items() if key != "recipe"})
     measured_on = merge(merged.pop("benchmarks", {}), datasets[own["dataset"]].benchmarks)
     measured_on["dataset"] = own["dataset"]
     quality = merged.pop("quality", {"name": "feature_norm"})
@@ -131,6 +150,8 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     sections = {"heads": train.head, "backbones": train.backbone, "objectives": train.objective}
     for kind, section in sections.items():
         check_plugin(kind, section, where)
+    looked_at = {"sets": train.validation.sets, "fusion": train.validation.fusion}
+    _check(benchmarks.Hq, looked_at, f"{where}, validation")
     return Run(train, check_plugin("quality", quality, where), _check(benchmarks.Config, measured_on, where))
 
 

@@ -34,6 +34,7 @@ class Stepper:
         self.num_classes = num_classes
         self.networks: Networks = networks_of.build(config, num_classes, shard if shared else None)
         self.backbone = networks_of.place(self.networks, config.compute, processes)
+        self.networks.objective.attach(self.networks.backbone)
         self.optimiser = torch.optim.SGD(
             networks_of.parameter_groups(self.networks.modules(), config.schedule),
             lr=config.schedule.learning_rate,

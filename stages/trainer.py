@@ -134,7 +134,9 @@ class Training:
     def batches(self) -> Iterator[Batch]:
         """Yield the batches that are still to come."""
         views = self.networks.objective.views
-        samples = Samples(self.records, self.config.augmentation.probabilities(), self.config.seed, views)
+        drawn = self.config.augmentation
+        low = drawn.low_view.probabilities()
+        samples = Samples(self.records, drawn.probabilities(), self.config.seed, views, low)
         return load(samples, self.order, self.step, self.num_steps, self.processes.device)
 
     def advance(self, image_VBHW3: Tensor, label_B: Tensor) -> HeadOutput:

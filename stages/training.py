@@ -10,10 +10,24 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from stages.core import augment
+from stages.core import augment, low_view
 from stages.core.pixels import VALUE_RANGE, ColorOrder
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
+
+
+class LowView(BaseModel, extra="forbid", frozen=True):
+    """What QGFace's low view has after its loss of resolution; the probabilities are known at second hand."""
+
+    crop_probability: float = Field(0.2, ge=0, le=1)
+    photometric_probability: float = Field(0.2, ge=0, le=1)
+    rotation_probability: float = Field(0.2, ge=0, le=1)
+
+    def probabilities(self) -> low_view.Probabilities:
+        """Return what the view takes."""
+        return low_view.Probabilities(
+            self.crop_probability, self.photometric_probability, self.rotation_probability
+        )
 
 
 class Augmentation(BaseModel, extra="forbid", frozen=True):
@@ -22,6 +36,9 @@ class Augmentation(BaseModel, extra="forbid", frozen=True):
     crop_probability: float = Field(ge=0, le=1, description="cut-out crop pasted in place on black")
     low_res_probability: float = Field(ge=0, le=1, description="down and up by two interpolations")
     photometric_probability: float = Field(ge=0, le=1, description="brightness, contrast, saturation")
+    low_view: LowView = Field(
+        default_factory=lambda: LowView.model_validate({}), description="of objectives that ask for the view `low`"
+    )
 
     def probabilities(self) -> augment.Probabilities:
         """Return what the augmentation takes."""

@@ -36,5 +36,8 @@ class Objective(nn.Module, ABC):
             epoch: trained so far, a fraction within an epoch: 2.5 in the middle of the third.
         """
 
+    def attach(self, backbone: nn.Module) -> None:
+        """Take what is needed of the backbone before the first step: a momentum encoder copies it."""
+
     def after_step(self, backbone: nn.Module) -> None:
         """Follow the backbone when it has taken its step: momentum encoders."""

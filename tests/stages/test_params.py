@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from stages import params
+from stages import params, plugins
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,3 +82,43 @@ def test_a_data_set_may_say_which_benchmarks_it_has(project: Path):
                    "runs": {"adaface": {"dataset": "mine"}}})
     assert params.load(project).runs["adaface"].evaluate.hq.sets == ("lfw",)
     assert len(params.load(project).runs["arcface"].evaluate.hq.sets) == 5
+
+
+RECIPES = sorted(path.stem for path in (ROOT / "profiles/recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_resolves_and_its_sections_stand_whole_in_the_profiles_place(project: Path, recipe: str):
+    shutil.copytree(ROOT / "profiles/recipes", project / "profiles/recipes")
+    said = yaml.safe_load((ROOT / f"profiles/recipes/{recipe}.yaml").read_text())
+    run = {"dataset": "demo", "recipe": recipe, "head": {"name": said["head"]["name"]}}
+    edit(project, {"runs": {"published": run}})
+    train = params.load(project).runs["published"].train
+    assert train.head == said["head"]
+    assert train.backbone == said["backbone"]
+    # demo.yaml has warm-ups and a smaller scale: nothing of them is left
+    assert train.schedule.margin_warmup_epochs == 0
+    assert train.schedule.warmup_epochs == said["schedule"].get("warmup_epochs", 0)
+    assert train.schedule.momentum == said["schedule"]["momentum"]
+    module = plugins.load("backbones", train.backbone["name"])
+    assert module.Config.model_validate(train.backbone).feature_dim == 512
+
+
+def test_a_run_overrides_its_recipe_field_by_field(project: Path):
+    shutil.copytree(ROOT / "profiles/recipes", project / "profiles/recipes")
+    edit(project, {"runs": {"adaface": {"recipe": "adaface", "schedule": {"epochs": 3, "milestones": [1]}}}})
+    schedule = params.load(project).runs["adaface"].train.schedule
+    assert (schedule.epochs, schedule.milestones, schedule.batch_size) == (3, (1,), 512)
+
+
+def test_a_recipe_that_is_not_there_is_refused_with_those_there_are(project: Path):
+    shutil.copytree(ROOT / "profiles/recipes", project / "profiles/recipes")
+    edit(project, {"runs": {"adaface": {"recipe": "adafaces"}}})
+    with pytest.raises(LookupError, match="no recipe 'adafaces': there are adaface, cr_fiqa_l"):
+        params.load(project)
+
+
+def test_validation_on_a_set_that_is_none_is_refused_when_parameters_are_resolved(project: Path):
+    edit(project, {"runs": {"adaface": {"validation": {"every_epochs": 1, "sets": ["lwf"]}}}})
+    with pytest.raises(ValueError, match=r"runs\.adaface, validation.*lwf"):
+        params.load(project)

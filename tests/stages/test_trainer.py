@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages import checkpoints, plugins, program, trainer
+from stages import checkpoints, devices, plugins, program, trainer
 from stages.checkpoints import Checkpoints
 from stages.samples import open_records
 from stages.training import Config
@@ -55,6 +55,7 @@ def config(
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     training_data.write(tmp_path)
+    devices.prepare(1)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("stages.artifacts.STATE", tmp_path / ".facet")
     monkeypatch.delenv("FACET_LOADER_WORKERS", raising=False)
@@ -83,7 +84,7 @@ def same(left: trainer.Training, right: trainer.Training) -> bool:
 
 @pytest.mark.parametrize("head", plugins.names("heads"))
 def test_every_head_learns(head: str, project: Path):
-    training = train(config(head, epochs=8))
+    training = train(config(head, epochs=12))
     first, last = training.history[0], training.history[-1]
     assert last["loss"] < first["loss"]
     assert last["accuracy"] > 0.5  # four identities: chance is a quarter

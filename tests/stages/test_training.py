@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.training import Schedule
+from stages.training import Schedule, Validation
 
 
 def schedule(**fields: object) -> Schedule:
@@ -31,3 +31,32 @@ def test_the_margin_rises_from_none_to_whole_and_is_whole_at_once_without_a_warm
     shares = [schedule(margin_warmup_epochs=0.4).margin_share(step, steps_per_epoch=10) for step in range(6)]
     assert shares == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
     assert schedule().margin_share(0, steps_per_epoch=10) == 1
+
+
+def test_a_polynomial_falls_every_step_from_the_end_of_the_warm_up_to_nothing_after_the_last():
+    poly = schedule(decay="polynomial", milestones=(), power=1, warmup_epochs=1)
+    rates = [poly.rate(step, steps_per_epoch=10) for step in (0, 9, 10, 35, 59)]
+    assert rates == pytest.approx([0.01, 0.1, 0.1, 0.05, 0.1 / 50])
+    squared = schedule(decay="polynomial", milestones=(), power=2)
+    assert squared.rate(30, steps_per_epoch=10) == pytest.approx(0.025)
+
+
+def test_insightfaces_rate_without_warm_up_is_theirs():
+    """PolynomialLRWarmup with 0 warm-up iterations and power 1: base * (1 - step / total)."""
+    poly = schedule(decay="polynomial", milestones=(), epochs=20)
+    for step in (0, 1, 77, 199):
+        assert poly.rate(step, steps_per_epoch=10) == pytest.approx(0.1 * (1 - step / 200))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"decay": "polynomial"}, "milestones"), ({"warmup_epochs": 6}, "warmup_epochs 6.0 should be less than epochs 6")],
+)
+def test_a_schedule_that_contradicts_itself_is_refused(fields: dict[str, object], words: str):
+    with pytest.raises(ValueError, match=words):
+        schedule(**fields)
+
+
+def test_the_best_of_no_validation_cannot_be_kept():
+    with pytest.raises(ValueError, match="keep: best wants every_epochs of at least 1, got 0"):
+        Validation.model_validate({"keep": "best"})
