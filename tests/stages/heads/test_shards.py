@@ -1,0 +1,125 @@
+"""Two processes that hold half of the classes each, against one that holds all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from stages.core.head import CosineHead
+from stages.core.shard import Shard
+from tests.stages.heads.shard_worker import CLASSES, DIM, WORLD, batches, modes, steps
+from tests.stages.heads.support import HEADS, VARIANTS, build
+from tests.support import ROOT
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "tests.stages.heads.shard_worker"]
+    started = [
+        subprocess.Popen(
+            [*command, str(rank), str(WORLD), str(folder)],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+        )
+        for rank in range(WORLD)
+    ]  # fmt: skip
+    try:
+        for process in started:
+            _, complaint = process.communicate(timeout=120)
+            assert process.returncode == 0, complaint
+    finally:
+        for process in started:
+            process.kill()
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+
+def off(measured: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((measured.double() - wanted.double()).norm() / wanted.double().norm().clamp_min(1e-300))
+
+
+@pytest.mark.parametrize("index", range(len(VARIANTS)), ids=[f"{name}-{fields}" for name, fields in VARIANTS])
+def test_two_processes_equal_one(ranks: list[dict[str, Any]], index: int):
+    for mode in modes(index):
+        alone = steps(Shard(), *VARIANTS[index], mode)
+        for one, *others in zip(alone, *(rank[f"{index}-{mode}"] for rank in ranks), strict=True):
+            for key in ("feature_grad", "weight_grad", "cosine", "nearest"):
+                assert off(torch.cat([other[key] for other in others]), one[key]) < 1e-5, key
+            for other in others:
+                assert off(other["loss"], one["loss"]) < 1e-5
+                for name, value in one["state"].items():
+                    assert off(other["state"][name], value) < 1e-5, name
+            # a checkpoint keeps one rank's: they must be the same to the bit
+            assert all(torch.equal(others[0]["state"][name], others[1]["state"][name]) for name in one["state"])
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_shards_start_from_the_rows_of_the_whole(name: str):
+    whole_CD = build(name, DIM, CLASSES).weight
+    parts = [build(name, DIM, CLASSES, Shard(rank, 3)).weight for rank in range(3)]
+    assert torch.equal(torch.cat(parts), whole_CD)
+
+
+def test_a_shard_may_hold_no_class_at_all():
+    assert [len(Shard(rank, 4).rows(2)) for rank in range(4)] == [1, 1, 0, 0]
+
+
+def test_processes_that_sample_move_their_share_of_the_classes_and_the_batchs_own(ranks: list[dict[str, Any]]):
+    label_B = batches()[0][1]
+    moved = []
+    for rank, made in enumerate(ranks):
+        held = Shard(rank, WORLD).rows(CLASSES)
+        rows = made["sampled"]["rows"] + held.start
+        positives = {int(label) for label in label_B if int(label) in held}
+        assert made["sampled"]["sparse"]
+        assert len(rows) == max(round(len(held) / 2), len(positives))
+        assert positives <= set(rows.tolist())
+        moved.append(rows)
+    assert torch.equal(ranks[0]["sampled"]["loss"], ranks[1]["sampled"]["loss"])
+    assert len(torch.cat(moved)) < CLASSES
+
+
+def test_batches_of_different_sizes_are_refused_by_all(ranks: list[dict[str, Any]]):
+    assert [made["refusal"] for made in ranks] == ["every rank needs a batch of one size, got 2 to 3"] * 2
+
+
+def test_all_classes_taking_part_is_what_no_sampling_gives():
+    feature_BD, label_B = batches()[1]
+    dense, sparse = (build("cosface", DIM, CLASSES, Shard(sample_rate=rate)) for rate in (1.0, 0.9999))
+    for head in (dense, sparse):
+        head(feature_BD, label_B).loss.backward()
+    assert off(sparse.weight.grad.to_dense(), dense.weight.grad) < 1e-6
+
+
+def test_the_loss_of_a_sample_is_that_of_its_classes_alone():
+    feature_BD, label_B = batches()[1]
+    head = build("arcface", DIM, CLASSES, Shard(sample_rate=0.5))
+    torch.manual_seed(3)
+    loss = head(feature_BD, label_B).loss
+    loss.backward()
+    row_K = head.weight.grad.coalesce().indices()[0]
+    alone = build("arcface", DIM, len(row_K))
+    alone.weight.data.copy_(head.weight.data[row_K])
+    torch.testing.assert_close(alone(feature_BD, torch.searchsorted(row_K, label_B)).loss, loss)
+
+
+def test_a_head_that_needs_all_cosines_refuses_a_shard():
+    class Whole(CosineHead):
+        def with_margin(
+            self, cosine_BC: torch.Tensor, norm_B: torch.Tensor, label_B: torch.Tensor
+        ) -> torch.Tensor:
+            return cosine_BC
+
+    assert Whole(4, 8, 64.0).num_classes == 8
+    with pytest.raises(ValueError, match="cannot be sharded"):
+        Whole(4, 8, 64.0, Shard(0, 2))
+
+
+def test_a_shard_refuses_to_give_all_logits():
+    head = build("arcface", DIM, CLASSES, Shard(0, 2))
+    with pytest.raises(ValueError, match="holds one shard"):
+        head.logits(torch.ones(1, DIM), torch.zeros(1, dtype=torch.long))
