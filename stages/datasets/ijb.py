@@ -32,6 +32,7 @@ Ids = NDArray[np.int64]
 GALLERIES = {"IJBB": ("S1", "S2"), "IJBC": ("G1", "G2")}
 
 _NAME_FIELDS = 12
+_CHUNK = 1 << 20  # lines checked at a time
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ def load(folder: Path, name: str) -> IjbSet:
     pair_path = _present(meta / f"{name.lower()}_template_pair_label.txt")
     names, landmarks_N52, detector_score_N = _read_landmarks(landmark_path)
     template_N, media_N = _read_templates(template_path, names, landmark_path)
-    pair_P3 = _read_pairs(pair_path, template_N, template_path)
+    first_P, second_P, is_same_P = _read_pairs(pair_path, template_N, template_path)
     return IjbSet(
         name, crops, names, landmarks_N52, detector_score_N, template_N, media_N,
-        pair_P3[:, 0], pair_P3[:, 1], pair_P3[:, 2] == 1,
+        first_P, second_P, is_same_P,
     )  # fmt: skip
 
 
@@ -218,25 +219,34 @@ def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> 
     return table[:, 0], table[:, 1]
 
 
-def _read_pairs(path: Path, template_N: Ids, template_path: Path) -> Ids:
+def _read_pairs(path: Path, template_N: Ids, template_path: Path) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+    """Return both templates and the answer of each pair: 15.7 million of them in IJB-C, so as few copies as can be."""
     if next(_lines(path), None) is None:
         raise ValueError(f"{path} lists no pairs")
     try:
-        pair_P3 = np.loadtxt(path, dtype=np.int64, comments=None, ndmin=2, encoding="utf-8")
-    except ValueError:
+        pair_P3 = np.loadtxt(path, dtype=np.int32, comments=None, ndmin=2, encoding="utf-8")
+    except (ValueError, OverflowError):
         pair_P3 = None
     if pair_P3 is None or pair_P3.shape[1] != 3:
         raise ValueError(_first_bad_pair(path))
-    known_P2 = np.isin(pair_P3[:, :2], template_N)
+    known = np.unique(template_N)
+    for begin in range(0, len(pair_P3), _CHUNK):
+        _check_pairs(pair_P3[begin : begin + _CHUNK], known, begin, path, template_path)
+    return pair_P3[:, 0].astype(np.int64), pair_P3[:, 1].astype(np.int64), pair_P3[:, 2] == 1
+
+
+def _check_pairs(pair_P3: NDArray[np.int32], known: Ids, before: int, path: Path, template_path: Path) -> None:
+    known_P2 = np.isin(pair_P3[:, :2], known)
     if not known_P2.all():
         row = int(np.argmin(known_P2.all(axis=1)))
         missing = pair_P3[row, int(np.argmin(known_P2[row]))]
-        raise ValueError(f"{path}, line {_line_of(path, row)}: no image of template {missing} in {template_path.name}")
+        line = _line_of(path, before + row)
+        raise ValueError(f"{path}, line {line}: no image of template {missing} in {template_path.name}")
     odd_P = (pair_P3[:, 2] != 0) & (pair_P3[:, 2] != 1)
     if odd_P.any():
         row = int(np.argmax(odd_P))
-        raise ValueError(f"{path}, line {_line_of(path, row)}: the label should be 0 or 1, got {pair_P3[row, 2]}")
-    return pair_P3
+        line = _line_of(path, before + row)
+        raise ValueError(f"{path}, line {line}: the label should be 0 or 1, got {pair_P3[row, 2]}")
 
 
 def _line_of(path: Path, row: int) -> int:
