@@ -33,8 +33,6 @@ PerDevice = Annotated[int, typer.Option(min=1, help="Stages at a time on one GPU
 Retries = Annotated[
     int, typer.Option(min=0, help="Tries more for a stage that was killed, crashed, hung or exits with 75.")
 ]
-POOL_JOBS = 32
-"""Stages at a time in a pool if nobody says: workers come and go, and Prefect keeps the queue."""
 ToPool = Annotated[
     str | None,
     typer.Option("--pool", help="Send stages that need a device to the workers of this pool, here or elsewhere."),
@@ -66,7 +64,7 @@ class How:
             enter_prefect(root)
             from pipeline.pool_executor import PoolExecutor
 
-            return PoolExecutor(root, self.pool, self.jobs, patience)
+            return PoolExecutor(root, self.pool, self.jobs or None, patience)
         return Executor(root, self.jobs, self.per_device, patience, slot_folder)
 
 
@@ -92,7 +90,7 @@ def run(
     params.yaml stays as it is. The same sweep again goes on where it was, and costs nothing where it was done.
     """
     root = enter()
-    at_once = num_jobs(jobs, per_device) if pool is None else jobs or POOL_JOBS
+    at_once = num_jobs(jobs, per_device) if pool is None else jobs or 0
     how = How(at_once, per_device, retries, timeout, track, pool)
     sweep = Asked(set_ or [], seeds, columns, save)
     if not sweep and (columns or save):
@@ -127,7 +125,7 @@ def _flow(root: Path, targets: list[str], how: How, executor: Executor, graph: G
     api_url = enter_prefect(root)
     from pipeline import flows
 
-    last = flows.run(flows.Prepared(root, executor, graph, how.track), targets, how.jobs)
+    last = flows.run(flows.Prepared(root, executor, graph, how.track), targets, executor.jobs)
     say_how_it_ended(last, api_url)
     return last
 

@@ -36,6 +36,7 @@ def up(
 
     api_url = enter_prefect(root, urls["prefect"] + "/api")
     workers.up(root, pool, workers.devices(cpu_workers), api_url, typer.echo)
+    workers.up_for_deployments(root, api_url, typer.echo)
 
 
 def start_servers(root: Path, show: bool = True) -> dict[str, str]:

@@ -83,7 +83,8 @@ class Graph:
     def select(self, targets: Sequence[str]) -> list[Stage]:
         """Return what ``targets`` mean and all they need; all stages if there is no target.
 
-        A target is a stage's name or address, a name without its key (all stages of that kind), or a table.
+        A target is a stage's name or address, a name without its key (all stages of that kind), a table, or a
+        run (all that is trained and measured of it).
 
         Raises:
             LookupError: a target is none of these; the message names similar ones.
@@ -96,15 +97,16 @@ class Graph:
         found = [stage.address for stage in self.stages.values() if target in (stage.name, stage.address)]
         found = found or [stage.address for stage in self.stages.values() if stage.kind == target]
         found = found or [s.address for s in self.stages.values() if s.kind == TABULATE and s.key == target]
+        if not found and target in self.runs:
+            found = [stage.address for stage in self.stages.values() if self.run_of(stage) == target]
         if not found:
-            names = {name for stage in self.stages.values() for name in (stage.name, stage.kind)} | set(
-                self.tables
-            )
+            names = {name for stage in self.stages.values() for name in (stage.name, stage.kind)}
+            names |= {*self.tables, *self.runs}
             near = difflib.get_close_matches(target, names, n=3) or sorted(
                 {s.kind for s in self.stages.values()}
             )
             raise LookupError(
-                f"no stage or table {target!r}: did you mean {', '.join(near)}? `facet status` lists all"
+                f"no stage, table or run {target!r}: did you mean {', '.join(near)}? `facet status` lists all"
             )
         return found
 

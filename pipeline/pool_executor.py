@@ -36,6 +36,8 @@ from pipeline.pool_api import (
 from pipeline.pool_transport import Offer
 from pipeline.reproduce import Outcome
 
+JOBS = 32
+"""Stages at a time in a pool if nobody says: workers come and go, and Prefect keeps the queue."""
 POLL_S = 1.0
 LOOK_S = 10.0
 """Between looks at who is online."""
@@ -76,14 +78,14 @@ class Sent:
 class PoolExecutor(Executor):
     """Runs stages on the workers of a pool; may be used from several threads."""
 
-    def __init__(self, root: Path, pool: str, jobs: int, patience: Patience | None = None) -> None:
+    def __init__(self, root: Path, pool: str, jobs: int | None = None, patience: Patience | None = None) -> None:
         """Make the pool if it is not there, and begin to watch it.
 
         Raises:
             LookupError: workers of other clones are there, but nothing by which to reach them.
             RuntimeError: git cannot reach its remote.
         """
-        super().__init__(root, jobs, patience=patience)
+        super().__init__(root, jobs or JOBS, patience=patience)
         self.threads_per_stage = environment.num_cores()
         self.pool = StagePool(pool)
         self.here = workspace.identity(root)

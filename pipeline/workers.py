@@ -1,4 +1,4 @@
-"""Which devices of this machine get a worker, and starting one for each; Prefect is not imported here."""
+"""Which devices of this machine get a worker, and starting one for each; importing this does not import Prefect."""
 
 from __future__ import annotations
 
@@ -85,6 +85,19 @@ def up(root: Path, pool: str, wanted: Sequence[str], api_url: str, say: Callable
                 raise RuntimeError(f"the worker on {device} {what}: see {processes.log_of(root, service.name)}")
             time.sleep(0.1)
         say(f"{processes.WORKER:8} {device} takes stages from the pool {pool}")
+
+
+def up_for_deployments(root: Path, api_url: str, say: Callable[[str], None]) -> None:
+    """Put the deployments of prefect.yaml on the server and start who runs them here; Prefect is imported."""
+    from pipeline import deployments
+
+    for pool in deployments.apply(root):
+        name = f"{processes.WORKER} of deployments in {pool}"
+        if name not in processes.known(root):
+            settings = environment.for_children() | environment.prefect_settings(root, api_url)
+            settings |= {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_WORKER_PREFETCH_SECONDS": "1"}
+            processes.add(root, name, deployments.worker_command(root, pool), settings)
+            say(f"{processes.WORKER:8} runs deployments from the pool {pool}")
 
 
 def ready_file(root: Path, device: str) -> Path:

@@ -92,7 +92,7 @@ def test_status_shows_done_stale_and_failed_stages_and_tables(make_dummy: Callab
 
 def test_status_of_an_unknown_target_names_similar_ones(make_dummy: Callable[..., Dummy]) -> None:
     answer = make_dummy(runs=1).facet("status", "evaluate_lq", code=2)
-    assert answer.stderr.startswith("error: no stage or table 'evaluate_lq': did you mean evaluate_hq")
+    assert answer.stderr.startswith("error: no stage, table or run 'evaluate_lq': did you mean evaluate_hq")
 
 
 @pytest.fixture
@@ -166,3 +166,11 @@ def test_a_taken_port_is_replaced_by_a_free_one() -> None:
         other = environment.free_port(port)
     assert other != port
     assert environment.free_port(other) == other
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(make_dummy: Callable[..., Dummy]) -> None:
+    project = make_dummy(4)
+    for command in ("facet status | head -1", "facet status | true"):
+        answer = project.run("bash", "-c", f"set -o pipefail; {command}", code=None)
+        assert answer.stderr == ""
+        assert answer.returncode in (0, 141)

@@ -69,7 +69,7 @@ def test_no_target_means_everything() -> None:
 
 
 def test_an_unknown_target_is_answered_with_similar_names() -> None:
-    with pytest.raises(LookupError, match=r"no stage or table 'train_bakbone@a'.*train_backbone@a"):
+    with pytest.raises(LookupError, match=r"no stage, table or run 'train_bakbone@a'.*train_backbone@a"):
         hand_made().select(["train_bakbone@a"])
 
 
