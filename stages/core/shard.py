@@ -96,6 +96,13 @@ class Shard:
         return chance_C.topk(count).indices.sort().values
 
 
+def of_processes() -> Shard:
+    """Return this process's place among those of the training; the only one where there is no process group."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return Shard()
+    return Shard(distributed.get_rank(), distributed.get_world_size())
+
+
 class _Gather(torch.autograd.Function):
     """All features. What flows back must be whole and equal on all ranks; a rank takes its own rows of it.
 

@@ -1,0 +1,212 @@
+"""QGFace (Song and Wang, IEEE FG 2024): classification of clear faces, contrastive learning of unclear ones.
+
+IsidoreSong/QGFace head.py, framework.py at c1cfa7b6. Each image comes in two views. Quality-split classification (QS)
+multiplies an image's logits by about 1 above a quality threshold and 0 below, where it then learns nothing;
+contrastive learning (CL) of a view against the other and a queue is weighed the other way round.
+
+The released code works with its own copy of AdaFace only; this works over any head, because it keeps the statistics of
+the norms itself (over an AdaFace head with the same h, t_alpha and initial 0 they are that head's own). What differs:
+
+- ``mask``: the released default ``mask_same_class=False`` raises when both views are enqueued. Here the cells that are
+  masked are said: ``same_class`` (released option True), or ``same_image`` (what the default meant to do).
+- ``queue: none`` has the batch's own images as negatives, where the released code leaves the loss out.
+- ``later_aug``, which cannot run as released, and ``progressive`` are left out.
+- Queues are filled with the images of all processes in rank order.
+
+Shapes: B batch, K queue, D feature dimensions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from stages.core import contrast
+from stages.core.feature_queue import FeatureQueue, class_centres
+from stages.core.head import CosineHead, HeadOutput, directions
+from stages.core.norm_scaler import NormScaler
+from stages.core.objective import Backbone, Objective
+from stages.core.shard import Shard, of_processes
+
+
+class Config(BaseModel, extra="forbid", frozen=True):
+    """The defaults are the recipe of a third party's copy of the paper's configuration; the authors' is not public."""
+
+    name: Literal["qgface"]
+    pair: Literal["high_low", "low_low"] = Field("high_low", description="the two views; released: LH_align")
+    quality_split: bool = Field(True, description="QS; without, every image is classified in full")
+    threshold: float = Field(0.2, ge=0, lt=1, description="b, of quality in [0, 1]; 0 switches QS and weights off")
+    h: float = Field(0.333, gt=0, description="share of a deviation of the norm that saturates quality")
+    t_alpha: float = Field(0.01, gt=0, le=1, description="weight of the newest batch in the norm's statistics")
+    contrast_weight: float = Field(1.0, ge=0, description="of CL; 0 leaves it out")
+    contrast_scale: float | None = Field(None, gt=0, description="of its logits; null: the head's own")
+    queue: Literal["none", "plain", "proxy", "momentum"] = Field(
+        "plain",
+        description="negatives; none: the batch's own; plain: of earlier batches too; proxy: those moved as their "
+        "class centres moved since (BroadFace); momentum: low views as a slow copy of the backbone sees them (MoCo)",
+    )
+    queue_size: int = Field(8192, ge=1, description="features kept, the batch's own included")
+    encoder_momentum: float = Field(0.999, ge=0, lt=1, description="of the slow copy, for queue momentum")
+    both_ways: bool = Field(True, description="low against high and high against low; released: pair_coupling D2N")
+    detach_positive: bool = Field(False, description="the other view of a pair gets no gradient from it")
+    mask: Literal["same_class", "same_image"] = Field("same_class", description="what in the queue is no negative")
+    select: contrast.Select = Field("low", description="quality of a pair: of its worse view, mean, or better one")
+    weight_shape: contrast.Shape = "sgn"
+    weight_span: contrast.Span = "half"
+    margin_method: Literal["none", "static", "dynamic"] = Field(
+        "none", description="taken off the positive cosine; dynamic: running distance to the hardest negative"
+    )
+    contrast_margin: float = Field(0.4, ge=0, description="for margin_method static")
+    rescale: bool = Field(True, description="times ln 129 / ln (K + 1): a queue of any size weighs the same")
+    join_epoch: float = Field(0.0, ge=0, description="CL begins here; released: later_joint with joint_point")
+    leave_epoch: float | None = Field(None, description="CL ends here; released: later_detach")
+    warmup_epochs: float = Field(0.0, ge=0, description="threshold rises linearly from 0; released: warmup_scaler")
+
+    def threshold_at(self, epoch: float) -> float:
+        """Return the quality threshold in force, stepping at whole epochs as released."""
+        return self.threshold * min(1.0, int(epoch) / self.warmup_epochs) if self.warmup_epochs else self.threshold
+
+    def contrast_weight_at(self, epoch: float) -> float:
+        """Return the weight of CL in force."""
+        joined = epoch >= self.join_epoch and (self.leave_epoch is None or epoch < self.leave_epoch)
+        return self.contrast_weight if joined else 0.0
+
+
+class QGFace(Objective):
+    """QS over any head, and CL."""
+
+    hardest_distance: Tensor
+
+    def __init__(self, config: Config, feature_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.views = ("high", "low") if config.pair == "high_low" else ("low", "low")
+        self.norms = NormScaler(config.h, config.t_alpha)
+        self.register_buffer("hardest_distance", torch.tensor(0.0))
+        self.queue: FeatureQueue | None = None
+        if config.contrast_weight and config.queue != "none":
+            self.queue = FeatureQueue(config.queue_size, feature_dim, with_centres=config.queue == "proxy")
+        self.slow_backbone: nn.Module | None = None
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether a slow copy of the backbone makes the keys."""
+        return self.config.queue == "momentum" and self.config.contrast_weight > 0
+
+    def attach(self, backbone: nn.Module) -> None:
+        """Copy the backbone where a slow copy is wanted."""
+        if self.has_momentum:
+            self.slow_backbone = copy.deepcopy(backbone).requires_grad_(False)
+
+    @torch.no_grad()
+    def after_step(self, backbone: nn.Module) -> None:
+        """Let the slow copy follow; its running batch-norm statistics are its own, as released."""
+        if self.slow_backbone is None:
+            return
+        for slow, fast in zip(self.slow_backbone.parameters(), backbone.parameters(), strict=True):
+            slow.lerp_(fast, 1 - self.config.encoder_momentum)
+
+    def forward(
+        self, backbone: Backbone, head: CosineHead, views: Sequence[Tensor], label_B: Tensor, epoch: float
+    ) -> HeadOutput:
+        """Return classification of the views, with contrast between them added while it is in force."""
+        shard = of_processes()
+        high_BD, low_BD, shown_BD = self._features(backbone, views)
+        label_R = label_B.repeat(len(shown_BD) // len(label_B))
+        threshold = self.config.threshold_at(epoch)
+        shown_norm_R = shown_BD.detach().norm(dim=1)
+        scaler_R = self.norms(shown_norm_R, shard)
+        output = self._classify(head, shown_BD, label_R, scaler_R, threshold)
+        weight = self.config.contrast_weight_at(epoch)
+        if not self.config.contrast_weight:
+            return output
+        if self.slow_backbone is None:
+            high_scaler_B, low_scaler_B = scaler_R.chunk(2)
+        else:
+            # one set of statistics for both encoders, which are nearly one; released: two
+            high_scaler_B, low_scaler_B = scaler_R, self.norms(low_BD.norm(dim=1), shard)
+        quality_B = contrast.pair_quality(low_scaler_B, high_scaler_B, self.config.select)
+        pair_weight_B = contrast.pair_weight(
+            quality_B, threshold, self.config.weight_shape, self.config.weight_span
+        )
+        loss = self._contrast(head, high_BD, low_BD, label_B, pair_weight_B, shard)
+        terms = {**output.terms, "contrast": loss.detach(), "split_share": (pair_weight_B > 0.5).float().mean()}
+        return replace(output, loss=output.loss + weight * loss if weight else output.loss, terms=terms)
+
+    def _features(self, backbone: Backbone, views: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features of the high and the low view, and those to classify."""
+        if self.slow_backbone is None:
+            both_RD = backbone(torch.cat(list(views)))
+            high_BD, low_BD = both_RD.chunk(2)
+            return high_BD, low_BD, both_RD
+        high_BD = backbone(views[0])
+        with torch.no_grad():
+            low_BD = self.slow_backbone.train()(views[1]).float()
+        return high_BD, low_BD, high_BD
+
+    def _classify(
+        self, head: CosineHead, feature_RD: Tensor, label_R: Tensor, scaler_R: Tensor, threshold: float
+    ) -> HeadOutput:
+        if not self.config.quality_split or threshold == 0:
+            output: HeadOutput = head(feature_RD, label_R)
+            return output
+        factor_R = contrast.split_factor(scaler_R, threshold, head.scale)
+        split: HeadOutput = head(feature_RD, label_R, factor_B=factor_R)
+        return split
+
+    def _contrast(
+        self, head: CosineHead, high_BD: Tensor, low_BD: Tensor, label_B: Tensor, weight_B: Tensor, shard: Shard
+    ) -> Tensor:
+        config = self.config
+        high_BD, low_BD = directions(high_BD)[0], directions(low_BD)[0]
+        keys = [low_BD] if self.has_momentum else [high_BD, low_BD]
+        with torch.no_grad():
+            own_KD = shard.gather(torch.cat(keys).detach())
+            own_label_K = shard.gather(label_B.repeat(len(keys)))
+            queue_KD, queue_label_K = own_KD, own_label_K
+            if self.queue is not None:
+                centres = class_centres(head, own_label_K) if config.queue == "proxy" else None
+                self.queue.put(own_KD, own_label_K, centres)
+                queue_KD, queue_label_K = self.queue.features(head), self.queue.labels
+            same_BK = self._masked(label_B, queue_label_K, len(keys), shard)
+        # the query is the view that learns: with a slow copy that is the high one
+        query_BD, key_BD = (high_BD, low_BD) if self.has_momentum else (low_BD, high_BD)
+        cosine_RK = contrast.pair_cosines(
+            query_BD, key_BD, queue_KD, same_BK, both_ways=config.both_ways, detach_positive=config.detach_positive
+        )
+        weight_R = weight_B.repeat(len(cosine_RK) // len(weight_B))
+        scale = head.scale if config.contrast_scale is None else config.contrast_scale
+        margin = self._margin(cosine_RK, shard)
+        return contrast.contrast_loss(cosine_RK, weight_R, scale, margin, rescale=config.rescale)
+
+    def _masked(self, label_B: Tensor, queue_label_K: Tensor, num_keys: int, shard: Shard) -> Tensor:
+        if self.config.mask == "same_class":
+            return label_B[:, None] == queue_label_K
+        # the batch's own images stand first, in rank order, each rank's keys view after view
+        size = len(label_B)
+        same_BK = torch.zeros(size, len(queue_label_K), dtype=torch.bool, device=label_B.device)
+        for view in range(num_keys):
+            begin = (shard.rank * num_keys + view) * size
+            rows = same_BK[:, begin : begin + size]
+            rows[: rows.shape[1]].fill_diagonal_(True)
+        return same_BK
+
+    def _margin(self, cosine_RK: Tensor, shard: Shard) -> float | Tensor:
+        if self.config.margin_method == "none":
+            return 0.0
+        if self.config.margin_method == "static":
+            return self.config.contrast_margin
+        distance = shard.sum_(contrast.distance_to_hardest(cosine_RK)) / shard.world_size
+        self.hardest_distance.lerp_(distance, self.config.t_alpha)
+        return self.hardest_distance.clone()
+
+
+def build(config: Config, feature_dim: int, num_classes: int) -> QGFace:
+    """Return the objective."""
+    return QGFace(config, feature_dim)
