@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
@@ -39,9 +40,15 @@ def in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            answer = command(*args, **kwargs)
+            sys.stdout.flush()
+            return answer
         except typer.Exit:  # a RuntimeError
             raise
+        except BrokenPipeError:
+            # `facet status | head`: who reads has seen enough, and Python's own last flush must not complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
         except (ValueError, LookupError, OSError, RuntimeError) as error:
             if os.environ.get("FACET_DEBUG"):
                 raise
