@@ -13,6 +13,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.exceptions import PrefectException
 
+from pipeline import prefect_run
 from pipeline.summary import View
 
 EVERY_S = 5.0
@@ -42,12 +43,12 @@ class Board:
         """
         self.over.set()
         self.thread.join()
-        with get_client(sync_client=True) as client:
+        with prefect_run.at_once(), get_client(sync_client=True) as client:
             self._show(client, self.look())
             self._put(client, "tables", "markdown", tables, ", ".join(names))
 
     def _keep(self) -> None:
-        with get_client(sync_client=True) as client:
+        with prefect_run.at_once(), get_client(sync_client=True) as client:
             shown: View | None = None
             while not self.over.is_set():
                 view = self.look()

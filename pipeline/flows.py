@@ -8,52 +8,29 @@ watches, and where one cancels.
 from __future__ import annotations
 
 import contextlib
-import queue
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import State, Task, flow, get_run_logger
-from prefect.cache_policies import NO_CACHE
+from prefect import State, flow, get_run_logger
 from prefect.exceptions import PrefectException
-from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline import environment, leases, prefect_run, recording, records, services, summary
+from pipeline import environment, leases, prefect_run, recording, records, services, settle, summary
 from pipeline.execute import Executor
 from pipeline.flow_board import Board
-from pipeline.graph import RESOLVE, Graph, Stage, num_gpus
-from pipeline.reproduce import Outcome
-from pipeline.schedule import Schedule
-from pipeline.summary import Ended, View
+from pipeline.flow_work import Prepared, Work
+from pipeline.graph import RESOLVE, Graph, Stage
+from pipeline.pool_executor import PoolExecutor
 
-POLL_S = 0.5
-TRACK = "track"
+__all__ = ["Prepared", "facet_run", "run"]
+
 KEPT = "finished work is kept, run again to go on"
-
-
-@dataclass
-class Prepared:
-    """What the caller of the flow has at hand already, so that the flow need not make it again."""
-
-    root: Path
-    executor: Executor
-    graph: Graph
-    record: bool = True
-    """Record in MLflow at the end."""
-    home: Path | None = None
-    """The project whose sweep this is: servers and records are its."""
-
-    @property
-    def project(self) -> Path:
-        """Where servers and records are."""
-        return self.home or self.root
 
 
 _prepared: ContextVar[Prepared | None] = ContextVar("prepared", default=None)
@@ -62,34 +39,70 @@ _prepared: ContextVar[Prepared | None] = ContextVar("prepared", default=None)
 def run(prepared: Prepared, targets: Sequence[str], jobs: int, name: str | None = None) -> records.LastRun:
     """Run the flow in this process, named after its targets if it has no other name, and say how it ended."""
     name = name or ", ".join(targets) or "all"
+    settle.settle_all(prepared.root)
+    prefect_run.be_brief_with_a_dead_server()
     token = _prepared.set(prepared)
+    told = False
     try:
         state = facet_run.with_options(flow_run_name=name)(list(targets), jobs, return_state=True)
+        told = True
+        last = records.LastRun(str(state.state_details.flow_run_id or ""), name, state.type.value, state.message or "")
+    except (httpx.HTTPError, PrefectException):
+        if prepared.ended is None:
+            raise
+        # the work is done; only Prefect's server does not know
+        ended = prepared.ended
+        last = records.LastRun(ended.flow_run_id, name, ended.state, ended.message)
     finally:
         _prepared.reset(token)
-    identity = str(state.state_details.flow_run_id or "")
-    last = records.LastRun(identity, name, state.type.value, state.message or "")
+    if prepared.ended is not None and told and not prepared.server_was_away:
+        records.forget(prepared.root, prepared.ended)
+    settle.settle_all(prepared.root)
     records.write_last_run(prepared.root, last)
     return last
 
 
-@flow(name="facet run", persist_result=False, validate_parameters=False)
-def facet_run(targets: list[str], jobs: int) -> State[Any]:
-    """Bring ``targets`` (all, if there are none) up to date, ``jobs`` stages at a time."""
+def _named_after_targets() -> str:
+    return ", ".join(flow_run.get_parameters().get("targets") or ()) or "all"
+
+
+@flow(name="facet run", flow_run_name=_named_after_targets, persist_result=False, validate_parameters=False)
+def facet_run(targets: list[str], jobs: int | None = None, pool: str | None = None) -> State[Any]:
+    """Bring targets up to date.
+
+    Args:
+        targets: Stages, tables or runs; none for everything.
+        jobs: Stages at a time; empty for one per GPU or core.
+        pool: The work pool whose workers run what needs a device; empty for this machine.
+    """
     prepared = _prepared.get()
     if prepared is None:
-        # started by Prefect itself, from a deployment: make what a caller would have given
-        root = environment.find_root()
-        with contextlib.closing(Executor(root, jobs)) as executor:
-            return _work_on(Prepared(root, executor, executor.read_graph()), targets, jobs)
-    return _work_on(prepared, targets, jobs)
+        return _as_deployed(targets, jobs, pool)
+    return _work_on(prepared, targets, jobs or prepared.executor.jobs)
+
+
+def _as_deployed(targets: Sequence[str], jobs: int | None, pool: str | None) -> State[Any]:
+    """Do what `facet run` would have done before the flow began: Prefect itself started it, from a deployment."""
+    root = environment.find_root()
+    os.environ.update(environment.for_children())
+    settle.settle_all(root)
+    prefect_run.be_brief_with_a_dead_server()
+    here = jobs or len(leases.find_gpus()) or environment.num_cores()
+    executor = PoolExecutor(root, pool, jobs) if pool else Executor(root, here)
+    with contextlib.closing(executor):
+        state = _work_on(Prepared(root, executor, executor.read_graph()), targets, executor.jobs)
+    name = _named_after_targets()
+    records.write_last_run(root, records.LastRun(str(flow_run.get_id()), name, state.type.value, state.message or ""))
+    return state
 
 
 def _work_on(prepared: Prepared, targets: Sequence[str], jobs: int) -> State[Any]:
     """Run, watch for the end that somebody else wants, and say how it ended."""
     identity = UUID(flow_run.get_id())
     stop = prefect_run.Stop(identity)
-    work = _Work(prepared, jobs, stop)
+    work = Work(prepared, jobs, stop)
+    one = records.this_flow_run(str(identity))
+    records.write_open(prepared.root, one)
     with stop.watching(), prefect_run.no_limits_by_tag(), Board(identity, work.view) as board:
         try:
             _tag(identity, work.labels(prepared.graph.select(targets)))
@@ -98,7 +111,11 @@ def _work_on(prepared: Prepared, targets: Sequence[str], jobs: int) -> State[Any
         except KeyboardInterrupt:
             get_run_logger().warning("killing what still runs")
             prepared.executor.close()
-        return _end(work, targets, board)
+        state = _end(work, targets, board)
+        ended = replace(one, state=state.type.value, message=state.message or "", tasks=tuple(work.tasks))
+        records.write_open(prepared.root, ended)
+        prepared.ended, prepared.server_was_away = ended, stop.server_was_away
+        return state
 
 
 def _tag(identity: UUID, labels: Sequence[str]) -> None:
@@ -108,7 +125,7 @@ def _tag(identity: UUID, labels: Sequence[str]) -> None:
         get_run_logger().warning("the flow run could not be tagged: %s", error)
 
 
-def _run_everything(work: _Work, targets: Sequence[str]) -> None:
+def _run_everything(work: Work, targets: Sequence[str]) -> None:
     prepared = work.prepared
     stale = _stale(prepared.graph, targets)
     work.expect(stale)
@@ -132,161 +149,7 @@ def _stale(graph: Graph, targets: Sequence[str]) -> list[Stage]:
     return [graph.stages[address] for address in graph.stale(graph.select(targets))]
 
 
-class _Work:
-    """Submits stages as tasks and keeps account of how they end."""
-
-    def __init__(self, prepared: Prepared, jobs: int, stop: prefect_run.Stop) -> None:
-        self.prepared, self.jobs, self.stop = prepared, jobs, stop
-        self.expected: dict[str, Stage] = {}
-        self.running: dict[str, summary.Running] = {}
-        self.links: dict[str, str] = {}
-        self.ended: dict[str, Ended] = {}
-        self.seconds = records.durations(prepared.root)
-        self.futures: dict[str, PrefectFuture[Any]] = {}
-        self.pool = prepared.executor.devices()
-
-    def labels(self, stages: Iterable[Stage]) -> list[str]:
-        """Return the tags of ``stages``: the tables they have a part in, the runs they work on."""
-        graph = self.prepared.graph
-        found = set()
-        for stage in stages:
-            found |= {f"table:{table}" for table in graph.tables_of(stage)}
-            if name := graph.run_of(stage):
-                found.add(f"run:{name}")
-        return sorted(found)
-
-    def expect(self, stages: Sequence[Stage]) -> None:
-        """Note what is to be done, for those who watch."""
-        self.expected = {stage.address: stage for stage in stages}
-
-    def view(self) -> View:
-        """Return what there is to see now; called from another thread."""
-        return summary.view(self.expected, dict(self.running), dict(self.ended), self.seconds, self.links)
-
-    def drive(self, stages: Sequence[Stage]) -> None:
-        """Run ``stages`` in dependency order, ``jobs`` at a time, until all have ended one way or another."""
-        schedule = Schedule(stages, self.seconds)
-        ended: queue.SimpleQueue[Stage] = queue.SimpleQueue()
-        warned = False
-        while not schedule.finished:
-            if self.stop.asked:
-                if not warned:
-                    get_run_logger().warning("stopping: stages may take a moment to keep what they have")
-                    warned = True
-                self.prepared.executor.stop_all()
-                self.skip(schedule.abandon(), f"the run was {self.stop.reason}")
-            self._start_ready(schedule, ended.put)
-            try:
-                stage = ended.get(timeout=POLL_S)
-            except queue.Empty:
-                continue
-            below = schedule.finish(stage, self.ended[stage.address].good)
-            self.skip(below, f"needs {stage.name}, which did not end well")
-
-    def _start_ready(self, schedule: Schedule, note_end: Callable[[Stage], None]) -> None:
-        for stage in schedule.ready():
-            if len(schedule.running) >= self.jobs:
-                return
-            wanted = num_gpus(self.prepared.root, stage) if self.pool.gpus else 1
-            lease = self.pool.try_lease(stage.needs_device, wanted)
-            if lease is not None:
-                schedule.start(stage)
-                body = partial(self._reproduce, stage, lease)
-                future = self._submit(stage, body, [f"device:{lease.device.name}"])
-                future.add_done_callback(partial(self._finish, stage, lease, note_end))
-
-    def _submit(
-        self, stage: Stage, body: Callable[[], State[Any]], labels: Sequence[str] = ()
-    ) -> PrefectFuture[Any]:
-        # they have ended long ago; given only so that the UI draws the arrows
-        above = [self.futures[address] for address in stage.upstream if self._is_good(address)]
-        labels = [*labels, *self.labels([stage])]
-        self.futures[stage.address] = _task(stage.name, body, labels).submit(wait_for=above)  # type: ignore[call-overload]
-        return self.futures[stage.address]
-
-    def _is_good(self, address: str) -> bool:
-        return address in self.futures and address in self.ended and self.ended[address].good
-
-    def _reproduce(self, stage: Stage, lease: leases.Lease) -> State[Any]:
-        """Reproduce one stage; runs in a thread of Prefect's."""
-        outcome = Outcome("failed", "it could not be started")
-        running = self.running[stage.address] = summary.Running(lease.device.name)
-        log = get_run_logger()
-
-        def say(line: str) -> None:
-            running.line = line
-            log.info(line)
-
-        try:
-            outcome = self.prepared.executor.run(stage, lease, say)
-        finally:
-            self.running.pop(stage.address, None)
-            self._note(stage, outcome, lease.device.name)
-        return _task_state(outcome)
-
-    def _finish(
-        self, stage: Stage, lease: leases.Lease, note_end: Callable[[Stage], None], future: PrefectFuture[Any]
-    ) -> None:
-        """Account for a task that has ended, also for one whose body Prefect never called."""
-        lease.release()
-        if stage.address not in self.ended:
-            self._note(stage, Outcome("failed", f"Prefect did not start it: {future.state.message}"), "")
-        note_end(stage)
-
-    def _note(self, stage: Stage, outcome: Outcome, device: str) -> None:
-        what = (outcome.state, outcome.message, outcome.command_s)
-        self.ended[stage.address] = Ended(stage.name, *what, device)
-        records.add_attempt(self.prepared.root, records.Attempt(stage.address, *what))
-
-    def skip(self, stages: Sequence[Stage], reason: str) -> None:
-        """Show stages that will not run."""
-        for stage in stages:
-            self.ended[stage.address] = Ended(stage.name, "skipped", reason)
-            self._submit(stage, lambda: Cancelled(name="Skipped", message=reason))
-
-    def wait(self) -> None:
-        """Wait until every task has ended."""
-        for future in list(self.futures.values()):
-            future.wait()
-
-    def record(self) -> None:
-        """Record in MLflow what is finished, unless a stage of the graph did; nothing depends on it."""
-        changed = any(one.state in ("executed", "restored") for one in self.ended.values())
-        done = any(one.name == TRACK and one.good for one in self.ended.values())
-        if not changed or done or not recording.can_record():
-            return
-
-        log = get_run_logger()
-
-        def body() -> State[Any]:
-            sweep = self.prepared.root if self.prepared.home else None
-            code = recording.track(self.prepared.project, get_run_logger().info, lambda: self.stop.asked, sweep)
-            return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
-
-        future = _task(TRACK, body).submit()
-        while not future.state.is_final():
-            future.wait(POLL_S)
-        if future.state.is_failed():
-            log.warning("MLflow has not got all of it: %s", future.state.message)
-
-
-def _task(name: str, body: Callable[[], State[Any]], labels: Sequence[str] = ()) -> Task[[], Any]:
-    """Return a task whose run has its name, and whose result is nobody's business."""
-    return Task(
-        body, name=name, task_run_name=name, tags=labels, persist_result=False, cache_policy=NO_CACHE
-    )
-
-
-def _task_state(outcome: Outcome) -> State[Any]:
-    """Return what Prefect shows for a stage."""
-    if outcome.good:
-        return Completed(name="Completed" if outcome.state == "executed" else outcome.state.capitalize())
-    if outcome.state == "stopped":
-        return Cancelled(message=outcome.message)
-    return Failed(message=outcome.message)
-
-
-def _end(work: _Work, targets: Sequence[str], board: Board) -> State[Any]:
+def _end(work: Work, targets: Sequence[str], board: Board) -> State[Any]:
     """Leave the artifacts and return the state of the flow run."""
     message = summary.sentence(work.ended.values())
     try:
@@ -299,7 +162,7 @@ def _end(work: _Work, targets: Sequence[str], board: Board) -> State[Any]:
     return Completed(message=message) if good else Failed(message=message)
 
 
-def _leave_artifacts(work: _Work, targets: Sequence[str], board: Board) -> None:
+def _leave_artifacts(work: Work, targets: Sequence[str], board: Board) -> None:
     """Leave a table of the stages, and the project's tables, both with links to MLflow."""
     graph, prepared = work.prepared.graph, work.prepared
     tables = sorted({table for stage in graph.select(targets) for table in graph.tables_of(stage)})

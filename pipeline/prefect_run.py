@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from unittest.mock import patch
 from uuid import UUID
@@ -13,7 +13,11 @@ from uuid import UUID
 import httpx
 from prefect import task_engine
 from prefect.client.orchestration import get_client
+from prefect.events.clients import PrefectEventsClient
+from prefect.events.worker import EventsWorker
 from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Running
 
 WATCH_S = 3.0
 SIGNALS = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}
@@ -36,6 +40,21 @@ def no_limits_by_tag() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Let requests of this thread to a dead server fail at once, where nobody depends on them."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        yield
+
+
+def be_brief_with_a_dead_server() -> None:
+    """Let an event that cannot be sent wait for the next one, which sends both, in place of seven seconds of trying.
+
+    Else a run whose server died would take minutes to leave.
+    """
+    EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
+
+
 class Stop:
     """Whether everything is to end, and why: a signal, or a cancel in the UI, where no worker does it for us.
 
@@ -46,6 +65,7 @@ class Stop:
     def __init__(self, identity: UUID) -> None:
         self.identity = identity
         self.reason: str | None = None
+        self.server_was_away = False
         self.over = threading.Event()
 
     @property
@@ -77,12 +97,17 @@ class Stop:
         self.ask(SIGNALS[signal.Signals(number)])
 
     def _watch(self) -> None:
-        with get_client(sync_client=True) as client:
+        with at_once(), get_client(sync_client=True) as client:
             while not self.over.wait(WATCH_S):
                 try:
                     state = client.read_flow_run(self.identity).state
                 except (httpx.HTTPError, PrefectException):
-                    continue  # the server is away: stages go on
+                    self.server_was_away = True  # stages go on
+                    continue
                 if state is not None and (state.is_cancelling() or state.is_cancelled()):
                     self.ask("cancelled")
                     return
+                if state is not None and state.is_crashed():
+                    # a server that was away for long missed our heartbeats: we live
+                    with suppress(httpx.HTTPError, PrefectException):
+                        client.set_flow_run_state(self.identity, Running(), force=True)

@@ -8,6 +8,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from pipeline import environment
 
 
@@ -33,6 +35,69 @@ class LastRun:
     name: str
     state: str
     message: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a task of a flow run ended."""
+
+    id: str
+    name: str
+    state: str
+    """Prefect's type: ``COMPLETED``."""
+    state_name: str
+    message: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """A flow run of which Prefect's server may not know the end: it runs, was killed, or the server was away."""
+
+    flow_run_id: str
+    pid: int
+    born: float
+    """Seconds since the epoch, as the kernel tells it."""
+    state: str = ""
+    """How it ended; empty while it runs, or if it was killed."""
+    message: str = ""
+    tasks: tuple[Task, ...] = ()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs and works on it: pids come again, births do not."""
+        if self.state:
+            return False
+        try:
+            return bool(abs(psutil.Process(self.pid).create_time() - self.born) < 1.0)
+        except psutil.NoSuchProcess:
+            return False
+
+
+def _open_folder(root: Path) -> Path:
+    return environment.state_folder(root) / "flow-runs"
+
+
+def this_flow_run(flow_run_id: str) -> FlowRun:
+    """Return the record of a flow run on which this process works."""
+    return FlowRun(flow_run_id, os.getpid(), psutil.Process().create_time())
+
+
+def write_open(root: Path, one: FlowRun) -> None:
+    """Remember a flow run until its end is settled."""
+    environment.write_json(_open_folder(root) / f"{one.flow_run_id}.json", asdict(one))
+
+
+def unsettled(root: Path) -> list[FlowRun]:
+    """Return the flow runs that have ended, killed or not, without Prefect's server being known to know."""
+    trees = [environment.read_json(path) for path in sorted(_open_folder(root).glob("*.json"))]
+    found = [FlowRun(**(tree | {"tasks": tuple(Task(**task) for task in tree["tasks"])})) for tree in trees if tree]
+    return [one for one in found if not one.alive]
+
+
+def forget(root: Path, one: FlowRun) -> None:
+    """Forget a flow run whose end is settled."""
+    (_open_folder(root) / f"{one.flow_run_id}.json").unlink(missing_ok=True)
 
 
 def _attempts_file(root: Path) -> Path:

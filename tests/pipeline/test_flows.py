@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.services import Service
 from tests.pipeline import dummy
-from tests.pipeline.dummy import Dummy, wait_until_dead
+from tests.pipeline.asking import ask, task_runs
+from tests.pipeline.dummy import Dummy
 
 pytestmark = pytest.mark.slow
 
@@ -30,28 +26,6 @@ EVERYTHING = {
     *(f"train_backbone@r{i}" for i in range(RUNS)),
     *(f"evaluate_hq@r{i}" for i in range(RUNS)),
 }
-
-
-def ask(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask Prefect's server."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(api_url + path, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
-def task_runs(api_url: str, flow_run_id: str) -> dict[str, dict[str, Any]]:
-    """Return the task runs of a flow run by name, once the server has written the last of them down."""
-    wanted = {"flow_runs": {"id": {"any_": [flow_run_id]}}}
-    until_s = time.monotonic() + 20
-    while True:
-        found = ask(api_url, "/task_runs/filter", wanted)
-        ended = all(run["state_type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED") for run in found)
-        if (found and ended) or time.monotonic() > until_s:
-            names = [run["name"] for run in found]
-            assert len(names) == len(set(names)), names
-            return {run["name"]: run for run in found}
-        time.sleep(0.3)
 
 
 @pytest.fixture
@@ -190,81 +164,6 @@ def test_a_failed_resolve_stops_all(project: Dummy) -> None:
     answer = project.facet("run", "--no-track", code=1)
     assert project.counts() == {"resolve": 1}
     assert "failed: resolve; skipped" in answer.stdout
-
-
-@pytest.fixture
-def sleeping(project: Dummy) -> Iterator[tuple[Dummy, subprocess.Popen[str], list[int]]]:
-    """A run whose two trainings sleep, and their pids."""
-    project.slow_down(train_backbone=120)
-    process = project.start("run", "--jobs", "2", "--no-track")
-    try:
-        yield project, process, [project.wait_for(f"train_backbone@r{i}")["pid"] for i in range(2)]
-    finally:
-        project.stop(process)
-
-
-def assert_goes_on(project: Dummy) -> None:
-    """Assert that the next run finishes the work."""
-    project.slow_down()
-    project.facet("run", "--no-track")
-    assert project.counts("end") == {
-        "resolve": 2,  # its parameters said how long to sleep
-        "unpack": 1,
-        **dict.fromkeys(["train_backbone@r0", "train_backbone@r1", "evaluate_hq@r0", "evaluate_hq@r1"], 1),
-        "tabulate@heads": 1,
-    }
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "why"),
-    [(signal.SIGINT, 130, "stopped by Ctrl-C"), (signal.SIGTERM, 130, "stopped by SIGTERM")],
-)
-def test_a_signal_ends_all_stages_and_shows_as_cancelled(
-    sleeping: tuple[Dummy, subprocess.Popen[str], list[int]], api_url: str, number: int, code: int, why: str
-) -> None:
-    project, process, pids = sleeping
-    # Ctrl-C reaches the whole group of a terminal, `kill` one process
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    assert process.wait(timeout=60) == code, project.output()
-    for pid in pids:
-        wait_until_dead(pid)
-    assert project.counts("stopped") == {"train_backbone@r0": 1, "train_backbone@r1": 1}
-    state = ask(api_url, f"/flow_runs/{project.last_run()['flow_run_id']}")["state"]
-    assert state["type"] == "CANCELLED"
-    assert state["message"].startswith(why)
-
-
-def test_a_cancel_in_the_ui_ends_all_stages(
-    sleeping: tuple[Dummy, subprocess.Popen[str], list[int]], api_url: str
-) -> None:
-    project, process, pids = sleeping
-    wanted = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-    (running,) = ask(api_url, "/flow_runs/filter", wanted)
-    ask(api_url, f"/flow_runs/{running['id']}/set_state", {"state": {"type": "CANCELLING"}})
-    assert process.wait(timeout=60) == 130, project.output()
-    for pid in pids:
-        wait_until_dead(pid)
-    state = ask(api_url, f"/flow_runs/{running['id']}")["state"]
-    assert state["type"] == "CANCELLED"
-    assert state["message"].startswith("cancelled: finished work is kept")
-    runs = task_runs(api_url, running["id"])
-    assert runs["tabulate@heads"]["state_name"] == "Skipped"
-    assert runs["train_backbone@r0"]["state_type"] == "CANCELLED"
-
-
-def test_a_killed_run_leaves_no_orphan_and_the_next_one_goes_on(
-    sleeping: tuple[Dummy, subprocess.Popen[str], list[int]],
-) -> None:
-    project, process, pids = sleeping
-    process.kill()
-    process.wait()
-    for pid in pids:
-        wait_until_dead(pid)
-    assert project.counts("stopped") == {"train_backbone@r0": 1, "train_backbone@r1": 1}
-    assert_goes_on(project)
 
 
 def test_two_runs_at_once_do_everything_once(project: Dummy) -> None:

@@ -1,0 +1,217 @@
+"""The work of a flow run: submits stages as Prefect tasks when they may start, and keeps account of how they end."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import State, Task, get_run_logger
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled, Completed, Failed
+
+from pipeline import leases, prefect_run, recording, records, summary
+from pipeline.execute import Executor
+from pipeline.graph import Graph, Stage, num_gpus
+from pipeline.reproduce import Outcome
+from pipeline.schedule import Schedule
+from pipeline.summary import Ended, View
+
+POLL_S = 0.5
+TRACK = "track"
+
+
+@dataclass
+class Prepared:
+    """What the caller of the flow has at hand already, so that the flow need not make it again."""
+
+    root: Path
+    executor: Executor
+    graph: Graph
+    record: bool = True
+    """Record in MLflow at the end."""
+    home: Path | None = None
+    """The project whose sweep this is: servers and records are its."""
+
+    ended: records.FlowRun | None = None
+    """How it ended, once it has."""
+    server_was_away: bool = False
+    """Prefect's server may have missed something."""
+
+    @property
+    def project(self) -> Path:
+        """Where servers and records are."""
+        return self.home or self.root
+
+
+class Work:
+    """Submits stages as tasks and keeps account of how they end."""
+
+    def __init__(self, prepared: Prepared, jobs: int, stop: prefect_run.Stop) -> None:
+        self.prepared, self.jobs, self.stop = prepared, jobs, stop
+        self.expected: dict[str, Stage] = {}
+        self.running: dict[str, summary.Running] = {}
+        self.links: dict[str, str] = {}
+        self.tasks: list[records.Task] = []
+        self.ended: dict[str, Ended] = {}
+        self.seconds = records.durations(prepared.root)
+        self.futures: dict[str, PrefectFuture[Any]] = {}
+        self.pool = prepared.executor.devices()
+
+    def labels(self, stages: Iterable[Stage]) -> list[str]:
+        """Return the tags of ``stages``: the tables they have a part in, the runs they work on."""
+        graph = self.prepared.graph
+        found = set()
+        for stage in stages:
+            found |= {f"table:{table}" for table in graph.tables_of(stage)}
+            if name := graph.run_of(stage):
+                found.add(f"run:{name}")
+        return sorted(found)
+
+    def expect(self, stages: Sequence[Stage]) -> None:
+        """Note what is to be done, for those who watch."""
+        self.expected = {stage.address: stage for stage in stages}
+
+    def view(self) -> View:
+        """Return what there is to see now; called from another thread."""
+        return summary.view(self.expected, dict(self.running), dict(self.ended), self.seconds, self.links)
+
+    def drive(self, stages: Sequence[Stage]) -> None:
+        """Run ``stages`` in dependency order, ``jobs`` at a time, until all have ended one way or another."""
+        schedule = Schedule(stages, self.seconds)
+        ended: queue.SimpleQueue[Stage] = queue.SimpleQueue()
+        warned = False
+        while not schedule.finished:
+            if self.stop.asked:
+                if not warned:
+                    get_run_logger().warning("stopping: stages may take a moment to keep what they have")
+                    warned = True
+                self.prepared.executor.stop_all()
+                self.skip(schedule.abandon(), f"the run was {self.stop.reason}")
+            self._start_ready(schedule, ended.put)
+            try:
+                stage = ended.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            below = schedule.finish(stage, self.ended[stage.address].good)
+            self.skip(below, f"needs {stage.name}, which did not end well")
+
+    def _start_ready(self, schedule: Schedule, note_end: Callable[[Stage], None]) -> None:
+        for stage in schedule.ready():
+            if len(schedule.running) >= self.jobs:
+                return
+            wanted = num_gpus(self.prepared.root, stage) if self.pool.gpus else 1
+            lease = self.pool.try_lease(stage.needs_device, wanted)
+            if lease is not None:
+                schedule.start(stage)
+                body = partial(self._reproduce, stage, lease)
+                future = self._submit(stage, body, [f"device:{lease.device.name}"])
+                future.add_done_callback(partial(self._finish, stage, lease, note_end))
+
+    def _submit(
+        self, stage: Stage, body: Callable[[], State[Any]], labels: Sequence[str] = ()
+    ) -> PrefectFuture[Any]:
+        # they have ended long ago; given only so that the UI draws the arrows
+        above = [self.futures[address] for address in stage.upstream if self._is_good(address)]
+        labels = [*labels, *self.labels([stage])]
+        self.futures[stage.address] = _task(stage.name, body, labels).submit(wait_for=above)  # type: ignore[call-overload]
+        return self.futures[stage.address]
+
+    def _is_good(self, address: str) -> bool:
+        return address in self.futures and address in self.ended and self.ended[address].good
+
+    def _reproduce(self, stage: Stage, lease: leases.Lease) -> State[Any]:
+        """Reproduce one stage; runs in a thread of Prefect's."""
+        outcome = Outcome("failed", "it could not be started")
+        running = self.running[stage.address] = summary.Running(lease.device.name)
+        log = get_run_logger()
+
+        def say(line: str) -> None:
+            running.line = line
+            log.info(line)
+
+        try:
+            outcome = self.prepared.executor.run(stage, lease, say)
+        finally:
+            self.running.pop(stage.address, None)
+            self._note(stage, outcome, lease.device.name)
+        state = _task_state(outcome)
+        self._keep(stage, state, [f"device:{lease.device.name}", *self.labels([stage])])
+        return state
+
+    def _finish(
+        self, stage: Stage, lease: leases.Lease, note_end: Callable[[Stage], None], future: PrefectFuture[Any]
+    ) -> None:
+        """Account for a task that has ended, also for one whose body Prefect never called."""
+        lease.release()
+        if stage.address not in self.ended:
+            self._note(stage, Outcome("failed", "Prefect did not start it"), "")
+        note_end(stage)
+
+    def _keep(self, stage: Stage, state: State[Any], labels: Sequence[str]) -> None:
+        """Keep what Prefect's server should know, in case that it is away; called within the task."""
+        context = TaskRunContext.get()
+        if context is not None:
+            what = (stage.name, state.type.value, state.name or "", state.message or "", tuple(labels))
+            self.tasks.append(records.Task(str(context.task_run.id), *what))
+
+    def _note(self, stage: Stage, outcome: Outcome, device: str) -> None:
+        what = (outcome.state, outcome.message, outcome.command_s)
+        self.ended[stage.address] = Ended(stage.name, *what, device)
+        records.add_attempt(self.prepared.root, records.Attempt(stage.address, *what))
+
+    def skip(self, stages: Sequence[Stage], reason: str) -> None:
+        """Show stages that will not run."""
+        for stage in stages:
+            self.ended[stage.address] = Ended(stage.name, "skipped", reason)
+            self._submit(stage, partial(self._skipped, stage, reason))
+
+    def _skipped(self, stage: Stage, reason: str) -> State[Any]:
+        state: State[Any] = Cancelled(name="Skipped", message=reason)
+        self._keep(stage, state, self.labels([stage]))
+        return state
+
+    def wait(self) -> None:
+        """Wait until every task has ended."""
+        for future in list(self.futures.values()):
+            future.wait()
+
+    def record(self) -> None:
+        """Record in MLflow what is finished, unless a stage of the graph did; nothing depends on it."""
+        changed = any(one.state in ("executed", "restored") for one in self.ended.values())
+        done = any(one.name == TRACK and one.good for one in self.ended.values())
+        if not changed or done or not recording.can_record():
+            return
+
+        def body() -> State[Any]:
+            sweep = self.prepared.root if self.prepared.home else None
+            code = recording.track(self.prepared.project, get_run_logger().info, lambda: self.stop.asked, sweep)
+            return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
+
+        # not by asking for its state, which is the server's to tell, and that may be away
+        over = threading.Event()
+        _task(TRACK, body).submit().add_done_callback(lambda future: over.set())
+        while not over.wait(POLL_S):
+            continue
+
+
+def _task(name: str, body: Callable[[], State[Any]], labels: Sequence[str] = ()) -> Task[[], Any]:
+    """Return a task whose run has its name, and whose result is nobody's business."""
+    return Task(
+        body, name=name, task_run_name=name, tags=labels, persist_result=False, cache_policy=NO_CACHE
+    )
+
+
+def _task_state(outcome: Outcome) -> State[Any]:
+    """Return what Prefect shows for a stage."""
+    if outcome.good:
+        return Completed(name="Completed" if outcome.state == "executed" else outcome.state.capitalize())
+    if outcome.state == "stopped":
+        return Cancelled(message=outcome.message)
+    return Failed(message=outcome.message)

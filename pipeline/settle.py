@@ -1,0 +1,69 @@
+"""Tells Prefect's server how flow runs ended of which it may not know: it was away, or their process was killed.
+
+What the server knows better stays: only what runs for ever there, or was taken for crashed, is put right.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Crashed
+
+from pipeline import records
+from pipeline.records import FlowRun, Task
+
+KILLED = "its process was killed: finished work is kept, run again to go on"
+
+
+def settle_all(root: Path) -> None:
+    """Settle every flow run of a project that has ended; what cannot be settled now waits for the next time."""
+    for one in records.unsettled(root):
+        try:
+            settle(one)
+        except (httpx.HTTPError, PrefectException):
+            return
+        records.forget(root, one)
+
+
+def settle(one: FlowRun) -> None:
+    """Have the server show how a flow run and its tasks ended.
+
+    Raises:
+        httpx.HTTPError, PrefectException: the server is away, or does not take it.
+    """
+    identity = UUID(one.flow_run_id)
+    with get_client(sync_client=True) as client:
+        try:
+            state = client.read_flow_run(identity).state
+        except ObjectNotFound:
+            return  # another server's, perhaps
+        if state is None or not state.is_final() or (one.state and state.is_crashed()):
+            ended = State(type=StateType(one.state), message=one.message) if one.state else Crashed(message=KILLED)
+            client.set_flow_run_state(identity, ended, force=True)
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[identity]))
+        there = {str(task.id): task for task in client.read_task_runs(flow_run_filter=wanted)}
+        for known in one.tasks:
+            _settle_task(client, identity, known, there.pop(known.id, None))
+        for task in there.values():
+            if task.state is None or not task.state.is_final():
+                client.set_task_run_state(task.id, Crashed(message=KILLED), force=True)
+
+
+def _settle_task(client: SyncPrefectClient, flow_run: UUID, known: Task, there: TaskRun | None) -> None:
+    state = State(type=StateType(known.state), name=known.state_name, message=known.message)
+    if there is None:
+        # the server never heard of it
+        body = {
+            "id": known.id, "name": known.name, "flow_run_id": str(flow_run), "task_key": known.name,
+            "dynamic_key": known.id, "tags": list(known.tags),
+            "state": {"type": known.state, "name": known.state_name, "message": known.message},
+        }  # fmt: skip
+        client.request("POST", "/task_runs/", json=body).raise_for_status()
+    elif there.state is None or not there.state.is_final():
+        client.set_task_run_state(there.id, state, force=True)

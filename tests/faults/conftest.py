@@ -1,0 +1,67 @@
+"""Projects for faults, and the matrix that the tests write: docs/faults.md, with FACET_FAULTS=path."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import services
+from pipeline.services import Service
+from tests.faults import scene
+from tests.faults.scene import Note
+from tests.pipeline.conftest import api_url, server_root, servers  # noqa: F401
+from tests.pipeline.dummy import Dummy
+
+HEAD = """\
+# Faults
+
+What happens when something breaks in the middle of a parallel run, as `make faults` saw it: real processes, real signals, real full
+disks (tmpfs). Each row is a test in `tests/faults`, which also holds after each fault: no process is left, no output is half, no
+record in a `dvc.lock` is lost or there twice, Prefect shows within two minutes how it ended, and the next `facet run` finishes the
+work, trainings from their checkpoints.
+
+| fault | what happens |
+|---|---|
+"""
+
+_seen: dict[str, str] = {}
+
+
+@pytest.fixture
+def note() -> Note:
+    """Write a row of the matrix; called at the end of a test that has held."""
+
+    def write(fault: str, outcome: str) -> None:
+        _seen[fault] = outcome
+
+    return write
+
+
+@pytest.fixture
+def project(tmp_path: Path, api_url: str) -> Iterator[Dummy]:  # noqa: F811
+    made = scene.make(tmp_path / "project", api_url)
+    yield made
+    for process in scene.processes_in(made.path):
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Service]]]:
+    """Servers that a test may kill, and the project they belong to; they come back at their old addresses."""
+    home = tmp_path_factory.mktemp("mortal")
+    said: list[str] = []
+    yield home, services.up(home, said.append, ports={services.PREFECT: 0, services.MLFLOW: 0})
+    services.down(home)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    path = os.environ.get("FACET_FAULTS")
+    if path and exitstatus == 0 and _seen:
+        rows = "".join(f"| {fault} | {outcome} |\n" for fault, outcome in _seen.items())
+        shell = Path(os.environ.get("SHELL") or "/bin/sh").name
+        text = f"{HEAD}{rows}\n{platform.system()}, Python {platform.python_version()}, DVC's commands through {shell}.\n"
+        Path(path).write_text(text, encoding="utf-8")

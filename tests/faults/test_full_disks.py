@@ -1,0 +1,105 @@
+"""Disks fill up: really, on file systems of a few megabytes (tmpfs), where this user may mount them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import scene
+from tests.faults.scene import Note
+from tests.pipeline import test_sweep
+from tests.pipeline.dummy import Dummy
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
+    """Mount a small file system, or give it another size."""
+    mounted: list[Path] = []
+
+    def make(name: str, size: str) -> Path:
+        path = tmp_path / name
+        path.mkdir(parents=True, exist_ok=True)
+        option = f"remount,size={size}" if path in mounted else f"size={size}"
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", option, "tmpfs", str(path)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"a full disk needs a file system of its own, and mount says: {done.stderr.strip()}")
+        mounted.append(path)
+        return path
+
+    yield make
+    for path in set(mounted):
+        for process in scene.processes_in(path):
+            process.kill()
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_the_workspace_is_full(
+    tmp_path: Path, small_disk: Callable[[str, str], Path], api_url: str, note: Note
+) -> None:
+    disk = small_disk("disk", "6m")
+    project = scene.make(disk / "project", api_url)
+    (tmp_path / "cache").mkdir()
+    (project.path / ".dvc/config.local").write_text(f"[cache]\n    dir = {tmp_path}/cache\n")
+    project.write_params(project.params() | {"bytes": 3_000_000, "steps": 20})
+    answer = project.facet("run", "--jobs", "2", "--no-track", code=1)
+    assert "No space left on device" in answer.stdout + answer.stderr
+    scene.assert_no_orphan(project)
+    scene.assert_nothing_is_half(project)
+    small_disk("disk", "60m")
+    scene.assert_the_next_run_finishes(project, trained_again=True)
+    note("Disk full in the workspace", "the stage fails, says `No space left on device`, and is not tried again; what is there is whole; Failed")
+
+
+def test_the_cache_is_full(
+    tmp_path: Path, small_disk: Callable[[str, str], Path], api_url: str, note: Note
+) -> None:
+    cache = small_disk("cache", "4m")
+    project = scene.make(tmp_path / "project", api_url)
+    (project.path / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
+    project.write_params(project.params() | {"bytes": 3_000_000, "steps": 20})
+    answer = project.facet("run", "--jobs", "2", "--no-track", code=1)
+    assert "No space left on device" in answer.stdout + answer.stderr
+    scene.assert_no_orphan(project)
+    scene.assert_nothing_is_half(project)
+    trained = project.counts("end")
+    small_disk("cache", "60m")
+    scene.assert_the_next_run_finishes(project, trained_again=True)
+    twice = [name for name, count in project.counts("end").items() if name.startswith("train") and count > trained[name] > 0]
+    again = f"trains {len(twice)} again, whose outputs could not be cached" if twice else "trains nothing again"
+    note("Disk full in DVC's cache", f"the stage fails, says `No space left on device`; Failed; the next run {again}")
+
+
+def test_the_mlflow_store_is_full(
+    tmp_path: Path, small_disk: Callable[[str, str], Path], api_url: str, server_root: Path, note: Note
+) -> None:
+    project = test_sweep.make(tmp_path / "project", api_url)
+    disk = small_disk("project/tracking", "1200k")
+    shutil.copytree(server_root / "tracking", disk, dirs_exist_ok=True)
+    (disk / "store.json").unlink()
+    size = sum(path.stat().st_size for path in disk.rglob("*") if path.is_file())
+    small_disk("project/tracking", f"{size // 1024 + 24}k")
+    sweep = ("run", "--set", "runs.r1.margin=0.3,0.5", "--seeds", "0..9", "--jobs", "2")
+    answer = project.facet(*sweep)
+    assert "MLflow did not take them" in answer.stdout + answer.stderr
+    assert "| 0.5 | 10 |" in answer.stdout
+    small_disk("project/tracking", "60m")
+    assert "nothing to do" in project.facet(*sweep).stdout
+    assert len(test_sweep.records(project)) == 2 + 20
+    note("Disk full in MLflow's store", "results are whole; the run says that MLflow did not take them; the next records each once")
+
+
+def test_a_remote_that_stops_answering_is_nothing_to_a_run_here(project: Dummy, note: Note) -> None:
+    (project.path / ".dvc/config.local").write_text(
+        '[core]\n    remote = gone\n["remote \\"gone\\""]\n    url = ssh://192.0.2.1/nowhere\n'.replace('["', "['").replace('"]', "']")
+    )
+    project.write_params(project.params() | {"steps": 5})
+    scene.assert_the_next_run_finishes(project)
+    note("A DVC remote that stops answering", "a run on one machine does not ask it (pools: docs/machines.md)")

@@ -1,0 +1,30 @@
+"""Asks Prefect's server what it shows."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from typing import Any
+
+
+def ask(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Ask Prefect's server."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(api_url + path, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def task_runs(api_url: str, flow_run_id: str) -> dict[str, dict[str, Any]]:
+    """Return the task runs of a flow run by name, once the server has written the last of them down."""
+    wanted = {"flow_runs": {"id": {"any_": [flow_run_id]}}}
+    until_s = time.monotonic() + 20
+    while True:
+        found = ask(api_url, "/task_runs/filter", wanted)
+        ended = all(run["state_type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED") for run in found)
+        if (found and ended) or time.monotonic() > until_s:
+            names = [run["name"] for run in found]
+            assert len(names) == len(set(names)), names
+            return {run["name"]: run for run in found}
+        time.sleep(0.3)
