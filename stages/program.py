@@ -59,39 +59,29 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies: DVC, killed, would otherwise leave its command running."""
+    """Have SIGTERM sent to us when DVC dies: killed, it would otherwise leave its command running."""
     if sys.platform != "linux" or os.environ.get("FACET_KEEP_ALIVE"):
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    _die_with(_behind_a_shell())
+    # bash becomes its last command; dash, the /bin/sh of Debian, stays between DVC and us and outlives DVC
+    if (starter := _starter_of_shell(os.getppid())) is not None:
+        threading.Thread(target=_follow, args=[starter], daemon=True, name="die with DVC").start()
 
 
-def _behind_a_shell() -> int | None:
-    """Return the parent of DVC's `sh -c`, where that stands between: dash does not become its last command."""
-    if "DVC_STAGE" not in os.environ:
-        return None
+def _starter_of_shell(pid: int) -> int | None:
+    """Return a descriptor of the process that started the shell ``pid`` with ``-c``; None if it is no such shell."""
     try:
-        arguments = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().split(b"\0")
-        status = Path(f"/proc/{os.getppid()}/stat").read_text()
-    except OSError:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if not words[0].endswith(b"sh") or b"-c" not in words[1:]:
+            return None
+        return os.pidfd_open(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]))
+    except (OSError, ValueError):
         return None
-    return int(status.rpartition(")")[2].split()[1]) if b"-c" in arguments[1:4] else None
 
 
-def _die_with(pid: int | None) -> None:
-    """Send SIGTERM to ourselves when the process ``pid`` dies; a thread waits for that in the kernel."""
-    if pid is None or pid <= 1:
-        return
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        return
-
-    def wait() -> None:
-        select.select([descriptor], [], [])
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, name="dies with DVC", daemon=True).start()
+def _follow(descriptor: int) -> None:
+    select.select([descriptor], [], [])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _record_imports() -> None:
