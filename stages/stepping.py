@@ -15,6 +15,7 @@ from stages import networks as networks_of
 from stages.core.head import HeadOutput
 from stages.core.order import Order
 from stages.core.pixels import from_rows, to_network
+from stages.core.row_sgd import RowSGD
 from stages.core.shard import Shard
 from stages.networks import Networks
 from stages.processes import Processes
@@ -35,7 +36,9 @@ class Stepper:
         self.networks: Networks = networks_of.build(config, num_classes, shard if shared else None)
         self.backbone = networks_of.place(self.networks, config.compute, processes)
         self.networks.objective.attach(self.networks.backbone)
-        self.optimiser = torch.optim.SGD(
+        # where a part of the classes takes part in a step, the others' centres keep their momentum
+        kind = torch.optim.SGD if config.class_sample_rate == 1 else RowSGD
+        self.optimiser: torch.optim.Optimizer = kind(
             networks_of.parameter_groups(self.networks.modules(), config.schedule),
             lr=config.schedule.learning_rate,
             momentum=config.schedule.momentum,
@@ -89,8 +92,9 @@ class Stepper:
         weight = self.networks.head.weight
         if self.scaler.is_enabled() and weight.grad is not None:
             # an overflow in one process's classes must skip the step in all
-            odd = self.processes.sum((~weight.grad.isfinite().all()).float())
-            weight.grad.view(-1)[0] += torch.where(odd > 0, float("inf"), 0.0)
+            value = weight.grad.coalesce().values() if weight.grad.is_sparse else weight.grad
+            if self.processes.any(not bool(value.isfinite().all()))[0]:
+                weight.grad *= float("inf")
 
     def momenta(self) -> dict[str, Tensor]:
         """Return the optimiser's momentum of each parameter that has one, by name."""

@@ -134,6 +134,42 @@ def test_two_processes_write_one_model_with_all_classes(project: Path):
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-9)
 
 
+def test_an_overflow_in_the_classes_of_one_process_skips_the_step_in_all(project: Path):
+    def both(ours: Processes) -> None:
+        training = trainer.Training(config("cosface", compute={"precision": "fp16"}), open_records("tiny"), ours)
+        training.stepper.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+        before = {name: p.detach().clone() for name, p in training.networks.modules().named_parameters()}
+        if ours.rank == 1:
+            training.networks.head.weight.register_hook(lambda grad: grad * float("inf"))
+        batches = iter(training.batches())
+        training.advance(*next(batches))
+        assert training.stepper.scaler.get_scale() == 128
+        assert all(torch.equal(p, before[name]) for name, p in training.networks.modules().named_parameters())
+
+    ranks.run(2, both)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_partial_fc_moves_sampled_centres_only_and_resumes_to_the_same_bits(count: int, project: Path):
+    of = config("cosface", epochs=2).model_copy(update={"class_sample_rate": 0.5})
+
+    def work(ours: Processes) -> None:
+        training = trainer.Training(of, open_records("tiny"), ours)
+        before = training.networks.head.weight.detach().clone()
+        label_B = torch.zeros(training.order.local_size, dtype=torch.int64)
+        training.advance(next(iter(training.batches()))[0], label_B)
+        moved = (training.networks.head.weight != before).any(dim=1)
+        mine = len(training.stepper.span)
+        assert moved.sum() == mine // 2  # of 4 classes half, the batch's own among them
+        assert bool(moved[0]) or ours.rank == 1
+        train(of, f"whole-{count}", ours)
+        train(of, f"cut-{count}", ours, until=3)
+        train(of, f"cut-{count}", ours)
+
+    ranks.run(count, work)
+    assert distance(last(f"whole-{count}"), last(f"cut-{count}")) == 0
+
+
 class TwoViews(Objective):
     """Runs the backbone twice a step, with a parameter, which all share, and a queue, which each has its own of."""
 
