@@ -4,8 +4,8 @@ The backbone learns from the batch, the centres from the batch and a queue of th
 moved as its class's centre moved since (eq. 4): loss = head(batch, centres fixed) + head(queue and batch, features
 fixed). The published code is ArcFace; with arcface and ``beyond_pi: shift`` it is the same.
 
-A head's running statistics follow the batch; what they would take from the queue is thrown away. Where a batch half fits
-into the queue its last images fall out, not its first.
+A head's running statistics follow the batch; what they would take from the queue is thrown away. Where a batch half
+fits into the queue its last images fall out, not its first.
 
 Shapes: B batch, K queue.
 """
