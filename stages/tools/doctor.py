@@ -164,12 +164,12 @@ def show(lines: Sequence[Line], console: Console) -> None:
 
 def _counts(line: Line) -> str:
     """Return what there is, and in grey what the published set has, where that is something else."""
-    texts = []
+    texts = [] if line.found.counts or not line.known.counts or line.drawn else ["[bright_black]published:[/]"]
     for what in dict.fromkeys([*line.found.counts, *line.known.counts]):
         count, published = line.found.counts.get(what), line.known.counts.get(what)
         mine = [] if count is None else [f"{count:,}"]
         if published is not None and published != count and not line.drawn:
-            mine.append(f"[bright_black]of {published:,}[/]" if mine else f"[bright_black]published: {published:,}[/]")
+            mine.append(f"[bright_black]of {published:,}[/]" if mine else f"[bright_black]{published:,}[/]")
         if mine:
             texts.append(f"{' '.join(mine)} {what}")
     return "\n".join(texts)
@@ -178,7 +178,8 @@ def _counts(line: Line) -> str:
 def _remarks(line: Line) -> str:
     found = line.found
     if found.missing:
-        shown = [f"no {path}" for path in found.missing[:4]]
+        # `where` stands beside it
+        shown = [f"no {path.removeprefix(line.known.place) or 'file'}" for path in found.missing[:4]]
         return "\n".join([*shown, *([f"and {len(found.missing) - 4} more"] if len(found.missing) > 4 else [])])
     notes = ["other counts than the published set's"] if line.differs else []
     return (found.unusable or "\n".join([*found.odd, *notes, *found.notes])).replace("[", r"\[")

@@ -138,8 +138,9 @@ def _parts(path: Path) -> list[tuple[Path, str]]:
 
 
 def _unknown(path: Path) -> ValueError:
-    known = " ".join(EXAMPLES.splitlines()[1:5]).replace("  ", " ")
-    return ValueError(f"{path} is nothing that is known here. Known are: {' '.join(known.split())}")
+    known = " ".join(" ".join(EXAMPLES.splitlines()[1:5]).split())
+    known = known.removeprefix("files ").replace(" folders ", "; and folders: ")
+    return ValueError(f"{path} is nothing that is known here. Known are files: {known}")
 
 
 def _record_file(path: Path) -> Path:

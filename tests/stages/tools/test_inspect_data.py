@@ -200,7 +200,7 @@ def test_unknown_input_is_told_what_is_known(tmp_path: Path, capsys: pytest.Capt
     for path in (tmp_path / "empty", tmp_path / "text"):
         assert run(path) == 2
         said = capsys.readouterr().err
-        assert "is nothing that is known here. Known are: files .rec (RecordIO)" in said
+        assert "is nothing that is known here. Known are files: .rec (RecordIO)" in said
         assert "TinyFace" in said
     assert run(tmp_path / "nowhere") == 2
     assert "is not there" in capsys.readouterr().err
