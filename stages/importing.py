@@ -24,6 +24,8 @@ class Said:
     value_range: ValueRange | None = None
     dataset: str | None = None
     published: str | None = None
+    depth: int | None = None
+    """Layers, as the network is called: 50 for IR-50."""
     keep_head: bool = False
 
 
@@ -49,6 +51,9 @@ def place(checkpoint: Path, folder: Path, said: Said) -> exporting.Model:
             "say --color-order as `color_space` in its model.yaml does"
         )
     backbone, config = load(recognised)
+    depth = 2 * sum(config["units"]) + 2
+    if said.depth not in (None, depth, depth + 1):  # 100 and 101 are two names of one depth
+        raise ValueError(f"{checkpoint} is a network of {depth} layers, {said.published or 'you'} wanted {said.depth}")
     with artifacts.write_folder(folder) as aside:
         head = Centres(recognised.head_CD) if said.keep_head and recognised.head_CD is not None else nn.Module()
         exporting.save_weights(aside / "weights.pt", backbone, head)

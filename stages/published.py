@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -68,6 +69,11 @@ class Published(BaseModel, extra="forbid", frozen=True):
         """Return whose layout a model's file has."""
         model = self.entry(name)
         return model.family or self.sources[model.source].family
+
+    def depth(self, name: str) -> int | None:
+        """Return how many layers a model's network has by its name, as 50 of IR-50; None where it says none."""
+        match = re.search(r"(?:IR|IResNet)-(\d+)", self.entry(name).architecture)
+        return int(match[1]) if match else None
 
     def by_checksum(self, sha256: str) -> str | None:
         """Return the name of the model whose file has this checksum; None where none is known to."""

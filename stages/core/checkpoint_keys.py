@@ -93,7 +93,9 @@ def recognise(tree: Mapping[str, Any], family: FamilyName | None = None) -> Reco
                 raise ValueError(f"this is no {family} network: its keys are those of {found}")
             chosen = family or found
             return Recognised(chosen, prefix, state, _head(chosen, prefix, tensors))
-    wanted = ", ".join(f"{known.anchor} ({name})" for name, known in FAMILIES.items())
+    anchors = {known.anchor: [name for name, one in FAMILIES.items() if one.anchor == known.anchor]
+               for known in FAMILIES.values()}  # fmt: skip
+    wanted = ", ".join(f"{anchor} ({', '.join(names)})" for anchor, names in anchors.items())
     raise ValueError(
         f"no known network: missing is one of {wanted}; unexpected are {describe(tensors) or 'no tensors at all'}"
     )

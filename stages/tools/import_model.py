@@ -61,6 +61,7 @@ def complete(arguments: argparse.Namespace) -> Said:
         value_range=tuple(arguments.value_range) if arguments.value_range else None,
         dataset=arguments.dataset or (known.dataset if known else None),
         published=entry,
+        depth=listed.depth(entry) if listed is not None and entry else None,
         keep_head=arguments.keep_head,
     )
 

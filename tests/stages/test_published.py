@@ -31,6 +31,7 @@ def test_every_entry_says_where_it_is_and_whose_layout_it_has():
         assert LISTED.family(name) in ("adaface", "insightface", "magface", "cr_fiqa", "curricularface", "mobilefacenet")
         assert all(50 < score <= 100 for score in model.scores.values())
     assert LISTED.family("insightface_mbf_ms1mv3") == "mobilefacenet"
+    assert [LISTED.depth(name) for name in ("adaface_ir101_ms1mv2", "crfiqa_s", "insightface_mbf_ms1mv3")] == [101, 50, None]
 
 
 def test_numbers_that_other_tables_quote_are_the_same_here():

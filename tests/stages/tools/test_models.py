@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a downloaded checkpoint and two small sets."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(exporting, "save_program", lambda *given: None)  # slow, and tested elsewhere
-    shutil.copy(ROOT / "models.yaml", tmp_path)
+    # the network here is a narrow one of 12 layers
+    text = (ROOT / "models.yaml").read_text().replace("architecture: IR-18", "architecture: IR-12")
+    (tmp_path / "models.yaml").write_text(text)
     network = fill(build(NARROW_CONFIGS["adaface"]))
     torch.save(published_file("adaface", dict(network.state_dict())), tmp_path / "adaface_ir18_casia.ckpt")
     small_sets.write_bin(tmp_path / "data/mine/eval/lfw.bin")
@@ -77,6 +78,12 @@ def test_a_file_whose_checksum_is_known_is_known_by_it_and_another_is_refused(ho
     (home / "other.ckpt").write_bytes((home / "renamed.ckpt").read_bytes() + b" ")
     assert run(import_model, "other.ckpt", "two", "--published", ENTRY) == 2
     assert f"is not {ENTRY}'s file: wanted SHA-256 {sha256}" in capsys.readouterr().err
+
+
+def test_a_file_of_another_depth_than_its_entry_is_refused(home: Path, capsys):
+    assert run(import_model, f"{ENTRY}.ckpt", "one", "--published", "adaface_ir50_ms1mv2") == 2
+    assert "is a network of 12 layers, adaface_ir50_ms1mv2 wanted 50" in capsys.readouterr().err
+    assert not (home / "models/one").exists()
 
 
 def test_a_name_is_taken_once(home: Path, capsys):
