@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stages.core.class_chunks import Plan
 from stages.core.head import CosineHead, HeadOutput, directions, others, pick, put
-from stages.core.log_sum import Plan, Sums, log_sum, target_cosine
+from stages.core.log_sum import Sums, log_sum, target_cosine
 from stages.core.negatives import Negatives
 
 STORE_BYTES = 1 << 30
