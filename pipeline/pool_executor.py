@@ -182,7 +182,7 @@ class PoolExecutor(Executor):
     def _sent(self, stage: Stage, request: Mapping[str, Any], queue: str, say: Say) -> FlowRun | None:
         """Submit a stage and wait until it has ended; None if that could not be learnt in time."""
         api = self.pool.twin()
-        tags = [f"run:{stage.key}"] if stage.key else []
+        tags = [f"of:{flow_run.get_name()}"]
         identity = patiently(lambda: api.submit(stage.name, request, queue, tags, None), self._stopping)
         sent = Sent(stage, identity)
         with self.news:

@@ -1,0 +1,124 @@
+"""Machines as far as one machine can be several: clones with their own HOME, cache and leases, joined by three addresses.
+
+A git remote, a DVC remote and Prefect's API: nothing else is common to them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.pipeline import dummy
+from tests.pipeline.dummy import Dummy
+
+WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.c"}
+
+
+class Machine(Dummy):
+    """A clone with a home of its own."""
+
+    def __init__(self, folder: Path, api_url: str, extra: Mapping[str, str]) -> None:
+        super().__init__(folder / "project", api_url)
+        self.name, self.folder, self.extra = folder.name, folder, dict(extra)
+        (folder / "home").mkdir(parents=True)
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """Only what a fresh login would have, and the servers' addresses."""
+        keep = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        own = {
+            "HOME": str(self.folder / "home"),
+            "FACET_LEASES": str(self.folder / "leases"),
+            "DVC_SITE_CACHE_DIR": str(self.folder / "site"),
+            "PREFECT_API_URL": self.api_url or "",
+            "PATH": f"{Path(sys.executable).parent}:{keep['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "PREFECT_LOGGING_COLORS": "false",
+            "COLUMNS": "200",
+        }
+        return keep | own | WHO | self.extra | extra
+
+    def start_worker(self, pool: str, device: str = "cpu:0") -> subprocess.Popen[str]:
+        """Start a worker and wait until it has joined."""
+        log = self.folder / f"worker-{device.replace(':', '-')}.log"
+        with log.open("a") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.cli", "worker", "--device", device, "--pool", pool],
+                cwd=self.path, env=self.environment(), stdout=out, stderr=out, text=True, start_new_session=True,
+            )  # fmt: skip
+        until_s = time.monotonic() + 60
+        while "takes stages" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until_s, log.read_text()
+            time.sleep(0.1)
+        return process
+
+    def executed(self) -> Counter[str]:
+        """Return how often each stage's program ran on this machine: in its clone, or in a worker's tree."""
+        trees = [Dummy(path) for path in self.path.glob(".facet/workers/*/tree")]
+        return sum((each.counts() for each in [Dummy(self.path), *trees]), Counter())
+
+    def tree(self, device: str = "cpu-0") -> Path:
+        """Return the workspace of a worker here."""
+        return self.path / ".facet/workers" / device / "tree"
+
+
+@dataclass
+class Network:
+    """Clones of one project."""
+
+    folder: Path
+    api_url: str
+    store_url: str
+    config: Sequence[tuple[str, str]] = ()
+    """More of the DVC remote's settings."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """More of every machine's environment."""
+
+    def found(self, runs: int, seconds: dict[str, float] | None = None) -> None:
+        """Make the project and put it on the git remote."""
+        seed = dummy.make(self.folder / "seed", runs, seconds)
+        seed.run("dvc", "remote", "add", "-q", "-d", "store", self.store_url)
+        for name, value in self.config:
+            seed.run("dvc", "remote", "modify", "-q", "store", name, value)
+        seed.run("git", "init", "-q", "--bare", "-b", "main", str(self.origin))
+        for command in (("add", "-A"), ("commit", "-qm", "start"), ("branch", "-M", "main"),
+                        ("remote", "add", "origin", str(self.origin)), ("push", "-q", "origin", "main")):  # fmt: skip
+            seed.run("git", *command, **WHO)
+
+    @property
+    def origin(self) -> Path:
+        """Return the git remote."""
+        return self.folder / "origin.git"
+
+    def machine(self, name: str) -> Machine:
+        """Clone the project onto a new machine."""
+        machine = Machine(self.folder / name, self.api_url, self.extra)
+        subprocess.run(["git", "clone", "-q", str(self.origin), str(machine.path)], check=True, env=machine.environment())
+        return machine
+
+    def references(self) -> list[str]:
+        """Return the references on the git remote."""
+        listed = subprocess.run(
+            ["git", "for-each-ref", "--format=%(refname)"], cwd=self.origin, capture_output=True, text=True, check=True
+        )
+        return listed.stdout.split()
+
+
+def end(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Stop workers as `systemctl stop` would, and wait."""
+    for process in processes:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(40)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
