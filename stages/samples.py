@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,8 +22,8 @@ from stages import artifacts
 from stages.core import augment, jpeg, low_view
 from stages.core.order import Order, Streams
 from stages.core.pixels import SIDE
+from stages.core.record_images import RecordImages
 from stages.core.views import Views
-from stages.datasets.insightface_rec import TrainSet
 from stages.loader import Items, batches, to_device
 
 Batch = tuple[Tensor, Tensor]
@@ -32,12 +33,12 @@ Batch = tuple[Tensor, Tensor]
 class Records:
     """The good records of a training set."""
 
-    images: TrainSet
+    images: RecordImages
     key_N: NDArray[np.int64]
     label_N: NDArray[np.int64]
     num_classes: int
     fingerprint: str
-    """Changes with the records, their labels and the file behind them; a checkpoint belongs to one."""
+    """Changes with the records, their labels, the classes and the file behind them; a checkpoint belongs to one."""
 
 
 def open_records(dataset: str) -> Records:
@@ -45,15 +46,14 @@ def open_records(dataset: str) -> Records:
 
     Raises:
         FileNotFoundError: the training set or its manifest is missing.
+        RecordError: the record file is shorter than the manifest says.
         ValueError: no good record, or images that are not 112 x 112.
     """
     path = artifacts.unpacked_folder(dataset) / "manifest.parquet"
     if not path.is_file() or not path.with_name("card.json").is_file():
         raise FileNotFoundError(f"{path} is missing: run `dvc repro unpack@{dataset}`")
-    table = pq.read_table(path, columns=["key", "label", "width", "height"])
-    key_N, label_N, width_N, height_N = (
-        table[name].to_numpy().astype(np.int64) for name in ("key", "label", "width", "height")
-    )
+    names = ["key", "offset", "length", "label", "width", "height"]
+    key_N, offset_N, length_N, label_N, width_N, height_N = _columns(path, names)
     if not len(key_N):
         raise ValueError(f"{path} lists no good record: there is nothing to train on")
     wrong_N = (width_N != SIDE) | (height_N != SIDE)
@@ -64,12 +64,19 @@ def open_records(dataset: str) -> Records:
             f"{key_N[n]} with {width_N[n]} x {height_N[n]}: align them, a network takes nothing else"
         )
     folder = artifacts.train_folder(dataset)
-    images = TrainSet.open(folder)
+    images = RecordImages(folder, key_N, offset_N, length_N)
     size = (folder / "train.rec").stat().st_size
-    # not of `images`: reading all labels takes longer than all else, and finds bad records that `unpack` allowed
+    # what was declared, or the labels say: bad records that `unpack` allowed are not among them
     num_classes = int(artifacts.read_json(path.with_name("card.json"))["num_classes"])
-    fingerprint = hashlib.sha256(f"{artifacts.sha256(path)} {size}".encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"{artifacts.sha256(path)} {size} {num_classes}".encode()).hexdigest()
     return Records(images, key_N, label_N, num_classes, fingerprint)
+
+
+def _columns(path: Path, names: list[str]) -> list[NDArray[np.int64]]:
+    with pq.ParquetFile(path, pre_buffer=False) as manifest:
+        table = manifest.read(names, use_threads=False)
+    # neither `read_table` nor `to_numpy`: they import pandas, for ten times as long as all else takes
+    return [np.from_dlpack(table[name].combine_chunks()).astype(np.int64) for name in names]
 
 
 class Samples:
@@ -104,7 +111,7 @@ class Samples:
         """
         for row, (epoch, position) in enumerate(items):
             image_HW3 = image_VBHW3[0, row]
-            self._decode(image_HW3, int(self.records.key_N[position]))
+            self._decode(image_HW3, position)
             # the first view last: the others are drawn from what is decoded in its place
             for v in reversed(range(len(self.views))):
                 drawn_HW3 = self.views.draw(v, image_HW3, self.streams.at(epoch, position, self.views.streams[v]))
@@ -112,11 +119,12 @@ class Samples:
                     image_VBHW3[v, row] = drawn_HW3
         return self.records.label_N[[position for _, position in items]]
 
-    def _decode(self, image_HW3: augment.Image, key: int) -> None:
-        size = jpeg.decode_into(image_HW3, self.records.images.image_bytes(key))
+    def _decode(self, image_HW3: augment.Image, position: int) -> None:
+        size = jpeg.decode_into(image_HW3, self.records.images.image_bytes(position))
         if size != (SIDE, SIDE):
             came = f"{size[1]} x {size[0]}" if size else "bytes that are no image"
-            raise ValueError(f"record {key}: wanted an image of {SIDE} x {SIDE}, got {came}; `unpack` lists all")
+            record = f"record {self.records.key_N[position]}"
+            raise ValueError(f"{record}: wanted an image of {SIDE} x {SIDE}, got {came}; `unpack` lists all")
 
 
 def load(samples: Samples, order: Order, first_step: int, num_steps: int, device: torch.device) -> Iterator[Batch]:

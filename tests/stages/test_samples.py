@@ -47,7 +47,7 @@ def test_a_batch_is_the_stored_images_in_their_order(records: Records):
         assert image_VBHW3.shape == (1, 8, 112, 112, 3)
         assert image_VBHW3.dtype == torch.uint8
         for row, (_, position) in enumerate(items):
-            stored = np.frombuffer(records.images.image_bytes(int(records.key_N[position])), np.uint8)
+            stored = np.frombuffer(records.images.image_bytes(position), np.uint8)
             assert np.array_equal(image_VBHW3[0, row], cv2.imdecode(stored, cv2.IMREAD_COLOR))
         assert label_B.tolist() == [int(records.label_N[position]) for _, position in items]
 
@@ -91,19 +91,24 @@ def test_ranks_share_the_batches_of_one_process(records: Records):
     assert same(joined, batches(records))
 
 
+def write_again(root: Path, encoded: bytes) -> None:
+    """Replace all images by one, as if ``unpack`` had let it pass."""
+    insightface_rec.write(root / "data" / "tiny" / "train", [(encoded, 0)] * 32, 1)
+    training_data.write_manifest(root, "tiny", list(range(1, 33)), [0] * 32)
+
+
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_record_that_is_no_image_is_named(
     workers: str, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("FACET_LOADER_WORKERS", workers)
-    insightface_rec.write(tmp_path / "data" / "tiny" / "train", [(b"no image", 0)] * 32, 1)
+    write_again(tmp_path, b"no image")
     with pytest.raises(ValueError, match=r"^record \d+: wanted an image of 112 x 112, got bytes that are no image"):
         batches(open_records("tiny"))
 
 
 def test_an_image_of_another_size_is_named(records: Records, tmp_path: Path):
-    encoded = cv2.imencode(".jpg", np.zeros((100, 90, 3), np.uint8))[1].tobytes()
-    insightface_rec.write(tmp_path / "data" / "tiny" / "train", [(encoded, 0)] * 32, 1)
+    write_again(tmp_path, cv2.imencode(".jpg", np.zeros((100, 90, 3), np.uint8))[1].tobytes())
     with pytest.raises(ValueError, match="wanted an image of 112 x 112, got 90 x 100"):
         batches(open_records("tiny"))
 
@@ -121,11 +126,25 @@ def test_classes_are_those_that_unpack_wrote_down(records: Records, tmp_path: Pa
     assert open_records("tiny").num_classes == 3
 
 
-def test_opening_reads_no_record_but_the_first_and_the_last(records: Records, tmp_path: Path):
-    path = tmp_path / "data" / "tiny" / "train" / "train.rec"
-    damaged = bytearray(path.read_bytes())
-    begin = records.images.reader.offset(5)
-    # record 5's header: a label that is no number
-    damaged[begin + 8 + 24 : begin + 8 + 28] = b"\xff\xff\xff\xff"
-    path.write_bytes(damaged)
-    assert open_records("tiny").num_classes == training_data.IDENTITIES
+def test_opening_reads_neither_the_index_nor_a_record(records: Records, tmp_path: Path):
+    folder = tmp_path / "data" / "tiny" / "train"
+    (folder / "train.idx").unlink()
+    (folder / "train.rec").write_bytes(bytes((folder / "train.rec").stat().st_size))
+    assert len(open_records("tiny").images) == len(records.key_N)
+
+
+@pytest.mark.parametrize("change", ["labels", "classes", "file"])
+def test_a_checkpoint_of_other_records_has_another_fingerprint(change: str, records: Records, tmp_path: Path):
+    labels, classes = [0] * 32 if change == "labels" else records.label_N.tolist(), 4 + (change == "classes")
+    if change == "file":
+        with (tmp_path / "data" / "tiny" / "train" / "train.rec").open("ab") as stream:
+            stream.write(bytes(4))
+    else:
+        training_data.write_manifest(tmp_path, "tiny", records.key_N.tolist(), labels, num_classes=classes)
+    assert open_records("tiny").fingerprint != records.fingerprint
+
+
+def test_an_empty_manifest_is_refused(records: Records, tmp_path: Path):
+    training_data.write_manifest(tmp_path, "tiny", [], [])
+    with pytest.raises(ValueError, match="lists no good record"):
+        open_records("tiny")

@@ -40,6 +40,14 @@ def write_manifest(
     """Write what ``unpack`` would say of the good records."""
     path = root / "data" / "unpacked" / name / "manifest.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    sides = [side] * len(keys)
-    pq.write_table(pa.table({"key": keys, "label": labels, "width": sides, "height": sides}), path)
+    reader = insightface_rec.TrainSet.open(root / "data" / name / "train").reader
+    columns = {
+        "key": pa.array(keys, pa.int64()),
+        "offset": pa.array([reader.offset(key) for key in keys], pa.int64()),
+        "length": pa.array([len(reader.entry(key)[1]) for key in keys], pa.int32()),
+        "label": pa.array(labels, pa.int32()),
+        "width": pa.array([side] * len(keys), pa.int32()),
+        "height": pa.array([side] * len(keys), pa.int32()),
+    }
+    pq.write_table(pa.table(columns), path)
     (path.parent / "card.json").write_text(json.dumps({"num_classes": num_classes}))
