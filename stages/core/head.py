@@ -142,7 +142,8 @@ def directions(feature_BD: Tensor) -> tuple[Tensor, Tensor]:
             [0.0000, 0.0000]]), tensor([5., 0.]))
     """
     norm_B = feature_BD.norm(dim=1)
-    has_length_B = norm_B > torch.finfo(norm_B.dtype).tiny
+    # below the root of the smallest number the squares in a norm are lost
+    has_length_B = norm_B > torch.finfo(norm_B.dtype).tiny ** 0.5
     # 1 in its place first: a division by 0 that is masked afterwards still has a gradient that is none
     inverse_B = torch.where(has_length_B, 1 / norm_B.where(has_length_B, 1.0), 0.0)
     inverse_B = inverse_B.where(norm_B.isfinite(), torch.nan)
@@ -159,7 +160,8 @@ def follow(running: Tensor, value: Tensor, alpha: float) -> None:
     >>> mean
     tensor(30.)
     """
-    running.copy_(torch.where(value.isfinite(), alpha * value + (1 - alpha) * running, running))
+    moved = alpha * value + (1 - alpha) * running
+    running.copy_(torch.where(moved.isfinite(), moved, running))
 
 
 def unit_rows(num_classes: int, feature_dim: int, shard: Shard) -> Tensor:
