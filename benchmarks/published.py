@@ -22,13 +22,16 @@ STOOD_IN = ("menpo", "menpo.visualize", "menpo.visualize.viewmatplotlib", "prett
 REMOVED = {"int": int, "bool": bool, "object": object, "float": float}
 
 
-class _StandIn(types.ModuleType):
+class StandIn(types.ModuleType):
     """A module that has any name and does nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return lambda *arguments, **keywords: None
+        return StandIn(f"{self.__name__}.{name}")
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> StandIn:
+        return self
 
 
 def load(path: Path, **provided: types.ModuleType) -> types.ModuleType:
@@ -42,7 +45,7 @@ def load(path: Path, **provided: types.ModuleType) -> types.ModuleType:
         raise FileNotFoundError(f"{path} is not in the checkout: give the folder that `git archive` made of it")
     names = {name.replace("__", "."): module for name, module in provided.items()}
     before = {name: sys.modules.get(name) for name in (*STOOD_IN, *names)}
-    sys.modules |= {name: _StandIn(name) for name in STOOD_IN if name not in sys.modules} | names
+    sys.modules |= {name: StandIn(name) for name in STOOD_IN if name not in sys.modules} | names
     for name, value in REMOVED.items():
         if name not in np.__dict__:
             setattr(np, name, value)

@@ -12,7 +12,7 @@ import numpy as np
 from stages.core import rates
 from stages.core.features import Features, Floats
 from stages.core.processing import Processed
-from stages.core.rates import Rates, Scores
+from stages.core.rates import Impostors, Rates, Scores
 
 # features of images -> one quality score each; higher is better
 Score = Callable[[Features], Floats]
@@ -65,7 +65,7 @@ def describe_rates(read: Rates) -> dict[str, Any]:
     return tree
 
 
-def roc_rows(name: str, genuine_G: Scores, impostor_I: Scores) -> list[tuple[str | float, ...]]:
+def roc_rows(name: str, genuine_G: Scores, impostor_I: Impostors) -> list[tuple[str | float, ...]]:
     """Return a set's lines of a ``ROC`` table; none without genuine or without impostor pairs."""
     if not genuine_G.size or not impostor_I.size:
         return []

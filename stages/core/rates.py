@@ -16,11 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.ranking import Falling, Stretch
+
 Scores = NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+# impostor scores as they are, or prepared once for several questions
+Impostors = Scores | Falling
 
 # far * count may fall below a whole number by rounding: 0.29 * 100 is 28.999999999999996
 _ROUNDING = 1e-9
+# ranks; of scores that are to be made exact, shorter stretches are taken whole, longer ones around their corners only
+_SHORT, _BESIDE = 4096, 3
 
 
 @dataclass(frozen=True)
@@ -62,15 +69,17 @@ class Rates:
     unresolved: dict[float, str]
 
 
-def read_rates(genuine_G: Scores, impostor_I: Scores, targets: Sequence[float]) -> Rates:
+def read_rates(genuine_G: Scores, impostors: Impostors, targets: Sequence[float]) -> Rates:
     """Return TAR at each FAR by the published rule (nearest ROC point) and the strict one (at most the FAR).
 
     A FAR that the scores cannot resolve gets a reason instead of a number.
     """
-    reasons = {target: _why_not(genuine_G, impostor_I, target) for target in targets}
+    if genuine_G.size and impostors.size and not isinstance(impostors, Falling):
+        impostors = _falling(genuine_G, impostors)
+    reasons = {target: _why_not(genuine_G, impostors.size, target) for target in targets}
     resolved = [target for target, reason in reasons.items() if reason is None]
-    nearest = nearest_points(genuine_G, impostor_I, resolved) if resolved else []
-    strict = strict_points(genuine_G, impostor_I, resolved) if resolved else []
+    nearest = nearest_points(genuine_G, impostors, resolved) if resolved else []
+    strict = strict_points(genuine_G, impostors, resolved) if resolved else []
     return Rates(
         {point.target: point for point in nearest},
         {point.target: point for point in strict},
@@ -78,8 +87,8 @@ def read_rates(genuine_G: Scores, impostor_I: Scores, targets: Sequence[float]) 
     )
 
 
-def _why_not(genuine_G: Scores, impostor_I: Scores, target: float) -> str | None:
-    return unresolved(impostor_I.size, target) if genuine_G.size else "there are no genuine pairs"
+def _why_not(genuine_G: Scores, num_impostor: int, target: float) -> str | None:
+    return unresolved(num_impostor, target) if genuine_G.size else "there are no genuine pairs"
 
 
 def threshold_at_fmr(impostor_I: Scores, fmr: float) -> float:
@@ -106,115 +115,176 @@ def threshold_at_fmr(impostor_I: Scores, fmr: float) -> float:
     return float(np.nextafter(highest_refused, np.array(np.inf, dtype=impostor_I.dtype)))
 
 
-def strict_points(genuine_G: Scores, impostor_I: Scores, targets: Sequence[float]) -> list[OperatingPoint]:
+def strict_points(genuine_G: Scores, impostors: Impostors, targets: Sequence[float]) -> list[OperatingPoint]:
     """Return for each target the point of largest TAR whose FMR is at most the target.
 
     Raises:
         ValueError: a target that the impostor scores cannot resolve, or no genuine scores.
     """
-    _check(genuine_G, impostor_I)
+    falling = _falling(genuine_G, impostors)
     for target in targets:
-        reason = unresolved(impostor_I.size, target)
+        reason = unresolved(falling.size, target)
         if reason:
             raise ValueError(reason)
-    allowed = [math.floor(target * impostor_I.size + _ROUNDING) for target in targets]
+    allowed = [math.floor(target * falling.size + _ROUNDING) for target in targets]
     return [
         OperatingPoint(target, fmr, tar, threshold)
         for target, (fmr, tar, threshold) in zip(
-            targets, _at_most(genuine_G, impostor_I, np.array(allowed, dtype=np.int64)), strict=True
+            targets, _at_most(genuine_G, falling, np.array(allowed, dtype=np.int64)), strict=True
         )
     ]
 
 
-def nearest_points(genuine_G: Scores, impostor_I: Scores, targets: Sequence[float]) -> list[OperatingPoint]:
+def nearest_points(genuine_G: Scores, impostors: Impostors, targets: Sequence[float]) -> list[OperatingPoint]:
     """Return for each target the ROC point nearest in FMR; if two are as near, of larger FMR, then TAR.
 
     The points are those of ``sklearn.metrics.roc_curve`` with its default ``drop_intermediate``: one per
     distinct score, without those that lie evenly on a line between their neighbours, and (0, 0). As they may
-    be far apart, the FMR read can exceed the target; ``OperatingPoint.fmr`` tells. Only the highest impostor
-    scores are sorted.
+    be far apart, the FMR read can exceed the target; ``OperatingPoint.fmr`` tells. Only the impostor scores
+    around each target are sorted. Where impostor scores are made exact on demand, ties between them are those of
+    equal embeddings (``Falling.tied_S``); two products that merely share their last bit make no corner.
 
     Raises:
         ValueError: no genuine or no impostor scores.
     """
-    _check(genuine_G, impostor_I)
-    num_top = 2 * math.ceil(max(targets) * impostor_I.size) + 64
-    while True:
-        fp_K, tp_K, score_K, complete = _roc_corners(genuine_G, impostor_I, num_top)
-        # the nearest point is certain once a kept point beyond the last target has one of larger FMR after it
-        beyond_K = fp_K[fp_K / impostor_I.size >= max(targets)]
-        if complete or (beyond_K.size and beyond_K[-1] > beyond_K[0]):
-            break
-        num_top *= 4
-    fmr_K, tar_K = fp_K / impostor_I.size, tp_K / genuine_G.size
-    points = []
-    for target in targets:
-        away_K = np.abs(fmr_K - target)
+    falling = _falling(genuine_G, impostors)
+    rising_G = np.sort(genuine_G.astype(np.float64))
+    # a corner of the ROC lies beside a genuine score, or at a score that several impostor pairs share
+    special_S = np.sort(np.concatenate([rising_G, falling.tied_S]))
+    found: dict[float, OperatingPoint] = {}
+    beside = 2
+    while len(found) < len(targets):
+        missing = [target for target in targets if target not in found]
+        for target, corners in zip(missing, _around(rising_G, special_S, falling, missing, beside), strict=True):
+            if corners.settle(target):
+                found[target] = corners.nearest(target)
+        beside *= 4
+    return [found[target] for target in targets]
+
+
+def _around(
+    rising_G: Floats, special_S: Floats, falling: Falling, targets: Sequence[float], beside: int
+) -> list[_Corners]:
+    """Return the corners around each target, as far as ``beside`` special scores on either side of it."""
+    rank_K = np.minimum((np.array(targets) * falling.size).astype(np.int64), falling.size - 1)
+    place_K = np.searchsorted(special_S, falling.at(rank_K))
+    near_K = [special_S[max(place - beside, 0) : place + beside] for place in place_K]
+    near_S, bounds_K = np.concatenate(near_K), np.cumsum([near.size for near in near_K])[:-1]
+    # equal scores take the ranks from the one count to the other
+    above_S, from_S = (falling.count(near_S, inclusive=inclusive) for inclusive in (False, True))
+    ranks_K = zip(np.split(above_S, bounds_K), np.split(from_S, bounds_K), strict=True)
+    pieces: list[tuple[int, int]] = []
+    owner: list[int] = []
+    for number, (rank, place, (above, last)) in enumerate(zip(rank_K, place_K, ranks_K, strict=True)):
+        runs = [(int(rank), int(rank)), *zip(above.tolist(), last.tolist(), strict=True)]
+        runs += [(0, 0)] if place + beside >= special_S.size else []
+        runs += [(falling.size, falling.size)] if place < beside else []
+        # exact scores: all between the outermost; else only where a corner may be
+        low, high = min(low for low, _ in runs), max(high for _, high in runs)
+        whole = not falling.error or high - low < _SHORT
+        new = [(low, high)] if whole else [(low - _BESIDE, high + _BESIDE) for low, high in sorted(set(runs))]
+        pieces += new
+        owner += [number] * len(new)
+    low_2K = np.array(pieces, dtype=np.int64)
+    stretches = falling.stretches(low_2K[:, 0], low_2K[:, 1])
+    return [
+        _corners(rising_G, falling.size, [one for one, of in zip(stretches, owner, strict=True) if of == number])
+        for number in range(len(targets))
+    ]
+
+
+@dataclass(frozen=True)
+class _Corners:
+    """Kept points of a stretch of the ROC, from high scores to low: rates and scores; does it reach either end."""
+
+    fmr_K: Floats
+    tar_K: Floats
+    score_K: Floats
+    from_start: bool
+    to_end: bool
+
+    def settle(self, target: float) -> bool:
+        """Return whether the nearest point to ``target`` is certain to be among these."""
+        beyond_K = self.fmr_K[self.fmr_K >= target]
+        # the last of several points of one FMR is known when one of larger FMR follows
+        return (self.from_start or bool((self.fmr_K <= target).any())) and (
+            self.to_end or bool(beyond_K.size and beyond_K[-1] > beyond_K[0])
+        )
+
+    def nearest(self, target: float) -> OperatingPoint:
+        away_K = np.abs(self.fmr_K - target)
         best = away_K.size - 1 - int(np.argmin(away_K[::-1]))
-        points.append(OperatingPoint(target, float(fmr_K[best]), float(tar_K[best]), float(score_K[best])))
-    return points
+        return OperatingPoint(target, float(self.fmr_K[best]), float(self.tar_K[best]), float(self.score_K[best]))
 
 
-def roc(genuine_G: Scores, impostor_I: Scores, num_points: int = 200) -> list[OperatingPoint]:
+def _corners(rising_G: Floats, num_impostor: int, stretches: Sequence[Stretch]) -> _Corners:
+    """Return scikit-learn's kept ROC points in some stretches, with (0, 0) where one begins there."""
+    parts = [_kept(rising_G, stretch) for stretch in stretches]
+    fp_K, tp_K, score_K = (np.concatenate([part[column] for part in parts]) for column in range(3))
+    order_K = np.lexsort((tp_K, fp_K))
+    return _Corners(
+        fp_K[order_K] / num_impostor,
+        tp_K[order_K] / rising_G.size,
+        score_K[order_K],
+        any(math.isinf(stretch.last) for stretch in stretches),
+        any(math.isinf(stretch.first) for stretch in stretches),
+    )
+
+
+def _kept(rising_G: Floats, stretch: Stretch) -> tuple[Floats, Floats, Floats]:
+    """Return false and true matches and the score at the kept points of one stretch."""
+    inside_G = rising_G[(rising_G >= stretch.first) & (rising_G < stretch.last)]
+    score_K = np.unique(np.concatenate([inside_G, stretch.rising_M]))[::-1]
+    fp_K = stretch.num_above + stretch.rising_M.size - np.searchsorted(stretch.rising_M, score_K, side="left")
+    tp_K = rising_G.size - np.searchsorted(rising_G, score_K, side="left")
+    kept_K = np.ones(score_K.size, dtype=np.bool_)
+    kept_K[1:-1] = (np.diff(fp_K, 2) != 0) | (np.diff(tp_K, 2) != 0)
+    # whether a point at the edge of the stretch lies on a line shows only with its neighbour beyond
+    kept_K[:1] &= math.isinf(stretch.last)
+    kept_K[-1:] &= math.isinf(stretch.first)
+    start = np.zeros(1 if math.isinf(stretch.last) else 0)
+    return (
+        np.concatenate([start, fp_K[kept_K]]),
+        np.concatenate([start, tp_K[kept_K]]),
+        np.concatenate([start + np.inf, score_K[kept_K]]),
+    )
+
+
+def roc(genuine_G: Scores, impostors: Impostors, num_points: int = 200) -> list[OperatingPoint]:
     """Return at most ``num_points`` rising points of the ROC, evenly spread over the logarithm of the FMR.
 
     Each is the largest TAR for its number of false matches, from none to all; ``target`` is the FMR allowed.
     """
-    _check(genuine_G, impostor_I)
-    spread = np.geomspace(1, impostor_I.size, num_points - 1).round().astype(np.int64)
+    falling = _falling(genuine_G, impostors)
+    spread = np.geomspace(1, falling.size, num_points - 1).round().astype(np.int64)
     allowed_K = np.unique(np.concatenate([[0], spread]))
     points: list[OperatingPoint] = []
-    for allowed, (fmr, tar, threshold) in zip(allowed_K, _at_most(genuine_G, impostor_I, allowed_K), strict=True):
+    for allowed, (fmr, tar, threshold) in zip(allowed_K, _at_most(genuine_G, falling, allowed_K), strict=True):
         if not points or (fmr, tar) != (points[-1].fmr, points[-1].tar):
-            points.append(OperatingPoint(int(allowed) / impostor_I.size, fmr, tar, threshold))
+            points.append(OperatingPoint(int(allowed) / falling.size, fmr, tar, threshold))
     return points
 
 
-def _check(genuine_G: Scores, impostor_I: Scores) -> None:
-    if not genuine_G.size or not impostor_I.size:
-        raise ValueError(f"rates need genuine and impostor scores, got {genuine_G.size} and {impostor_I.size}")
+def _falling(genuine_G: Scores, impostors: Impostors) -> Falling:
+    num_impostor = impostors.size
+    if not genuine_G.size or not num_impostor:
+        raise ValueError(f"rates need genuine and impostor scores, got {genuine_G.size} and {num_impostor}")
+    impostor_I = impostors.score_I if isinstance(impostors, Falling) else impostors
     if np.isnan(genuine_G).any() or np.isnan(impostor_I).any():
         raise ValueError("scores hold NaN: the embeddings are not finite")
+    return impostors if isinstance(impostors, Falling) else Falling(impostors)
 
 
-def _at_most(genuine_G: Scores, impostor_I: Scores, allowed_K: Counts) -> list[tuple[float, float, float]]:
+def _at_most(genuine_G: Scores, falling: Falling, allowed_K: Counts) -> list[tuple[float, float, float]]:
     """Return (fmr, tar, threshold) of the lowest threshold with at most so many false matches, by count."""
-    inner_K = np.unique(allowed_K[allowed_K < impostor_I.size])
-    falling_I = -np.partition(-impostor_I, inner_K) if inner_K.size else impostor_I
-    rising_G = np.sort(genuine_G)
+    rising_G = np.sort(genuine_G.astype(np.float64))
+    refused_K = falling.at(np.minimum(allowed_K, falling.size - 1))
+    false_K = falling.count(refused_K, inclusive=False)
+    true_K = rising_G.size - np.searchsorted(rising_G, refused_K, side="right")
     points = []
-    for allowed in allowed_K:
-        if allowed >= impostor_I.size:
-            points.append((1.0, 1.0, float(min(impostor_I.min(), rising_G[0]))))
-            continue
-        refused = falling_I[allowed]
-        false = int(np.count_nonzero(falling_I[:allowed] > refused))
-        true = genuine_G.size - int(np.searchsorted(rising_G, refused, side="right"))
-        threshold = np.nextafter(refused, np.array(np.inf, dtype=impostor_I.dtype))
-        points.append((false / impostor_I.size, true / genuine_G.size, float(threshold)))
+    for allowed, refused, false, true in zip(allowed_K, refused_K, false_K, true_K, strict=True):
+        if allowed >= falling.size:
+            points.append((1.0, 1.0, min(float(falling.at(np.array([falling.size - 1]))[0]), float(rising_G[0]))))
+        else:
+            points.append((int(false) / falling.size, int(true) / rising_G.size, float(np.nextafter(refused, np.inf))))
     return points
-
-
-def _roc_corners(genuine_G: Scores, impostor_I: Scores, num_top: int) -> tuple[Counts, Counts, Scores, bool]:
-    """Return false and true matches and the score at scikit-learn's kept ROC points, from (0, 0) on.
-
-    Only as many as the ``num_top`` highest impostor scores give; the last says whether that is all of them.
-    """
-    complete = num_top >= impostor_I.size
-    if not complete:
-        lowest = -np.partition(-impostor_I, num_top - 1)[num_top - 1]
-        genuine_G, impostor_I = genuine_G[genuine_G >= lowest], impostor_I[impostor_I >= lowest]
-    score_K = np.unique(np.concatenate([genuine_G, impostor_I]))[::-1]
-    fp_K = impostor_I.size - np.searchsorted(np.sort(impostor_I), score_K, side="left")
-    tp_K = genuine_G.size - np.searchsorted(np.sort(genuine_G), score_K, side="left")
-    kept_K = np.ones(score_K.size, dtype=np.bool_)
-    kept_K[1:-1] = (np.diff(fp_K, 2) != 0) | (np.diff(tp_K, 2) != 0)
-    if not complete:
-        kept_K[-1] = False  # whether it lies on a line shows only with its successor
-    start = np.zeros(1, dtype=np.int64)
-    return (
-        np.concatenate([start, fp_K[kept_K]]),
-        np.concatenate([start, tp_K[kept_K]]),
-        np.concatenate([[np.inf], score_K[kept_K]]),
-        complete,
-    )

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from stages.core import features, scores
 
-VERSION = "1"
+VERSION = "2"  # exact scores where a rate depends on them, float32 elsewhere
+_TABLE = 2**24  # ids may spread so far for a table of them to be worth its memory
 FMRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 Ids = NDArray[np.int64]
@@ -51,17 +52,36 @@ def weigh(
 
 def compare(
     templates: Templates, first_P: Ids, second_P: Ids, tick: Callable[[int], None] = lambda count: None
-) -> NDArray[np.float64]:
-    """Return the score of each listed pair of template ids, in their order.
+) -> scores.PairScores:
+    """Return the scores of the listed pairs of template ids, in their order.
 
     A template none of whose images could be processed matches nobody: each of its genuine pairs is an error.
 
     Raises:
         LookupError: a pair names a template without images.
     """
-    id_T = templates.id_T
-    row_2P = [np.minimum(np.searchsorted(id_T, ids), id_T.size - 1) for ids in (first_P, second_P)]
-    for ids, row_P in zip((first_P, second_P), row_2P, strict=True):
-        if not np.array_equal(id_T[row_P], ids):
-            raise LookupError(f"template {ids[id_T[row_P] != ids][0]} is in the pairs but has no images")
-    return scores.pair_scores(templates.embedding_TD, row_2P[0], row_2P[1], templates.filled_T, tick)
+    first_row_P, second_row_P = rows_of(templates.id_T, first_P), rows_of(templates.id_T, second_P)
+    return scores.sieve_pairs(templates.embedding_TD, first_row_P, second_row_P, templates.filled_T, tick)
+
+
+def rows_of(id_T: Ids, ids_P: Ids) -> NDArray[np.int32]:
+    """Return the row of each template id.
+
+    Raises:
+        LookupError: there is no template of an id.
+    """
+    lowest, highest = int(id_T[0]), int(id_T[-1])
+    if ids_P.size and (int(ids_P.min()) < lowest or int(ids_P.max()) > highest):
+        missing = ids_P[(ids_P < lowest) | (ids_P > highest)][0]
+        raise LookupError(f"template {missing} is in the pairs but has no images")
+    if highest - lowest > _TABLE:
+        row_P = np.searchsorted(id_T, ids_P).astype(np.int32)
+        known_P = id_T[row_P] == ids_P
+    else:
+        table = np.full(highest - lowest + 1, -1, dtype=np.int32)
+        table[id_T - lowest] = np.arange(id_T.size, dtype=np.int32)
+        row_P = table[ids_P - lowest if lowest else ids_P]
+        known_P = row_P >= 0
+    if not known_P.all():
+        raise LookupError(f"template {ids_P[~known_P][0]} is in the pairs but has no images")
+    return row_P

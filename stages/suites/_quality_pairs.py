@@ -39,6 +39,7 @@ class Compared:
     cosine_P: NDArray[np.float64]
     is_same_P: NDArray[np.bool_]
     pair_quality: Callable[[Floats], Floats]
+    names: tuple[str, ...] | None = None  # of the images; None: they are known by their number
 
 
 def compare(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compared:
@@ -72,7 +73,7 @@ def _listed(folder: Path, switches: Fiqa, embed: Embed) -> Compared:
     )
     return Compared(
         processed, cosine_P, chosen.is_same_P,
-        lambda quality_N: discard.pair_quality(quality_N, chosen.first_P, chosen.second_P),
+        lambda quality_N: discard.pair_quality(quality_N, chosen.first_P, chosen.second_P), chosen.names,
     )  # fmt: skip
 
 
@@ -87,13 +88,14 @@ def _templates(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compare
         *pooling.pool_templates(embedding_ND, chosen.template_N, chosen.media_N, processed.processed_N)
     )
     progress = Progress(f"fiqa {name}", chosen.first_P.size, "pairs")
-    cosine_P = ijb_1to1.compare(templates, chosen.first_P, chosen.second_P, progress.advance)
+    row_N, first_P, second_P = (
+        ijb_1to1.rows_of(templates.id_T, ids) for ids in (chosen.template_N, chosen.first_P, chosen.second_P)
+    )
+    cosine_P = scores.pair_scores(templates.embedding_TD, first_P, second_P, templates.filled_T, progress.advance)
 
     def pair_quality(quality_N: Floats) -> Floats:
-        row_N, first_P, second_P = (
-            np.searchsorted(templates.id_T, ids) for ids in (chosen.template_N, chosen.first_P, chosen.second_P)
-        )
         quality_T = discard.template_quality(quality_N, row_N, templates.id_T.size)
         return discard.pair_quality(quality_T, first_P, second_P)
 
-    return Compared(processed, cosine_P, chosen.is_same_P, pair_quality)
+    names = tuple(f"loose_crop/{image}" for image in chosen.names)
+    return Compared(processed, cosine_P, chosen.is_same_P, pair_quality, names)

@@ -56,7 +56,7 @@ def measure(folder: Path, switches: Fiqa, embed: Embed, scores: Mapping[str, Sco
     methods = {**scores, FEATURE_NORM: lambda features: features.feature_norm_N}
     for name in switches.sets:
         compared = _quality_pairs.compare(folder, name, switches, embed)
-        known_N = _known_quality(folder / TRUTH_FILE, name, compared.processed)
+        known_N = _known_quality(folder / TRUTH_FILE, name, compared)
         details: dict[str, Any] = {
             "pairs": int(compared.is_same_P.size),
             "genuine": int(compared.is_same_P.sum()),
@@ -123,8 +123,12 @@ def _draw(table: Table, key: tuple[str, str], at: str, curve: discard.Curves) ->
         table.rows.append((*key, at, "iso", round(share, 2), curve.edc.at(share)))
 
 
-def _known_quality(path: Path, name: str, processed: Processed) -> NDArray[np.float64] | None:
-    return truth.load(path, name, processed.processed_N.size) if path.is_file() else None
+def _known_quality(path: Path, name: str, compared: _quality_pairs.Compared) -> NDArray[np.float64] | None:
+    if not path.is_file():
+        return None
+    if compared.names is None:
+        return truth.load(path, name, compared.processed.processed_N.size)
+    return truth.load_named(path, name, compared.names)
 
 
 def _correlate(

@@ -81,8 +81,8 @@ def _verify(
     chosen: layout.IjbSet, templates: ijb_1to1.Templates, measured: Measured, details: dict[str, Any]
 ) -> None:
     progress = Progress(f"ijb {chosen.name}", chosen.first_P.size, "pairs")
-    score_P = ijb_1to1.compare(templates, chosen.first_P, chosen.second_P, progress.advance)
-    genuine_G, impostor_I = score_P[chosen.is_same_P], score_P[~chosen.is_same_P]
+    compared = ijb_1to1.compare(templates, chosen.first_P, chosen.second_P, progress.advance)
+    genuine_G, impostor_I = compared.sides(chosen.is_same_P)
     read = rates.read_rates(genuine_G, impostor_I, ijb_1to1.FMRS)
     for fmr, point in read.nearest.items():
         measured.metrics[f"{chosen.name.lower()}_tar_at_far_{fmr:.0e}"] = point.tar

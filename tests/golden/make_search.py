@@ -74,7 +74,7 @@ def main() -> None:
     mixed, low = Path(sys.argv[1]) / "validation_mixed", Path(sys.argv[1]) / "validation_lq"
     rng = np.random.default_rng(7)
     helper = published.load(mixed / "insightface_ijb_helper/eval_helper_identification.py")
-    stand_in = published._StandIn
+    stand_in = published.StandIn
     script = published.load(
         mixed / "validate_IJB_BC.py",
         net=stand_in("net"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.scores import NO_MATCH, pair_scores
+from stages.core import rates
+from stages.core.scores import NO_MATCH, pair_scores, sieve_pairs
 
 
 def some_templates(seed, num_templates=600, dim=8):
@@ -54,3 +55,27 @@ def test_every_pair_is_ticked_once():
 def test_no_pairs_give_no_scores():
     none = np.zeros(0, dtype=np.int64)
     assert pair_scores(some_templates(0), none, none).size == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.booleans(), st.floats(0.05, 1.5), st.booleans())
+def test_rates_of_sieved_scores_are_those_of_exact_ones(seed, short, noise, failed):
+    # templates that stand twice make ties; little noise leaves no genuine score near most targets
+    rng = np.random.default_rng(seed)
+    subject_T = rng.integers(0, 12, 90)
+    embedding_TD = rng.normal(size=(12, 16))[subject_T] + noise * rng.normal(size=(90, 16))
+    embedding_TD /= np.linalg.norm(embedding_TD, axis=1, keepdims=True)
+    twin_T = rng.integers(0, 90, 6)
+    embedding_TD[twin_T], subject_T[twin_T] = embedding_TD[[3]], subject_T[3]
+    processed_T = rng.random(90) > 0.02 if failed else None
+    first_P, second_P = np.triu_indices(90, 1)
+    is_same_P = subject_T[first_P] == subject_T[second_P]
+    sieved = sieve_pairs(embedding_TD, first_P, second_P, processed_T)
+    score_P = sieved.exact(np.arange(first_P.size))
+    np.testing.assert_allclose(sieved.score_P, score_P, atol=sieved.error)
+    targets = [0.001, 0.003, 0.01, 0.05, 0.1, 0.5, 1.0]
+    exact = rates.read_rates(score_P[is_same_P], score_P[~is_same_P], targets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rates, "_SHORT", 4096 if short else 0)
+        assert rates.read_rates(*sieved.sides(is_same_P), targets) == exact
+        assert rates.roc(*sieved.sides(is_same_P)) == rates.roc(score_P[is_same_P], score_P[~is_same_P])
