@@ -1,6 +1,6 @@
 """Images per CPU second through a backbone, official and ours, by memory order, folded batch norms and compilation.
 
-    python benchmarks/bench_backbones.py --adaface CHECKOUT [--quick]
+    python benchmarks/bench_backbones.py --adaface CHECKOUT [--quick] [--nets IR-18 IR-50]
 
 CHECKOUT is one of mk-minchul/AdaFace at c60eaa78: its net.py is run as it is, with our weights in it, in the memory
 order it is published with (its ``view`` refuses channels-last). All ways run by turns in one process on the same
@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental import optimization
 
 from stages import plugins
+from stages.core.folding import fold
 
 Step = Callable[[], object]
 DEPTHS = {"IR-18": (2, 2, 2, 2), "IR-50": (3, 4, 14, 3), "demo net": (1, 1, 1, 1)}
@@ -62,15 +62,6 @@ def official(checkout: Path, name: str, state: dict[str, Tensor]) -> nn.Module:
 
 def last(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def fold(network: nn.Module) -> nn.Module:
-    """Return the network with every batch norm that follows a convolution or linear layer taken into it."""
-    network = copy.deepcopy(network)
-    norm = network.get_submodule("output_layer.4")
-    assert isinstance(norm, nn.BatchNorm1d)
-    norm.weight, norm.bias = nn.Parameter(torch.ones(norm.num_features)), nn.Parameter(torch.zeros(norm.num_features))
-    return optimization.fuse(network)
 
 
 def inference(name: str, batch: int, checkout: Path | None, compiled: bool) -> dict[str, Step]:
@@ -138,12 +129,13 @@ def report(title: str, batch: int, seconds: dict[str, list[tuple[float, float]]]
             for place in (0, 1)
         )
         rate = batch / statistics.median(own for own, _ in measured)
-        print(f"| {name} | {rate:.1f} | {cpu:.2f} | {wall:.2f} |")
+        print(f"| {name} | {rate:.1f} | {cpu:.2f} | {wall:.2f} |", flush=True)
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--adaface", type=Path, help="checkout of mk-minchul/AdaFace; without it ours alone")
+    options.add_argument("--nets", nargs="+", choices=list(DEPTHS), default=list(DEPTHS))
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--quick", action="store_true", help="IR-18 and the demo net, three rounds, nothing compiled")
     arguments = options.parse_args()
@@ -153,7 +145,7 @@ def main() -> None:
     compiled = not arguments.quick
     load = os.getloadavg()[0]
     for name, batch in (("IR-18", 8), ("IR-50", 4), ("demo net", 64)):
-        if arguments.quick and name == "IR-50":
+        if name not in arguments.nets or (arguments.quick and name == "IR-50"):
             continue
         ways = inference(name, batch, arguments.adaface, compiled and name != "IR-50")
         report(f"{name}, inference", batch, measure(ways, rounds, grad=False))
