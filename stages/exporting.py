@@ -84,11 +84,19 @@ def outputs(feature_ND: Tensor, quality: nn.Module | None) -> tuple[Tensor, ...]
     return made if quality is None else (*made, quality(feature_ND))
 
 
-def save_weights(path: Path, backbone: nn.Module, head: nn.Module) -> None:
-    """Write both state dicts as plain contiguous CPU tensors: the same weights are the same bytes."""
+def save_weights(path: Path, backbone: nn.Module, head: nn.Module, quality: nn.Module | None = None) -> None:
+    """Write the state dicts as plain contiguous CPU tensors: the same weights are the same bytes.
+
+    Args:
+        path: where to.
+        backbone: as trained.
+        head: its class centres and statistics.
+        quality: a layer that was trained with them (``Objective.quality_layer``).
+    """
+    parts = {"backbone": backbone, "head": head} | ({} if quality is None else {"quality": quality})
     tree = {
         name: {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-        for name, module in (("backbone", backbone), ("head", head))
+        for name, module in parts.items()
     }
     torch.save(tree, path)
 

@@ -60,6 +60,7 @@ def build(config: Config, num_classes: int, shard: Shard | None = None) -> Netwo
     dim = backbone_config.feature_dim
     head = heads.Head(head_config, dim, num_classes, **({} if shard is None else {"shard": shard}))
     objective = objectives.build(objectives.Config.model_validate(config.objective), dim, num_classes)
+    objective.epochs = config.schedule.epochs
     return Networks(backbone, head, objective, backbone_config, head_config)
 
 

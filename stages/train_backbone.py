@@ -95,8 +95,8 @@ def write_model(folder: Path, training: trainer.Training, records: Records, chec
         best_of_all = networks_at(int(best["step"]), training, checkpoints)
         kept, other = (best_of_all, last) if config.validation.keep == "best" else (last, best_of_all)
         name = "last.pt" if config.validation.keep == "best" else "best.pt"
-        exporting.save_weights(folder / name, other.backbone, other.head)
-    exporting.save_weights(folder / "weights.pt", kept.backbone, kept.head)
+        exporting.save_weights(folder / name, other.backbone, other.head, other.objective.quality_layer())
+    exporting.save_weights(folder / "weights.pt", kept.backbone, kept.head, kept.objective.quality_layer())
     weights_sha256 = artifacts.sha256(folder / "weights.pt")
     model = exporting.Model(
         backbone=kept.backbone_config.model_dump(mode="json"),
@@ -129,6 +129,8 @@ def networks_at(step: int, training: trainer.Training, checkpoints: Checkpoints)
     made = networks.build(training.config, training.records.num_classes)
     made.backbone.load_state_dict(snapshot.shared["backbone"])
     made.head.load_state_dict({**snapshot.shared["head"], "weight": snapshot.rows["weight"]})
+    made.objective.attach(made.backbone)
+    made.objective.load_state_dict(snapshot.own)
     return made
 
 

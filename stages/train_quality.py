@@ -59,7 +59,8 @@ def gather(run: str, config: Config, records: Records, num_images: int) -> Mater
     """
     folder = artifacts.backbone_folder(run)
     backbone, model = exporting.read_backbone(folder)
-    centre_CD = exporting.read_weights(folder)["head"]["weight"]
+    weights = exporting.read_weights(folder)
+    centre_CD = weights["head"]["weight"]
     device = devices.choose()
     backbone = backbone.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     samples = Samples(records, config.augmentation.probabilities(), config.seed, ("training",))
@@ -75,7 +76,7 @@ def gather(run: str, config: Config, records: Records, num_images: int) -> Mater
         lines.advance(len(label_B))
     empty_0D, empty_0 = centre_CD[:0], torch.zeros(0, dtype=torch.int64)
     feature_ND, label_N = torch.cat([empty_0D, *features]), torch.cat([empty_0, *labels])
-    return Material(feature_ND[:num_images], label_N[:num_images], centre_CD)
+    return Material(feature_ND[:num_images], label_N[:num_images], centre_CD, weights.get("quality"))
 
 
 def write_method(folder: Path, run: str, config: BaseModel, learned: Learned) -> None:

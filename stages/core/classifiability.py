@@ -37,12 +37,23 @@ def ccs_and_nnccs(cosine_BC: Tensor, label_B: Tensor, *, floor: bool) -> tuple[T
 
 
 def target(form: Form, cosine_BC: Tensor, label_B: Tensor) -> Tensor:
-    """Return what the regressor should say of each image, shape (B,).
+    """Return what the regressor should say of each image, shape (B,), as ``target_of`` does of CCS and NNCCS."""
+    return target_of(form, *ccs_and_nnccs(cosine_BC, label_B, floor=False))
+
+
+def target_of(form: Form, ccs_B: Tensor, nnccs_B: Tensor) -> Tensor:
+    """Return what the regressor should say of images with these cosines.
 
     ``code`` divides by NNCCS as released: where every other class has a negative cosine, by -1e-12. Paper and
     authors (issue 7) add 1. ``vit_fiqa``, their later code, also lets NNCCS be negative.
+
+    Args:
+        form: of the target.
+        ccs_B: cosines with the own centre.
+        nnccs_B: with the nearest other one, as low as it is.
     """
-    ccs_B, nnccs_B = ccs_and_nnccs(cosine_BC, label_B, floor=form != "vit_fiqa")
+    if form != "vit_fiqa":
+        nnccs_B = nnccs_B.clamp_min(FLOOR)
     return ccs_B / (nnccs_B if form == "code" else nnccs_B + (1 + EPS))
 
 

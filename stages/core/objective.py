@@ -22,6 +22,9 @@ class Objective(nn.Module, ABC):
     views: tuple[str, ...] = ("training",)
     """Of each image, in the order ``forward`` gets them: training, clean, high, low (stages/samples.py)."""
 
+    epochs = 1
+    """Of the whole training; set when the objective is built."""
+
     @abstractmethod
     def forward(
         self, backbone: Backbone, head: CosineHead, views: Sequence[Tensor], label_B: Tensor, epoch: float
@@ -38,6 +41,10 @@ class Objective(nn.Module, ABC):
 
     def attach(self, backbone: nn.Module) -> None:
         """Take what is needed of the backbone before the first step: a momentum encoder copies it."""
+
+    def quality_layer(self) -> nn.Module | None:
+        """Return what it has learned to score quality by, feature_BD -> (B, 1); None where it learns no such thing."""
+        return None
 
     def after_step(self, backbone: nn.Module) -> None:
         """Follow the backbone when it has taken its step: momentum encoders."""

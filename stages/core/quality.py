@@ -20,6 +20,8 @@ class Material:
     label_N: Tensor
     centre_CD: Tensor
     """The head's class centres, not normalised."""
+    layer: Mapping[str, Tensor] | None = None
+    """Weight (1, D) and bias (1,) of the layer that the run's objective has trained, where it trains one."""
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,15 @@ Shapes: N images, C classes, D feature dimensions.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import BaseModel, Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from stages.core import classifiability
-from stages.core.features import Features, Floats
+from stages.core.linear_score import LinearScorer
 from stages.core.quality import Learned, Material
 
 CHUNK = 4096
@@ -104,32 +102,5 @@ def fit(predicted_N: Tensor, target_N: Tensor, beta: float) -> dict[str, float]:
     }
 
 
-class Scorer:
+class Scorer(LinearScorer):
     """The fitted layer."""
-
-    def __init__(self, weight_1D: Tensor, bias_1: Tensor) -> None:
-        self.layer = nn.Linear(weight_1D.shape[1], 1)
-        self.layer.load_state_dict({"weight": weight_1D, "bias": bias_1})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Return the scorer of a trained run.
-
-        Raises:
-            FileNotFoundError: the folder holds no ``weights.pt``.
-        """
-        path = folder / "weights.pt"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: the stage train_quality writes it; run `dvc repro`")
-        tree = torch.load(path, map_location="cpu", weights_only=True)
-        return cls(tree["weight"], tree["bias"])
-
-    @torch.inference_mode()
-    def score(self, features: Features) -> Floats:
-        """Return score_N from each image's own feature, without its flip."""
-        score_N: Tensor = self.module()(torch.from_numpy(features.feature_ND))
-        return score_N.numpy().astype(np.float32)
-
-    def module(self) -> nn.Module:
-        """Return the same as a network, feature_ND -> score_N, to be exported behind the backbone."""
-        return nn.Sequential(self.layer, nn.Flatten(0))

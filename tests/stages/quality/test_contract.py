@@ -33,7 +33,8 @@ def material(num: int = 400) -> Material:
     away_ND = torch.from_numpy(rng.normal(size=(num, 8)).astype(np.float32))
     feature_ND = centre_CD[label_N] + noise_N1 * away_ND
     feature_ND[:, 0] = 10 * noise_N1[:, 0]
-    return Material(feature_ND, label_N, centre_CD)
+    layer = {"weight": torch.from_numpy(rng.normal(size=(1, 8)).astype(np.float32)), "bias": torch.zeros(1)}
+    return Material(feature_ND, label_N, centre_CD, layer)
 
 
 def trained(name: str, folder: Path, **fields: Any) -> Any:

@@ -1,0 +1,41 @@
+"""Quality as the run's objective has learned it together with the backbone: CR-FIQA or IG-FIQA as published.
+
+Higher is better; unbounded, a ranking and no probability. Nothing is trained here: the layer comes with the backbone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from stages.core.linear_score import LinearScorer
+from stages.core.quality import Learned, Material
+
+
+class Config(BaseModel, extra="forbid", frozen=True):
+    """Nothing to choose: the objective says it all."""
+
+    name: Literal["joint"]
+
+    def num_images(self, available: int) -> int:
+        """Return how many training images it learns from: none."""
+        return 0
+
+
+def train(config: Config, material: Material) -> Learned:
+    """Return the layer that was trained with the backbone.
+
+    Raises:
+        ValueError: the run's objective trains none.
+    """
+    if material.layer is None:
+        raise ValueError(
+            "the quality method `joint` wants a run whose objective learns quality: train.objective.name cr_fiqa or "
+            "ig_fiqa; for a backbone that is trained already there is the method cr_fiqa"
+        )
+    return Learned(dict(material.layer))
+
+
+class Scorer(LinearScorer):
+    """The layer."""
