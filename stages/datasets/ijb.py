@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from stages.core.alignment import align
 from stages.core.features import Floats, Image
 from stages.core.processing import Failure, decode
+from stages.core.whole_numbers import whole_number
 
 Ids = NDArray[np.int64]
 
@@ -156,9 +157,10 @@ def _read_csv(path: Path) -> Iterator[tuple[str, int, int]]:
                 where = f"{path}, line {reader.line_num}"
                 if not any(fields):
                     continue
-                if len(fields) < 2 or not all(value.strip().isdecimal() for value in fields[:2]):
+                template, subject = (whole_number(value) for value in (*fields, "", "")[:2])
+                if template is None or subject is None:
                     raise ValueError(f"{where}: wanted TEMPLATE_ID,SUBJECT_ID,..., got {','.join(fields)[:80]!r}")
-                yield where, int(fields[0]), int(fields[1])
+                yield where, template, subject
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
 
@@ -209,10 +211,12 @@ def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> 
         if len(ids) == len(names) or fields[0] != names[len(ids)]:
             expected = names[len(ids)] if len(ids) < len(names) else "no further image"
             raise ValueError(f"{path}, line {number}: got {fields[0]} where {landmark_path.name} has {expected}")
-        try:
-            ids.append((int(fields[1]), int(fields[2])))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: template and medium should be whole numbers: {error}") from error
+        template, medium = whole_number(fields[1]), whole_number(fields[2])
+        if template is None or medium is None:
+            raise ValueError(
+                f"{path}, line {number}: template and medium should be whole numbers, got {' '.join(fields[1:])[:80]!r}"
+            )
+        ids.append((template, medium))
     if len(ids) != len(names):
         raise ValueError(f"{path} ends after {len(ids)} images, {landmark_path.name} has {len(names)}")
     table = np.array(ids, dtype=np.int64)

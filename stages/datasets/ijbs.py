@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from stages.core.features import Image
 from stages.core.processing import Failure, decode_aligned
+from stages.core.whole_numbers import whole_number
 
 Ids = NDArray[np.int64]
 
@@ -140,9 +141,10 @@ def _read_metadata(path: Path) -> tuple[dict[str, list[int]], dict[str, int]]:
 
 
 def _number(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
+    number = whole_number(text)
+    if number is None:
         raise ValueError(f"{where}: a subject should be a whole number, got {text[:40]!r}")
-    return int(text)
+    return number
 
 
 @dataclass

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from stages.core.features import Image
 from stages.core.processing import Failure, decode_aligned
+from stages.core.whole_numbers import whole_number
 
 PAIRS, PUBLISHED_PAIRS, PUBLISHED_IMAGES = "pair_list.txt", "xqlfw_pairs.txt", "xqlfw_aligned_112"
 
@@ -142,14 +143,15 @@ def _shown(fields: pd.Series) -> str:
 def _load_all(folder: Path, swapped: bool) -> PairSet:
     """All pairs of Adience: the person stands in the file's name."""
     files = _files(folder / "images")
-    people = []
+    people: list[int] = []
+    row_of: dict[str, int] = {}
     for stem in files:
         form = _ADIENCE.fullmatch(stem)
         if not form:
             raise FileNotFoundError(
                 f"{folder / PAIRS} is missing, and {files[stem]} is not called p_PERSON_img_NUMBER.jpg as Adience's are"
             )
-        people.append(int(form[1]))
+        people.append(row_of.setdefault(form[1], len(row_of)))
     if len(people) < 2:
         raise ValueError(f"{folder / 'images'} holds {len(people)} images: no pair")
     names = tuple(f"images/{file}" for file in files.values())
@@ -187,11 +189,11 @@ def _load_published(folder: Path, swapped: bool) -> PairSet:
         fields = line.split()
         if not fields:
             continue
-        numbers = [fields[1], fields[-1]]
-        if len(fields) not in (3, 4) or not all(value.isascii() and value.isdecimal() for value in numbers):
+        numbers = [whole_number(fields[1]), whole_number(fields[-1])] if len(fields) in (3, 4) else [None]
+        if None in numbers:
             raise ValueError(f"{path}, line {number}: wanted PERSON K K or PERSON K PERSON K, got {line[:80]!r}")
         people = (fields[0], fields[0] if len(fields) == 3 else fields[2])
-        names = [f"{who}/{who}_{int(k):04d}.jpg" for who, k in zip(people, numbers, strict=True)]
+        names = [f"{who}/{who}_{k:04d}.jpg" for who, k in zip(people, numbers, strict=True)]
         first, second = (rows.setdefault(f"{PUBLISHED_IMAGES}/{name}", len(rows)) for name in names)
         pairs.append((first, second, len(fields) == 3))
     if not pairs:

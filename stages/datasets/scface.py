@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stages.core.features import Image
 from stages.core.processing import Failure, decode_aligned
+from stages.core.whole_numbers import whole_number
 
 DISTANCES = (1, 2, 3)
 
@@ -96,10 +97,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _subject_and_distance(name: str, where: str) -> tuple[int, int]:
     gallery, probe = _GALLERY.fullmatch(name), _PROBE.fullmatch(name)
-    if gallery:
-        return int(gallery[1]), 0
-    if probe:
-        return int(probe[1]), int(probe[3])
+    form = gallery or probe
+    subject = whole_number(form[1]) if form else None
+    if subject is not None:
+        return subject, int(probe[3]) if probe else 0
     raise ValueError(
         f"{where}: wanted a name like 001_frontal or 001_cam1_1 (cameras 1-8, distances 1-3), got {name!r}"
     )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from stages.core.features import Image
 from stages.core.mat_cells import read_lists
 from stages.core.processing import Failure, decode_aligned
+from stages.core.whole_numbers import whole_number
 
 ALIGNED = "aligned_pad_0.1_pad_high"
 NOBODY = -100  # subject of a distractor
@@ -91,10 +92,10 @@ def _read_list(path: Path, key: str, folder: str) -> dict[str, int]:
     subjects: dict[str, int] = {}
     for row, (file, subject) in enumerate(zip(map(str, files), ids, strict=True), start=1):
         name = f"{folder}/{Path(file).stem}"
-        prefix = Path(file).stem.split("_")[0]
-        if not prefix.isdecimal() or int(prefix) != subject:
+        prefix = whole_number(Path(file).stem.split("_")[0])
+        if prefix is None or prefix != subject:
             raise ValueError(f"{path}, row {row}: {file} should begin with its subject, which is {subject:g} there")
         if name in subjects:
             raise ValueError(f"{path}, row {row}: {file} is listed twice")
-        subjects[name] = int(subject)
+        subjects[name] = prefix
     return subjects
