@@ -1,4 +1,4 @@
-"""The processes of one training: those that torchrun started share its batches and classes; alone, there is one.
+"""The processes of one training: those that were started together share its batches and classes; alone, there is one.
 
 Every launcher says the same five variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), so that one
 program runs on a CPU, a GPU, many GPUs and many machines: see docs/scale.md.
@@ -7,8 +7,13 @@ program runs on a CPU, a GPU, many GPUs and many machines: see docs/scale.md.
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +23,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from stages import program
+
+GRACE_S = 5.0
+"""For the others to end when one has failed, in seconds."""
+END_S = 60.0
+"""For a process to end after SIGTERM: it finishes its step and writes a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -103,24 +113,84 @@ def wanted(configured: int) -> int:
 
 
 def launch(module: str, arguments: Sequence[str], count: int) -> None:
-    """Run ``python -m MODULE ARGUMENT ...`` in ``count`` processes of this machine by torchrun, to its end.
+    """Run ``python -m MODULE ARGUMENT ...`` in ``count`` processes of this machine, to its end.
+
+    They get the variables that torchrun would set. The first one's lines are shown as they come; another one's if it
+    is the one that failed. (torchrun itself would put forty lines of its own around their one.)
 
     Raises:
-        ValueError: one of them failed; it has said why.
+        ValueError: one of them was killed.
+        SystemExit: one of them failed, and has said why.
         Terminated: a signal ended this process, and those with it.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    # torchrun says for each process in many lines that it failed; the process has said why in one
-    environment = {**os.environ, "LOGLEVEL": "CRITICAL", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    # the kernel ends torchrun, and that its processes, when this one is killed
-    with subprocess.Popen(
-        [*command, "-m", module, *arguments], env=environment, preexec_fn=program.die_with_parent
-    ) as torchrun:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", module, *arguments]
+    started = [_Started(command, rank, count, port) for rank in range(count)]
+    try:
+        while any(one.process.poll() is None for one in started) and not any(one.process.poll() for one in started):
+            time.sleep(0.05)
+        # those that lost a partner end by themselves, and may say less than the one that left them
+        deadline = time.monotonic() + GRACE_S
+        while any(one.process.poll() is None for one in started) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        for one in started:
+            one.stop()
+        for one in started:
+            one.end()
+    codes = [one.process.returncode for one in started]
+    if not any(codes):
+        return
+    culprit = next((rank for rank in range(count) if codes[rank] == 2), None)
+    if culprit is None:
+        culprit = next((rank for rank in range(count) if codes[rank] and not started[rank].was_stopped), 0)
+    if culprit:
+        sys.stderr.writelines(started[culprit].lines)
+    if codes[culprit] < 0:
+        name = signal.Signals(-codes[culprit]).name
+        raise ValueError(f"process {culprit} of {count} was ended by {name}: out of memory? Run again to go on")
+    raise SystemExit(codes[culprit])
+
+
+class _Started:
+    """One process of several, and its last lines."""
+
+    def __init__(self, command: Sequence[str], rank: int, count: int, port: int) -> None:
+        environment = {
+            **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        }  # fmt: skip
+        # the kernel ends them when this process is killed
+        self.process = subprocess.Popen(
+            command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=program.die_with_parent
+        )
+        self.lines: deque[str] = deque(maxlen=100)
+        self.is_shown, self.was_stopped = rank == 0, False
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for line in stream:
+                if self.is_shown:
+                    sys.stderr.write(line)
+                    sys.stderr.flush()
+                self.lines.append(line)
+
+    def stop(self) -> None:
+        """Ask it to end, which it may take to write down where it is."""
+        if self.process.poll() is None:
+            self.was_stopped, self.is_shown = True, False
+            self.process.terminate()
+
+    def end(self) -> None:
+        """Wait for it, not for ever."""
         try:
-            code = torchrun.wait()
-        except program.Terminated:
-            torchrun.terminate()
-            torchrun.wait()
-            raise
-    if code:
-        raise ValueError(f"a process of {count} failed (exit code {code}): what it said stands above")
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.reader.join(1.0)
