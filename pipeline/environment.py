@@ -104,5 +104,9 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """Write a JSON object aside, then move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    aside.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    try:
+        aside.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise

@@ -82,11 +82,10 @@ class Executor:
     def run(self, stage: Stage, lease: Lease, say: Say) -> Outcome:
         """Reproduce ``stage`` on the leased device, calling ``say`` with each line; give the lease back."""
         logs = environment.log_folder(self.root)
-        logs.mkdir(parents=True, exist_ok=True)
         for suffix in (".log", ".jsonl"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 (logs / f"{stage.name}{suffix}").replace(logs / f"{stage.name}.previous{suffix}")
-        with lease, (logs / f"{stage.name}.log").open("w", encoding="utf-8") as log:
+        with lease, _open_log(logs / f"{stage.name}.log") as log:
             lines = _Lines(log, say)
             outcome = self._attempt(stage, lease, lines)
             for retry in range(1, self.patience.retries + 1):
@@ -191,6 +190,15 @@ class Executor:
         job.stop(signal.SIGKILL if time.monotonic() - asked_s > KILL_AFTER_S else signal.SIGTERM)
 
 
+def _open_log(path: Path) -> TextIO:
+    """Open a stage's log; a full disk costs us the log, not the stage."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", encoding="utf-8")
+    except OSError:
+        return Path(os.devnull).open("w", encoding="utf-8")
+
+
 class _SilenceWatch:
     """Notices a stage whose program has shown no sign of life for too long: no line, no measurement."""
 
@@ -252,7 +260,8 @@ class _Lines:
     def _pass_on(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2].rstrip()
         if text:
-            self.log.write(text + "\n")
-            self.log.flush()
+            with contextlib.suppress(OSError):
+                self.log.write(text + "\n")
+                self.log.flush()
             self.say(text)
             self.last = text

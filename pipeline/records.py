@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from pipeline import environment
+
+
+def _as_far_as_possible() -> AbstractContextManager[None]:
+    """Let a full disk cost us a note, not the run."""
+    return suppress(OSError)
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,8 @@ def this_flow_run(flow_run_id: str) -> FlowRun:
 
 def write_open(root: Path, one: FlowRun) -> None:
     """Remember a flow run until its end is settled."""
-    environment.write_json(_open_folder(root) / f"{one.flow_run_id}.json", asdict(one))
+    with _as_far_as_possible():
+        environment.write_json(_open_folder(root) / f"{one.flow_run_id}.json", asdict(one))
 
 
 def unsettled(root: Path) -> list[FlowRun]:
@@ -107,13 +114,14 @@ def _attempts_file(root: Path) -> Path:
 def add_attempt(root: Path, attempt: Attempt) -> None:
     """Append an attempt; several processes may do so at once."""
     path = _attempts_file(root)
-    path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(asdict(attempt) | {"ended": attempt.ended or time.time()}) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line.encode())  # one write of a short line is not torn by another's
-    finally:
-        os.close(descriptor)
+    with _as_far_as_possible():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line.encode())  # one write of a short line is not torn by another's
+        finally:
+            os.close(descriptor)
 
 
 def attempts(root: Path) -> list[Attempt]:
@@ -143,7 +151,8 @@ def durations(root: Path) -> dict[str, float]:
 
 def write_last_run(root: Path, run: LastRun) -> None:
     """Remember a flow run as the last one."""
-    environment.write_json(environment.state_folder(root) / "last_run.json", asdict(run))
+    with _as_far_as_possible():
+        environment.write_json(environment.state_folder(root) / "last_run.json", asdict(run))
 
 
 def last_run(root: Path) -> LastRun | None:

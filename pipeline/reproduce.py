@@ -198,6 +198,22 @@ def may_help_to_retry(ending: str) -> bool:
     return code == EX_TEMPFAIL or (number > 0 and number not in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
+def in_full(error: BaseException) -> str:
+    r"""Return DVC's message without its colours, and the system's behind it, which DVC may hide: a full disk.
+
+    >>> in_full(ValueError("no \x1b[36mlink\x1b[39m types")), in_full(OSError(28, "No space left on device"))
+    ('no link types', '[Errno 28] No space left on device')
+    """
+    told: list[str] = []
+    one: BaseException | None = error
+    while one is not None:
+        text = re.sub("\x1b\\[[0-9;]*m", "", str(one))
+        if one is error or isinstance(one, OSError):
+            told += [text] if text and text not in " ".join(told) else []
+        one = one.__cause__ or one.__context__
+    return ": ".join(told) or type(error).__name__
+
+
 def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
@@ -236,7 +252,7 @@ def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stoppi
             return Outcome("stopped", "stopped; finished work is kept", lock.command_s)
         if isinstance(cause, LockError) and not lock.command_ran:
             return None
-        said = str(cause).rpartition(", ")[2] if isinstance(cause, StageCmdFailedError) else str(cause)
+        said = str(cause).rpartition(", ")[2] if isinstance(cause, StageCmdFailedError) else in_full(error)
         return Outcome("failed", " ".join(said.split()), lock.command_s, may_help_to_retry(said))
     finally:
         repo.close()

@@ -97,9 +97,8 @@ def test_the_mlflow_store_is_full(
 
 
 def test_a_remote_that_stops_answering_is_nothing_to_a_run_here(project: Dummy, note: Note) -> None:
-    (project.path / ".dvc/config.local").write_text(
-        '[core]\n    remote = gone\n["remote \\"gone\\""]\n    url = ssh://192.0.2.1/nowhere\n'.replace('["', "['").replace('"]', "']")
-    )
+    config = "[core]\n    remote = gone\n['remote \"gone\"']\n    url = ssh://192.0.2.1/nowhere\n"
+    (project.path / ".dvc/config.local").write_text(config)
     project.write_params(project.params() | {"steps": 5})
     scene.assert_the_next_run_finishes(project)
     note("A DVC remote that stops answering", "a run on one machine does not ask it (pools: docs/machines.md)")
