@@ -6,6 +6,7 @@ weights; the classes they name are replaced by inert ones of ours, which take an
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import warnings
 import zipfile
@@ -43,6 +44,8 @@ def read(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint {path}: give the file that was downloaded")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     known = stand_ins(path)
     try:
         with torch.serialization.safe_globals(known), warnings.catch_warnings():
@@ -52,6 +55,19 @@ def read(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path} is damaged or no PyTorch checkpoint: {_reason(error)}") from error
     if not isinstance(tree, Mapping):
         raise ValueError(f"{path} should hold a state dict, got {type(tree).__name__}: save model.state_dict()")
+    return tree
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    if importlib.util.find_spec("safetensors") is None:
+        raise ValueError(f"{path} needs safetensors: pip install 'facet[export]'")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tree: dict[str, Any] = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
     return tree
 
 

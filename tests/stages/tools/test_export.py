@@ -154,6 +154,18 @@ def test_safetensors_hold_the_weights_and_how_images_are_to_be_shown(home: Path,
     assert (said["color_order"], json.loads(said["value_range"])) == ("BGR", [0.0, 1.0])
 
 
+def test_safetensors_are_imported_again_and_damaged_ones_refused(home: Path, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(exporting, "save_program", lambda *given: None)
+    assert run("curricularface", "--format", "safetensors", "--output", "c.safetensors") == 0
+    importing.place(Path("c.safetensors"), Path("models/again_c"), Said())
+    first, second = (exporting.read_weights(Path(f"models/{name}"))["backbone"] for name in ("curricularface", "again_c"))
+    assert all(torch.equal(second[key], value) for key, value in first.items())
+    Path("cut.safetensors").write_bytes(Path("c.safetensors").read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"cut\.safetensors is damaged"):
+        importing.place(Path("cut.safetensors"), Path("models/cut"), Said())
+
+
 def test_weights_go_to_insightfaces_keys_and_come_back_as_another_import(home: Path, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.setattr(exporting, "save_program", lambda *given: None)
