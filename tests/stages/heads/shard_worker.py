@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 
 from stages.core.shard import Shard
-from tests.stages.heads.support import VARIANTS, build
+from tests.stages.heads.support import SHARDABLE_VARIANTS, build
 
 DIM, CLASSES, LOCAL, STEPS, WORLD = 16, 43, 6, 3, 2
 
@@ -91,7 +91,7 @@ def main(rank: int, world_size: int, folder: Path) -> None:
     shard = Shard(rank, world_size)
     made: dict[str, Any] = {
         f"{index}-{mode}": steps(shard, *variant, mode)
-        for index, variant in enumerate(VARIANTS)
+        for index, variant in enumerate(SHARDABLE_VARIANTS)
         for mode in modes(index)
     }
     made["sampled"], made["refusal"] = sampled(shard), refusal(shard)

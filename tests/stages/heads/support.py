@@ -29,6 +29,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mv_softmax", {"kind": "am"}),
 ]
 
+# heads that stand on margin_head.py; others hold all classes in one process
+SHARDABLE = [name for name in HEADS if plugins.load("heads", name).Head.shardable]
+SHARDABLE_VARIANTS = [variant for variant in VARIANTS if variant[0] in SHARDABLE]
+
 
 def build(name: str, feature_dim: int = 8, num_classes: int = 5, shard: Any = None, **overrides: Any) -> Any:
     """Return a head with weights that depend on its shape alone."""
