@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,17 @@ def test_torchscript_gives_the_same_and_says_what_it_is(family: str, home: Path,
     assert len(made) == len(wanted) == len(json.loads(extra["facet.json"])["outputs"])
     for got, value in zip(made, wanted, strict=True):
         np.testing.assert_allclose(got.numpy(), value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_run_is_exported_with_its_own_quality_method(home: Path, monkeypatch, tmp_path: Path):
+    shutil.copytree(home / "models/cr_fiqa", tmp_path / "runs/mine/backbone", ignore=shutil.ignore_patterns("quality"))
+    shutil.copytree(home / "models/cr_fiqa/quality", tmp_path / "runs/mine/quality")
+    monkeypatch.chdir(tmp_path)
+    assert run("mine", "--format", "torchscript") == 0
+    with torch.no_grad():
+        made = torch.jit.load("mine.ts.pt")(torch.from_numpy(rgb(faces(2))))
+    np.testing.assert_allclose(made[2].numpy(), expected("cr_fiqa", home, faces(2))[2], rtol=1e-4, atol=1e-4)
 
 
 def test_safetensors_hold_the_weights_and_how_images_are_to_be_shown(home: Path, monkeypatch):

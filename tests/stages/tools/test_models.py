@@ -108,6 +108,17 @@ def test_what_cannot_be_verified_is_one_sentence(home: Path, capsys):
     assert "models.yaml has no 'adaface'" in capsys.readouterr().err
 
 
+def test_verifying_a_run_leaves_its_results_to_dvc(home: Path, capsys):
+    assert run(import_model, f"{ENTRY}.ckpt", "one") == 0
+    (home / "runs/trained").mkdir(parents=True)
+    (home / "models/one").rename(home / "runs/trained/backbone")
+    assert run(verify, "trained", "--dataset", "mine", "--suites", "hq") == 0
+    said = capsys.readouterr().out
+    assert "no published row: say --published ENTRY" in said
+    assert "hq.vgg2_fp" in said
+    assert not (home / "results").exists()
+
+
 def test_one_entry_is_shown_whole(home: Path, capsys):
     assert run(models, "curricularface_ir101_ms1mv2") == 0
     said = capsys.readouterr().out
