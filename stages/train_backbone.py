@@ -74,6 +74,9 @@ def validation(config: Config) -> trainer.Validate:
     wanted = config.validation
     switches = benchmarks.Hq.model_validate({"sets": wanted.sets, "fusion": wanted.fusion})
     folder = artifacts.eval_folder(config.dataset)
+    for name in wanted.sets:
+        if not (folder / f"{name}.bin").is_file():
+            raise FileNotFoundError(f"{folder / name}.bin is missing: put it there, or take it out of validation.sets")
 
     def validate(backbone: nn.Module) -> Mapping[str, float]:
         # a copy, because an embedder arranges its network for itself

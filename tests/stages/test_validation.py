@@ -1,0 +1,94 @@
+"""A look at the HQ sets while it trains: last and best are both there, and it is said which one is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages import artifacts, train_backbone, trainer
+from stages.processes import Processes
+from stages.samples import open_records
+from tests.stages import small_sets, training_data
+from tests.stages.test_trainer import config
+
+ACCURACIES = {1: 0.6, 2: 0.9, 3: 0.7}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    training_data.write(tmp_path)
+    (tmp_path / "data/tiny/eval").mkdir()
+    small_sets.write_bin(tmp_path / "data/tiny/eval/lfw.bin")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stages.artifacts.STATE", tmp_path / ".facet")
+    # what a program is exported to is tested elsewhere, and takes seconds
+    monkeypatch.setattr("stages.exporting.save_program", lambda path, *_, **__: path.write_bytes(b""))
+    return tmp_path
+
+
+def trained(run: str, monkeypatch: pytest.MonkeyPatch, **validation: Any) -> dict[str, Any]:
+    """Train with accuracies that peak at the second of three epochs; return train.json."""
+    of = config(validation={"every_epochs": 1, "sets": ["lfw"], **validation})
+    epochs = iter(ACCURACIES.values())
+    monkeypatch.setattr(train_backbone, "validation", lambda _: lambda backbone: {"avg": next(epochs)})
+    train_backbone.train(run, of, Processes())
+    return artifacts.read_json(Path(f"results/{run}/train.json"))
+
+
+def weights(run: str, name: str) -> dict[str, Any]:
+    tree: dict[str, Any] = torch.load(f"runs/{run}/backbone/{name}", weights_only=True)
+    return tree
+
+
+def test_last_and_best_are_both_written_and_it_is_said_which_one_is_measured(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    last, best = trained("last", monkeypatch), trained("best", monkeypatch, keep="best")
+    assert (last["weights_are"], best["weights_are"]) == ("last", "best")
+    for metrics in (last, best):
+        assert (metrics["best_epoch"], metrics["best_validation_avg"]) == (2, 0.9)
+        assert metrics["validation_avg"] == 0.7
+    # the same two sets of weights, by other names
+    for one, other in (("weights.pt", "last.pt"), ("best.pt", "weights.pt")):
+        for part in ("backbone", "head"):
+            torch.testing.assert_close(weights("last", one)[part], weights("best", other)[part], rtol=0, atol=0)
+    assert not torch.equal(weights("last", "weights.pt")["head"]["weight"], weights("last", "best.pt")["head"]["weight"])
+    assert last["weights_sha256"] == artifacts.sha256(Path("runs/last/backbone/weights.pt"))
+
+
+def test_the_curve_has_a_column_for_each_set_and_nothing_where_nobody_looked(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    of = config(epochs=3, validation={"every_epochs": 2, "sets": ["lfw"]})
+    train_backbone.train("looked", of, Processes())
+    header, *lines = (project / "results/looked/train.csv").read_text().splitlines()
+    columns = header.split(",")
+    assert {"validation_lfw", "validation_avg"} <= set(columns)
+    looked = [line.split(",")[columns.index("validation_lfw")] for line in lines]
+    assert looked[0] == ""
+    assert all(0 <= float(cell) <= 1 for cell in looked[1:])
+    # it is the accuracy that `evaluate` would find: measured again on the weights that were written
+    model = artifacts.read_json(Path("results/looked/train.json"))
+    assert model["weights_are"] == "last"
+    backbone = trainer.Training(of, open_records("tiny")).networks.backbone
+    backbone.load_state_dict(weights("looked", "weights.pt")["backbone"])
+    assert train_backbone.validation(of)(backbone)["lfw"] == float(looked[-1])
+
+
+def test_a_set_that_is_not_there_stops_the_training_before_its_first_step(project: Path):
+    of = config(validation={"every_epochs": 1, "sets": ["lfw", "calfw"]})
+    with pytest.raises(FileNotFoundError, match=r"calfw\.bin is missing"):
+        train_backbone.train("looked", of, Processes())
+    assert not (project / ".facet").exists()
+
+
+def test_looking_leaves_the_networks_memory_and_mode_as_they_are(project: Path):
+    of = config(compute={"channels_last": False}, validation={"every_epochs": 1, "sets": ["lfw"]})
+    training = trainer.Training(of, open_records("tiny"))
+    backbone = training.networks.backbone.train()
+    train_backbone.validation(of)(backbone)
+    assert backbone.training
+    assert all(p.is_contiguous() for p in backbone.parameters())
