@@ -23,6 +23,8 @@ from typing import Any, Literal
 
 import psutil
 
+from pipeline import kept
+
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = int(os.environ.get("FACET_GRACE_S", "15"))
 """How long a stage may take to keep what it has after SIGTERM."""
@@ -237,25 +239,43 @@ def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stoppi
     """Return how it ended; None if it did not begin because the files are busy."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
-    from dvc.repo import Repo
     from dvc.stage.exceptions import StageCmdFailedError
 
-    # always a fresh Repo: one that outlives a change of the workspace believes what it saw before
-    repo = Repo(str(root), _wait_for_lock=True)
-    lock = repo.lock = QueuedLock(repo.lock, queue_path, stopping)
-    repo.scm_context.quiet = True  # no advice on `git add` after every stage
+    repo = _open(root, queue_path, stopping)
+    lock: QueuedLock = repo.lock
+    recorded = False
     try:
+        recorded = kept.record(root, repo, address)
+        if recorded:
+            repo.close()
+            repo = _open(root, queue_path, stopping)
         done = repo.reproduce(address, single_item=True)
-    except DvcException as error:
+    except (DvcException, OSError) as error:
         cause = error.__cause__ or error
         if stopping.asked:
             return Outcome("stopped", "stopped; finished work is kept", lock.command_s)
         if isinstance(cause, LockError) and not lock.command_ran:
             return None
-        said = str(cause).rpartition(", ")[2] if isinstance(cause, StageCmdFailedError) else in_full(error)
-        return Outcome("failed", " ".join(said.split()), lock.command_s, may_help_to_retry(said))
+        if isinstance(cause, StageCmdFailedError):
+            said = str(cause).rpartition(", ")[2]
+            return Outcome("failed", said, lock.command_s, may_help_to_retry(said))
+        if lock.command_ran and kept.keep(root, _open(root, queue_path, stopping), address):
+            _say(f"{address}: its program ended well, and what it made is kept: the next run records it")
+        return Outcome("failed", " ".join(in_full(error).split()), lock.command_s)
     finally:
         repo.close()
+    if recorded and not done:
+        return Outcome("restored", "what its program had made before is recorded now")
     if not done:
         return Outcome("unchanged")
     return Outcome("executed", "", lock.command_s) if lock.command_ran else Outcome("restored")
+
+
+def _open(root: Path, queue_path: Path, stopping: Stopping) -> Any:
+    """Return a fresh Repo: one that outlives a change of the workspace believes what it saw before."""
+    from dvc.repo import Repo
+
+    repo = Repo(str(root), _wait_for_lock=True)
+    repo.lock = QueuedLock(repo.lock, queue_path, stopping)
+    repo.scm_context.quiet = True  # no advice on `git add` after every stage
+    return repo

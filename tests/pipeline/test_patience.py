@@ -148,3 +148,35 @@ def test_waiting_for_another_process_is_not_hanging(
     assert other.wait(timeout=30) == 0
     assert outcome == Outcome("unchanged")
     assert project.counts() == {"unpack": 1}
+
+
+def test_what_dvc_could_not_record_is_recorded_later_and_not_made_again(
+    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+) -> None:
+    # a file where the cache's folder should be stands for a full disk
+    blocked = project.path / "blocked"
+    blocked.touch()
+    (project.path / ".dvc/config.local").write_text(f"[cache]\n    dir = {blocked}\n")
+    outcome, lines = reproduce(QUICK)
+    assert outcome.state == "failed"
+    assert lines[-1].endswith("what it made is kept: the next run records it")
+    blocked.unlink()
+    again, _ = reproduce(QUICK)
+    assert (again.state, again.message) == ("restored", "what its program had made before is recorded now")
+    assert project.counts() == {"unpack": 1}
+    assert project.lock_entries() == {"unpack"}
+    assert reproduce(QUICK)[0] == Outcome("unchanged")
+
+
+def test_what_was_kept_and_then_touched_is_made_again(
+    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+) -> None:
+    blocked = project.path / "blocked"
+    blocked.touch()
+    (project.path / ".dvc/config.local").write_text(f"[cache]\n    dir = {blocked}\n")
+    assert reproduce(QUICK)[0].state == "failed"
+    blocked.unlink()
+    (project.path / "data/unpacked.txt").write_text("edited")
+    assert reproduce(QUICK)[0].state == "executed"
+    assert project.counts() == {"unpack": 2}
+    assert "edited" not in (project.path / "data/unpacked.txt").read_text()
