@@ -58,9 +58,10 @@ def place(checkpoint: Path, folder: Path, said: Said) -> exporting.Model:
         head = Centres(recognised.head_CD) if said.keep_head and recognised.head_CD is not None else nn.Module()
         exporting.save_weights(aside / "weights.pt", backbone, head)
         model = describe(checkpoint, recognised, config, said, artifacts.sha256(aside / "weights.pt"))
-        artifacts.write_json(aside / "model.json", model.model_dump(mode="json"))
         exporting.save_program(aside / "program.pt2", backbone, model.color_order, model.value_range)
         write_quality(aside / "quality", backbone, model)
+        # last: a folder without it is no model, should this end before its time
+        artifacts.write_json(aside / "model.json", model.model_dump(mode="json"))
     return model
 
 
