@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
     section = artifacts.read_section(path, f"evaluate_{suite}", benchmarks.SECTIONS[suite])
     scores = load_scores(artifacts.quality_folder(run)) if suite == "fiqa" else {}
-    embedder = Embedder.load(artifacts.backbone_folder(run), flip=uses_flip(section.switches))
+    embedder = Embedder.load(artifacts.backbone_folder(run), flip=uses_flip(section.switches), keep=True)
     measured = measure(suite, artifacts.eval_folder(section.dataset), section.switches, embedder, scores)
     model = artifacts.read_json(artifacts.backbone_folder(run) / "model.json")
     provenance = {"run": run, "dataset": section.dataset, "weights_sha256": model["weights_sha256"]}

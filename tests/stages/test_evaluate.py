@@ -428,3 +428,12 @@ def test_sets_beside_the_five_of_the_tables_are_not_in_the_average(sets):
     found = measure("hq", sets, benchmarks.Hq(sets=("lfw", "cfp_ff")))
     assert found.details["averaged"] == ["lfw"]
     assert found.metrics["avg"] == found.metrics["lfw"]
+
+
+def test_suites_of_one_run_share_one_pass_over_the_images(run_folder, monkeypatch):
+    evaluate_run("r", "hq")
+    monkeypatch.setattr(evaluate.Embedder, "embed", lambda self, image: pytest.fail("embedded again"))
+    before = (run_folder / "results/r/hq.json").read_bytes()
+    evaluate_run("r", "hq")
+    assert (run_folder / "results/r/hq.json").read_bytes() == before
+    evaluate_run("r", "fiqa")
