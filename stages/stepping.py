@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from stages import brisque_model
 from stages import networks as networks_of
 from stages.core.head import HeadOutput
 from stages.core.order import Order
@@ -36,6 +37,8 @@ class Stepper:
         self.networks: Networks = networks_of.build(config, num_classes, shard if shared else None)
         self.backbone = networks_of.place(self.networks, config.compute, processes)
         self.networks.objective.attach(self.networks.backbone)
+        asks = self.networks.head.wants_quality
+        self.brisque = brisque_model.read(brisque_model.installed()) if asks else None
         # where a part of the classes takes part in a step, the others' centres keep their momentum
         kind = torch.optim.SGD if config.class_sample_rate == 1 else RowSGD
         self.optimiser: torch.optim.Optimizer = kind(
@@ -61,6 +64,8 @@ class Stepper:
         views = [to_network(from_rows(image), config.color_order, config.value_range) for image in image_VBHW3]
         if self.dtype == torch.float64:
             views = [view.double() for view in views]
+        if self.brisque is not None:
+            networks.head.quality_of_batch_B = brisque_model.qualities(image_VBHW3[0], self.brisque)
         epoch = step / self.order.steps_per_epoch
         output: HeadOutput = networks.objective(self.features, networks.head, views, label_B, epoch)
         self.optimiser.zero_grad()

@@ -48,6 +48,8 @@ class CosineHead(nn.Module, ABC):
 
     wants_quality = False
     """Whether ``forward`` needs ``quality_B``."""
+    quality_of_batch_B: Tensor | None = None
+    """What ``forward`` takes where it is given no ``quality_B``: a training sets it before each step."""
     shardable = False
     """Whether the classes may be spread over processes, or a part of them drawn for each step."""
 
@@ -110,6 +112,24 @@ class CosineHead(nn.Module, ABC):
         if factor_B is not None:
             logits_BC = logits_BC * factor_B.detach()[:, None]
         return self.output(functional.cross_entropy(logits_BC, label_B), target_cosine_B, nearest_B, norm_B)
+
+    def quality(self, quality_B: Tensor | None, size: int) -> Tensor | None:
+        """Return the quality of each image of a batch, None for heads that do not ask.
+
+        Raises:
+            ValueError: there is none, or that of another number of images.
+        """
+        if not self.wants_quality:
+            return None
+        known_B = self.quality_of_batch_B if quality_B is None else quality_B
+        if known_B is None:
+            raise ValueError("this head follows a quality that comes with each image: pass quality_B")
+        if len(known_B) != size:
+            raise ValueError(
+                f"quality of {len(known_B)} images, but {size} features: an objective that shows the head more than "
+                "the batch cannot use a head that follows each image's quality"
+            )
+        return known_B.detach()
 
     def output(self, loss: Tensor, cosine_B: Tensor, nearest_B: Tensor, norm_B: Tensor) -> HeadOutput:
         """Return the loss with the head's penalty added, and what is worth logging."""

@@ -100,14 +100,13 @@ class MarginHead(CosineHead):
             factor_B: in [0, 1], what each image's logits are multiplied by (QGFace), without a gradient.
 
         Raises:
-            ValueError: a label is not in [0, C), or ``quality_B`` is missing.
+            ValueError: a label is not in [0, C), or ``quality_B`` is missing or of another number of images.
         """
-        if self.wants_quality and quality_B is None:
-            raise ValueError("this head follows a quality that comes with each image: pass quality_B")
+        known_B = self.quality(quality_B, len(label_B))
         with torch.autocast(feature_BD.device.type, enabled=False):
             whole_BD = self.shard.gather_features(feature_BD.to(self.weight.dtype))
             whole_label_B = self.shard.gather(label_B)
-            whole_quality_B = None if quality_B is None else self.shard.gather(quality_B.detach())
+            whole_quality_B = None if known_B is None else self.shard.gather(known_B)
             whole_factor_B = None if factor_B is None else self.shard.gather(factor_B.detach().to(whole_BD.dtype))
             embedding_BD, norm_B = directions(whole_BD)
             sums = self.sums(embedding_BD, whole_label_B, whole_factor_B)
