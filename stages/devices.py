@@ -14,15 +14,24 @@ from stages import lease
 def choose() -> torch.device:
     """Return the device of ``FACET_DEVICE`` (cpu, cuda, cuda:1, ...), or else a GPU where there is one.
 
+    One of several processes (LOCAL_RANK, which launchers set) gets its own of the GPUs that it sees.
+
     Raises:
         ValueError: it names no device.
     """
     lease.take()
+    device, local = _named(), os.environ.get("LOCAL_RANK")
+    if device.type == "cuda" and device.index is None and local is not None:
+        return torch.device("cuda", int(local))
+    return device
+
+
+def _named() -> torch.device:
     given = os.environ.get("FACET_DEVICE")
     if not given:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if given.startswith("gpu:"):
-        # a lease names it as the machine does; CUDA_VISIBLE_DEVICES shows that one only
+        # a lease names them as the machine does; CUDA_VISIBLE_DEVICES shows those only
         return torch.device("cuda")
     try:
         return torch.device(given)
