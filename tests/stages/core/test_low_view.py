@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from unittest import mock
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image as Pil
 
 from stages.core import low_view
 from stages.core.augment import Image
@@ -93,6 +95,14 @@ def test_photometric_factors_stay_within_a_fifth_and_come_in_every_order():
     assert factors.max() <= 1.2
     assert np.abs(factors.mean(axis=0) - 1).max() < 0.01
     assert len({order for _, order in drawn}) == 6
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 11, 16, 25, 33, 55, 112])
+def test_compressed_pixels_equal_those_of_pillow(side: int):
+    image = cv2.resize(picture(), (side, side), interpolation=cv2.INTER_AREA)
+    stored = io.BytesIO()
+    Pil.fromarray(image).save(stored, format="jpeg", quality=75)
+    assert np.array_equal(low_view.compress(image), np.asarray(Pil.open(stored)))
 
 
 def test_a_rotation_leaves_black_corners():
