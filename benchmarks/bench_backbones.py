@@ -138,7 +138,7 @@ def main() -> None:
     options.add_argument("--nets", nargs="+", choices=list(DEPTHS), default=list(DEPTHS))
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--quick", action="store_true", help="IR-18 and the demo net, three rounds, nothing compiled")
-    options.add_argument("--compiled", action="store_true", help="torch.compile for inference too: a minute for each net")
+    options.add_argument("--compiled", action="store_true", help="torch.compile for inference too, a minute a net")
     arguments = options.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
