@@ -81,9 +81,7 @@ class PoolExecutor(Executor):
     def __init__(self, root: Path, pool: str, jobs: int | None = None, patience: Patience | None = None) -> None:
         """Make the pool if it is not there, and begin to watch it.
 
-        Raises:
-            LookupError: workers of other clones are there, but nothing by which to reach them.
-            RuntimeError: git cannot reach its remote.
+        A server that is away is waited for.
         """
         super().__init__(root, jobs or JOBS, patience=patience)
         self.threads_per_stage = environment.num_cores()
@@ -91,6 +89,8 @@ class PoolExecutor(Executor):
         self.here = workspace.identity(root)
         self.sent: dict[UUID, Sent] = {}
         self.commit = ""
+        self.unreachable: str | None = None
+        """Why workers of other clones cannot be reached; None until somebody has looked."""
         self.offers = threading.Semaphore(OFFERS)
         self.git = threading.Lock()
         self.news = threading.Condition()
@@ -108,6 +108,12 @@ class PoolExecutor(Executor):
         """Bring ``stage`` up to date, in the pool if it needs a device; give the lease back."""
         if not stage.needs_device or stage.name == RESOLVE:
             return super().run(stage, lease, say)
+        try:
+            return self._run_in_pool(stage, say)
+        except (ValueError, LookupError, RuntimeError, OSError) as error:
+            return Outcome("failed" if self.stop_asked_s is None else "stopped", str(error))
+
+    def _run_in_pool(self, stage: Stage, say: Say) -> Outcome:
         if not self._others():
             return self._in_pool(stage, {}, workspace.queue(self.here), say)
         offer = self._offer(stage)
@@ -137,8 +143,28 @@ class PoolExecutor(Executor):
                 pool_git.remove(self.root, self.commit)
 
     def _others(self) -> bool:
-        """Whether a worker is online that works in another workspace."""
-        return any(not workspace.is_of(name, self.here) for name in self.online)
+        """Whether workers of other workspaces are online, and this one can reach them.
+
+        Raises:
+            LookupError: only others are online, and this one cannot.
+        """
+        online = set(self.online)
+        own = {name for name in online if workspace.is_of(name, self.here)}
+        if online == own:
+            return False
+        with self.git:
+            if self.unreachable is None:
+                self.unreachable = self._why_unreachable()
+        if self.unreachable and not own:
+            raise LookupError(f"only other clones' workers are in the pool {self.pool.name}: {self.unreachable}")
+        return not self.unreachable
+
+    def _why_unreachable(self) -> str:
+        try:
+            pool_git.remote_of(self.root)
+        except LookupError as error:
+            return str(error)
+        return str(self.forker.start("call", {"function": "pipeline.pool_transport:why_no_remote"}).wait())
 
     def _offer(self, stage: Stage) -> Offer:
         arguments = {"address": stage.address, "above": list(stage.upstream), "queue_path": self._queue_path()}

@@ -153,18 +153,18 @@ class Worker:
         pool_git.check_out(self.post.root, tree, request["commit"])
         attention.executor = executor = self._executor(tree, request["patience"], request["commit"])
         wanted = {name: request[name] for name in ("address", "key", "reads", "inputs")}
-        refused = self._call(executor, attention, "receive", **wanted, own=str(self.post.root))
+        refused = self._call(executor, attention, "pool_inputs:receive", **wanted, own=str(self.post.root))
         if refused:
             return Outcome("failed", f"{self.name}: {refused}"), {}
         outcome = executor.run(stage, lease, attention.say)
         if not outcome.good:
             return outcome, {}
-        key, value = self._call(executor, attention, "publish", address=stage.address)
+        key, value = self._call(executor, attention, "pool_transport:publish", address=stage.address)
         return outcome, _result(outcome) | {pool_api.KEY: key, pool_api.VALUE: value}
 
     def _call(self, executor: Executor, attention: Attention, name: str, **arguments: Any) -> Any:
         """Do a part of the transport in a process that a cancellation ends."""
-        function = f"pipeline.pool_transport:{name}"
+        function = f"pipeline.{name}"
         attention.job = executor.forker.start("call", {"function": function, **arguments})
         try:
             return attention.job.wait()

@@ -1,0 +1,177 @@
+"""Stages in a work pool: real workers of this workspace and of a clone, on a real Prefect server."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import pool_git, workspace
+from tests.machines.network import Network, end
+from tests.pipeline import dummy
+from tests.pipeline.asking import ask
+from tests.pipeline.dummy import Dummy, wait_until_dead
+
+pytestmark = pytest.mark.slow
+
+POOL = "tests"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, api_url: str) -> Dummy:
+    """A project with two trainings and nothing run yet."""
+    return dummy.make(tmp_path_factory.mktemp("pool") / "project", 2, api_url=api_url)
+
+
+@pytest.fixture(scope="module")
+def worker(project: Dummy) -> Iterator[subprocess.Popen[str]]:
+    """A worker of the project's own workspace."""
+    with (project.path.parent / "worker.log").open("w") as log:
+        command = [sys.executable, "-m", "pipeline.cli", "worker", "--device", "cpu:1", "--pool", POOL]
+        process = subprocess.Popen(command, cwd=project.path, env=project.environment(), stdout=log, stderr=log, text=True)
+    yield process
+    end([process])
+
+
+@pytest.fixture(scope="module")
+def finished(project: Dummy, worker: subprocess.Popen[str]) -> Dummy:
+    """The project after a run in the pool."""
+    project.facet("run", "--pool", POOL, "--no-track")
+    return project
+
+
+def stage_runs(api_url: str, project: Dummy, name: str) -> list[dict[str, Any]]:
+    """Return the flow runs of a stage that workers of this project had, the newest first."""
+    wanted = {"flow_runs": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_DESC"}
+    here = workspace.identity(project.path)
+    return [run for run in ask(api_url, "/flow_runs/filter", wanted) if here in str(run["work_queue_name"])]
+
+
+def test_what_needs_a_device_runs_on_the_worker_and_the_rest_here(finished: Dummy) -> None:
+    assert set(finished.counts().values()) == {1}
+    devices = {entry["stage"]: entry["device"] for entry in finished.journal()}
+    assert {devices[f"{kind}@r{i}"] for kind in ("train_backbone", "evaluate_hq") for i in range(2)} == {"cpu:1"}
+    assert devices["unpack"] == "cpu:0"
+    assert finished.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+
+def test_a_stage_in_the_pool_is_a_flow_run_with_its_lines_and_its_worker(finished: Dummy, api_url: str) -> None:
+    (run,) = stage_runs(api_url, finished, "train_backbone@r0")
+    assert run["state"]["type"] == "COMPLETED"
+    name = workspace.worker_name("cpu:1", workspace.identity(finished.path))
+    assert run["state"]["message"].endswith(f"on {name}")
+    wanted = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}
+    messages = {log["message"] for log in ask(api_url, "/logs/filter", wanted)}
+    assert {"train_backbone@r0 begins", "train_backbone@r0 ends"} <= messages
+    online = {each["name"]: each["status"] for each in ask(api_url, f"/work_pools/{POOL}/workers/filter", {})}
+    assert online[name] == "ONLINE"
+
+
+def test_cancelling_a_stage_in_the_pool_ends_its_program_and_the_rest_goes_on(finished: Dummy, api_url: str) -> None:
+    finished.edit("r0", margin=0.5)
+    finished.edit("r1", margin=0.6)
+    finished.slow_down(train_backbone=60)
+    finished.forget_journal()
+    process = finished.start("run", "--pool", POOL, "--no-track")
+    try:
+        until_s = time.monotonic() + 40
+        while not (begun := [each for each in finished.journal() if each["stage"].startswith("train")]):
+            assert time.monotonic() < until_s, finished.output()
+            time.sleep(0.05)
+        finished.slow_down()  # the other training sleeps no more
+        (run, *_) = stage_runs(api_url, finished, begun[0]["stage"])
+        ask(api_url, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
+        wait_until_dead(begun[0]["pid"])
+        assert process.wait(60) == 1
+    finally:
+        finished.stop(process)
+    assert ask(api_url, f"/flow_runs/{run['id']}")["state"]["type"] == "CANCELLED"
+    other = {"train_backbone@r0", "train_backbone@r1"} - {begun[0]["stage"]}
+    assert set(finished.counts("end")) >= other
+
+
+def test_a_stopped_worker_gives_its_stage_back_and_leaves_no_process(project: Dummy, api_url: str, tmp_path: Path) -> None:
+    own = dummy.make(tmp_path / "project", 1, {"train_backbone": 60}, api_url)
+    with (tmp_path / "worker.log").open("w") as log:
+        command = [sys.executable, "-m", "pipeline.cli", "worker", "--pool", POOL]
+        process = subprocess.Popen(command, cwd=own.path, env=own.environment(), stdout=log, stderr=log, text=True)
+    coordinator = own.start("run", "--pool", POOL, "--no-track")
+    try:
+        training = own.wait_for("train_backbone@r0")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        wait_until_dead(training["pid"])
+        (run,) = stage_runs(api_url, own, "train_backbone@r0")
+        assert (run["state"]["type"], run["state"]["name"]) == ("SCHEDULED", "AwaitingRetry")
+        coordinator.send_signal(signal.SIGTERM)
+        assert coordinator.wait(60) == 130
+        assert ask(api_url, f"/flow_runs/{run['id']}")["state"]["type"] == "CANCELLED"
+    finally:
+        own.stop(coordinator)
+        end([process])
+
+
+def test_a_stage_travels_to_a_clone_and_its_result_back(tmp_path: Path, api_url: str) -> None:
+    (tmp_path / "store").mkdir()
+    network = Network(tmp_path, api_url, str(tmp_path / "store"))
+    network.found(1)
+    coordinator, other = network.machine("coordinator"), network.machine("other")
+    process = other.start_worker(f"{POOL}-far")
+    try:
+        coordinator.edit("r0", margin=0.9)
+        coordinator.facet("run", "--pool", f"{POOL}-far", "--no-track")
+    finally:
+        end([process])
+    assert set(coordinator.executed()) == {"resolve", "unpack"}
+    assert other.executed() == {"train_backbone@r0": 1, "evaluate_hq@r0": 1, "tabulate@heads": 1}
+    assert coordinator.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+    assert "evaluate_hq@r0" in (coordinator.path / "results/r0/hq.json").read_text()
+    assert other.lock_entries() == set()
+    assert other.run("git", "status", "--porcelain").stdout == ""
+    assert network.references() == ["refs/heads/main"]
+
+
+def test_a_snapshot_has_what_is_not_committed_and_changes_nothing(tmp_path: Path) -> None:
+    project = dummy.make(tmp_path / "project", 1)
+    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.c"}
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "start", **who)
+    head = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert pool_git.snapshot(project.path) == head
+    project.edit("r0", margin=0.9)
+    (project.path / "new.py").write_text("new\n")
+    before = project.run("git", "status", "--porcelain").stdout
+    commit = pool_git.snapshot(project.path)
+    assert commit != head
+    assert "margin: 0.9" in project.run("git", "show", f"{commit}:params.yaml").stdout
+    assert project.run("git", "show", f"{commit}:new.py").stdout == "new\n"
+    assert project.run("git", "status", "--porcelain").stdout == before
+    assert pool_git.snapshot(project.path) == commit
+
+
+def test_a_large_file_that_git_does_not_know_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = dummy.make(tmp_path / "project", 1)
+    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.c"}
+    project.run("git", "commit", "-qm", "start", "--allow-empty", **who)
+    monkeypatch.setattr(pool_git, "MAX_UNTRACKED", 100)
+    with pytest.raises(ValueError, match=r"neither in git nor ignored: .*put it under DVC or into .gitignore"):
+        pool_git.snapshot(project.path)
+
+
+def test_without_a_git_remote_the_error_says_what_to_add(tmp_path: Path) -> None:
+    project = dummy.make(tmp_path / "project", 1)
+    with pytest.raises(LookupError, match=r"this one has none: `git remote add origin URL`"):
+        pool_git.remote_of(project.path)
+
+
+def test_a_copied_folder_is_another_workspace(tmp_path: Path) -> None:
+    first = workspace.identity(tmp_path / "one")
+    assert workspace.identity(tmp_path / "one") == first
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert workspace.identity(tmp_path / "two") != first
