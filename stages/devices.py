@@ -21,7 +21,7 @@ def choose() -> torch.device:
     """
     lease.take()
     device, local = _named(), os.environ.get("LOCAL_RANK")
-    if device.type == "cuda" and device.index is None and local is not None:
+    if str(device) == "cuda" and local is not None:
         return torch.device("cuda", int(local))
     return device
 
