@@ -18,7 +18,7 @@ from tests.support import ROOT, make_project
 
 # named in params.yaml by a profile, where a template cannot see it, or holding more than Python: the folder stands
 # for its files
-FOLDERS = ("stages/backbones", "stages/quality", "stages/reporting")
+FOLDERS = ("stages/backbones", "stages/objectives", "stages/quality", "stages/reporting")
 # cheap, and it looks into every kind
 FOLDERS_OF_RESOLVE = (*FOLDERS, "stages/core", "stages/heads", "stages/synthesis")
 

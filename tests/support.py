@@ -23,10 +23,10 @@ defaults:
   schedule: {epochs: 2, batch_size: 8, learning_rate: 0.1, milestones: [1], warmup_epochs: 0.5}
   quality: {name: cr_fiqa, target: paper, iterations: 5}
   benchmarks:
-    hq: {sets: [lfw, cfp_fp, cplfw, calfw, agedb_30]}
-    ijb: {sets: [IJBB]}
-    lq: {sets: [tinyface, scface]}
-    fiqa: {sets: [lfw], fmr: [0.1, 0.01]}
+    hq: {sets: [lfw, cfp_fp, cplfw, calfw, agedb_30, cfp_ff, vgg2_fp]}
+    ijb: {sets: [IJBB, IJBC], protocols: ["1:1", "1:N"]}
+    lq: {sets: [tinyface, scface, ijbs, crlfw]}
+    fiqa: {sets: [lfw, adience, xqlfw, IJBC], fmr: [0.1, 0.01]}
 """
 
 
