@@ -45,7 +45,7 @@ def place(checkpoint: Path, folder: Path, said: Said) -> exporting.Model:
         ValueError: it cannot be read, or its keys are not exactly those of a network known here.
     """
     recognised = checkpoint_keys.recognise(checkpoint_files.read(checkpoint), said.family)
-    if recognised.prefix == "net." and said.color_order is None:
+    if recognised.prefix.endswith("net.") and said.color_order is None:
         raise ValueError(
             f"{checkpoint} is of CVLface, whose models differ in colour order: "
             "say --color-order as `color_space` in its model.yaml does"
