@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--python", help="the Python that runs it")
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--batches", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round of 20 batches: that it runs, not how fast")
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
