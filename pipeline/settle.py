@@ -5,6 +5,7 @@ What the server knows better stays: only what runs for ever there, or was taken 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -12,12 +13,15 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType, TaskRun
+from prefect.client.schemas.sorting import TaskRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.logging import get_logger
 from prefect.states import Crashed
 
 from pipeline import records
 from pipeline.records import FlowRun, Task
 
+PAGE = 200
 KILLED = "its process was killed: finished work is kept, run again to go on"
 
 
@@ -26,7 +30,8 @@ def settle_all(root: Path) -> None:
     for one in records.unsettled(root):
         try:
             settle(one)
-        except (httpx.HTTPError, PrefectException):
+        except (httpx.HTTPError, PrefectException) as error:
+            get_logger("facet").warning("Prefect could not be told how flow run %s ended: %s", one.flow_run_id, error)
             return
         records.forget(root, one)
 
@@ -46,13 +51,23 @@ def settle(one: FlowRun) -> None:
         if state is None or not state.is_final() or (one.state and state.is_crashed()):
             ended = State(type=StateType(one.state), message=one.message) if one.state else Crashed(message=KILLED)
             client.set_flow_run_state(identity, ended, force=True)
-        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[identity]))
-        there = {str(task.id): task for task in client.read_task_runs(flow_run_filter=wanted)}
+        there = {str(task.id): task for task in _tasks(client, identity)}
         for known in one.tasks:
             _settle_task(client, identity, known, there.pop(known.id, None))
         for task in there.values():
             if task.state is None or not task.state.is_final():
                 client.set_task_run_state(task.id, Crashed(message=KILLED), force=True)
+
+
+def _tasks(client: SyncPrefectClient, flow_run: UUID) -> Iterator[TaskRun]:
+    """Yield what the server has of a flow run's tasks; it answers by the page."""
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    offset = 0
+    while page := client.read_task_runs(
+        flow_run_filter=wanted, sort=TaskRunSort.ID_DESC, limit=PAGE, offset=offset
+    ):
+        yield from page
+        offset += len(page)
 
 
 def _settle_task(client: SyncPrefectClient, flow_run: UUID, known: Task, there: TaskRun | None) -> None:

@@ -1,0 +1,103 @@
+"""A real DVC repository that is recorded in MLflow, once for all tests, copies of it, and what the store has."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import store, tracking
+from pipeline.tracking import Tracked
+from tests.pipeline import small_project
+from tests.pipeline.small_project import RUNS
+from tests.support import Project
+
+TABLE_ROWS = ["ArcFace", "AdaFace"]
+ALL = len(RUNS) * 2 + 1  # a row and a training of each, one report
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from tests.pipeline.mean import Mean
+
+    path = tmp_path_factory.mktemp("program") / "program.pt2"
+    image_N3HW = torch.zeros(2, 3, 112, 112, dtype=torch.uint8)
+    with quietly():
+        shapes = {"image_N3HW": {0: torch.export.Dim("N", min=1)}}
+        torch.export.save(torch.export.export(Mean(), (image_N3HW,), dynamic_shapes=shapes), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory, program: Path) -> Project:
+    """A project after one `dvc repro`; tests that share it leave it so."""
+    project = small_project.make(tmp_path_factory.mktemp("recorded"), program)
+    printed = project.run("dvc", "repro")
+    assert f"MLflow: {ALL} recorded, 0 were there" in printed
+    return project
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with nothing in it: making one takes longer than most of what is tested on it."""
+    root = tmp_path_factory.mktemp("empty")
+    with quietly():
+        tracking.initialise_store(root)
+    return root / "tracking"
+
+
+@pytest.fixture
+def unrecorded(recorded: Project, empty_store: Path, tmp_path: Path) -> Project:
+    """A copy of it with an empty MLflow."""
+    path = tmp_path / "copy"
+    shutil.copytree(recorded.path, path, symlinks=True)
+    shutil.rmtree(path / "tracking")
+    shutil.copytree(empty_store, path / "tracking")
+    marker = path / "tracking/store.json"
+    facts = {**json.loads(marker.read_text()), "folder": str(path / "tracking")}
+    marker.write_text(json.dumps(facts))
+    return Project(path)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """MLflow warns of much, and warnings are errors here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def track(project: Project) -> Tracked:
+    """Record in this process, which has imported MLflow already."""
+    with quietly():
+        return tracking.track(project.path)
+
+
+def query(project: Project, sql: str, *values: str) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(project.path / "tracking/mlflow.db")
+    try:
+        return connection.execute(sql, values).fetchall()
+    finally:
+        connection.close()
+
+
+def fingerprints(project: Project) -> dict[str, list[tuple[str, str]]]:
+    found = store.recorded(f"sqlite:///{project.path / 'tracking/mlflow.db'}")
+    assert found is not None
+    return found
+
+
+def assert_one_each(project: Project, runs: int = ALL) -> None:
+    found = fingerprints(project)
+    assert Counter(len(alike) for alike in found.values()) == {1: runs}
+    assert {alike[0][0] for alike in found.values()} == {"FINISHED"}
