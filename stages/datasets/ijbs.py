@@ -98,7 +98,7 @@ def load(folder: Path) -> IjbsSet:
         galleries.append([ones, booked, booked, made.add_gallery_videos(paths["surveillance"]), booked])
     subject_T = np.array(made.subjects, dtype=np.int64)
     for protocol, first, second in zip(PROTOCOLS, *galleries, strict=True):
-        _refuse_twins(subject_T[np.concatenate([first, second])], f"{protocols}, {protocol}")
+        _refuse_twins(subject_T[np.concatenate([first, second])], f"{protocols / 'galleries'}, {protocol}")
     names, num_unused, frame_template = _assign(list(_faces(folder)), made)
     tables = [dict(zip(PROTOCOLS, rows, strict=True)) for rows in (probes, *galleries)]
     return IjbsSet(

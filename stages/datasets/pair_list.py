@@ -19,6 +19,7 @@ Shapes: N images, P pairs.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +112,12 @@ def _load_list(folder: Path, swapped: bool) -> PairSet:
 
 def _chunks(path: Path) -> Iterator[pd.DataFrame]:
     try:
-        yield from pd.read_csv(
-            path, sep=r"\s+", header=None, names=["a", "b", "same", "more"], dtype=str, chunksize=_CHUNK,
-            encoding="utf-8", quoting=3, na_filter=False, skip_blank_lines=False, comment=None,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # of a longer first line: `more` refuses it
+            yield from pd.read_csv(
+                path, sep=r"\s+", header=None, names=["a", "b", "same", "more"], index_col=False, dtype=str,
+                chunksize=_CHUNK, encoding="utf-8", quoting=3, na_filter=False, skip_blank_lines=False, comment=None,
+            )  # fmt: skip
     except pd.errors.EmptyDataError:
         return
     except (UnicodeDecodeError, pd.errors.ParserError) as error:

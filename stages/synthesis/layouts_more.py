@@ -25,7 +25,7 @@ def write_ijbs(folder: Path, plan: Ijbs, drawn: Sequence[Drawn]) -> list[str]:
     (protocols / "galleries").mkdir(parents=True)
     for key, rows in plan.lists.items():
         file = _FILES.get(key, key.replace("galleries/", "galleries/cs6_surveillance_to_"))
-        header = "TEMPLATE_ID,SUBJECT_ID,FILENAME" if key.startswith("galleries/") else "FILENAME"
+        header = f"TEMPLATE_ID,{_METADATA_HEADER}" if key.startswith("galleries/") else "FILENAME"
         write_lines(protocols / f"{file}.csv", [_METADATA_HEADER if key == "metadata" else header, *rows])
     for one, name in zip(drawn, plan.names, strict=True):
         path = folder / "aligned" / f"{name}.jpg"

@@ -23,6 +23,7 @@ ADIENCE_EACH = 8  # images of each person
 XQLFW_EACH = 6  # images of each person: the first half good, the second poor
 _VIDEOS = 3  # of each person in IJB-S: searched for, enrolled, and from the air
 _FRAMES = 3
+_BOX = "0,0,112,112"  # FACE_X, FACE_Y, FACE_WIDTH, FACE_HEIGHT
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class _IjbsPlan:
             quality = float(rng.uniform(0.85, 1))
             pose = FRONTAL if place == 0 else CROSS_POSE
             self._add(person, f"img_{number}", Picture(len(self.names), quality, pose, plain=True))
-            self.lists["metadata"].append(f"{person + 1},img/{number}.png,0,0,112,112,0")
-            row = f"{person + 1},{person + 1},img/{number}.png"
+            self.lists["metadata"].append(f"{person + 1},img/{number}.png,{_BOX},0")
+            row = f"{person + 1},{person + 1},img/{number}.png,{_BOX},0"
             if person % 5 != 4:
                 self.lists[f"galleries/booking_g{gallery}"].append(row)
                 if place == 0:
@@ -87,7 +88,7 @@ class _IjbsPlan:
         for seen in (person, (person + 1) % self.subjects):
             failed = seen != person and number % 100 == 10
             for frame in range(_FRAMES):
-                self.lists["metadata"].append(f"{seen + 1},videos/{number}.mp4,0,0,112,112,{frame}")
+                self.lists["metadata"].append(f"{seen + 1},videos/{number}.mp4,{_BOX},{frame}")
                 quality = min(max(level + float(rng.normal(0, 0.05)), 0.03), 1.0)
                 if not failed:
                     picture = Picture(len(self.names), quality, WEB, scene=number)
@@ -96,7 +97,7 @@ class _IjbsPlan:
             self.lists["single"].append(f"videos/{number}.mp4")
             self.lists["surveillance"].append(f"videos/{number}.mp4")
         elif place == 1 and person % 5 != 4:
-            row = f"{person + 1},{person + 1},videos/{number}.mp4"
+            row = f"{person + 1},{person + 1},videos/{number}.mp4,{_BOX},0"
             self.lists[f"galleries/surveillance_g{1 + person % 2}"].append(row)
         elif place == 2 and person % 2 == 0:
             self.lists["uav"].append(f"videos/{number}.mp4")

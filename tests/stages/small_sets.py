@@ -151,9 +151,9 @@ def write_ijbs(folder: Path, num_subjects: int = 6) -> Path:
     write_csv(protocols / "cs6_uav_to_single-booking_probe.csv", ["videos/21.mp4", "img/503.png"])
     for number in (1, 2):
         mine = [subject for subject in (1, 2, 3, 4) if subject % 2 == number % 2]
-        single = [f"{s},{s},img/{100 * s + 1}.png" for s in mine]
-        booking = [f"{s},{s},img/{100 * s + k}.png" for s in mine for k in (1, 2)]
-        surveillance = [f"{s},{s},videos/{10 * s + 1}.mp4" for s in mine for _ in range(2)]
+        single = [f"{s},{s},img/{100 * s + 1}.png,1,2" for s in mine]
+        booking = [f"{s},{s},img/{100 * s + k}.png,1,2" for s in mine for k in (1, 2)]
+        surveillance = [f"{s},{s},videos/{10 * s + 1}.mp4,1,2" for s in mine for _ in range(2)]
         for kind, lines in (("single", single), ("booking", booking), ("surveillance", surveillance)):
             write_csv(protocols / f"galleries/cs6_surveillance_to_{kind}_g{number}.csv", lines)
     return protocols

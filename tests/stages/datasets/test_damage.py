@@ -52,7 +52,7 @@ def refusal(name: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(("name", "pattern"), [(name, one) for name, many in LISTS.items() for one in many])
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_list_is_read_or_refused_in_one_sentence(
     whole: Path, name: str, pattern: str, data: st.DataObject

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from stages.core.processing import Failure
 from stages.datasets import ijbs
 from tests.stages import small_sets
+from tests.support import ROOT
+
+GOLDEN = ROOT / "tests" / "golden"
 
 
 @pytest.fixture
@@ -120,3 +125,13 @@ def test_lists_that_are_empty_or_not_text_are_refused(tmp_path, protocols):
     path.write_bytes(b"FILENAME\n\xff\xfe\n")
     with pytest.raises(ValueError, match="cannot be read as CSV in UTF-8"):
         ijbs.load(tmp_path)
+
+
+def test_templates_are_those_of_the_authors_own_code(tmp_path, protocols):
+    wanted = json.loads((GOLDEN / "ijbs_templates.json").read_text())  # made by tests/golden/make_ijbs.py
+    found = ijbs.load(tmp_path)
+    for protocol in ijbs.PROTOCOLS:
+        for part in ("probes", "gallery1", "gallery2"):
+            rows = getattr(found, part)[protocol].tolist()
+            ours = sorted([int(found.subject_T[row]), members(found, row)] for row in rows)
+            assert ours == wanted[protocol][part]
