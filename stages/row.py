@@ -19,23 +19,24 @@ from typing import Any
 import yaml
 
 from stages import artifacts, program
+from stages.protocols import averages
 
 SUITES = ("train", "quality", "hq", "ijb", "lq", "fiqa")
-CURVES = {"hq": ("roc",), "ijb": ("roc",), "lq": ("cmc",), "fiqa": ("edc",)}
+CURVES = {"hq": ("roc",), "ijb": ("roc", "cmc"), "lq": ("cmc", "roc"), "fiqa": ("edc",)}
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Write results/tables/TABLE/rows/TABLE-ROW.json."""
     run = arguments.run
     measured = {suite: read_metrics(artifacts.metrics_file(run, suite)) for suite in SUITES}
+    means, missing = averages.averages(measured)
+    unmeasured = {suite: read_reasons(artifacts.details_folder(run, suite) / "details.json") for suite in CURVES}
     tree = {
         "run": run,
         "weights_sha256": common_weights(run, measured),
         "parameters": read_parameters(run),
-        "measured": measured,
-        "unmeasured": {
-            suite: read_reasons(artifacts.details_folder(run, suite) / "details.json") for suite in CURVES
-        },
+        "measured": {**measured, "averages": means},
+        "unmeasured": {**unmeasured, "averages": missing},
         "curves": {
             suite: {stem: read_curve(artifacts.details_folder(run, suite) / f"{stem}.csv") for stem in stems}
             for suite, stems in CURVES.items()

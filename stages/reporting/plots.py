@@ -22,6 +22,7 @@ from stages.reporting.comparison import Comparison, Line
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0559a", "#a67c00", "#3a9bd1", "#7a7a7a")
 INK, PAPER = "#1c2128", "#fffffe"
 LINESTYLES = ("-", "--", ":", "-.")
+_MANY_RANKS = 50
 PANEL_INCHES = (3.3, 2.6)
 STYLE = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own font
@@ -53,6 +54,7 @@ class Panel:
     y_label: str
     series: tuple[Series, ...]
     log_x: bool = False
+    log_y: bool = False
     top: float | None = None  # of the y axis
     steps: bool = False
     ranks: bool = False  # x is published and measured, y the rank: a slope chart
@@ -75,6 +77,9 @@ def plots(comparison: Comparison) -> list[Plot]:
              "Best on top. Lines that cross are rows that changed places.", tuple(_orders(comparison))),
         Plot("roc", "Verification",
              "Share of genuine pairs accepted at each false accept rate.", tuple(_rocs(comparison))),
+        Plot("det", "Detection error trade-off",
+             "Share of genuine pairs rejected at each false accept rate, both on a logarithmic scale: "
+             "the lower the better, and rare errors keep their room.", tuple(_dets(comparison))),
         Plot("rank", "Identification",
              "Share of probes whose subject is among the first k of the gallery.", tuple(_ranks(comparison))),
         Plot("discard", "Error versus discard",
@@ -121,6 +126,9 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         axes.set_xscale("log")
     if panel.ranks:
         _as_slopes(axes, panel)
+    elif panel.log_y:
+        axes.set_yscale("log")
+        axes.set_ylim(top=panel.top)
     else:
         axes.set_ylim(bottom=0, top=panel.top)
 
@@ -162,19 +170,41 @@ def _rank(values: Sequence[float], place: int) -> float:
 
 
 def _rocs(comparison: Comparison) -> Iterator[Panel]:
-    for suite in ("hq", "ijb"):
-        for name in _distinct(comparison, suite, "roc", "set"):
-            series = tuple(_series(comparison, suite, "roc", {"set": name}, "far", "tar", log_x=True))
-            if series:
-                title = _title(comparison, suite, name)
-                yield Panel(title, "false accept rate", "true accept rate", series, log_x=True, top=1.02)
+    for suite, name in _sets(comparison, ("hq", "ijb", "lq"), "roc"):
+        series = tuple(_series(comparison, suite, "roc", {"set": name}, "far", "tar", log_x=True))
+        if series:
+            title = _title(comparison, suite, name)
+            yield Panel(title, "false accept rate", "true accept rate", series, log_x=True, top=1.02)
+
+
+def _dets(comparison: Comparison) -> Iterator[Panel]:
+    for suite, name in _sets(comparison, ("hq", "ijb", "lq"), "roc"):
+        found = _series(comparison, suite, "roc", {"set": name}, "far", "fnmr", log_x=True)
+        # a rate of none has no place on a logarithmic scale
+        series = tuple(
+            Series(line.label, line.style, *map(list, zip(*points, strict=True)))
+            for line in found
+            if (points := [(x, y) for x, y in zip(line.x, line.y, strict=True) if y > 0])
+        )
+        if series:
+            title = _title(comparison, suite, name)
+            yield Panel(title, "false accept rate", "false reject rate", series, log_x=True, log_y=True, top=1)
 
 
 def _ranks(comparison: Comparison) -> Iterator[Panel]:
-    for name in _distinct(comparison, "lq", "cmc", "set"):
-        series = tuple(_series(comparison, "lq", "cmc", {"set": name}, "rank", "rate"))
+    for suite, name in _sets(comparison, ("ijb", "lq"), "cmc"):
+        series = tuple(_series(comparison, suite, "cmc", {"set": name}, "rank", "rate"))
         if series:
-            yield Panel(_title(comparison, "lq", name), "rank k", "identified", series)
+            # among hundreds the first ranks are what tells rows apart
+            many = max(max(line.x) for line in series) > _MANY_RANKS
+            yield Panel(_title(comparison, suite, name), "rank k", "identified", series, log_x=many)
+
+
+def _sets(comparison: Comparison, suites: Sequence[str], stem: str) -> Iterator[tuple[str, Any]]:
+    """Yield suite and set of every curve of one kind."""
+    for suite in suites:
+        for name in _distinct(comparison, suite, stem, "set"):
+            yield suite, name
 
 
 def _discards(comparison: Comparison) -> Iterator[Panel]:

@@ -33,7 +33,7 @@ def test_a_row_holds_metrics_curves_parameters_and_the_weights(project: Path):
     assert gathered.parameters["schedule.milestones"] == [4, 5]
     assert gathered.measured["hq"]["lfw"] == 0.71
     assert {name: list(curves) for name, curves in gathered.curves.items()} == {
-        "hq": ["roc"], "ijb": ["roc"], "lq": ["cmc"], "fiqa": ["edc"],
+        "hq": ["roc"], "ijb": ["roc", "cmc"], "lq": ["cmc", "roc"], "fiqa": ["edc"],
     }  # fmt: skip
     assert gathered.curves["lq"]["cmc"][0] == {"set": "tinyface", "rank": 1, "rate": 0.3}
 
@@ -42,10 +42,16 @@ def test_a_row_is_json_with_one_point_of_a_curve_a_line(project: Path):
     gather()
     text = Path("results/tables/heads/rows/heads-arcface.json").read_text()
     assert '        {"set": "tinyface", "rank": 1, "rate": 0.3},\n' in text
-    curve = Path("results/arcface/hq/roc.csv").read_text().splitlines()[1:]
-    assert (
-        text.count('"tar"')
-        == len(curve) + len(Path("results/arcface/ijb/roc.csv").read_text().splitlines()) - 1
+    curves = [Path(f"results/arcface/{suite}/roc.csv").read_text().splitlines()[1:] for suite in ("hq", "ijb", "lq")]
+    assert text.count('"tar"') == sum(map(len, curves))
+
+
+def test_a_row_has_the_averages_of_the_tables_or_why_not(project: Path):
+    gathered = gather()
+    for name in ("hq_avg", "all_avg"):
+        assert (name in gathered.measured["averages"]) != (name in gathered.unmeasured["averages"])
+    assert gathered.measured["averages"]["hq_avg"] == pytest.approx(
+        sum(gathered.measured["hq"][name] for name in ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30")) / 5
     )
 
 

@@ -151,7 +151,7 @@ def test_no_nan_reaches_a_reader(report: Path):
 
 def test_plots_show_every_set_and_every_row(report: Path):
     drawn = {path.name: path.read_text() for path in report.glob("*.svg")}
-    assert set(drawn) == {"order.svg", "roc.svg", "rank.svg", "discard.svg"}
+    assert set(drawn) == {"order.svg", "roc.svg", "det.svg", "rank.svg", "discard.svg"}
     for label in ("LFW", "cfp_fp", "IJBB", "ArcFace", "CosFace", "AdaFace"):
         assert f">{label}<" in drawn["roc.svg"], label
     for title in ("LFW, score cr_fiqa, iso curve", "cplfw, score feature_norm, cr_fiqa curve"):
