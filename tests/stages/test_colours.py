@@ -19,6 +19,7 @@ from stages import samples
 from stages.core import augment
 from stages.core.checkpoint_keys import FAMILIES
 from stages.core.pixels import ColorOrder, ValueRange, from_rows, to_network
+from stages.core.record_images import RecordImages
 from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, verification_bin
 from stages.embedder import Embedder
 from stages.unpack import write_once
@@ -44,8 +45,11 @@ def repaint(folder: Path, encoded: bytes) -> None:
 def from_record(folder: Path, encoded: bytes, view: str = "training") -> np.ndarray:
     """As training reads it: out of train.rec, through the loader, unaugmented but for the flip."""
     insightface_rec.write(folder, [(encoded, 0)], 1)
-    images = insightface_rec.TrainSet.open(folder)
-    records = samples.Records(images, images.keys, images.labels, 1, "")
+    train = insightface_rec.TrainSet.open(folder)
+    # what the manifest says of it
+    offset_N, length_N = (np.array([one]) for one in (train.reader.offset(1), len(train.image_bytes(1))))
+    images = RecordImages(folder, train.keys, offset_N, length_N)
+    records = samples.Records(images, train.keys, train.labels, 1, "")
     drawn = samples.Samples(records, augment.Probabilities(crop=0, low_res=0, photometric=0), 0, (view,))
     image_VBHW3 = np.empty(drawn.shape(1), np.uint8)
     drawn.fill(image_VBHW3, [(0, 0)])
