@@ -13,6 +13,7 @@ import torch
 from torch import distributed
 
 from stages.core.shard import Shard
+from stages.objectives import broadface
 from tests.stages.heads.support import SHARDABLE_VARIANTS, build
 
 DIM, CLASSES, LOCAL, STEPS, WORLD = 16, 43, 6, 3, 2
@@ -64,6 +65,28 @@ def modes(index: int) -> tuple[str, ...]:
     return ("store", "recompute") if index < 4 else ("store",)
 
 
+def broad_steps(shard: Shard) -> list[dict[str, Any]]:
+    """Take the steps with BroadFace's queue; return what each came to."""
+    head = build("adaface", DIM, CLASSES, shard)
+    objective = broadface.build(broadface.Config(name="broadface", queue_size=2 * WORLD * LOCAL), DIM, CLASSES)
+    taken = []
+    for feature_BD, label_B in [*batches(), batches()[0]]:
+        mine_LD = shard.local(feature_BD).clone().requires_grad_()
+        head.zero_grad()
+        output = objective(lambda image: image, head, [mine_LD], shard.local(label_B), 0.0)
+        output.loss.backward()
+        taken.append(
+            {
+                "loss": output.loss.detach(),
+                "feature_grad": mine_LD.grad / shard.world_size,
+                "weight_grad": head.weight.grad.clone(),
+                "queue": objective.queue.feature_KD.clone(),
+            }
+        )
+        head.weight.data.sub_(head.weight.grad, alpha=0.01)
+    return taken
+
+
 def sampled(shard: Shard) -> dict[str, Any]:
     """Return which centres one Partial FC step moves, and in which process."""
     head = build("cosface", DIM, CLASSES, Shard(shard.rank, shard.world_size, sample_rate=0.5))
@@ -94,6 +117,7 @@ def main(rank: int, world_size: int, folder: Path) -> None:
         for index, variant in enumerate(SHARDABLE_VARIANTS)
         for mode in modes(index)
     }
+    made["broad"] = broad_steps(shard)
     made["sampled"], made["refusal"] = sampled(shard), refusal(shard)
     torch.save(made, folder / f"rank{rank}.pt")
     distributed.destroy_process_group()

@@ -12,7 +12,7 @@ import torch
 
 from stages.core.head import CosineHead
 from stages.core.shard import Shard
-from tests.stages.heads.shard_worker import CLASSES, DIM, WORLD, batches, modes, steps
+from tests.stages.heads.shard_worker import CLASSES, DIM, WORLD, batches, broad_steps, modes, steps
 from tests.stages.heads.support import SHARDABLE, SHARDABLE_VARIANTS, build
 from tests.support import ROOT
 
@@ -55,6 +55,15 @@ def test_two_processes_equal_one(ranks: list[dict[str, Any]], index: int):
                     assert off(other["state"][name], value) < 1e-5, name
             # a checkpoint keeps one rank's: they must be the same to the bit
             assert all(torch.equal(others[0]["state"][name], others[1]["state"][name]) for name in one["state"])
+
+
+def test_two_processes_with_broadfaces_queue_equal_one(ranks: list[dict[str, Any]]):
+    for one, *others in zip(broad_steps(Shard()), *(rank["broad"] for rank in ranks), strict=True):
+        for key in ("feature_grad", "weight_grad"):
+            assert off(torch.cat([other[key] for other in others]), one[key]) < 1e-5, key
+        for other in others:
+            assert off(other["loss"], one["loss"]) < 1e-5
+            assert torch.equal(other["queue"], one["queue"])
 
 
 @pytest.mark.parametrize("name", SHARDABLE)
