@@ -60,3 +60,12 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dic
     said: list[str] = []
     yield home, services.up(home, said.append, ports={services.PREFECT: 0, services.MLFLOW: 0})
     services.down(home)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the faults to `make faults`: they take a quarter of an hour. The quick ones are in tests/pipeline too."""
+    if os.environ.get("FACET_FAULTS") or "faults" in (config.getoption("markexpr") or ""):
+        return
+    mine = [item for item in items if item.get_closest_marker("faults")]
+    config.hook.pytest_deselected(items=mine)
+    items[:] = [item for item in items if item not in mine]

@@ -154,7 +154,7 @@ def test_parallel_stages_leave_every_lock_entry_and_run_once(
 def test_a_stage_on_which_another_process_works_is_waited_for(
     start: Callable[..., tuple[Dummy, Executor]],
 ) -> None:
-    project, executor = start(seconds={"unpack": 2})
+    project, executor = start(seconds={"unpack": 4})
     other = project.start_program("dvc", "repro", "--single-item", "unpack")
     project.wait_for("unpack")
     lines: list[str] = []
