@@ -66,6 +66,26 @@ class Checkpoints:
         self.processes = processes or Processes()
         self.kept = _number("FACET_CHECKPOINTS_KEPT", KEPT) if kept is None else kept
 
+    def prepare(self) -> None:
+        """Find out now, and not after the first hour, that nothing can be written.
+
+        Raises:
+            OSError: it cannot, in one process at least.
+        """
+        error: OSError | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f"probe-{self.processes.rank}.partial"
+            probe.write_bytes(b"0")
+            probe.unlink()
+        except OSError as caught:
+            error = caught
+        if self.processes.any(error is not None)[0]:
+            raise OSError(
+                f"{self.folder} cannot be written ({error or 'by another process'}): checkpoints go there; make room, "
+                "let it be written, or name another place in FACET_HOME"
+            ) from error
+
     def save(self, snapshot: Snapshot) -> None:
         """Write a state aside, move it, and remove those it makes superfluous.
 

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from stages import program
 
+PATIENCE = timedelta(hours=2)
+"""That processes have with one that validates or writes for all."""
 GRACE_S = 5.0
 """For the others to end when one has failed, in seconds."""
 END_S = 60.0
@@ -91,7 +94,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
         if (device.index or 0) != local:
             raise ValueError(f"process {local} of this machine should compute on cuda:{local}, got {device}")
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Processes(rank, size, device)
     finally:

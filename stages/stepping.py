@@ -134,4 +134,5 @@ class Stepper:
         networks.head.load_state_dict({**shared["head"], "weight": rows["weight"]})
         networks.objective.load_state_dict(own)
         self.load_momenta(shared["momenta"] | ({"head.weight": rows["momentum"]} if "momentum" in rows else {}))
-        self.scaler.load_state_dict(shared["scaler"])
+        if shared["scaler"]:  # none where it was not fp16: another device's `auto`
+            self.scaler.load_state_dict(shared["scaler"])

@@ -123,7 +123,13 @@ class Training:
                     lines.advance(self.order.size, note=self.note)
 
     def resume(self, checkpoints: Checkpoints, label: str) -> None:
-        """Go on from the last checkpoint where there is one."""
+        """Go on from the last checkpoint where there is one.
+
+        Raises:
+            ValueError: there are checkpoints, and all are damaged.
+            OSError: none could be written.
+        """
+        checkpoints.prepare()
         snapshot = checkpoints.last(self.stepper.span, self.processes.device)
         if snapshot is None:
             return

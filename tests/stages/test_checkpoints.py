@@ -145,6 +145,15 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path):
         Checkpoints("key").save(snapshot(1))
 
 
+def test_a_training_finds_out_before_its_first_step_that_nothing_can_be_written(tmp_path: Path):
+    (tmp_path / "checkpoints").write_text("in the way")
+    with pytest.raises(OSError, match=r"key cannot be written .*name another place in FACET_HOME"):
+        Checkpoints("key").prepare()
+    (tmp_path / "checkpoints").unlink()
+    Checkpoints("key").prepare()
+    assert not list(Checkpoints("key").folder.iterdir())
+
+
 FULL = """
 import resource, sys
 from pathlib import Path
