@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 import published
+
 from stages.core import pooling, rates
 from stages.core.discard_curves import ERC_DISCARD_K, erc_curve
 from stages.protocols import identification, ijb_1to1, ijb_1ton, verification
@@ -50,6 +50,7 @@ class Case:
     steps: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def step(self, side: str, name: str, way: Way) -> Any:
+        """Run one part of a side and keep its CPU seconds."""
         start = time.process_time()
         result = way()
         self.steps.setdefault(name, {}).setdefault(side, []).append(time.process_time() - start)
@@ -64,6 +65,8 @@ class Checkouts:
     cr_fiqa: Path
 
     def ijb(self) -> types.ModuleType:
+        """Return AdaFace's 1:1 script; what it would print as a table, it prints as ``TAR ...``, and draws nothing."""
+
         class Rows(list[Any]):
             def __init__(self, header: Any) -> None:
                 super().__init__()
@@ -81,17 +84,21 @@ class Checkouts:
         )  # fmt: skip
 
     def search(self) -> types.ModuleType:
+        """Return AdaFace's 1:N script."""
         return published.load(
             self.adaface / "validation_mixed/insightface_ijb_helper/eval_helper_identification.py"
         )
 
     def folds(self) -> types.ModuleType:
+        """Return AdaFace's ten folds."""
         return published.load(self.adaface / "evaluate_utils.py")
 
     def tinyface(self) -> types.ModuleType:
+        """Return AdaFace's TinyFace test."""
         return published.load(self.adaface / "validation_lq/tinyface_helper.py")
 
     def thresholds(self) -> types.ModuleType:
+        """Return CR-FIQA's search of thresholds."""
         return published.load(self.cr_fiqa / "ERC/roc.py")
 
 
@@ -125,7 +132,7 @@ def make_ijb(rng: np.random.Generator, scale: float, *, in_order: bool) -> Ijb:
     media_N = template_N * 40 + rng.integers(0, 20, num_images)
     center_SD = rng.standard_normal((num_gallery, DIM), dtype=np.float32)
     feature_ND = rng.standard_normal((num_images, DIM), dtype=np.float32)
-    feature_ND *= 4
+    feature_ND *= 14  # hard enough that no rate is 0 or 1
     feature_ND += center_SD[subject_T[template_N]]
     genuine = np.ravel_multi_index((subject_T[num_gallery:], np.arange(num_probe)), (num_gallery, num_probe))
     share = (15_658_489 * scale - num_probe) / (num_gallery * num_probe)
@@ -134,7 +141,8 @@ def make_ijb(rng: np.random.Generator, scale: float, *, in_order: bool) -> Ijb:
     cells = np.flatnonzero(chosen)
     cells = cells if in_order else rng.permutation(cells)
     first_P, second_P = cells // num_probe, num_gallery + cells % num_probe
-    return Ijb(feature_ND, template_N, media_N, first_P, second_P, (subject_T[first_P] == subject_T[second_P]).astype(int))
+    label_P = (subject_T[first_P] == subject_T[second_P]).astype(int)
+    return Ijb(feature_ND, template_N, media_N, first_P, second_P, label_P)
 
 
 def ijb_1to1_case(found: Checkouts, rng: np.random.Generator, scale: float, *, in_order: bool = True) -> Case:
@@ -143,9 +151,8 @@ def ijb_1to1_case(found: Checkouts, rng: np.random.Generator, scale: float, *, i
 
     def theirs() -> list[str]:
         with published.quiet() as printed:
-            pooled, ids = case.step(
-                "theirs", "templates", lambda: module.image2template_feature(data.feature_ND, data.template_N, data.media_N)
-            )
+            images = (data.feature_ND, data.template_N, data.media_N)
+            pooled, ids = case.step("theirs", "templates", lambda: module.image2template_feature(*images))
             score = case.step("theirs", "pairs", lambda: module.verification(pooled, ids, data.first_P, data.second_P))
             np.save("/tmp/facet_bench_score.npy", score)
             case.step(
@@ -321,6 +328,7 @@ class Peak:
         Path("/proc/self/clear_refs").write_text("5")
 
     def above(self) -> float:
+        """Return the peak since then."""
         return (self._read("VmHWM") - self.before) / 1024
 
     @staticmethod

@@ -31,6 +31,7 @@ class StandIn(types.ModuleType):
         return StandIn(f"{self.__name__}.{name}")
 
     def __call__(self, *arguments: Any, **keywords: Any) -> StandIn:
+        """Do nothing."""
         return self
 
 
