@@ -49,6 +49,10 @@ class Config(BaseModel, extra="forbid", frozen=True):
     t_alpha: float = Field(
         0.01, gt=0, le=1, description="weight of the newest batch in the statistics: 1 - the paper's .99"
     )
+    program: Literal["adaface", "cvlface"] = Field(
+        "adaface", description="cvlface: mk-minchul/CVLface at d3d09c93: the target's gradient as if there were no "
+        "margin, cosines within 1 instead of 1 - 1e-3, angles not clipped"
+    )
     proxy: Proxy = Field("feature_norm", description="what is taken for an image's quality; section 4.2 compares them")
     initial_mean: float | None = Field(
         None, ge=0, description="of the proxy, before the first batch; null: 20 for norms, 0.5 for others; QGFace: 0"
@@ -76,12 +80,17 @@ class Head(MarginHead):
 
     def negatives(self, cosine_B: Tensor) -> Negatives:
         """Return the other cosines, within 1 - 1e-3 as published."""
-        return Clamped(LIMIT)
+        return Clamped(LIMIT if self.config.program == "adaface" else 1.0)
 
     def moved(self, target: Target) -> Tensor:
         """Return the cosine, within 1 - 1e-3 as published, moved by both margins."""
-        cosine_B = target.cosine_B.clamp(-LIMIT, LIMIT)
         scaler_B = self.margin_scaler(self.proxy(target))
+        if self.config.program == "cvlface":
+            cosine_B = target.cosine_B.clamp(-1, 1)
+            with torch.no_grad():
+                moved_B = torch.cos(cosine_B.acos() - self.config.margin * scaler_B)
+            return margin.straight_through(cosine_B, moved_B - self.config.margin * (1 + scaler_B))
+        cosine_B = target.cosine_B.clamp(-LIMIT, LIMIT)
         moved_B = margin.angular_clipped(cosine_B, -self.config.margin * scaler_B, margin.ADAFACE_EPS)
         return moved_B - self.config.margin * (1 + scaler_B)
 

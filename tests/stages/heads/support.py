@@ -24,6 +24,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("magface", {"margin_kind": "cosine"}),
     ("adaface", {"initial_mean": 0.0, "initial_std": 0.0}),
     ("adaface", {"t_alpha": 1.0}),
+    ("adaface", {"program": "cvlface"}),
     ("adaface", {"proxy": "p_true_class", "t_alpha": 0.3}),
     ("adaface", {"proxy": "one_minus_brisque", "t_alpha": 0.3}),
     ("mv_softmax", {"kind": "am"}),

@@ -72,6 +72,7 @@ def test_three_steps_equal_the_authors_code(file: str, golden: Path):
 EXACT: dict[str, dict[str, Any]] = {
     "adaface_m.4_h.333_t.01": {"name": "adaface", "margin": 0.4, "h": 0.333},
     "adaface_settled_mean20_std10": {"name": "adaface", "margin": 0.4, "h": 0.333, "initial_std": 10.0},
+    "cvlface_adaface": {"name": "adaface", "margin": 0.4, "h": 0.333, "program": "cvlface"},
     "cosface_m.4": {"name": "cosface", "margin": 0.4},
     "arcface_m.5": {"name": "arcface", "margin": 0.5},
     "crfiqa": {"name": "arcface", "margin": 0.5, "beyond_pi": "wrap"},
@@ -79,6 +80,10 @@ EXACT: dict[str, dict[str, Any]] = {
         "name": "arcface", "margin": 0.5, "gradient": "straight_through", "beyond_pi": "wrap"
     },
     "insightface_cos_1_0_.4": {"name": "cosface", "margin": 0.4},
+    "insightface_arc_filter.4": {
+        "name": "arcface", "margin": 0.5, "gradient": "straight_through", "beyond_pi": "wrap",
+        "interclass_filter": 0.4,
+    },
     "curricularface_m.5": {"name": "curricularface", "margin": 0.5},
     "facexzoo_mv_am": {"name": "mv_softmax", "kind": "am", "margin": 0.35},
     "facexzoo_mv_arc": {"name": "mv_softmax", "kind": "arc", "margin": 0.35},
