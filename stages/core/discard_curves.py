@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 Scores = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+
+_SPARE = 4
 
 # the published grid: 0, 5, ..., 95 percent, with its rounding, which decides how many pairs a step drops
 ERC_DISCARD_K: Floats = np.arange(0, 0.98, 0.05)
@@ -86,22 +89,51 @@ def erc_curve(score_P: Scores, is_same_P: Mask, quality_P: Scores, fmrs: Sequenc
             f"a discard curve needs a score, a label and a quality for each pair, got {score_P.size}, "
             f"{is_same_P.size} and {quality_P.size} of which {int(np.isnan(quality_P).sum())} are NaN"
         )
-    place_P = np.empty(score_P.size, dtype=np.int64)
-    place_P[np.argsort(quality_P, kind="stable")] = np.arange(score_P.size)
-    order_P = np.argsort(score_P, kind="stable")
-    score_P, is_same_P, place_P = score_P[order_P], is_same_P[order_P], place_P[order_P]
-    score_G, place_G = score_P[is_same_P], place_P[is_same_P]
+    dropped_K = (ERC_DISCARD_K * score_P.size).astype(np.int64)
+    place_P = _places(quality_P, dropped_K)
+    score_G, place_G = _rising(score_P[is_same_P], place_P[is_same_P])
     score_I, place_I = score_P[~is_same_P], place_P[~is_same_P]
+    top_I, top_place_I = _highest(score_I, place_I, max(fmrs, default=0.0))
+    num_left_K = np.array([np.count_nonzero(place_I >= dropped) for dropped in dropped_K])
     fnmr: dict[float, list[float]] = {fmr: [] for fmr in fmrs}
     left: list[tuple[int, int]] = []
-    for share in ERC_DISCARD_K:
-        dropped = int(share * score_P.size)
-        rising_G, rising_I = score_G[place_G >= dropped], score_I[place_I >= dropped]
-        left.append((rising_G.size, rising_I.size))
+    for dropped, num_left in zip(dropped_K.tolist(), num_left_K.tolist(), strict=True):
+        rising_G, rising_I = score_G[place_G >= dropped], top_I[top_place_I >= dropped]
+        left.append((rising_G.size, num_left))
+        if rising_I.size < min(num_left, math.ceil(max(fmrs, default=0.0) * num_left) + 2):
+            # what is left scores lower than what was dropped: the highest of all do not do
+            top_I, top_place_I = _rising(score_I, place_I)
+            rising_I = top_I[top_place_I >= dropped]
         for fmr in fmrs:
-            fnmr[fmr].append(_fnmr_at_nearest(rising_G, rising_I, fmr))
+            fnmr[fmr].append(_fnmr_at_nearest(rising_G, rising_I, num_left, fmr))
     left_K2 = np.array(left, dtype=np.int64)
     return {fmr: ErcCurve(ERC_DISCARD_K, np.array(fnmr[fmr]), left_K2[:, 0], left_K2[:, 1]) for fmr in fmrs}
+
+
+def _places(quality_P: Scores, dropped_K: Counts) -> Counts:
+    """Return the place of each pair by rising quality; equal ones in the order given, where a step parts them."""
+    order_P = np.argsort(quality_P)
+    inner_K = dropped_K[(dropped_K > 0) & (dropped_K < quality_P.size)]
+    if np.any(quality_P[order_P[inner_K - 1]] == quality_P[order_P[inner_K]]):
+        order_P = np.argsort(quality_P, kind="stable")  # several times slower
+    place_P = np.empty(quality_P.size, dtype=np.int64)
+    place_P[order_P] = np.arange(quality_P.size)
+    return place_P
+
+
+def _rising(score_P: Scores, place_P: Counts) -> tuple[Scores, Counts]:
+    order_P = np.argsort(score_P, kind="stable")
+    return score_P[order_P], place_P[order_P]
+
+
+def _highest(score_I: Scores, place_I: Counts, fmr: float) -> tuple[Scores, Counts]:
+    """Return the highest scores, rising, several times as many as a threshold at ``fmr`` needs, and their places."""
+    num = math.ceil(_SPARE * fmr * score_I.size) + _SPARE
+    if num >= score_I.size:
+        return _rising(score_I, place_I)
+    # with all that equal the lowest of them
+    chosen_I = score_I >= np.partition(score_I, score_I.size - num)[score_I.size - num]
+    return _rising(score_I[chosen_I], place_I[chosen_I])
 
 
 def edc_curve(error_P: Mask, quality_P: Scores) -> EdcCurve:
@@ -120,11 +152,11 @@ def edc_curve(error_P: Mask, quality_P: Scores) -> EdcCurve:
     return EdcCurve(np.append(dropped_K / error_P.size, 1.0), np.append(error_K, 0.0))
 
 
-def _fnmr_at_nearest(rising_G: Scores, rising_I: Scores, fmr: float) -> float:
-    """Return FNMR at the score whose FMR is nearest ``fmr``; both score lists rise."""
+def _fnmr_at_nearest(rising_G: Scores, rising_I: Scores, num_impostor: int, fmr: float) -> float:
+    """Return FNMR at the score whose FMR is nearest ``fmr``; of the impostors' scores the highest do."""
     if not rising_G.size or not rising_I.size:
         return math.nan
-    false = _nearest_count(rising_G, rising_I, fmr)
+    false = _nearest_count(rising_G, rising_I, num_impostor, fmr)
     # the lowest of all scores with so many false matches: just above the highest impostor score that is
     # refused
     first_genuine = int(np.searchsorted(rising_G, rising_I[-false - 1], side="right")) if false < rising_I.size else 0
@@ -134,10 +166,10 @@ def _fnmr_at_nearest(rising_G: Scores, rising_I: Scores, fmr: float) -> float:
     return 1 - accepted / rising_G.size
 
 
-def _nearest_count(rising_G: Scores, rising_I: Scores, fmr: float) -> int:
+def _nearest_count(rising_G: Scores, rising_I: Scores, num_impostor: int, fmr: float) -> int:
     """Return the number of false matches nearest to ``fmr`` that some score gives as threshold."""
     num = rising_I.size
-    at = max(num - math.floor(fmr * num), 0)
+    at = max(num - math.floor(fmr * num_impostor), 0)
     candidates = []
     if at > 0:
         candidates.append(num - int(np.searchsorted(rising_I, rising_I[at - 1], side="left")))
@@ -147,4 +179,4 @@ def _nearest_count(rising_G: Scores, rising_I: Scores, fmr: float) -> int:
         start = int(np.searchsorted(rising_I, rising_I[at], side="right"))
     if start < num or rising_G[-1] > rising_I[-1]:
         candidates.append(num - start)
-    return min(candidates, key=lambda false: (abs(false / num - fmr), -false))
+    return min(candidates, key=lambda false: (abs(false / num_impostor - fmr), -false))

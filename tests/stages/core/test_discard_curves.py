@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.core import discard_curves
 from stages.core.discard_curves import ERC_DISCARD_K, EdcCurve, edc_curve, erc_curve
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -138,3 +139,21 @@ def test_a_pair_without_a_quality_is_refused():
         edc_curve(is_same_P, np.array([0.1, np.nan, 0.2]))
     with pytest.raises(ValueError, match="got 0"):
         edc_curve(np.zeros(0, bool), np.zeros(0))
+
+
+def test_the_highest_impostor_scores_give_what_all_of_them_give(monkeypatch):
+    rng = np.random.default_rng(0)
+    for tied, against in ((False, 0.0), (True, 0.0), (False, 0.9)):
+        is_same_P = rng.random(3000) < 0.2
+        score_P = rng.normal(size=3000) + is_same_P
+        score_P = np.round(score_P, 1) if tied else score_P
+        # `against`: what scores high is dropped first, so that the highest of all do not do
+        quality_P = rng.random(3000) - against * score_P
+        quality_P = np.round(quality_P, 1) if tied else quality_P
+        with monkeypatch.context() as patch:
+            patch.setattr(discard_curves, "_SPARE", 10**6)
+            whole = discard_curves.erc_curve(score_P, is_same_P, quality_P, (0.01, 0.001))
+        part = discard_curves.erc_curve(score_P, is_same_P, quality_P, (0.01, 0.001))
+        for fmr in (0.01, 0.001):
+            np.testing.assert_array_equal(part[fmr].fnmr_K, whole[fmr].fnmr_K)
+            np.testing.assert_array_equal(part[fmr].num_impostor_K, whole[fmr].num_impostor_K)
