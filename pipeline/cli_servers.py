@@ -71,9 +71,9 @@ def worker(
     pool: PoolName = STAGES,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for a stage; default: its share.")] = None,
 ) -> None:
-    """Take stages from a pool and run them on one device, until stopped.
+    """Run stages from a pool on one device.
 
-    In the workspace of `facet run` stages run in place; in a clone anywhere else they get code from the git
+    Until it is stopped. In the workspace of `facet run` they run in place; in another clone they get code from the git
     remote, and data from the DVC remote. PREFECT_API_URL says where the server is.
     """
     root = enter()

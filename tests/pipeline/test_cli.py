@@ -15,7 +15,7 @@ from pipeline.cli import app
 from tests.pipeline.dummy import Dummy
 from tests.support import ROOT
 
-COMMANDS = ("up", "down", "run", "status", "table", "track", "demo")
+COMMANDS = ("up", "worker", "down", "run", "status", "table", "track", "demo")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

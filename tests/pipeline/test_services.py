@@ -161,3 +161,16 @@ def test_a_server_that_ends_at_once_is_reported_with_its_last_words(
     ):
         services.up(tmp_path, ignore, ANY_PORTS)
     services.down(tmp_path)
+
+
+def test_a_server_that_the_environment_names_is_not_started_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////srv/mlflow.db")  # a file is no server
+    assert services.missing(tmp_path) == ["prefect", "mlflow"]
+    monkeypatch.setenv("PREFECT_API_URL", "http://desk:4200/api")
+    assert services.missing(tmp_path) == ["mlflow"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://desk:5000")
+    assert services.up(tmp_path, ignore) == {}
+    assert services.elsewhere() == {"prefect": "http://desk:4200", "mlflow": "http://desk:5000"}
