@@ -1,4 +1,4 @@
-"""Puts the deployments of prefect.yaml on the server, as `prefect deploy --all` would in twelve seconds more.
+"""Puts the deployments of prefect.yaml on the server: `prefect deploy --all` of 3.8.8 makes only the first, then fails.
 
 A deployment runs in this workspace, by a worker of Prefect's own that `facet up` starts here: its queue bears the
 workspace's name, so that several workspaces may share a server.
