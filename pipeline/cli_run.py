@@ -117,7 +117,19 @@ def run_stale(root: Path, targets: list[str], how: How) -> LastRun | None:
     finally:
         executor.close()
     typer.echo(f"nothing to do: {len(part)} stages are up to date")
+    tell_prefect(root, root)
     return None
+
+
+def tell_prefect(root: Path, folder: Path) -> None:
+    """Tell Prefect how runs in ``folder`` ended of which its server may not know; most often there is none."""
+    from pipeline import records
+
+    if records.unsettled(folder):
+        enter_prefect(root)
+        from pipeline import settle
+
+        settle.settle_all(folder)
 
 
 def _flow(root: Path, targets: list[str], how: How, executor: Executor, graph: Graph) -> LastRun:

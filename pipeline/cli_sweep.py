@@ -55,6 +55,7 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, how: How) -> Las
         ValueError, LookupError: it cannot be understood, or names what is not there.
     """
     from pipeline import environment, recording, summary, sweep_save, sweep_workspace
+    from pipeline.cli_run import tell_prefect
 
     if how.pool is not None:
         raise ValueError("a sweep runs on this machine: save it (--save TABLE), then `facet run TABLE --pool NAME`")
@@ -74,6 +75,7 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, how: How) -> Las
                 last = _flow(root, workspace, sweep, how, executor, graph)
             else:
                 typer.echo(f"nothing to do: {len(part)} stages are up to date")
+                tell_prefect(root, workspace)
         finally:
             executor.close()
             os.chdir(root)
