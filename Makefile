@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 bin := .venv/bin
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
-.PHONY: help demo test lint down test-mxnet real-faces faults deps clean
+.PHONY: help demo test lint down test-mxnet real-faces faults machines machines-s3 deps clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,14 @@ test-mxnet: .venv/installed .venv-mxnet/installed  ## RecordIO both ways against
 
 faults: .venv/installed  ## kill one process after another, fill disks: docs/faults.md, some minutes
 	FACET_FAULTS=$(CURDIR)/docs/faults.md $(bin)/python -m pytest -m faults tests/faults
+
+machines: .venv/installed  ## the proof over several clones, into docs/machines.md, and restarts; ten minutes
+	$(bin)/python -m tests.machines.proof --write docs/machines.md
+	FACET_FULL=1 $(bin)/python -m pytest tests/machines tests/pipeline/test_pool.py -k "survives or never_comes or stopped"
+
+machines-s3: .venv/installed  ## the same with an S3-compatible server as the DVC remote
+	$(bin)/python -m pip install --quiet -c constraints.txt -e '.[s3]' 'moto[server]'
+	$(bin)/python -m tests.machines.proof --s3 --write docs/machines.md
 
 deps: .venv/installed  ## write what the stages really import into the deps of dvc.yaml
 	$(bin)/python -m tests.deps
