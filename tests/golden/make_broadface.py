@@ -15,30 +15,36 @@ import torch
 
 BATCH, DIM, CLASSES, QUEUE, STEPS, RATE = 5, 6, 9, 10, 4, 0.05
 
-spec = importlib.util.spec_from_file_location("loss", Path(sys.argv[1]) / "broadface/loss.py")
-assert spec is not None
-assert spec.loader is not None
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
 
-torch.manual_seed(0)
-tree: dict[str, object] = {"queue": QUEUE, "rate": RATE, "margin": 0.5, "scale": 64.0}
-features = 3 * torch.randn(STEPS, BATCH, DIM, dtype=torch.float64)
-labels = torch.randint(0, CLASSES, (STEPS, BATCH))
-weight = torch.randn(CLASSES, DIM, dtype=torch.float64)
-tree |= {"features": features.tolist(), "labels": labels.tolist(), "weight": weight.tolist()}
-for compensate in (True, False):
-    head = module.BroadFaceArcFace(DIM, CLASSES, queue_size=QUEUE, compensate=compensate).double()
-    head.weight.data.copy_(weight)
-    steps = []
-    for feature, label in zip(features, labels, strict=True):
-        feature = feature.clone().requires_grad_()
-        head.zero_grad()
-        loss = head(feature, label)
-        loss.backward()
-        steps.append(
-            {"loss": float(loss.detach()), "grad_features": feature.grad.tolist(), "grad_weight": head.weight.grad.tolist()}
-        )
-        head.weight.data.sub_(head.weight.grad, alpha=RATE)
-    tree["compensated" if compensate else "plain"] = steps
-(Path(__file__).parent / "broadface.json").write_text(json.dumps(tree))
+def main(checkout: Path) -> None:
+    spec = importlib.util.spec_from_file_location("loss", checkout / "broadface/loss.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    torch.manual_seed(0)
+    tree: dict[str, object] = {"queue": QUEUE, "rate": RATE, "margin": 0.5, "scale": 64.0}
+    features = 3 * torch.randn(STEPS, BATCH, DIM, dtype=torch.float64)
+    labels = torch.randint(0, CLASSES, (STEPS, BATCH))
+    weight = torch.randn(CLASSES, DIM, dtype=torch.float64)
+    tree |= {"features": features.tolist(), "labels": labels.tolist(), "weight": weight.tolist()}
+    for compensate in (True, False):
+        head = module.BroadFaceArcFace(DIM, CLASSES, queue_size=QUEUE, compensate=compensate).double()
+        head.weight.data.copy_(weight)
+        steps = []
+        for feature, label in zip(features, labels, strict=True):
+            feature = feature.clone().requires_grad_()
+            head.zero_grad()
+            loss = head(feature, label)
+            loss.backward()
+            steps.append(
+                {"loss": float(loss.detach()), "grad_features": feature.grad.tolist(), "grad_weight": head.weight.grad.tolist()}
+            )
+            head.weight.data.sub_(head.weight.grad, alpha=RATE)
+        tree["compensated" if compensate else "plain"] = steps
+    (Path(__file__).parent / "broadface.json").write_text(json.dumps(tree))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
