@@ -123,12 +123,14 @@ def _cell(column: Column, published: float | None, gathered: Gathered | None) ->
 def _reason(key: str, reasons: Mapping[str, str]) -> str | None:
     """Return why a metric is missing: the reason whose place in the details is named by the metric's key.
 
+    >>> _reason("all_avg", {"all_avg": "no IJB-B"})
+    'no IJB-B'
     >>> _reason("ijbb_tar_at_far_1e-04", {"IJBB.tar_at_far.1e-04": "too few impostors"})
     'too few impostors'
     """
     for place, reason in reasons.items():
         name, *rest = place.lower().split(".")
-        if key.startswith(f"{name}_") and all(part in key for part in rest):
+        if key == place or (key.startswith(f"{name}_") and all(part in key for part in rest)):
             return reason
     return None
 
