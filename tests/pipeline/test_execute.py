@@ -199,7 +199,7 @@ def test_a_stage_that_ignores_sigterm_is_killed(
     executor.stop_all()
     thread.join(20)
     assert [outcome.state for outcome in outcomes] == ["stopped"]
-    assert not alive(pid)
+    wait_until_dead(pid)  # the outcome may come before the kernel is done with it
     assert project.counts("stopped") == {}
 
 
