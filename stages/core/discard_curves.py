@@ -23,6 +23,7 @@ Scores = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
+Steps = NDArray[np.uint8]
 
 _SPARE = 4
 
@@ -90,50 +91,54 @@ def erc_curve(score_P: Scores, is_same_P: Mask, quality_P: Scores, fmrs: Sequenc
             f"{is_same_P.size} and {quality_P.size} of which {int(np.isnan(quality_P).sum())} are NaN"
         )
     dropped_K = (ERC_DISCARD_K * score_P.size).astype(np.int64)
-    place_P = _places(quality_P, dropped_K)
-    score_G, place_G = _rising(score_P[is_same_P], place_P[is_same_P])
-    score_I, place_I = score_P[~is_same_P], place_P[~is_same_P]
-    top_I, top_place_I = _highest(score_I, place_I, max(fmrs, default=0.0))
-    num_left_K = np.array([np.count_nonzero(place_I >= dropped) for dropped in dropped_K])
+    step_P = _last_steps(quality_P, dropped_K)
+    score_G, step_G = _rising(score_P[is_same_P], step_P[is_same_P])
+    score_I, step_I = score_P[~is_same_P], step_P[~is_same_P]
+    top_I, top_step_I = _highest(score_I, step_I, max(fmrs, default=0.0))
+    num_left_K = np.bincount(step_I, minlength=dropped_K.size)[::-1].cumsum()[::-1]
     fnmr: dict[float, list[float]] = {fmr: [] for fmr in fmrs}
     left: list[tuple[int, int]] = []
-    for dropped, num_left in zip(dropped_K.tolist(), num_left_K.tolist(), strict=True):
-        rising_G, rising_I = score_G[place_G >= dropped], top_I[top_place_I >= dropped]
+    for step, num_left in enumerate(num_left_K.tolist()):
+        rising_G, rising_I = score_G[step_G >= step], top_I[top_step_I >= step]
         left.append((rising_G.size, num_left))
         if rising_I.size < min(num_left, math.ceil(max(fmrs, default=0.0) * num_left) + 2):
             # what is left scores lower than what was dropped: the highest of all do not do
-            top_I, top_place_I = _rising(score_I, place_I)
-            rising_I = top_I[top_place_I >= dropped]
+            top_I, top_step_I = _rising(score_I, step_I)
+            rising_I = top_I[top_step_I >= step]
         for fmr in fmrs:
             fnmr[fmr].append(_fnmr_at_nearest(rising_G, rising_I, num_left, fmr))
     left_K2 = np.array(left, dtype=np.int64)
     return {fmr: ErcCurve(ERC_DISCARD_K, np.array(fnmr[fmr]), left_K2[:, 0], left_K2[:, 1]) for fmr in fmrs}
 
 
-def _places(quality_P: Scores, dropped_K: Counts) -> Counts:
-    """Return the place of each pair by rising quality; equal ones in the order given, where a step parts them."""
-    order_P = np.argsort(quality_P)
-    inner_K = dropped_K[(dropped_K > 0) & (dropped_K < quality_P.size)]
-    if np.any(quality_P[order_P[inner_K - 1]] == quality_P[order_P[inner_K]]):
-        order_P = np.argsort(quality_P, kind="stable")  # several times slower
-    place_P = np.empty(quality_P.size, dtype=np.int64)
-    place_P[order_P] = np.arange(quality_P.size)
-    return place_P
+def _last_steps(quality_P: Scores, dropped_K: Counts) -> Steps:
+    """Return the last step at which each pair is there; equal qualities are dropped in the order given.
+
+    A sort of values and a comparison for each step: five times as fast as the order of all pairs.
+    """
+    step_P = np.zeros(quality_P.size, dtype=np.uint8)
+    rising_P = np.sort(quality_P)
+    for dropped in dropped_K[1:].tolist() if quality_P.size else ():
+        lowest = rising_P[dropped]
+        step_P += quality_P >= lowest
+        if num_tied := dropped - int(np.searchsorted(rising_P, lowest)):
+            step_P[np.flatnonzero(quality_P == lowest)[:num_tied]] -= 1
+    return step_P
 
 
-def _rising(score_P: Scores, place_P: Counts) -> tuple[Scores, Counts]:
+def _rising(score_P: Scores, step_P: Steps) -> tuple[Scores, Steps]:
     order_P = np.argsort(score_P, kind="stable")
-    return score_P[order_P], place_P[order_P]
+    return score_P[order_P], step_P[order_P]
 
 
-def _highest(score_I: Scores, place_I: Counts, fmr: float) -> tuple[Scores, Counts]:
-    """Return the highest scores, rising, several times as many as a threshold at ``fmr`` needs, and their places."""
+def _highest(score_I: Scores, step_I: Steps, fmr: float) -> tuple[Scores, Steps]:
+    """Return the highest scores, rising, several times as many as a threshold at ``fmr`` needs, and their steps."""
     num = math.ceil(_SPARE * fmr * score_I.size) + _SPARE
     if num >= score_I.size:
-        return _rising(score_I, place_I)
+        return _rising(score_I, step_I)
     # with all that equal the lowest of them
     chosen_I = score_I >= np.partition(score_I, score_I.size - num)[score_I.size - num]
-    return _rising(score_I[chosen_I], place_I[chosen_I])
+    return _rising(score_I[chosen_I], step_I[chosen_I])
 
 
 def edc_curve(error_P: Mask, quality_P: Scores) -> EdcCurve:
