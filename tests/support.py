@@ -90,6 +90,7 @@ def make_project(path: Path) -> Project:
     project.run("git", "init", "-q")
     project.run("dvc", "init", "-q")
     project.run("dvc", "config", "core.analytics", "false")
+    shutil.copytree(ROOT / ".dvc/plots", path / ".dvc/plots", dirs_exist_ok=True)
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "start")
     return project

@@ -71,6 +71,9 @@ def test_metrics_params_and_plots_show_what_dvc_users_expect(reproduced: Project
     assert "results/arcface/train.json" in reproduced.run("dvc", "metrics", "diff")
     assert "results/arcface/hq.json" in reproduced.run("dvc", "metrics", "show")
     assert "file://" in reproduced.run("dvc", "plots", "show")
+    page = (reproduced.path / "dvc_plots/index.html").read_text()
+    assert all(f'"{name}"' in page for name in ("ROC", "DET", "CMC", "EDC"))
+    assert '"filename": "arcface/hq/roc.csv"' in page
     reproduced.run("git", "checkout", "-q", "params.yaml")
     reproduced.run("dvc", "repro")
 
