@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
@@ -52,5 +51,4 @@ def _add(tool: Tool) -> None:
 
 
 for _tool in TOOLS:
-    if (Path(__file__).parent.parent / "stages" / "tools" / f"{_tool.module}.py").is_file():
-        _add(_tool)
+    _add(_tool)

@@ -31,7 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline import environment
+from pipeline import environment, preload
 from pipeline.strays import Strays
 
 PR_SET_PDEATHSIG = 1
@@ -183,7 +183,7 @@ JOBS: dict[str, Callable[..., Any]] = {"read_graph": _read_graph, "reproduce": _
 
 def serve(descriptor: int) -> None:
     """Fork a process for every request until the parent is gone; runs in the forker."""
-    _preload()
+    preload.load()
     requests = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     deaths = _hear_of_deaths()
@@ -229,55 +229,6 @@ def _hear_of_deaths() -> int:
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     return heard
-
-
-# what DVC imports late, in the midst of reading a graph or reproducing a stage
-PRELOADED = (
-    "configobj",
-    "dulwich.index",
-    "dulwich.repo",
-    "dulwich.worktree",
-    "dvc.cachemgr",
-    "dvc.data_cloud",
-    "dvc.dvcfile",
-    "dvc.lock",
-    "dvc.output",
-    "dvc.repo",
-    "dvc.repo.artifacts",
-    "dvc.repo.datasets",
-    "dvc.repo.graph",
-    "dvc.repo.index",
-    "dvc.repo.metrics",
-    "dvc.repo.params",
-    "dvc.repo.plots",
-    "dvc.repo.reproduce",
-    "dvc.repo.stage",
-    "dvc.repo.status",
-    "dvc.repo.trie",
-    "dvc.rwlock",
-    "dvc.scm",
-    "dvc.stage.run",
-    "dvc.stage.utils",
-    "dvc.utils.serialize",
-    "dvc.utils.strictyaml",
-    "dvc_data.hashfile.db.local",
-    "dvc_data.hashfile.status",
-    "fsspec.implementations.memory",
-    "networkx",
-    "platformdirs",
-    "pipeline.graph",
-    "pipeline.reproduce",
-    "pyparsing",
-    "ruamel.yaml",
-    "scmrepo.git",
-)
-
-
-def _preload() -> None:
-    for name in PRELOADED:
-        # another version of DVC may lack a module, or import it late
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
 
 
 def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -> None:

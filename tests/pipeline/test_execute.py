@@ -280,6 +280,6 @@ def test_the_forker_has_one_thread_when_it_begins_to_fork(make_dummy: Callable[.
     answer = project.run(
         "python",
         "-c",
-        "import threading; from pipeline import forker; forker._preload(); print(threading.active_count())",
+        "import threading; from pipeline import forker; forker.preload.load(); print(threading.active_count())",
     )
     assert answer.stdout.strip() == "1"
