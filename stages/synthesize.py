@@ -47,6 +47,7 @@ class Studio:
     def write_train(self, folder: Path) -> None:
         """Write the training set and its truth: key, identity, quality and more of each image."""
         rows: list[dict[str, object]] = []
+        few = plan.low_variance_identities(self.config)
 
         def images() -> Iterator[tuple[bytes, int]]:
             for drawn in self._draw("train", plan.train_sittings(self.config)):
@@ -54,7 +55,10 @@ class Studio:
                 yield from ((one.jpeg, one.identity) for one in drawn)
 
         insightface_rec.write(folder, images(), self.config.train.identities)
-        pd.DataFrame(rows).to_parquet(folder / "truth.parquet", index=False)
+        table = pd.DataFrame(rows)
+        if few:
+            table["low_variance"] = table["identity"].isin(few)
+        table.to_parquet(folder / "truth.parquet", index=False)
 
     def write_eval(self, folder: Path) -> None:
         """Write every test set, and one table of what each image shows."""

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
+
+
+class LowVariance(BaseModel, extra="forbid", frozen=True):
+    """Training identities that were seen in one sitting: they classify well whatever their quality.
+
+    What IG-FIQA (IEEE Access 2025) says of web collections: of a class whose images are nearly one image, how
+    classifiable they are tells nothing of their quality, so that CR-FIQA learns from labels that mislead.
+    """
+
+    share: float = Field(gt=0, lt=1, description="of the training identities; at least one, never all")
+    quality: Literal["low", "mixed"] = Field(
+        description="known quality of their images; low: 0.05 to 0.35, an identity's within 0.03; mixed: 0.05 to 1"
+    )
+    images_per_identity: int | None = Field(
+        None, ge=2, description="near-duplicates of each; null: as many as the others have images"
+    )
+    jitter: float = Field(
+        1.0, ge=0, description="how far they are from one another; 1: 1 degree of each angle, 1 % of light (deviations)"
+    )
 
 
 class TrainConfig(BaseModel, extra="forbid", frozen=True):
@@ -13,6 +32,7 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
     identities: int = Field(ge=2, description="training identities, disjoint from the test identities")
     images_per_identity: int = Field(ge=1, description="images of each")
     low_quality_share: float = Field(ge=0, le=1, description="share of images drawn from the low-quality tail")
+    low_variance: LowVariance | None = Field(None, description="some identities in near-duplicates; null: none")
 
 
 class EvalConfig(BaseModel, extra="forbid", frozen=True):

@@ -20,7 +20,7 @@ from stages.core.face_render import ALIGNED, Frame, Person, Points, build_person
 from stages.synthesis.plan import Rng, Sitting, generator, identity_number
 
 JPEG_QUALITY = 95
-_SCENES = 2**31  # image numbers from here on stand for scenes
+_SCENES = 2**31  # image numbers above this stand for scenes; this one for what near-duplicates share
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,11 @@ def draw_sitting(seed: int, sitting: Sitting) -> list[Drawn]:
 def _draw_picture(seed: int, sitting: Sitting, place: int, person: Person) -> Drawn:
     picture = sitting.pictures[place]
     rng = generator(seed, sitting.stream, sitting.identity, 1 + place)
-    shot = draw_shot(rng, person.identity, picture.pose, picture.age)
+    if picture.near is None:
+        shot = draw_shot(rng, person.identity, picture.pose, picture.age)
+    else:
+        only = generator(seed, sitting.stream, sitting.identity, _SCENES)
+        shot = _beside(draw_shot(only, person.identity, picture.pose), picture.near, rng)
     if picture.scene:
         first = _SCENES + picture.scene
         same = draw_shot(generator(seed, sitting.stream, sitting.identity, first), person.identity)
@@ -96,6 +100,18 @@ def _plain(shot: Shot) -> Shot:
     face = replace(shot.face, smile=0.0, mouth_open=0.0, squint=0.05, gaze_x=0.0, gaze_y=0.0)
     glasses = "none" if shot.wear.glasses == "sun" else shot.wear.glasses
     return replace(shot, face=face, wear=replace(shot.wear, hat="none", glasses=glasses))
+
+
+def _beside(shot: Shot, jitter: float, rng: Rng) -> Shot:
+    """Return the next frame: same clothes, light, pose and face, but for what ``jitter`` lets them move."""
+    yaw, pitch, roll, smile, squint, light = jitter * rng.standard_normal(6)
+    face = replace(
+        shot.face, yaw=shot.face.yaw + yaw, pitch=shot.face.pitch + pitch, roll=shot.face.roll + roll,
+        smile=float(np.clip(shot.face.smile + 0.02 * smile, -0.5, 1)),
+        squint=float(np.clip(shot.face.squint + 0.02 * squint, 0, 1)),
+    )  # fmt: skip
+    blue, green, red = (gain * (1 + 0.01 * light) for gain in shot.light.gain)
+    return replace(shot, face=face, light=replace(shot.light, gain=(blue, green, red)))
 
 
 def _loose_frame(rng: Rng) -> Frame:

@@ -14,7 +14,7 @@ import numpy as np
 
 from stages.core.degrade import quality_of
 from stages.core.face_model import CROSS_POSE, FRONTAL, PROFILE, WEB, Pose
-from stages.synthesis.config import Config
+from stages.synthesis.config import Config, LowVariance
 
 Rng = np.random.Generator
 
@@ -44,6 +44,7 @@ class Picture:
     small: bool = False  # keep the low-resolution original as well
     plain: bool = False  # no hat, no sunglasses: an enrolment photograph
     scene: int = 0  # pictures of one scene (not 0) share light, clothes and background: frames of a video
+    near: float | None = None  # a near-duplicate of the person's other such pictures, this far off (LowVariance)
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,38 @@ def train_sittings(config: Config) -> list[Sitting]:
     """Return the training set, identity by identity; slot = key - 1."""
     train = config.train
     rng = generator(config.seed, STREAMS["train"], PLANNER, 0)
-    sittings = []
+    near_rng = generator(config.seed, STREAMS["train"], PLANNER, 2)
+    few = low_variance_identities(config)
+    sittings, slot = [], 0
     for identity in range(train.identities):
-        first = identity * train.images_per_identity
-        pictures = [
-            Picture(first + k, web_quality(rng, train.low_quality_share)) for k in range(train.images_per_identity)
-        ]
-        sittings.append(Sitting(STREAMS["train"], identity, tuple(pictures)))
+        # drawn for all, so that the others have the qualities they have without low variance
+        qualities = [web_quality(rng, train.low_quality_share) for _ in range(train.images_per_identity)]
+        near = None
+        if train.low_variance is not None and identity in few:
+            near = train.low_variance.jitter
+            qualities = _near_qualities(near_rng, train.low_variance, len(qualities))
+        pictures = tuple(Picture(slot + k, quality, near=near) for k, quality in enumerate(qualities))
+        sittings.append(Sitting(STREAMS["train"], identity, pictures))
+        slot += len(pictures)
     return sittings
+
+
+def low_variance_identities(config: Config) -> frozenset[int]:
+    """Return the training identities that are seen in near-duplicates; their labels are the same numbers."""
+    train = config.train
+    if train.low_variance is None:
+        return frozenset()
+    count = min(max(round(train.low_variance.share * train.identities), 1), train.identities - 1)
+    rng = generator(config.seed, STREAMS["train"], PLANNER, 1)
+    return frozenset(rng.choice(train.identities, count, replace=False).tolist())
+
+
+def _near_qualities(rng: Rng, low_variance: LowVariance, usual: int) -> list[float]:
+    count = low_variance.images_per_identity or usual
+    if low_variance.quality == "mixed":
+        return [float(rng.uniform(0.05, 1.0)) for _ in range(count)]
+    level = rng.uniform(0.08, 0.32)
+    return [float(level + rng.uniform(-0.03, 0.03)) for _ in range(count)]
 
 
 def pairs(config: Config, name: str) -> Pairs:

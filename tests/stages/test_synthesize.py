@@ -16,6 +16,7 @@ import yaml
 from stages import program, synthesize
 from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, truth, verification_bin
 from stages.synthesis import plan
+from stages.synthesis.config import Config
 from stages.synthesis.drawing import draw_all
 
 TINY = {
@@ -277,3 +278,21 @@ def test_truth_covers_the_further_sets(more: Path):
     for name, count in (("cfp_ff", 40), ("vgg2_fp", 40)):
         assert truth.load(path, name, count) is not None
     assert table.groupby("identity")["set"].nunique().max() == 1
+
+
+def test_low_variance_identities_are_near_duplicates_and_every_other_byte_stays(tiny: Path, tmp_path: Path):
+    low_variance = {"share": 0.34, "quality": "mixed", "jitter": 0.5}
+    tree = {**TINY, "train": {**TINY["train"], "low_variance": low_variance}}
+    synthesize.Studio(Config.model_validate(tree), 1).write_train(tmp_path)
+    table = pd.read_parquet(tmp_path / "truth.parquet")
+    few = set(table[table["low_variance"]]["identity"])
+    assert len(few) == 2
+    assert "low_variance" not in pd.read_parquet(tiny / "train" / "truth.parquet")
+    before, after = (insightface_rec.TrainSet.open(folder).reader for folder in (tiny / "train", tmp_path))
+    for key, identity in zip(table["key"], table["identity"], strict=True):
+        assert (before.entry(key)[1] == after.entry(key)[1]) == (identity not in few)
+    spread = table.groupby("low_variance")[["yaw_deg", "pitch_deg", "age"]].std()
+    within = table.groupby("identity")[["yaw_deg", "pitch_deg", "age"]].std()
+    assert (within.loc[sorted(few)] < 2).all(axis=None)
+    assert spread["yaw_deg"][False] > 5
+    assert table[table["low_variance"]]["quality"].std() > 0.15

@@ -230,3 +230,49 @@ def test_a_set_too_small_to_be_one_is_refused_and_none_is_not(field: str):
     with pytest.raises(ValidationError, match=f"{field} should be 0 or at least"):
         config(**{field: 1})
     assert getattr(config(**{field: 0}).eval, field) == 0
+
+
+def with_low_variance(**fields: object) -> Config:
+    train = {"identities": 40, "images_per_identity": 3, "low_quality_share": 0.25}
+    low_variance = {"share": 0.3, "quality": "low", **fields} if fields.pop("on", True) else None
+    return Config.model_validate({**config().model_dump(), "train": {**train, "low_variance": low_variance}})
+
+
+def test_some_training_identities_are_seen_in_near_duplicates_of_low_quality_and_the_others_stay():
+    chosen, plain = with_low_variance(images_per_identity=5), with_low_variance(on=False)
+    few = plan.low_variance_identities(chosen)
+    assert len(few) == 12
+    assert plan.low_variance_identities(plain) == frozenset()
+    sittings = plan.train_sittings(chosen)
+    for sitting, before in zip(sittings, plan.train_sittings(plain), strict=True):
+        qualities = [picture.quality for picture in sitting.pictures]
+        if sitting.identity in few:
+            assert len(qualities) == 5
+            assert max(qualities) - min(qualities) <= 0.06
+            assert 0.05 <= min(qualities) <= max(qualities) <= 0.35
+            assert {picture.near for picture in sitting.pictures} == {1.0}
+        else:
+            assert qualities == [picture.quality for picture in before.pictures]
+            assert {picture.near for picture in sitting.pictures} == {None}
+    slots = [picture.slot for sitting in sittings for picture in sitting.pictures]
+    assert slots == list(range(12 * 5 + 28 * 3))
+
+
+def test_near_duplicates_of_mixed_quality_span_it():
+    chosen = with_low_variance(quality="mixed", images_per_identity=40)
+    few = plan.low_variance_identities(chosen)
+    for sitting in plan.train_sittings(chosen):
+        if sitting.identity in few:
+            qualities = [picture.quality for picture in sitting.pictures]
+            assert min(qualities) < 0.3
+            assert max(qualities) > 0.8
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.001, 1), (0.999, 39)])
+def test_low_variance_is_never_of_none_or_of_all(share: float, count: int):
+    assert len(plan.low_variance_identities(with_low_variance(share=share))) == count
+
+
+def test_a_plan_without_low_variance_is_the_one_it_was():
+    qualities = [round(p.quality, 6) for s in plan.train_sittings(config())[:2] for p in s.pictures]
+    assert qualities == [0.830251, 0.562486, 0.781906, 0.578588, 0.950667, 0.881924]
