@@ -81,7 +81,7 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, how: How) -> Las
             os.chdir(root)
         if last is None and how.track:
             # rebuilds the records if MLflow was away or somebody deleted them
-            recording.track(root, typer.echo, sweep=workspace)
+            recording.track(root, typer.echo, workspace=workspace)
         if last is None or last.state == "COMPLETED":
             typer.echo(f"\n{summary.sweep(workspace).strip()}\n")
             _say_where(root, workspace)

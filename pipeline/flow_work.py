@@ -37,7 +37,7 @@ class Prepared:
     record: bool = True
     """Record in MLflow at the end."""
     home: Path | None = None
-    """The project whose sweep this is: servers and records are its."""
+    """The project whose sweep or whose documents' tables these are: servers and records are its."""
 
     ended: records.FlowRun | None = None
     """How it ended, once it has."""
@@ -190,8 +190,8 @@ class Work:
             return
 
         def body() -> State[Any]:
-            sweep = self.prepared.root if self.prepared.home else None
-            code = recording.track(self.prepared.project, get_run_logger().info, lambda: self.stop.asked, sweep)
+            workspace = self.prepared.root if self.prepared.home else None
+            code = recording.track(self.prepared.project, get_run_logger().info, lambda: self.stop.asked, workspace)
             return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
 
         # not by asking for its state, which is the server's to tell, and that may be away

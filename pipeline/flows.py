@@ -21,7 +21,7 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline import environment, leases, prefect_run, recording, records, services, settle, summary
+from pipeline import environment, leases, prefect_run, recording, records, services, settle, summary, sweep_workspace
 from pipeline.execute import Executor
 from pipeline.flow_board import Board
 from pipeline.flow_work import Prepared, Work
@@ -167,7 +167,7 @@ def _leave_artifacts(work: Work, targets: Sequence[str], board: Board) -> None:
     graph, prepared = work.prepared.graph, work.prepared
     tables = sorted({table for stage in graph.select(targets) for table in graph.tables_of(stage)})
     mlflow = services.known(prepared.project).get(services.MLFLOW)
-    if prepared.home:
+    if sweep_workspace.is_one(prepared.root):
         board.finish(summary.sweep(prepared.root), targets)
         return
     links = recording.experiment_links(prepared.root, mlflow.url, tables) if mlflow else {}

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline import environment
+from pipeline import environment, sweep_workspace
 
 INITIALISE = "from pipeline import tracking; print(tracking.initialise_store())"
 LINKS = (
@@ -39,7 +39,7 @@ def track(
     root: Path,
     say: Callable[[str], None],
     stopped: Callable[[], bool] = lambda: False,
-    sweep: Path | None = None,
+    workspace: Path | None = None,
 ) -> int:
     """Record what is finished, calling ``say`` with each line it prints; return its exit code.
 
@@ -47,9 +47,13 @@ def track(
         root: of the project.
         say: called with lines.
         stopped: asked now and then whether to give up; the next call goes on from there.
-        sweep: the workspace of a sweep, to record that and nothing else.
+        workspace: of a sweep or of the documents' tables, to record that and nothing else.
     """
-    program = ["pipeline.track"] if sweep is None else ["pipeline.sweep_track", str(sweep)]
+    program = ["pipeline.track"]
+    if workspace is not None:
+        program = ["pipeline.sweep_track", str(workspace)]
+        if not sweep_workspace.is_one(workspace):
+            program = ["pipeline.track", "--workspace", str(workspace)]
     with subprocess.Popen(
         [sys.executable, "-m", *program],
         cwd=root,

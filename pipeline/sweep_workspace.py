@@ -8,11 +8,8 @@ restored, not run again. Two sweeps never meet in a file; the same sweep again f
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +18,11 @@ from typing import Any
 
 import yaml
 
-from pipeline import environment, sweep
+from pipeline import environment, side_workspace, sweep
 from pipeline.sweep import Variant
 
 SPREAD = "spread"
 DESCRIPTION = "sweep.yaml"
-GENERATED = ("dvc.yaml", "params.yaml")
-NOT_COPIED = ("results/", "docs/", "tests/", "benchmarks/", ".dvc/")
 OF_TABLES = ("row", "tabulate", "track")
 CODE = ("artifacts", "core/spread", "program", "report", "spread")
 
@@ -84,37 +79,27 @@ def folder(root: Path, asked: Sweep) -> Path:
     return environment.state_folder(root).resolve() / "sweeps" / asked.key
 
 
+def is_one(path: Path) -> bool:
+    """Whether a workspace is a sweep's."""
+    return (path / DESCRIPTION).is_file()
+
+
 @contextmanager
 def opened(root: Path, asked: Sweep) -> Iterator[tuple[Path, bool]]:
     """Bring the workspace up to date and keep it so while the block runs.
 
     Yields:
-        The folder, and whether it could be brought up to date: not while another process runs the same sweep, whose
-        code must not change under it.
+        The folder, and whether it could be brought up to date, as ``side_workspace.opened`` says.
     """
     path = folder(root, asked)
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        except BlockingIOError:
-            alone = False
-        if alone:
-            _refresh(root, path, asked)
-        fcntl.flock(stream, fcntl.LOCK_SH)
+    with side_workspace.opened(root, path, lambda: _generated(root, asked)) as alone:
         yield path, alone
 
 
-def _refresh(root: Path, path: Path, asked: Sweep) -> None:
-    copied = _copy(root, path)
+def _generated(root: Path, asked: Sweep) -> dict[str, Mapping[str, Any]]:
     tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    _write_yaml(path / "params.yaml", sweep_params(root, tree, asked.variants))
-    _write_yaml(path / "dvc.yaml", _graph(root, asked))
-    _write_yaml(path / DESCRIPTION, asked.description())
-    _write(path / ".dvc/config", "")
-    _write(path / ".dvc/config.local", _dvc_config(root))
-    _write(path / ".files.json", json.dumps(copied))
+    params = sweep_params(root, tree, asked.variants)
+    return {"params.yaml": params, "dvc.yaml": _graph(root, asked), DESCRIPTION: asked.description()}
 
 
 def sweep_params(root: Path, tree: Mapping[str, Any], variants: Sequence[Variant]) -> dict[str, Any]:
@@ -124,10 +109,7 @@ def sweep_params(root: Path, tree: Mapping[str, Any], variants: Sequence[Variant
         for variant in variants
         for name, seed in variant.runs.items()
     }
-    datasets = {name: dict(entry) for name, entry in tree.get("datasets", {}).items()}
-    for entry in datasets.values():
-        if entry.get("root"):
-            entry["root"] = str((root / entry["root"]).resolve())
+    datasets = side_workspace.absolute_roots(root, tree.get("datasets", {}))
     more = {"datasets": datasets} if datasets else {}
     return {**tree, **more, "runs": runs, "rows": {}, "tables": {}}
 
@@ -147,72 +129,3 @@ def _graph(root: Path, asked: Sweep) -> dict[str, Any]:
         "meta": {"device": "cpu"},
     }
     return {**graph, "stages": stages}
-
-
-def _copy(root: Path, path: Path) -> list[str]:
-    """Copy what git knows or would, where it differs; remove what is gone. Return what was copied."""
-    answer = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if answer.returncode:
-        raise RuntimeError(f"a sweep copies what git knows, and git says: {answer.stderr.strip()}")
-    wanted = [
-        name
-        for name in answer.stdout.split("\0")
-        if name and name not in GENERATED and _is_wanted(name) and (root / name).is_file()
-    ]
-    for name in wanted:
-        source, target = root / name, path / name
-        if not _same(source, target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
-    listing = path / ".files.json"
-    before = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else []
-    for name in set(before) - set(wanted):
-        (path / name).unlink(missing_ok=True)
-    return wanted
-
-
-def _is_wanted(name: str) -> bool:
-    return not name.startswith(NOT_COPIED) and not name.endswith("dvc.lock")
-
-
-def _same(source: Path, target: Path) -> bool:
-    if not target.is_file():
-        return False
-    ours, theirs = source.stat(), target.stat()
-    return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
-
-
-def _dvc_config(root: Path) -> str:
-    """Return DVC's settings: the project's cache, linked where that is possible, and git out of it."""
-    cache = cache_folder(root)
-    return (
-        "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
-        f'[cache]\n    dir = {cache}\n    type = "reflink,hardlink,copy"\n'
-    )
-
-
-def cache_folder(root: Path) -> Path:
-    """Return where the project's DVC keeps its cache: ``cache.dir`` of its configuration, else ``.dvc/cache``."""
-    from configobj import ConfigObj  # type: ignore[import-untyped]
-
-    found = root / ".dvc" / "cache"
-    for name in ("config", "config.local"):
-        path = root / ".dvc" / name
-        section = ConfigObj(str(path)).get("cache", {}) if path.is_file() else {}
-        if "dir" in section:
-            found = path.parent / Path(section["dir"]).expanduser()
-    return found.resolve()
-
-
-def _write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
-    _write(path, yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file if it differs: a new time would make DVC hash it again."""
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,239 @@
+"""The workspace of the documents' tables: the runs of ablations/runs.yaml at the scale of one profile.
+
+``ablations/runs.yaml`` says what each row trains, in the documents' words: data set ``ms1mv2``, net ``r100``.
+``ablations/PROFILE.yaml`` says what these are at one scale: a small drawn set and a narrow net, or the real ones. Both
+make the params.yaml of a side workspace under ``.facet/ablations``, with a run for each seed, where the same graph
+runs as in the project. A run that several tables name is one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import environment, side_workspace
+
+RUNS = "ablations/runs.yaml"
+WORDS = ("data", "net", "at", "recipe")
+"""What a run of ablations/runs.yaml says that params.yaml does not know."""
+SECTIONS = {"profile", "data", "nets", "embedded", "datasets", "all", "tables"}
+DROPPED_STAGES = ("track",)  # the project's own; records of the workspace are made by the flow
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """Which tables, at which scale, with which seeds."""
+
+    profile: str
+    seeds: Mapping[str, Sequence[int]]
+    """Of each table, in the tables' order."""
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables."""
+        return list(self.seeds)
+
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return f"{', '.join(self.tables)} ({self.profile})"
+
+
+def folder(root: Path, profile: str) -> Path:
+    """Return where the workspace of a profile is."""
+    return environment.state_folder(root).resolve() / "ablations" / profile
+
+
+@contextmanager
+def opened(root: Path, asked: Ablations) -> Iterator[tuple[Path, bool]]:
+    """Bring the workspace up to date and keep it so while the block runs, as ``side_workspace.opened`` does."""
+    path = folder(root, asked.profile)
+    tree = params(root, asked)
+    with side_workspace.opened(root, path, lambda: {"params.yaml": tree, "dvc.yaml": _graph(root)}) as alone:
+        yield path, alone
+
+
+def tables(root: Path, profile: str) -> list[str]:
+    """Return the tables that a profile can run: those it lists, or all that name runs of ablations/runs.yaml."""
+    listed = scale(root, profile).get("tables")
+    if listed:
+        return list(listed)
+    runs = _read(root, RUNS)
+    found = []
+    for path in sorted((root / "tables").glob("*.yaml")):
+        named = _runs_of(root, path.stem)
+        if named and all(run in runs for run in named.values()):
+            found.append(path.stem)
+    return found
+
+
+def scale(root: Path, profile: str) -> dict[str, Any]:
+    """Return what ablations/PROFILE.yaml says.
+
+    Raises:
+        LookupError: there is no such profile.
+        ValueError: it has sections that nobody reads.
+    """
+    there = sorted(path.stem for path in (root / "ablations").glob("*.yaml") if path.stem != "runs")
+    if profile not in there:
+        raise LookupError(f"no ablations/{profile}.yaml: there are {', '.join(there) or 'none'}")
+    tree = _read(root, f"ablations/{profile}.yaml")
+    if odd := sorted(set(tree) - SECTIONS):
+        raise ValueError(f"ablations/{profile}.yaml: it has {', '.join(sorted(SECTIONS))}; got {', '.join(odd)}")
+    return tree
+
+
+def params(root: Path, asked: Ablations) -> dict[str, Any]:
+    """Return the workspace's params.yaml.
+
+    Raises:
+        LookupError: a table, run, data set or net that is not there; the message names those there are.
+    """
+    project, at = _read(root, "params.yaml"), scale(root, asked.profile)
+    described = _read(root, RUNS)
+    rows: dict[str, dict[str, str]] = {}
+    runs: dict[str, dict[str, Any]] = {}
+    for table, seeds in asked.seeds.items():
+        for row, name in _runs_of(root, table).items():
+            for seed in seeds:
+                end = "" if seed == 0 else str(seed)
+                run = f"{name}_s{end}" if end else name
+                rows[f"{table}-{row}" + (f"-{end}" if end else "")] = {"table": table, "run": run}
+                if run not in runs:
+                    own = _run(name, described, at, asked.profile, f"tables/{table}.yaml, row {row}")
+                    runs[run] = own | ({"seed": seed} if seed else {})
+    datasets = _datasets(root, project, at, {run["dataset"] for run in runs.values()}, asked.profile)
+    return {
+        **project,
+        "profile": at.get("profile", asked.profile),
+        "embedded": {name: entry for name, entry in at.get("embedded", {}).items() if name in datasets},
+        "datasets": datasets,
+        "runs": runs,
+        "rows": rows,
+        "tables": {table: {} for table in asked.tables},
+    }
+
+
+def _runs_of(root: Path, table: str) -> dict[str, str]:
+    """Return the run of each row of a table that has one."""
+    path = root / "tables" / f"{table}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(entry.stem for entry in path.parent.glob("*.yaml"))) or "none"
+        raise LookupError(f"no table {table!r}: there are {there}")
+    rows = _read(root, f"tables/{table}.yaml").get("rows") or {}
+    return {key: row["run"] for key, row in rows.items() if row.get("run") is not None}
+
+
+def _run(
+    name: str, described: Mapping[str, Any], at: Mapping[str, Any], profile: str, where: str
+) -> dict[str, Any]:
+    """Return a run as params.yaml has it: the documents' words replaced, what holds at this scale laid over."""
+    if name not in described:
+        raise LookupError(f"{where}: no run {name!r} in {RUNS}: there are {', '.join(sorted(described))}")
+    said = described[name]
+    own = {key: value for key, value in said.items() if key not in WORDS}
+    own["dataset"] = _named(at, "data", said.get("data"), name, profile)
+    if "net" in said:
+        own["backbone"] = _named(at, "nets", said["net"], name, profile)
+    if "recipe" in said and profile == "paper":
+        own["recipe"] = said["recipe"]
+    return merge(merge(at.get("all", {}), own), (said.get("at") or {}).get(profile) or {})
+
+
+def _named(at: Mapping[str, Any], section: str, word: str | None, run: str, profile: str) -> Any:
+    known = at.get(section, {})
+    if word not in known:
+        there = ", ".join(sorted(known)) or "none"
+        raise LookupError(f"{RUNS}, {run}: ablations/{profile}.yaml, {section} has no {word!r}: there are {there}")
+    return known[word]
+
+
+def _datasets(
+    root: Path, project: Mapping[str, Any], at: Mapping[str, Any], wanted: set[str], profile: str
+) -> dict[str, dict[str, Any]]:
+    """Return the data sets that the runs need; what params.yaml says of one counts before the profile's word."""
+    described = {**at.get("datasets", {}), **(project.get("datasets") or {})}
+    known = {name: {} for name in at.get("embedded", {})} | described
+    missing = sorted(wanted - set(known))
+    if missing:
+        raise LookupError(
+            f"profile {profile} trains on {', '.join(missing)}: say where under `datasets` in params.yaml, as in "
+            f"`{missing[0]}: {{root: FOLDER}}`, a folder with train/ and eval/"
+        )
+    found = side_workspace.absolute_roots(root, {name: known[name] for name in sorted(wanted)})
+    for name, entry in found.items():
+        if entry.get("root") and not Path(entry["root"]).is_dir():
+            raise LookupError(f"profile {profile}: data set {name} should be at {entry['root']}, and nothing is there")
+    return found
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``below`` with ``above`` laid over it; a section that names another thing replaces the one below whole.
+
+    >>> merge({"head": {"name": "arcface", "margin": 0.5}}, {"head": {"name": "arcface", "scale": 32}})
+    {'head': {'name': 'arcface', 'margin': 0.5, 'scale': 32}}
+    >>> merge({"head": {"name": "arcface", "margin": 0.5}}, {"head": {"name": "cosface"}})
+    {'head': {'name': 'cosface'}}
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            other = "name" in value and "name" in old and value["name"] != old["name"]
+            merged[key] = dict(value) if other else merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def parse_seeds(root: Path, profile: str, named: Sequence[str], said: Sequence[str]) -> Ablations:
+    """Return what a command line asks for: ``0,1,2`` for every table, ``qgface_ablation=0..2`` for one.
+
+    Raises:
+        LookupError: a table that is not there.
+        ValueError: seeds that cannot be read.
+    """
+    from pipeline.sweep import parse_seeds as parse
+
+    there = tables(root, profile)
+    if odd := [name for name in named if name not in there]:
+        raise LookupError(f"profile {profile} has no table {', '.join(odd)}: there are {', '.join(there) or 'none'}")
+    chosen = list(named) or there
+    everywhere: tuple[int, ...] = (0,)
+    of_one: dict[str, tuple[int, ...]] = {}
+    for text in said:
+        table, equals, seeds = text.rpartition("=")
+        if not equals:
+            everywhere = parse(seeds)
+        elif table not in chosen:
+            raise LookupError(f"--seeds {text}: no table {table!r} is asked for: there are {', '.join(chosen)}")
+        else:
+            of_one[table] = parse(seeds)
+    # the first seed is every table's: rows are named after it
+    found = {table: tuple(sorted({0, *of_one.get(table, everywhere)})) for table in chosen}
+    return Ablations(profile, found)
+
+
+def _graph(root: Path) -> dict[str, Any]:
+    """Return the root's dvc.yaml without what is the project's alone."""
+    graph = _read(root, "dvc.yaml")
+    stages = {name: stage for name, stage in graph["stages"].items() if name not in DROPPED_STAGES}
+    return {"stages": stages}
+
+
+def _read(root: Path, name: str) -> dict[str, Any]:
+    path = root / name
+    if not path.is_file():
+        raise LookupError(f"{name} is missing")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{name} should hold a mapping, got {type(tree).__name__}")
+    return tree

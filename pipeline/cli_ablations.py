@@ -1,0 +1,130 @@
+"""`facet ablations`: the tables of the documents, each row a real run, measured beside published."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli_base import Jobs, app, enter, in_a_sentence, num_jobs
+from pipeline.cli_run import How, PerDevice, Retries, Timeout, Track, leave_if_bad
+
+if TYPE_CHECKING:
+    from pipeline.ablation_workspace import Ablations
+    from pipeline.execute import Executor
+    from pipeline.graph import Graph
+    from pipeline.records import LastRun
+
+Tables = Annotated[list[str] | None, typer.Argument(help="Tables: names of files in tables/; default: the profile's")]
+Profile = Annotated[str, typer.Option(help="The scale: a file in ablations/, as demo, faces or paper.")]
+Seeds = Annotated[
+    list[str] | None,
+    typer.Option("--seeds", metavar="0,1,2", help="Train each row with these: 0..2; TABLE=0..2 for one table alone."),
+]
+Report = Annotated[Path | None, typer.Option(help="Copy the report here when it is done.")]
+Show = Annotated[bool, typer.Option("--show", help="Print what would be run, as a params.yaml, and run nothing.")]
+
+
+@app.command(epilog="Example: facet ablations qgface_ablation adaface_arcface --seeds 0,1,2")
+@in_a_sentence
+def ablations(
+    tables: Tables = None,
+    profile: Profile = "demo",
+    seeds: Seeds = None,
+    jobs: Jobs = None,
+    per_device: PerDevice = 1,
+    retries: Retries = 2,
+    timeout: Timeout = 30.0,
+    track: Track = True,
+    report: Report = None,
+    show: Show = False,
+) -> None:
+    """Run the tables of the documents, measured beside published.
+
+    Each row is a run of ablations/runs.yaml at the scale of a profile, once for each seed, in a workspace under
+    .facet; params.yaml stays as it is. The same again goes on where it was. What --show prints may become the project's
+    own params.yaml, for `dvc repro`.
+    """
+    import yaml
+
+    from pipeline import ablation_workspace
+
+    root = enter()
+    asked = ablation_workspace.parse_seeds(root, profile, tables or [], seeds or [])
+    tree = ablation_workspace.params(root, asked)
+    if show:
+        typer.echo(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=160), nl=False)
+        return
+    sizes = f"{len(asked.tables)} tables, {len(tree['rows'])} rows, {len(tree['runs'])} trainings"
+    typer.echo(f"{sizes}, profile {profile}")
+    how = How(num_jobs(jobs, per_device), per_device, retries, timeout, track)
+    last = run_tables(root, asked, how)
+    workspace = ablation_workspace.folder(root, profile)
+    _say_where(root, workspace, asked.tables, report)
+    leave_if_bad(last)
+
+
+def run_tables(root: Path, asked: Ablations, how: How) -> LastRun | None:
+    """Run what is stale in the workspace; return how the flow run ended, or None if there was nothing to do."""
+    from pipeline import ablation_workspace, environment, recording
+    from pipeline.cli_run import tell_prefect
+
+    last = None
+    with ablation_workspace.opened(root, asked) as (workspace, fresh):
+        if not fresh:
+            typer.echo("these tables run in another process already: working with what that began with")
+        os.chdir(workspace)
+        executor = how.executor(workspace, environment.state_folder(root).resolve() / "leases")
+        try:
+            graph = executor.read_graph()
+            part = graph.select([])
+            if graph.stale(part):
+                last = _flow(root, workspace, asked, how, executor, graph)
+            else:
+                typer.echo(f"nothing to do: {len(part)} stages are up to date")
+                tell_prefect(root, workspace)
+        finally:
+            executor.close()
+            os.chdir(root)
+        if last is None and how.track:
+            # rebuilds the records if MLflow was away or somebody deleted them
+            recording.track(root, typer.echo, workspace=workspace)
+    return last
+
+
+def _flow(
+    root: Path, workspace: Path, asked: Ablations, how: How, executor: Executor, graph: Graph
+) -> LastRun:
+    from pipeline.cli_run import say_how_it_ended
+    from pipeline.cli_servers import enter_prefect
+
+    api_url = enter_prefect(root)
+    from pipeline import flows
+
+    prepared = flows.Prepared(workspace, executor, graph, how.track, home=root)
+    last = flows.run(prepared, [], how.jobs, f"ablations {asked.title}")
+    say_how_it_ended(last, api_url)
+    return last
+
+
+def _say_where(root: Path, workspace: Path, tables: Sequence[str], copy: Path | None) -> None:
+    """Print where the reports are; copy them where somebody wants them."""
+    whole = workspace / "results" / "report"
+    for table in tables:
+        page = workspace / "results" / "tables" / table / "report" / "table.html"
+        if page.is_file():
+            typer.echo(f"table   {_short(root, page)}")
+    if not (whole / "index.html").is_file():
+        return
+    typer.echo(f"report  {_short(root, whole / 'index.html')}")
+    if copy is not None:
+        shutil.copytree(whole, copy, dirs_exist_ok=True)
+        typer.echo(f"copied to {copy}")
+
+
+def _short(root: Path, path: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path

@@ -1,0 +1,135 @@
+"""A side workspace: the project's files as they are now with another params.yaml, beside it, on the same cache.
+
+DVC's templates read params.yaml, so runs that shall not stand there need another one. The workspace is a folder
+under ``.facet`` with a snapshot of the project's files and the files that its kind generates. It shares DVC's cache
+with the project and with other workspaces: what any of them made is restored, not run again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+GENERATED = ("dvc.yaml", "params.yaml")
+NOT_COPIED = ("results/", "docs/", "tests/", "benchmarks/", ".dvc/")
+
+
+@contextmanager
+def opened(root: Path, path: Path, generated: Callable[[], Mapping[str, Mapping[str, Any]]]) -> Iterator[bool]:
+    """Bring the workspace at ``path`` up to date and keep it so while the block runs.
+
+    Args:
+        root: of the project.
+        path: of the workspace.
+        generated: what the YAML files are that are not the project's own, by name.
+
+    Yields:
+        Whether it could be brought up to date: not while another process runs in it, whose code must not change
+        under it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except BlockingIOError:
+            alone = False
+        if alone:
+            _refresh(root, path, generated())
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        yield alone
+
+
+def _refresh(root: Path, path: Path, generated: Mapping[str, Mapping[str, Any]]) -> None:
+    copied = _copy(root, path)
+    for name, tree in generated.items():
+        _write_yaml(path / name, tree)
+    _write(path / ".dvc/config", "")
+    _write(path / ".dvc/config.local", _dvc_config(root))
+    _write(path / ".files.json", json.dumps(copied))
+
+
+def absolute_roots(root: Path, datasets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the section `datasets` of params.yaml as it reads from another folder."""
+    found = {name: dict(entry or {}) for name, entry in datasets.items()}
+    for entry in found.values():
+        if entry.get("root"):
+            entry["root"] = str((root / entry["root"]).resolve())
+    return found
+
+
+def _copy(root: Path, path: Path) -> list[str]:
+    """Copy what git knows or would, where it differs; remove what is gone. Return what was copied."""
+    answer = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if answer.returncode:
+        raise RuntimeError(f"a workspace copies what git knows, and git says: {answer.stderr.strip()}")
+    wanted = [
+        name
+        for name in answer.stdout.split("\0")
+        if name and name not in GENERATED and _is_wanted(name) and (root / name).is_file()
+    ]
+    for name in wanted:
+        source, target = root / name, path / name
+        if not _same(source, target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    listing = path / ".files.json"
+    before = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else []
+    for name in set(before) - set(wanted):
+        (path / name).unlink(missing_ok=True)
+    return wanted
+
+
+def _is_wanted(name: str) -> bool:
+    return not name.startswith(NOT_COPIED) and not name.endswith("dvc.lock")
+
+
+def _same(source: Path, target: Path) -> bool:
+    if not target.is_file():
+        return False
+    ours, theirs = source.stat(), target.stat()
+    return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
+
+
+def _dvc_config(root: Path) -> str:
+    """Return DVC's settings: the project's cache, linked where that is possible, and git out of it."""
+    cache = cache_folder(root)
+    return (
+        "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
+        f'[cache]\n    dir = {cache}\n    type = "reflink,hardlink,copy"\n'
+    )
+
+
+def cache_folder(root: Path) -> Path:
+    """Return where the project's DVC keeps its cache: ``cache.dir`` of its configuration, else ``.dvc/cache``."""
+    from configobj import ConfigObj  # type: ignore[import-untyped]
+
+    found = root / ".dvc" / "cache"
+    for name in ("config", "config.local"):
+        path = root / ".dvc" / name
+        section = ConfigObj(str(path)).get("cache", {}) if path.is_file() else {}
+        if "dir" in section:
+            found = path.parent / Path(section["dir"]).expanduser()
+    return found.resolve()
+
+
+def _write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
+    _write(path, yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file if it differs: a new time would make DVC hash it again."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
