@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 bin := .venv/bin
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
-.PHONY: help demo test lint down test-mxnet real-faces faults machines machines-s3 deps clean
+.PHONY: help demo test lint down test-mxnet real-faces ablations faults machines machines-s3 deps clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ test: lint  ## lint, types, tests
 
 test-mxnet: .venv/installed .venv-mxnet/installed  ## RecordIO both ways against mxnet 1.9.1
 	FACET_MXNET_PYTHON=$(CURDIR)/.venv-mxnet/bin/python $(bin)/python -m pytest -m mxnet tests
+
+ablations: .venv/installed  ## every table of the documents, an hour and a half; SEEDS=0,1,2 TABLES="..." PROFILE=faces REPORT=folder
+	$(bin)/facet ablations $(TABLES) --profile $(or $(PROFILE),demo) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPORT),--report $(REPORT))
 
 faults: .venv/installed  ## kill one process after another, fill disks: docs/faults.md, some minutes
 	FACET_FAULTS=$(CURDIR)/docs/faults.md $(bin)/python -m pytest -m faults tests/faults
