@@ -3,7 +3,8 @@
     python -m stages.evaluate arcface hq
 
 Writes results/RUN/SUITE.json (metrics as fractions, and which weights they belong to) and results/RUN/SUITE/ with
-details.json (protocol and version, every switch, folds, thresholds, counts, failures) and the curves as CSV.
+details.json (protocol and version, every switch, folds, thresholds, counts, failures), the curves as CSV and larger
+tables as Parquet.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from stages import artifacts, benchmarks, plugins, program, progress
 from stages.core.features import Embed
@@ -88,6 +91,8 @@ def write(run: str, suite: str, measured: Measured, provenance: Mapping[str, Any
         artifacts.write_json(folder / "details.json", {**provenance, **measured.details})
         for name, table in measured.curves.items():
             artifacts.write_csv(folder / f"{name}.csv", table.header, table.rows)
+        for name, columns in measured.tables.items():
+            pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet", index=False)
     metrics = {**measured.metrics, "weights_sha256": provenance["weights_sha256"]}
     artifacts.write_json(artifacts.metrics_file(run, suite), metrics)
 

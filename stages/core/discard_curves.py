@@ -111,6 +111,11 @@ def erc_curve(score_P: Scores, is_same_P: Mask, quality_P: Scores, fmrs: Sequenc
     return {fmr: ErcCurve(ERC_DISCARD_K, np.array(fnmr[fmr]), left_K2[:, 0], left_K2[:, 1]) for fmr in fmrs}
 
 
+def dropping_steps(quality_P: Scores) -> Steps:
+    """Return the last step of ``ERC_DISCARD_K`` at which ``erc_curve`` still counts each pair."""
+    return _last_steps(quality_P, (ERC_DISCARD_K * quality_P.size).astype(np.int64))
+
+
 def _last_steps(quality_P: Scores, dropped_K: Counts) -> Steps:
     """Return the last step at which each pair is there; equal qualities are dropped in the order given.
 

@@ -39,6 +39,8 @@ class Measured:
     metrics: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, Table] = field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Columns of equal length by name, of larger tables: written as Parquet."""
 
 
 def describe_failures(processed: Processed) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads the quality that each image of the embedded test sets was drawn with (``truth.parquet``)."""
+"""Reads what each image of the embedded test sets was drawn with (``truth.parquet``): quality, and who it shows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 COLUMNS = ("set", "image", "quality")
@@ -48,6 +49,24 @@ def load_named(path: Path, name: str, images: Sequence[str]) -> NDArray[np.float
     if missing:
         raise ValueError(f"{path}, set {name}: no quality of {len(missing)} images; see {missing[:3]}")
     return _checked(rows.loc[list(images), "quality"], f"{path}, set {name}")
+
+
+def people(path: Path, name: str, images: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return who is on each image of a set, any whole number per person; None if the table lacks set or column.
+
+    Args:
+        path: as in ``load``.
+        name: of the set.
+        images: names; of a ``.bin`` set, indices as text.
+    """
+    if "identity" not in pyarrow.parquet.read_schema(path).names:
+        return None
+    table = pd.read_parquet(path, columns=["set", "image", "identity"])
+    rows = table[table["set"] == name].astype({"image": str}).set_index("image")["identity"]
+    if rows.empty:
+        return None
+    identity_N: NDArray[np.int64] = rows.loc[list(images)].to_numpy(dtype=np.int64)
+    return identity_N
 
 
 def _rows(path: Path, name: str) -> pd.DataFrame:

@@ -5,7 +5,7 @@ Shapes: N images, P pairs, D embedding dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class Pairs:
     embedding_ND: Floats
     is_same_P: NDArray[np.bool_]
     cosine_P: NDArray[np.float64]
+    image: Callable[[int], Image | Failure]
+    """One image again, by its index."""
 
 
 def embed_pairs(
@@ -58,12 +60,19 @@ def embed_pairs(
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: put the verification set there, or take {name} out of `sets`")
     stored = verification_bin.load(path)
-    processed = embed_all(
-        str(path), _images(stored, change), len(stored.images), embed, switches.max_failed, label
-    )
+
+    def image(index: int) -> Image | Failure:
+        try:
+            return change(index, verification_bin.decode(stored.images[index]))
+        except ValueError as error:
+            return Failure.of(f"image {index}", error)
+
+    num_images = len(stored.images)
+    images = map(image, range(num_images))
+    processed = embed_all(str(path), images, num_images, embed, switches.max_failed, label)
     embedding_ND = features.normalise(features.fuse(processed.features, switches.fusion))
     is_same_P = np.asarray(stored.is_same, dtype=np.bool_)
-    return Pairs(processed, embedding_ND, is_same_P, verification.cosines(embedding_ND, processed.processed_N))
+    return Pairs(processed, embedding_ND, is_same_P, verification.cosines(embedding_ND, processed.processed_N), image)
 
 
 def embed_all(
@@ -82,13 +91,3 @@ def describe_folds(folds: verification.Folds) -> dict[str, Any]:
         "accuracy_per_fold": folds.accuracy_F.tolist(),
         "threshold_per_fold": folds.threshold_F.tolist(),
     }
-
-
-def _images(
-    stored: verification_bin.VerificationSet, change: Callable[[int, Image], Image]
-) -> Iterator[Image | Failure]:
-    for index, image in enumerate(stored.images):
-        try:
-            yield change(index, verification_bin.decode(image))
-        except ValueError as error:
-            yield Failure.of(f"image {index}", error)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from stages.benchmarks import Fiqa
 from stages.core import features, pooling, scores
-from stages.core.features import Embed
-from stages.core.processing import Processed
+from stages.core.features import Embed, Image
+from stages.core.processing import Failure, Processed
 from stages.datasets import ijb, pair_list
 from stages.progress import Progress
 from stages.protocols import discard, ijb_1to1
@@ -29,6 +29,7 @@ PAIR_LISTS = ("adience", "xqlfw")
 TEMPLATES = ("IJBB", "IJBC")
 
 Floats = NDArray[np.floating[Any]]
+Rows = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,13 @@ class Compared:
     cosine_P: NDArray[np.float64]
     is_same_P: NDArray[np.bool_]
     pair_quality: Callable[[Floats], Floats]
+    first_P: Rows
+    second_P: Rows
+    """Rows of what is compared: images or templates."""
+    image: Callable[[int], Image | Failure]
+    """One image again, by its row: aligned, uint8 (112, 112, 3), BGR."""
     names: tuple[str, ...] | None = None  # of the images; None: they are known by their number
+    side_N: Rows | None = None  # row of the template each image belongs to; None: images are compared
 
 
 def compare(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compared:
@@ -57,7 +64,7 @@ def compare(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compared:
     first_P = 2 * np.arange(pairs.is_same_P.size)
     return Compared(
         pairs.processed, pairs.cosine_P, pairs.is_same_P,
-        lambda quality_N: discard.pair_quality(quality_N, first_P, first_P + 1),
+        lambda quality_N: discard.pair_quality(quality_N, first_P, first_P + 1), first_P, first_P + 1, pairs.image,
     )  # fmt: skip
 
 
@@ -73,7 +80,8 @@ def _listed(folder: Path, switches: Fiqa, embed: Embed) -> Compared:
     )
     return Compared(
         processed, cosine_P, chosen.is_same_P,
-        lambda quality_N: discard.pair_quality(quality_N, chosen.first_P, chosen.second_P), chosen.names,
+        lambda quality_N: discard.pair_quality(quality_N, chosen.first_P, chosen.second_P),
+        chosen.first_P, chosen.second_P, chosen.image, chosen.names,
     )  # fmt: skip
 
 
@@ -98,4 +106,6 @@ def _templates(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compare
         return discard.pair_quality(quality_T, first_P, second_P)
 
     names = tuple(f"loose_crop/{image}" for image in chosen.names)
-    return Compared(processed, cosine_P, chosen.is_same_P, pair_quality, names)
+    return Compared(
+        processed, cosine_P, chosen.is_same_P, pair_quality, first_P, second_P, chosen.image, names, row_N
+    )

@@ -25,7 +25,7 @@ from stages.core.measured import Measured, Score, Table, describe_failures, fini
 from stages.core.processing import Processed
 from stages.datasets import truth
 from stages.protocols import discard
-from stages.suites import _quality_pairs
+from stages.suites import _quality_pages, _quality_pairs
 
 FEATURE_NORM = "feature_norm"
 TRUTH_FILE = "truth.parquet"
@@ -53,22 +53,27 @@ def measure(folder: Path, switches: Fiqa, embed: Embed, scores: Mapping[str, Sco
         details={"protocol": {"discard": discard.VERSION}, "sets": {}},
         curves={"edc": Table(("set", "method", "fmr", "convention", "discard", "fnmr"))},
     )
+    kept = _quality_pages.Kept()
     methods = {**scores, FEATURE_NORM: lambda features: features.feature_norm_N}
     for name in switches.sets:
         compared = _quality_pairs.compare(folder, name, switches, embed)
-        known_N = _known_quality(folder / TRUTH_FILE, name, compared)
+        known_N, identity_N = _truth(folder / TRUTH_FILE, name, compared)
+        quality = {method: _quality(method, score, compared.processed) for method, score in methods.items()}
+        curves: dict[str, Mapping[float, discard.Curves]] = {}
         details: dict[str, Any] = {
             "pairs": int(compared.is_same_P.size),
             "genuine": int(compared.is_same_P.sum()),
             **describe_failures(compared.processed),
             "methods": {},
         }
-        for method, score in methods.items():
-            quality_N = _quality(method, score, compared.processed)
-            tree = _measure_method(measured, (name, method), switches, compared, quality_N)
+        for method, quality_N in quality.items():
+            tree, curves[method] = _measure_method(measured, (name, method), switches, compared, quality_N)
             tree["spearman"] = _correlate(measured, f"{name}_spearman_{method}", quality_N, known_N)
             details["methods"][method] = tree
+        details["bands_resampled_over"] = kept.add(name, compared, known_N, identity_N, quality, curves)
         measured.details["sets"][name] = details
+    measured.curves |= kept.curves
+    measured.tables = kept.tables()
     return measured
 
 
@@ -89,7 +94,7 @@ def _measure_method(
     switches: Fiqa,
     compared: _quality_pairs.Compared,
     quality_N: NDArray[np.float64],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Mapping[float, discard.Curves]]:
     prefix = "_".join(key)
     quality_P = compared.pair_quality(quality_N)
     curves, reasons = discard.measure(compared.cosine_P, compared.is_same_P, quality_P, switches.fmr)
@@ -111,7 +116,7 @@ def _measure_method(
             tree[at]["reason"] = "at some step no genuine or no impostor pair is left, so edc_auc has no value"
         measured.metrics |= {f"{prefix}_{area}_fmr{at}": value for area, value in areas.items() if np.isfinite(value)}
         _draw(measured.curves["edc"], key, at, curve)
-    return tree
+    return tree, curves
 
 
 def _draw(table: Table, key: tuple[str, str], at: str, curve: discard.Curves) -> None:
@@ -123,12 +128,17 @@ def _draw(table: Table, key: tuple[str, str], at: str, curve: discard.Curves) ->
         table.rows.append((*key, at, "iso", round(share, 2), curve.edc.at(share)))
 
 
-def _known_quality(path: Path, name: str, compared: _quality_pairs.Compared) -> NDArray[np.float64] | None:
+def _truth(
+    path: Path, name: str, compared: _quality_pairs.Compared
+) -> tuple[NDArray[np.float64] | None, NDArray[np.int64] | None]:
+    """Return known quality and identity of each image, None where nobody knows."""
     if not path.is_file():
-        return None
+        return None, None
+    num_images = compared.processed.processed_N.size
     if compared.names is None:
-        return truth.load(path, name, compared.processed.processed_N.size)
-    return truth.load_named(path, name, compared.names)
+        names = tuple(map(str, range(num_images)))
+        return truth.load(path, name, num_images), truth.people(path, name, names)
+    return truth.load_named(path, name, compared.names), truth.people(path, name, compared.names)
 
 
 def _correlate(

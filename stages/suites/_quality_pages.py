@@ -1,0 +1,160 @@
+"""What the pages of a run's quality methods are drawn from: scores of each image, a few faces, bands of the curves.
+
+Shapes: N images, P pairs, S sides of pairs: images or templates, K steps of discarding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import scipy.sparse.csgraph
+from numpy.typing import NDArray
+
+from stages.core import curve_bands
+from stages.core.discard_curves import ERC_DISCARD_K
+from stages.core.measured import Table, finite
+from stages.core.processing import Failure
+from stages.protocols import discard
+from stages.suites._quality_pairs import Compared
+
+NUM_FACES = 8
+_JPEG_QUALITY = 85
+
+Floats = NDArray[np.float64]
+Units = NDArray[np.integer[Any]]
+
+
+@dataclass
+class Kept:
+    """Filled set by set; ``tables`` and ``curves`` are written beside the results."""
+
+    curves: dict[str, Table] = field(
+        default_factory=lambda: {
+            "bands": Table(("set", "method", "fmr", "convention", "discard", "fnmr", "low", "high")),
+            "areas": Table(("set", "method", "fmr", "edc_auc", "low", "high")),
+        }
+    )
+    _scores: list[dict[str, Any]] = field(default_factory=list)
+    _faces: dict[str, list[Any]] = field(default_factory=lambda: {"set": [], "row": [], "jpeg": []})
+
+    def add(
+        self,
+        name: str,
+        compared: Compared,
+        known_N: Floats | None,
+        identity_N: Units | None,
+        quality: Mapping[str, Floats],
+        curves: Mapping[str, Mapping[float, discard.Curves]],
+    ) -> str:
+        """Take over one set; return what the bands were resampled over.
+
+        Args:
+            name: of the set.
+            compared: its images and pairs.
+            known_N: quality each image was drawn with; None if nobody knows.
+            identity_N: who is on each image; None if nobody knows.
+            quality: scores by method, -inf for an image that could not be processed.
+            curves: by method and false match rate.
+        """
+        num_images = compared.processed.processed_N.size
+        nothing_N = np.full(num_images, np.nan)
+        self._scores.append(
+            {
+                "set": [name] * num_images,
+                "row": np.arange(num_images),
+                "image": list(compared.names or map(str, range(num_images))),
+                "identity": np.full(num_images, -1) if identity_N is None else identity_N,
+                "known_quality": nothing_N if known_N is None else known_N,
+                "norm": np.where(compared.processed.processed_N, compared.processed.features.feature_norm_N, np.nan),
+                **{method: np.where(np.isfinite(score_N), score_N, np.nan) for method, score_N in quality.items()},
+            }
+        )
+        self._add_faces(name, compared, quality)
+        return self._add_bands(name, compared, identity_N, quality, curves)
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Return ``scores``, a row for each image, and ``faces``, JPEGs of the worst and best of each method.
+
+        ``identity`` is -1 where nobody knows it, ``known_quality`` NaN; ``norm`` and scores are NaN for an image
+        that could not be processed.
+        """
+        columns = self._scores[0] if self._scores else {}
+        return {
+            "scores": {key: np.concatenate([part[key] for part in self._scores]) for key in columns},
+            "faces": dict(self._faces),
+        }
+
+    def _add_faces(self, name: str, compared: Compared, quality: Mapping[str, Floats]) -> None:
+        shown: dict[int, None] = {}
+        for score_N in quality.values():
+            used_N = np.flatnonzero(np.isfinite(score_N))
+            order_N = used_N[np.argsort(score_N[used_N], kind="stable")]
+            shown |= dict.fromkeys([*order_N[:NUM_FACES].tolist(), *order_N[-NUM_FACES:].tolist()])
+        for row in sorted(shown):
+            image = compared.image(row)
+            if isinstance(image, Failure):
+                continue  # there a moment ago: no reason to lose the measurement
+            packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+            for column, value in (("set", name), ("row", row), ("jpeg", packed.tobytes())):
+                self._faces[column].append(value)
+
+    def _add_bands(
+        self,
+        name: str,
+        compared: Compared,
+        identity_N: Units | None,
+        quality: Mapping[str, Floats],
+        curves: Mapping[str, Mapping[float, discard.Curves]],
+    ) -> str:
+        first_P, second_P, over = units(compared, identity_N)
+        weight_BU = curve_bands.draw_weights(int(max(first_P.max(), second_P.max())) + 1)
+        for method, score_N in quality.items():
+            pairs = curve_bands.Pairs(
+                compared.cosine_P, compared.is_same_P, compared.pair_quality(score_N), first_P, second_P
+            )
+            drawn: dict[float, dict[curve_bands.Convention, Floats]] = {
+                fmr: {"cr_fiqa": curve.erc.fnmr_K, "iso": np.array([curve.edc.at(share) for share in ERC_DISCARD_K])}
+                for fmr, curve in curves[method].items()
+            }
+            for fmr, found in curve_bands.bands(pairs, weight_BU, drawn).items():
+                at = f"{fmr:.0e}"
+                auc = (curves[method][fmr].erc.auc, found["cr_fiqa"].auc_low, found["cr_fiqa"].auc_high)
+                if np.isfinite(auc).all():
+                    self.curves["areas"].rows.append((name, method, at, *auc))
+                for convention, band in found.items():
+                    self._draw((name, method, at, convention), drawn[fmr][convention], band)
+        return over
+
+    def _draw(self, key: tuple[str, str, str, str], curve_K: Floats, band: curve_bands.Band) -> None:
+        for share, fnmr, *limits in zip(ERC_DISCARD_K, curve_K, band.low_K, band.high_K, strict=True):
+            if np.isfinite(fnmr):
+                shown = [limit if finite(limit) is not None else "" for limit in limits]
+                self.curves["bands"].rows.append((*key, round(float(share), 2), float(fnmr), *shown))
+
+
+def units(compared: Compared, identity_N: Units | None) -> tuple[Units, Units, str]:
+    """Return the unit behind either side of each pair, (P,) each, and what the units are.
+
+    Identities where they are known; else, where sides are compared several times, those that genuine pairs
+    link; else each pair for itself.
+    """
+    first_P, second_P = compared.first_P, compared.second_P
+    num_sides = int(max(first_P.max(), second_P.max())) + 1
+    if identity_N is not None:
+        person_S = np.zeros(num_sides, dtype=np.int64)
+        side_N = np.arange(identity_N.size) if compared.side_N is None else compared.side_N
+        person_S[side_N] = np.unique(identity_N, return_inverse=True)[1]
+        return person_S[first_P], person_S[second_P], "identities"
+    if np.bincount(np.concatenate([first_P, second_P]), minlength=num_sides).max() <= 1:
+        pair_P = np.arange(first_P.size)
+        return pair_P, pair_P, "pairs"
+    same_P = compared.is_same_P
+    links = scipy.sparse.coo_array(
+        (np.ones(int(same_P.sum()), np.bool_), (first_P[same_P], second_P[same_P])), shape=(num_sides, num_sides)
+    )
+    linked_S = scipy.sparse.csgraph.connected_components(links, directed=False)[1]
+    return linked_S[first_P], linked_S[second_P], "people linked by genuine pairs"
