@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import scipy.sparse.csgraph
+import scipy.stats
 from numpy.typing import NDArray
 
 from stages.core import curve_bands
@@ -21,7 +22,8 @@ from stages.core.processing import Failure
 from stages.protocols import discard
 from stages.suites._quality_pairs import Compared
 
-NUM_FACES = 8
+# worst and best, and of those that score and known quality rank most differently, each way
+NUM_FACES, NUM_WRONG = 8, 4
 _JPEG_QUALITY = 85
 
 Floats = NDArray[np.float64]
@@ -73,11 +75,11 @@ class Kept:
                 **{method: np.where(np.isfinite(score_N), score_N, np.nan) for method, score_N in quality.items()},
             }
         )
-        self._add_faces(name, compared, quality)
+        self._add_faces(name, compared, quality, known_N)
         return self._add_bands(name, compared, identity_N, quality, curves)
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Return ``scores``, a row for each image, and ``faces``, JPEGs of the worst and best of each method.
+        """Return ``scores``, a row for each image, and ``faces``, JPEGs of those that pages show.
 
         ``identity`` is -1 where nobody knows it, ``known_quality`` NaN; ``norm`` and scores are NaN for an image
         that could not be processed.
@@ -88,12 +90,14 @@ class Kept:
             "faces": dict(self._faces),
         }
 
-    def _add_faces(self, name: str, compared: Compared, quality: Mapping[str, Floats]) -> None:
-        shown: dict[int, None] = {}
+    def _add_faces(
+        self, name: str, compared: Compared, quality: Mapping[str, Floats], known_N: Floats | None
+    ) -> None:
+        shown: set[int] = set()
         for score_N in quality.values():
-            used_N = np.flatnonzero(np.isfinite(score_N))
-            order_N = used_N[np.argsort(score_N[used_N], kind="stable")]
-            shown |= dict.fromkeys([*order_N[:NUM_FACES].tolist(), *order_N[-NUM_FACES:].tolist()])
+            shown.update(*_extremes(score_N, NUM_FACES))
+            if known_N is not None:
+                shown.update(*_extremes(rank_excess(score_N, known_N), NUM_WRONG))
         for row in sorted(shown):
             image = compared.image(row)
             if isinstance(image, Failure):
@@ -136,6 +140,27 @@ class Kept:
                 self.curves["bands"].rows.append((*key, round(float(share), 2), float(fnmr), *shown))
 
 
+def rank_excess(score_N: Floats, known_N: Floats) -> Floats:
+    """Return how far an image's score ranks above its known quality, in (-1, 1); -inf for one without a score.
+
+    >>> rank_excess(np.array([1.0, 2.0, -np.inf]), np.array([0.9, 0.1, 0.5])).tolist()
+    [-0.5, 0.5, -inf]
+    """
+    excess_N = np.full(score_N.size, -np.inf)
+    used_N = np.isfinite(score_N)
+    ranks = [scipy.stats.rankdata(values_N[used_N]) for values_N in (score_N, known_N)]
+    excess_N[used_N] = (ranks[0] - ranks[1]) / max(int(used_N.sum()), 1)
+    return excess_N
+
+
+def _extremes(value_N: Floats, count: int) -> tuple[list[int], list[int]]:
+    """Return the rows of the lowest and of the highest finite values, the furthest first; the first of equals."""
+    used_N = np.flatnonzero(np.isfinite(value_N))
+    rising_N = used_N[np.argsort(value_N[used_N], kind="stable")]
+    falling_N = used_N[np.argsort(-value_N[used_N], kind="stable")]
+    return rising_N[:count].tolist(), falling_N[:count].tolist()
+
+
 def units(compared: Compared, identity_N: Units | None) -> tuple[Units, Units, str]:
     """Return the unit behind either side of each pair, (P,) each, and what the units are.
 
@@ -145,8 +170,8 @@ def units(compared: Compared, identity_N: Units | None) -> tuple[Units, Units, s
     first_P, second_P = compared.first_P, compared.second_P
     num_sides = int(max(first_P.max(), second_P.max())) + 1
     if identity_N is not None:
-        person_S = np.zeros(num_sides, dtype=np.int64)
         side_N = np.arange(identity_N.size) if compared.side_N is None else compared.side_N
+        person_S = np.zeros(max(num_sides, int(side_N.max()) + 1), dtype=np.int64)
         person_S[side_N] = np.unique(identity_N, return_inverse=True)[1]
         return person_S[first_P], person_S[second_P], "identities"
     if np.bincount(np.concatenate([first_P, second_P]), minlength=num_sides).max() <= 1:
