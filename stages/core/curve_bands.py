@@ -55,9 +55,16 @@ class Band:
 
     low_K: Floats
     high_K: Floats
-    auc_low: float
-    auc_high: float
-    """Of the area by the trapezoid rule over the grid; NaN where the curve has a gap."""
+    area_B: Floats
+    """Under the curve by the trapezoid rule over the grid, in each resample; NaN where that has a gap."""
+
+
+def interval(value_B: Floats) -> tuple[float, float]:
+    """Return the 2.5th and 97.5th percentile of resamples; NaN where more than a tenth of them have no value."""
+    if np.isnan(value_B).mean() > _MOST_EMPTY:
+        return math.nan, math.nan
+    low, high = np.nanquantile(value_B, [_TAIL, 1 - _TAIL])
+    return float(low), float(high)
 
 
 def draw_weights(num_units: int, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Weights:
@@ -275,8 +282,6 @@ def _band(curve_K: Floats, value_BK: Floats, genuine: _Genuine, convention: Conv
         # no resample of no errors has any: the exact binomial limit over the units left
         units = np.unique(genuine.unit_G[genuine.step_G[convention] >= step]).size
         limits_2K[1, step] = max(limits_2K[1, step], 1 - _TAIL ** (1 / max(units, 1)))
-    area_B = np.trapezoid(drawn_BK, ERC_DISCARD_K, axis=1)
-    whole = used_K.all() and np.isnan(area_B).mean() <= _MOST_EMPTY
-    auc_low, auc_high = np.nanquantile(area_B, [_TAIL, 1 - _TAIL]) if whole else (math.nan, math.nan)
+    area_B: Floats = np.trapezoid(drawn_BK, ERC_DISCARD_K, axis=1)
     low_K, high_K = np.fmin(limits_2K[0], curve_K), np.fmax(limits_2K[1], curve_K)
-    return Band(np.where(used_K, low_K, np.nan), np.where(used_K, high_K, np.nan), float(auc_low), float(auc_high))
+    return Band(np.where(used_K, low_K, np.nan), np.where(used_K, high_K, np.nan), area_B)

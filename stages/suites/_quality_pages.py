@@ -25,6 +25,7 @@ from stages.suites._quality_pairs import Compared
 # worst and best, and of those that score and known quality rank most differently, each way
 NUM_FACES, NUM_WRONG = 8, 4
 _JPEG_QUALITY = 85
+FEATURE_NORM = "feature_norm"
 
 Floats = NDArray[np.float64]
 Units = NDArray[np.integer[Any]]
@@ -37,7 +38,7 @@ class Kept:
     curves: dict[str, Table] = field(
         default_factory=lambda: {
             "bands": Table(("set", "method", "fmr", "convention", "discard", "fnmr", "low", "high")),
-            "areas": Table(("set", "method", "fmr", "edc_auc", "low", "high")),
+            "areas": Table(("set", "method", "fmr", "edc_auc", "low", "high", "less", "less_low", "less_high")),
         }
     )
     _scores: list[dict[str, Any]] = field(default_factory=list)
@@ -116,6 +117,7 @@ class Kept:
     ) -> str:
         first_P, second_P, over = units(compared, identity_N)
         weight_BU = curve_bands.draw_weights(int(max(first_P.max(), second_P.max())) + 1)
+        areas: dict[tuple[str, float], Floats] = {}
         for method, score_N in quality.items():
             pairs = curve_bands.Pairs(
                 compared.cosine_P, compared.is_same_P, compared.pair_quality(score_N), first_P, second_P
@@ -125,13 +127,19 @@ class Kept:
                 for fmr, curve in curves[method].items()
             }
             for fmr, found in curve_bands.bands(pairs, weight_BU, drawn).items():
-                at = f"{fmr:.0e}"
-                auc = (curves[method][fmr].erc.auc, found["cr_fiqa"].auc_low, found["cr_fiqa"].auc_high)
-                if np.isfinite(auc).all():
-                    self.curves["areas"].rows.append((name, method, at, *auc))
+                areas[method, fmr] = np.append(curves[method][fmr].erc.auc, found["cr_fiqa"].area_B)
                 for convention, band in found.items():
-                    self._draw((name, method, at, convention), drawn[fmr][convention], band)
+                    self._draw((name, method, f"{fmr:.0e}", convention), drawn[fmr][convention], band)
+        self._add_areas(name, areas)
         return over
+
+    def _add_areas(self, name: str, areas: Mapping[tuple[str, float], Floats]) -> None:
+        """Add each area, and how much smaller it is than the feature norm's: both of the same resamples."""
+        for (method, fmr), area_B in areas.items():
+            less_B = areas[FEATURE_NORM, fmr] - area_B
+            numbers = [area_B[0], *curve_bands.interval(area_B[1:]), less_B[0], *curve_bands.interval(less_B[1:])]
+            if np.isfinite(numbers).all():
+                self.curves["areas"].rows.append((name, method, f"{fmr:.0e}", *map(float, numbers)))
 
     def _draw(self, key: tuple[str, str, str, str], curve_K: Floats, band: curve_bands.Band) -> None:
         for share, fnmr, *limits in zip(ERC_DISCARD_K, curve_K, band.low_K, band.high_K, strict=True):
