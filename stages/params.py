@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,7 +19,8 @@ M = TypeVar("M", bound=BaseModel)
 
 # a dot or a dash would break `${runs.x}` in dvc.yaml
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-RowName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*-[a-z][a-z0-9_]*$")]
+# TABLE-ROW, and for further seeds TABLE-ROW-1, TABLE-ROW-2
+RowName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*-[a-z][a-z0-9_]*(-[0-9]+)?$")]
 
 
 class Dataset(BaseModel, extra="forbid", frozen=True):
@@ -37,6 +38,12 @@ class RowOfTable(BaseModel, extra="forbid", frozen=True):
     run: Name
 
 
+class Recognition(BaseModel, extra="forbid", frozen=True):
+    """A network beside the runs' own."""
+
+    folder: str = Field(description="runs/RUN/backbone or models/NAME")
+
+
 class Tree(BaseModel, extra="forbid", frozen=True):
     """params.yaml as it is written."""
 
@@ -47,6 +54,9 @@ class Tree(BaseModel, extra="forbid", frozen=True):
     runs: dict[Name, dict[str, Any]]
     rows: dict[RowName, RowOfTable] = {}
     tables: dict[Name, dict[str, Any]] = {}
+    recognition: dict[Name, Recognition] = Field(
+        default_factory=dict, description="networks that judge every run's quality scores as well; DVC reads them"
+    )
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,10 @@ class Params:
     runs: dict[str, Run]
     rows: dict[str, RowOfTable]
     tables: dict[str, report.Table]
+
+    def measured(self, table: str) -> dict[str, dict[str, str]]:
+        """Return, for each row of a table that is measured, the names of its rows here and their runs."""
+        return _measured(table, self.rows)
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,6 +130,7 @@ def load(root: Path = Path()) -> Params:
     tables = {name: _check(report.Table, _read_yaml(root / "tables" / f"{name}.yaml"), f"tables/{name}.yaml")
               for name in tree.tables}
     _check_rows(tree, tables)
+    _check_seeds(tables, tree.rows, runs)
     return Params(tree.profile, dict(tree.embedded), dict(tree.datasets), runs, dict(tree.rows), tables)
 
 
@@ -169,17 +184,76 @@ def _check_rows(tree: Tree, tables: Mapping[str, report.Table]) -> None:
         if row.run not in tree.runs:
             raise LookupError(f"params.yaml, rows.{name}: no run {row.run!r}: there are {', '.join(sorted(tree.runs))}")
         if row.table not in tables:
-            raise LookupError(f"params.yaml, rows.{name}: no table {row.table!r} under `tables`")
-        if name.split("-") != [row.table, name.split("-")[1]]:
+            raise LookupError(
+                f"params.yaml, rows.{name}: no table {row.table!r} under `tables`: "
+                f"there are {', '.join(sorted(tables)) or 'none'}"
+            )
+        if name.split("-")[0] != row.table:
             raise ValueError(f"params.yaml, rows.{name}: its name should begin with {row.table}-")
     for table_name, table in tables.items():
         measured = {key: row.run for key, row in table.rows.items() if row.run is not None}
-        listed = {name.split("-")[1]: row.run for name, row in tree.rows.items() if row.table == table_name}
-        if measured != listed:
+        for key, run in measured.items():
+            if run not in tree.runs:
+                there = ", ".join(sorted(tree.runs))
+                raise LookupError(f"tables/{table_name}.yaml, rows.{key}: no run {run!r}: there are {there}")
+        for column in table.columns:
+            _check_suite(table_name, column)
+        first = {key: names.get(f"{table_name}-{key}") for key, names in _measured(table_name, tree.rows).items()}
+        if measured != first:
             raise ValueError(
-                f"tables/{table_name}.yaml names the rows {measured}, params.yaml `rows` has {listed} for it: "
+                f"tables/{table_name}.yaml names the rows {measured}, params.yaml `rows` has {first} for it: "
                 f"add or remove `{table_name}-ROW: {{table: {table_name}, run: RUN}}` until they agree"
             )
+
+
+def _measured(table: str, rows: Mapping[str, RowOfTable]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for name, row in sorted(rows.items(), key=lambda item: int("".join(item[0].split("-")[2:]) or 0)):
+        if row.table == table:
+            found.setdefault(name.split("-")[1], {})[name] = row.run
+    return found
+
+
+def _check_suite(table: str, column: report.Column) -> None:
+    if column.suite not in report.SUITES:
+        raise LookupError(
+            f"tables/{table}.yaml, column {column.name}: no suite {column.suite!r} in {column.metric!r}: "
+            f"there are {', '.join(report.SUITES)}"
+        )
+
+
+def _check_seeds(tables: Mapping[str, report.Table], rows: Mapping[str, RowOfTable], runs: Mapping[str, Run]) -> None:
+    """Refuse a row whose runs differ in more than their seed, or share one."""
+    for table in tables:
+        for measured in _measured(table, rows).values():
+            (first, *others) = measured.items()
+            for name, run in others:
+                different = sorted(_differences(runs[first[1]], runs[run]))
+                if different != ["train.seed"]:
+                    found = ", ".join(different) or "nothing"
+                    raise ValueError(
+                        f"params.yaml, rows.{name}: run {run} should differ from {first[1]} of {first[0]} "
+                        f"in train.seed alone, they differ in {found}"
+                    )
+            seeds = [runs[run].train.seed for run in measured.values()]
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"params.yaml, rows {', '.join(measured)}: seeds should differ, they are {seeds}")
+
+
+def _differences(left: Run, right: Run) -> set[str]:
+    """Return the fields in which two runs differ, with dots."""
+    flat = [dict(_leaves({"train": run.train.model_dump(mode="json"), "quality": run.quality.model_dump(mode="json"),
+                          "benchmarks": run.evaluate.model_dump(mode="json")})) for run in (left, right)]
+    missing = object()
+    return {key for key in flat[0] | flat[1] if flat[0].get(key, missing) != flat[1].get(key, missing)}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, RootModel, model_validator
 
 Scalar = float | int | str | None
+QUALITY = "{quality}"
+# what a column's metric may begin with: stages that measure, and means over them
+SUITES = ("train", "quality", "hq", "ijb", "lq", "fiqa", "averages")
 
 
 class Column(BaseModel, extra="forbid", frozen=True):
     """One column, in the source's words."""
 
     name: str = Field(min_length=1)
-    metric: str = Field(pattern=r"^\w+\.\S+$", description="SUITE.KEY of results/RUN/SUITE.json")
+    metric: str = Field(
+        pattern=r"^\w+\.\S+$", description="SUITE.KEY of results/RUN/SUITE.json; {quality} is the row's `quality`"
+    )
     unit: str = Field(
         "percent", pattern="^(percent|fraction)$", description="shown as: percent is the metric times 100"
     )
     higher_is_better: bool = True
     decimals: int = Field(2, ge=0, le=6, description="shown; what is compared is rounded first")
+
+    @property
+    def suite(self) -> str:
+        """Which stage measures it."""
+        return self.metric.partition(".")[0]
+
+    def key(self, row: Row) -> str:
+        """Return the key of the suite's file that a row has in this column.
+
+        >>> column = Column(name="LFW", metric="fiqa.lfw_{quality}_edc_auc_fmr1e-02")
+        >>> column.key(Row(label="CR-FIQA", quality="cr_fiqa"))
+        'lfw_cr_fiqa_edc_auc_fmr1e-02'
+        """
+        return self.metric.partition(".")[2].replace(QUALITY, row.quality or "")
 
 
 class Row(BaseModel, extra="forbid", frozen=True):
@@ -26,9 +45,20 @@ class Row(BaseModel, extra="forbid", frozen=True):
 
     label: str = Field(min_length=1)
     run: str | None = Field(None, description="the run that measures it; null: published only")
+    quality: str | None = Field(None, description="method of quality, where columns' metrics ask for {quality}")
     published: dict[str, float | None] = Field(
         default_factory=dict, description="by column name, in its unit; null where no document has it"
     )
+
+
+class Claim(BaseModel, extra="forbid", frozen=True):
+    """An order that a document states: in every column each ``better`` row stands above each ``worse`` one."""
+
+    text: str = Field(min_length=1, description="what it says, in a sentence")
+    source: str = Field(min_length=1, description="document and place")
+    better: tuple[str, ...] = Field(min_length=1, description="keys of rows; better is as the column says")
+    worse: tuple[str, ...] = Field(min_length=1, description="keys of rows")
+    columns: tuple[str, ...] = Field((), description="names of columns; none: all of them")
 
 
 class Table(BaseModel, extra="forbid", frozen=True):
@@ -36,12 +66,15 @@ class Table(BaseModel, extra="forbid", frozen=True):
 
     title: str = Field(min_length=1)
     source: str = Field(description="document, table and commit the published numbers were copied from")
-    note: str = ""
+    note: str = Field("", description="what it asks, in a paragraph")
+    findings: dict[str, str] = Field(default_factory=dict, description="by profile: what it shows, in a paragraph")
     columns: tuple[Column, ...] = Field(min_length=1)
     rows: dict[str, Row] = Field(min_length=1)
     ablation: tuple[str, ...] = Field(
         (), description="parameters that tell the rows apart: head.name, head.margin"
     )
+    primary: str | None = Field(None, description="the column that says which row is best; null: the first")
+    claims: tuple[Claim, ...] = Field((), description="orders stated in words, with or without numbers")
 
     @model_validator(mode="after")
     def _check_names(self) -> Table:
@@ -54,6 +87,14 @@ class Table(BaseModel, extra="forbid", frozen=True):
                     raise ValueError(
                         f"row {key} has a published value for {name!r}, the columns are {', '.join(names)}"
                     )
+            if row.run is not None and row.quality is None and any(QUALITY in c.metric for c in self.columns):
+                raise ValueError(f"row {key} should say its `quality`: a column's metric asks for {QUALITY}")
+        _refuse_unknown("primary is the column", (self.primary,) if self.primary else (), names)
+        for claim in self.claims:
+            _refuse_unknown(f"claim {claim.text!r} names the column", claim.columns, names)
+            _refuse_unknown(f"claim {claim.text!r} names the row", (*claim.better, *claim.worse), list(self.rows))
+            if both := set(claim.better) & set(claim.worse):
+                raise ValueError(f"claim {claim.text!r} puts {', '.join(sorted(both))} above itself")
         return self
 
 
@@ -63,12 +104,19 @@ class Scale(BaseModel, extra="forbid", frozen=True):
     profile: str = Field(description="of params.yaml: demo, paper")
 
 
+class Measured(RootModel[dict[str, dict[str, str]]]):
+    """Which files measure a table's rows: by row, the names TABLE-ROW[-N] and their runs, which differ in seed."""
+
+
 class Gathered(BaseModel, extra="forbid", frozen=True):
-    """results/tables/TABLE/rows/TABLE-ROW.json: all that one run says about one row."""
+    """results/tables/TABLE/rows/TABLE-ROW[-N].json: all that one run says about one row."""
 
     run: str
     weights_sha256: str = Field(description="of the backbone that every suite measured")
     parameters: dict[str, Any] = Field(description="section `train` of the run, flattened: head.margin")
+    switches: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="by suite: versions of its protocols, and its switches, flattened"
+    )
     measured: dict[str, dict[str, Scalar]] = Field(description="by suite; rates are fractions")
     unmeasured: dict[str, dict[str, str]] = Field(description="by suite, place in its details: why")
     curves: dict[str, dict[str, list[dict[str, Scalar]]]] = Field(description="by suite and file")
@@ -78,3 +126,9 @@ def _refuse_twice(what: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{what} should differ, there are two of {', '.join(twice)}")
+
+
+def _refuse_unknown(what: str, names: tuple[str, ...], there: list[str]) -> None:
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        raise ValueError(f"{what} {', '.join(map(repr, unknown))}; there are {', '.join(there)}")

@@ -33,7 +33,11 @@ def main(arguments: argparse.Namespace) -> None:
         for name, table in resolved.tables.items():
             artifacts.write_yaml(
                 folder / "tables" / f"{name}.yaml",
-                {"table": table.model_dump(mode="json"), "scale": {"profile": resolved.profile}},
+                {
+                    "table": table.model_dump(mode="json"),
+                    "scale": {"profile": resolved.profile},
+                    "measured": resolved.measured(name),
+                },
             )
 
 

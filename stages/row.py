@@ -26,15 +26,17 @@ CURVES = {"hq": ("roc",), "ijb": ("roc", "cmc"), "lq": ("cmc", "roc"), "fiqa": (
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write results/tables/TABLE/rows/TABLE-ROW.json."""
+    """Write results/tables/TABLE/rows/TABLE-ROW[-N].json."""
     run = arguments.run
     measured = {suite: read_metrics(artifacts.metrics_file(run, suite)) for suite in SUITES}
     means, missing = averages.averages(measured)
-    unmeasured = {suite: read_reasons(artifacts.details_folder(run, suite) / "details.json") for suite in CURVES}
+    details = {suite: read_details(artifacts.details_folder(run, suite) / "details.json") for suite in CURVES}
+    unmeasured = {suite: dict(_reasons(tree.get("sets", {}))) for suite, tree in details.items()}
     tree = {
         "run": run,
         "weights_sha256": common_weights(run, measured),
         "parameters": read_parameters(run),
+        "switches": {suite: switches(tree) for suite, tree in details.items()},
         "measured": {**measured, "averages": means},
         "unmeasured": {**unmeasured, "averages": missing},
         "curves": {
@@ -59,14 +61,24 @@ def read_metrics(path: Path) -> dict[str, Any]:
     return metrics
 
 
-def read_reasons(path: Path) -> dict[str, str]:
-    """Return why metrics are missing, by place in a suite's details: ``IJBB.tar_at_far.1e-04``."""
+def read_details(path: Path) -> dict[str, Any]:
+    """Return what a suite says beside its metrics: versions, switches, counts, and why metrics are missing."""
     _must_be_there(path)
-    return dict(_reasons(artifacts.read_json(path).get("sets", {})))
+    return artifacts.read_json(path)
+
+
+def switches(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a suite measured: the version of each protocol, and every switch.
+
+    >>> switches({"protocol": {"ijbs": "1"}, "switches": {"use_norm": True}, "sets": {}})
+    {'protocol.ijbs': '1', 'use_norm': True}
+    """
+    versions = {f"protocol.{name}": version for name, version in details.get("protocol", {}).items()}
+    return versions | dict(flatten(details.get("switches", {})))
 
 
 def _reasons(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """Yield each ``reason`` with the keys that lead to it; ``methods`` only groups; lists are of images."""
+    """Yield each ``reason`` with the keys that lead to it, as ``IJBB.tar_at_far.1e-04``; ``methods`` only groups."""
     if isinstance(tree.get("reason"), str):
         yield ".".join(above), tree["reason"]
     for key, value in tree.items():
@@ -162,7 +174,7 @@ def _must_be_there(path: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("row", help="TABLE-ROW, as under `rows` in params.yaml")
+    options.add_argument("row", help="TABLE-ROW or TABLE-ROW-N, as under `rows` in params.yaml")
     options.add_argument("run", help="the run that stands in it")
     return options
 

@@ -11,18 +11,15 @@ import sys
 from pydantic import ValidationError
 
 from stages import artifacts, program
-from stages.report import Gathered, Scale, Table
+from stages.report import Gathered, Measured, Scale, Table
 from stages.reporting import page, plots, text
-from stages.reporting.comparison import compare
+from stages.reporting.comparison import Comparison, compare
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Write results/tables/TABLE/report/."""
     name = arguments.table
-    resolved = artifacts.RESOLVED / "tables" / f"{name}.yaml"
-    table = artifacts.read_section(resolved, "table", Table)
-    scale = artifacts.read_section(resolved, "scale", Scale)
-    comparison = compare(name, table, scale, read_rows(name, table))
+    comparison = read(name)
     drawn = plots.plots(comparison)
     with artifacts.write_folder(artifacts.report_folder(name)) as folder:
         (folder / "table.md").write_text(text.markdown(comparison), encoding="utf-8")
@@ -33,27 +30,39 @@ def main(arguments: argparse.Namespace) -> None:
             (folder / f"{plot.name}.svg").write_text(plots.draw(plot.panels), encoding="utf-8")
 
 
-def read_rows(name: str, table: Table) -> dict[str, Gathered]:
-    """Return what was gathered for each row that a run measures, by the row's key in the table.
+def read(name: str) -> Comparison:
+    """Return a table with everything that was gathered for it, as `resolve` says.
 
     Raises:
-        FileNotFoundError: a row was not gathered.
+        FileNotFoundError: the resolved table, or a row that a run measures, is missing.
         ValueError: a row's file does not fit, or is another run's.
+        LookupError: a column or an ablation parameter that no run has.
     """
-    rows = {}
-    for key, row in table.rows.items():
-        if row.run is None:
-            continue
-        path = artifacts.row_file(name, f"{name}-{key}")
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: row@{name}-{key} writes it; run `dvc repro`")
-        try:
-            rows[key] = Gathered.model_validate(artifacts.read_json(path))
-        except ValidationError as error:
-            raise ValueError(f"{path}: {artifacts.explain(error)}; run `dvc repro`") from error
-        if rows[key].run != row.run:
-            raise ValueError(f"{path} is of run {rows[key].run}, the table wants {row.run}: run `dvc repro`")
-    return rows
+    resolved = artifacts.RESOLVED / "tables" / f"{name}.yaml"
+    table = artifacts.read_section(resolved, "table", Table)
+    scale = artifacts.read_section(resolved, "scale", Scale)
+    rows = artifacts.read_section(resolved, "measured", Measured).root
+    gathered = {key: [read_row(name, *item) for item in files.items()] for key, files in rows.items()}
+    return compare(name, table, scale, gathered)
+
+
+def read_row(table: str, row: str, run: str) -> Gathered:
+    """Return what was gathered for one seed of a row; ``row`` is its full name, TABLE-ROW[-N].
+
+    Raises:
+        FileNotFoundError: it was not gathered.
+        ValueError: its file does not fit, or is another run's.
+    """
+    path = artifacts.row_file(table, row)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: row@{row} writes it; run `dvc repro`")
+    try:
+        gathered = Gathered.model_validate(artifacts.read_json(path))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {artifacts.explain(error)}; run `dvc repro`") from error
+    if gathered.run != run:
+        raise ValueError(f"{path} is of run {gathered.run}, the table wants {run}: run `dvc repro`")
+    return gathered
 
 
 def parser() -> argparse.ArgumentParser:

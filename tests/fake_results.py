@@ -41,7 +41,8 @@ def write_project(
     table = table or TABLE
     for run in SKILL:
         write_run(root, run, metrics or {})
-    resolved = {"table": full(table), "scale": {"profile": "demo"}}
+    measured = {key: {f"heads-{key}": row["run"]} for key, row in table["rows"].items() if row.get("run")}
+    resolved = {"table": full(table), "scale": {"profile": "demo"}, "measured": measured}
     write(root / "resolved/tables/heads.yaml", yaml.safe_dump(resolved, sort_keys=False))
 
 

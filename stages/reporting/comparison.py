@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from stages.core.agreement import Pairs, chance, count_pairs, kendall_tau
+from stages.core.spread import spread
 from stages.report import Column, Gathered, Row, Scale, Table
+from stages.reporting import claims
+from stages.reporting.agreeing import Agreement, Ordered, agreements
 
 NOT_MEASURABLE = "not measurable"  # asked for, but the test set cannot answer
 NOT_MEASURED = "not measured"  # not asked for in this run, though in another of the table
@@ -17,11 +19,15 @@ NOT_MEASURED = "not measured"  # not asked for in this run, though in another of
 class Cell:
     """One value of one row, in its column's unit and rounded as it is shown; None is an empty cell."""
 
-    measured: float | None = None
+    measured: float | None = None  # the mean over seeds
     published: float | None = None
     missing: str = ""  # NOT_MEASURABLE or NOT_MEASURED; empty where there is a value, or no run
     reason: str = ""
     best: bool = False
+    best_published: bool = False
+    std: float | None = None  # over seeds, divisor n - 1; None of one
+    by_seed: Mapping[int, float] = field(default_factory=dict)  # each rounded as shown
+    raw: tuple[float, ...] = ()  # in the order of the seeds, not rounded
 
     @property
     def difference(self) -> float | None:
@@ -40,21 +46,17 @@ class Line:
     run: str | None
     cells: tuple[Cell, ...]
     parameters: Mapping[str, Any] = field(default_factory=dict)  # those of the ablation that the run has
-    gathered: Gathered | None = None
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far measured and published order the rows alike, in one column or over several."""
-
-    pairs: Pairs
-    rows: int  # that have both values
-    chance: float | None = None  # share of all orders that agree as well; of one column only
+    by_seed: Mapping[int, Gathered] = field(default_factory=dict)  # what each of its runs measured
 
     @property
-    def tau(self) -> float | None:
-        """Kendall's tau-b; None where nothing can be compared."""
-        return kendall_tau(self.pairs)
+    def gathered(self) -> Gathered | None:
+        """The run of the first seed; None of a row that no run measures."""
+        return next(iter(self.by_seed.values()), None)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of its runs."""
+        return list(self.by_seed)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Comparison:
     lines: tuple[Line, ...]
     columns: tuple[Agreement, ...]  # in the table's order
     overall: Agreement
+    claims: tuple[claims.Checked, ...] = ()
 
     @property
     def runs(self) -> list[Line]:
@@ -76,48 +79,74 @@ class Comparison:
     @property
     def seeds(self) -> list[int]:
         """The seeds of all runs, each once."""
-        found = {line.gathered.parameters.get("seed") for line in self.runs if line.gathered is not None}
-        return sorted(seed for seed in found if seed is not None)
+        return sorted({seed for line in self.lines for seed in line.seeds})
 
 
-def compare(name: str, table: Table, scale: Scale, gathered: Mapping[str, Gathered]) -> Comparison:
-    """Set what was gathered, by the row's key, beside what was published.
+def compare(name: str, table: Table, scale: Scale, gathered: Mapping[str, Sequence[Gathered]]) -> Comparison:
+    """Set what was gathered, by the row's key one run for each seed, beside what was published.
 
     Raises:
         LookupError: a metric or an ablation parameter that no run has; the message lists those there are.
     """
-    _check_ablation(table, gathered)
+    _check_ablation(table, [run for runs in gathered.values() for run in runs])
     _check_metrics(table, gathered)
-    lines = [_line(key, row, table, gathered.get(key)) for key, row in table.rows.items()]
+    lines = [_line(key, row, table, gathered.get(key, ())) for key, row in table.rows.items()]
     for index, column in enumerate(table.columns):
         lines = _mark_best(lines, index, column)
-    columns = tuple(_agreement(line.cells[index] for line in lines) for index in range(len(table.columns)))
-    pooled = sum((column.pairs for column in columns), Pairs())
-    overall = Agreement(pooled, max(column.rows for column in columns))
-    return Comparison(name, table, scale, tuple(lines), columns, overall)
+    columns, overall = agreements(
+        [[_ordered(line.cells[index]) for line in lines] for index in range(len(table.columns))],
+        [column.decimals for column in table.columns],
+    )
+    rows = {
+        line.key: [claims.Measured(line.label, cell.measured, cell.by_seed) for cell in line.cells] for line in lines
+    }
+    checked = tuple(claims.check(claim, table.columns, rows) for claim in table.claims)
+    return Comparison(name, table, scale, tuple(lines), columns, overall, checked)
 
 
-def _line(key: str, row: Row, table: Table, gathered: Gathered | None) -> Line:
-    cells = tuple(_cell(column, row.published.get(column.name), gathered) for column in table.columns)
-    if gathered is None:
+def _line(key: str, row: Row, table: Table, gathered: Sequence[Gathered]) -> Line:
+    by_seed = {int(run.parameters.get("seed", place)): run for place, run in enumerate(gathered)}
+    cells = tuple(_cell(column, row, by_seed) for column in table.columns)
+    if not gathered:
         return Line(key, row.label, row.run, cells)
-    parameters = {name: gathered.parameters[name] for name in table.ablation if name in gathered.parameters}
-    return Line(key, row.label, row.run, cells, parameters, gathered)
+    there = gathered[0].parameters
+    parameters = {name: there[name] for name in table.ablation if name in there}
+    return Line(key, row.label, row.run, cells, parameters, by_seed)
 
 
-def _cell(column: Column, published: float | None, gathered: Gathered | None) -> Cell:
-    if gathered is None:
+def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered]) -> Cell:
+    """Return a cell; a metric that one seed lacks is missing, because a mean over the others compares other things."""
+    published = row.published.get(column.name)
+    if not by_seed:
         return Cell(published=published)
-    suite, _, key = column.metric.partition(".")
-    value = gathered.measured[suite].get(key)
-    if value is None:
-        reason = _reason(key, gathered.unmeasured.get(suite, {}))
-        missing = NOT_MEASURED if reason is None else NOT_MEASURABLE
-        return Cell(published=published, missing=missing, reason=reason or "")
-    if isinstance(value, str):
-        raise ValueError(f"column {column.name}: {column.metric} is {value!r}, not a number")
-    shown = round(value * (100 if column.unit == "percent" else 1), column.decimals)
-    return Cell(shown + 0.0, published)  # + 0.0 turns -0.0, which would be shown as -0.00, into 0.0
+    suite, key = column.suite, column.key(row)
+    values: dict[int, float] = {}
+    for seed, run in by_seed.items():
+        value = run.measured[suite].get(key)
+        if value is None:
+            reason = _reason(key, run.unmeasured.get(suite, {}))
+            missing = NOT_MEASURED if reason is None else NOT_MEASURABLE
+            return Cell(published=published, missing=missing, reason=reason or "")
+        if isinstance(value, str):
+            raise ValueError(f"column {column.name}: {suite}.{key} is {value!r}, not a number")
+        values[seed] = value * (100 if column.unit == "percent" else 1)
+    found = spread(list(values.values()))
+    assert found is not None
+    return Cell(
+        _shown(found.mean, column),
+        published,
+        std=None if found.std is None else _shown(found.std, column),
+        by_seed={seed: _shown(value, column) for seed, value in values.items()},
+        raw=tuple(values.values()),
+    )
+
+
+def _shown(value: float, column: Column) -> float:
+    return round(value, column.decimals) + 0.0  # turns -0.0, which would be shown as -0.00, into 0.0
+
+
+def _ordered(cell: Cell) -> Ordered:
+    return Ordered(cell.published, cell.measured, dict(cell.by_seed), cell.raw)
 
 
 def _reason(key: str, reasons: Mapping[str, str]) -> str | None:
@@ -135,49 +164,47 @@ def _reason(key: str, reasons: Mapping[str, str]) -> str | None:
     return None
 
 
-def _check_metrics(table: Table, gathered: Mapping[str, Gathered]) -> None:
+def _check_metrics(table: Table, gathered: Mapping[str, Sequence[Gathered]]) -> None:
     """Refuse a column that no run of the table could ever fill."""
-    for column in table.columns if gathered else ():
-        suite, _, key = column.metric.partition(".")
-        rows = [row for row in gathered.values() if suite in row.measured]
-        if len(rows) < len(gathered):
-            there = ", ".join(next(iter(gathered.values())).measured)
-            raise LookupError(f"column {column.name}: no suite {suite!r}, there are {there}")
-        if not any(key in row.measured[suite] or _reason(key, row.unmeasured.get(suite, {})) for row in rows):
-            metrics = [item for row in rows for item in row.measured[suite].items()]
+    runs = [(table.rows[key], run) for key, found in gathered.items() for run in found]
+    for column in table.columns if runs else ():
+        suite = column.suite
+        if any(suite not in run.measured for _, run in runs):
+            raise LookupError(f"column {column.name}: no suite {suite!r}, there are {', '.join(runs[0][1].measured)}")
+        wanted = [(column.key(row), run) for row, run in runs]
+        if not any(key in run.measured[suite] or _reason(key, run.unmeasured.get(suite, {})) for key, run in wanted):
+            metrics = [item for _, run in runs for item in run.measured[suite].items()]
             keys = ", ".join(sorted({name for name, value in metrics if not isinstance(value, str)}))
-            raise LookupError(f"column {column.name}: no {column.metric}; {suite} has {keys}")
+            asked = ", ".join(dict.fromkeys(f"{suite}.{key}" for key, _ in wanted))
+            raise LookupError(f"column {column.name}: no {asked}; {suite} has {keys}")
 
 
 def _mark_best(lines: Sequence[Line], index: int, column: Column) -> list[Line]:
-    """Mark the best measured value, and those that tie with it, where at least two rows were measured."""
-    values = [line.cells[index].measured for line in lines]
-    measured = [value for value in values if value is not None]
-    if len(measured) < 2 or len(set(measured)) == 1:
-        return list(lines)
-    best = max(measured) if column.higher_is_better else min(measured)
-    return [
-        replace(line, cells=_replaced(line.cells, index, replace(line.cells[index], best=value == best)))
-        for line, value in zip(lines, values, strict=True)
-    ]
+    """Mark the best measured and the best published value, and those that tie with it, where at least two differ."""
+    best = _best([line.cells[index].measured for line in lines], column)
+    best_published = _best([line.cells[index].published for line in lines], column)
+    marked = []
+    for line in lines:
+        cell = line.cells[index]
+        cell = replace(
+            cell,
+            best=best is not None and cell.measured == best,
+            best_published=best_published is not None and cell.published == best_published,
+        )
+        marked.append(replace(line, cells=(*line.cells[:index], cell, *line.cells[index + 1 :])))
+    return marked
 
 
-def _replaced(cells: tuple[Cell, ...], index: int, cell: Cell) -> tuple[Cell, ...]:
-    return (*cells[:index], cell, *cells[index + 1 :])
+def _best(values: Sequence[float | None], column: Column) -> float | None:
+    known = [value for value in values if value is not None]
+    if len(set(known)) < 2:
+        return None
+    return max(known) if column.higher_is_better else min(known)
 
 
-def _agreement(cells: Iterable[Cell]) -> Agreement:
-    both = [(cell.published, cell.measured) for cell in cells]
-    published = [left for left, right in both if left is not None and right is not None]
-    measured = [right for left, right in both if left is not None and right is not None]
-    return Agreement(count_pairs(published, measured), len(published), chance(published, measured))
-
-
-def _check_ablation(table: Table, gathered: Mapping[str, Gathered]) -> None:
-    if not gathered:
-        return
-    there = {name for row in gathered.values() for name in row.parameters}
-    unknown = [name for name in table.ablation if name not in there]
+def _check_ablation(table: Table, gathered: Sequence[Gathered]) -> None:
+    there = {name for row in gathered for name in row.parameters}
+    unknown = [name for name in table.ablation if name not in there] if gathered else []
     if unknown:
         raise LookupError(
             f"ablation: no run has the parameter {', '.join(unknown)}; there are {', '.join(sorted(there))}"

@@ -35,7 +35,7 @@ def _head(comparison: Comparison) -> str:
         ("agreement τ", words.agreement(overall)),
         ("rows measured", f"{len(comparison.runs)} of {len(comparison.lines)}"),
         ("profile", comparison.scale.profile),
-        ("seeds", str(len(comparison.seeds) or 1)),
+        ("seeds", words.seeds(comparison)),
     ]
     tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     caveats = "".join(f"<li>{escape(caveat)}</li>" for caveat in words.caveats(comparison))
@@ -71,7 +71,7 @@ def _heading(column: Column) -> str:
 def _row(line: Line, columns: Sequence[Column], style: int) -> str:
     swatch = f'<i class="swatch s{style % len(plots.SERIES)}"></i>' if line.gathered else ""
     settings = [f"{name} {value}" for name, value in line.parameters.items()]
-    if line.run is None:
+    if line.gathered is None:
         settings = ["published only"]
     small = "".join(f"<small>{escape(text)}</small>" for text in settings)
     pairs = zip(line.cells, columns, strict=True)
@@ -82,6 +82,7 @@ def _row(line: Line, columns: Sequence[Column], style: int) -> str:
 def _cell(cell: Cell, column: Column) -> str:
     measured = words.number(cell.measured, column.decimals)
     shown = f"<b>{measured}</b>" if cell.best else measured
+    shown += f'<span class="spread">{words.spread(cell, column.decimals)}</span>' if cell.std is not None else ""
     if cell.missing:
         shown = f'<em title="{escape(cell.reason)}">{escape(cell.missing)}</em>'
     published = ""

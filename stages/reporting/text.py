@@ -9,7 +9,9 @@ from typing import Any
 
 from stages.report import Column
 from stages.reporting import words
-from stages.reporting.comparison import Agreement, Cell, Comparison, Line
+from stages.reporting.agreeing import Agreement
+from stages.reporting.claims import Checked
+from stages.reporting.comparison import Cell, Comparison, Line
 
 
 def markdown(comparison: Comparison) -> str:
@@ -20,11 +22,22 @@ def markdown(comparison: Comparison) -> str:
     for line in comparison.lines:
         lines.extend(_markdown_lines(line, table.columns))
     lines.append(["Kendall's τ", "", *(words.agreement(column) for column in comparison.columns)])
+    if comparison.overall.interval:
+        lines.append(["", "over seeds", *(words.interval(column) for column in comparison.columns)])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
     sources = [words.units(comparison), f"Published: {table.source.strip()}"]
     notes = "\n".join(f"- {note}" for note in [*words.caveats(comparison), *sources])
-    intro = f"{table.note.strip()}\n\n" if table.note else ""
-    return f"# {table.title}\n\n{intro}{words.verdict(comparison)}\n\n{body}\n\n{notes}\n"
+    claims = "".join(f"- {claim(checked)}\n" for checked in comparison.claims)
+    finding = table.findings.get(comparison.scale.profile, "").strip()
+    parts = [f"# {table.title}", table.note.strip(), words.verdict(comparison), finding, body,
+             f"Stated in words:\n\n{claims.strip()}" if claims else "", notes]  # fmt: skip
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def claim(checked: Checked) -> str:
+    """Return a claim, where it stands, and what became of it."""
+    text = checked.claim.text.rstrip(".")
+    return f"{text} ({checked.claim.source.strip()}): {words.claim(checked)}."
 
 
 def heading(column: Column) -> str:
@@ -39,43 +52,45 @@ def heading(column: Column) -> str:
 def _markdown_lines(line: Line, columns: tuple[Column, ...]) -> Iterator[list[str]]:
     pairs = list(zip(line.cells, columns, strict=True))
     label = f"**{line.label}**"
-    if line.run is not None:
+    if line.gathered is not None:
         yield [label, "measured", *(_markdown_measured(cell, column) for cell, column in pairs)]
         label = ""
-    if line.run is None or any(cell.published is not None for cell in line.cells):
+    if line.gathered is None or any(cell.published is not None for cell in line.cells):
         published = [words.number(cell.published, column.decimals) for cell, column in pairs]
-        yield [label, "published", *published]
+        yield [label, "published" if line.gathered else "published only", *published]
     if any(cell.difference is not None for cell in line.cells):
         differences = [words.number(cell.difference, column.decimals, signed=True) for cell, column in pairs]
         yield ["", "difference", *differences]
 
 
 def _markdown_measured(cell: Cell, column: Column) -> str:
-    shown = cell.missing or words.number(cell.measured, column.decimals)
-    return f"**{shown}**" if cell.best else shown
+    if not cell.best:
+        return words.measured(cell, column.decimals)
+    return f"**{words.number(cell.measured, column.decimals)}**{words.spread(cell, column.decimals)}"
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Return one line a row and three fields a column; what no document and no run gives is empty."""
+    """Return one line a row and three fields a column, with seeds five; what nobody gives is empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     columns = comparison.table.columns
-    parts = ("", " published", " difference")
+    several = any(len(line.seeds) > 1 for line in comparison.lines)
+    parts = ("", " published", " difference", *((" std", " seeds") if several else ()))
     names = [column.name + part for column in columns for part in parts]
     writer.writerow(["row", "run", *comparison.table.ablation, *names])
     for line in comparison.lines:
         cells = zip(line.cells, columns, strict=True)
-        values = [field for cell, column in cells for field in _csv_fields(cell, column)]
+        values = [field for cell, column in cells for field in _csv_fields(cell, column)[: len(parts)]]
         settings = [line.parameters.get(name, "") for name in comparison.table.ablation]
         writer.writerow([line.label, line.run or "", *settings, *values])
     return stream.getvalue()
 
 
 def _csv_fields(cell: Cell, column: Column) -> list[str]:
+    values = (cell.measured, cell.published, cell.difference, cell.std)
     # plain minus: this is for programs
-    values = (cell.measured, cell.published, cell.difference)
     shown = [words.number(value, column.decimals).replace("−", "-") for value in values]
-    return [cell.missing or shown[0], *shown[1:]]
+    return [cell.missing or shown[0], *shown[1:], str(len(cell.by_seed) or "")]
 
 
 def as_tree(comparison: Comparison) -> dict[str, Any]:
@@ -86,10 +101,13 @@ def as_tree(comparison: Comparison) -> dict[str, Any]:
         "title": table.title,
         "source": table.source.strip(),
         "note": table.note.strip(),
+        "finding": table.findings.get(comparison.scale.profile, "").strip(),
         "profile": comparison.scale.profile,
         "verdict": words.verdict(comparison),
         "caveats": words.caveats(comparison),
         "ablation": list(table.ablation),
+        "seeds": comparison.seeds,
+        "claims": [_claim_tree(checked) for checked in comparison.claims],
         "agreement": _agreement_tree(comparison.overall),
         "columns": [
             {**column.model_dump(mode="json"), "agreement": _agreement_tree(found)}
@@ -100,32 +118,60 @@ def as_tree(comparison: Comparison) -> dict[str, Any]:
 
 
 def _agreement_tree(found: Agreement) -> dict[str, Any]:
-    tau, share = found.tau, found.chance
+    tau, share, resolved = found.tau, found.chance, found.resolved
     return {
         "tau": None if tau is None else round(tau, 6),
         "rows": found.rows,
         "concordant": found.pairs.concordant,
         "discordant": found.pairs.discordant,
         "chance": None if share is None else round(share, 6),
+        "low": round(found.interval.low, 6) if found.interval else None,
+        "high": round(found.interval.high, 6) if found.interval else None,
+        "seed_taus": [round(one, 6) for one in found.seed_taus],
+        "resolved": resolved and {
+            "concordant": resolved.concordant,
+            "discordant": resolved.discordant,
+            "not_resolved": resolved.tied_right,
+        },
+    }
+
+
+def _claim_tree(checked: Checked) -> dict[str, Any]:
+    return {
+        "text": checked.claim.text,
+        "source": checked.claim.source,
+        "held": checked.held,
+        "seeds": checked.seeds,
+        "holds": None if checked.unmeasured else checked.on_means,
+        "found": words.claim(checked),
     }
 
 
 def _row_tree(line: Line, columns: tuple[Column, ...]) -> dict[str, Any]:
+    cells = zip(line.cells, columns, strict=True)
     return {
         "key": line.key,
         "label": line.label,
         "run": line.run,
         "weights_sha256": line.gathered.weights_sha256 if line.gathered else None,
         "parameters": dict(line.parameters),
-        "cells": {
-            column.name: {
-                "measured": cell.measured,
-                "published": cell.published,
-                "difference": None if cell.difference is None else round(cell.difference, column.decimals),
-                "best": cell.best,
-                "missing": cell.missing,
-                "reason": cell.reason,
-            }
-            for cell, column in zip(line.cells, columns, strict=True)
-        },
+        "runs": [
+            {"run": run.run, "seed": seed, "weights_sha256": run.weights_sha256}
+            for seed, run in line.by_seed.items()
+        ],
+        "cells": {column.name: _cell_tree(cell, column) for cell, column in cells},
     }
+
+
+def _cell_tree(cell: Cell, column: Column) -> dict[str, Any]:
+    tree: dict[str, Any] = {
+        "measured": cell.measured,
+        "published": cell.published,
+        "difference": None if cell.difference is None else round(cell.difference, column.decimals),
+        "best": cell.best,
+        "missing": cell.missing,
+        "reason": cell.reason,
+    }
+    if len(cell.by_seed) > 1:
+        tree |= {"std": cell.std, "by_seed": {str(seed): value for seed, value in cell.by_seed.items()}}
+    return tree

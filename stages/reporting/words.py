@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Agreement, Comparison
+from stages.core import agreement_spread
+from stages.reporting.agreeing import Agreement
+from stages.reporting.claims import Checked
+from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Cell, Comparison
 
 
 def number(value: float | None, decimals: int, signed: bool = False) -> str:
@@ -19,12 +22,42 @@ def agreement(found: Agreement) -> str:
     return "not comparable" if found.tau is None else number(found.tau, 2, signed=True)
 
 
+def measured(cell: Cell, decimals: int) -> str:
+    """Return a measured value with its standard deviation over seeds, or why there is none.
+
+    >>> measured(Cell(87.3, std=0.5), 2), measured(Cell(87.3), 2), measured(Cell(missing="not measured"), 2)
+    ('87.30 ± 0.50', '87.30', 'not measured')
+    """
+    if cell.missing:
+        return cell.missing
+    return number(cell.measured, decimals) + spread(cell, decimals)
+
+
+def spread(cell: Cell, decimals: int) -> str:
+    """Return the standard deviation over seeds with its sign, or nothing."""
+    return "" if cell.std is None else f" ± {number(cell.std, decimals)}"
+
+
+def interval(found: Agreement) -> str:
+    """Return the interval of tau over seeds as a person reads it, or nothing.
+
+    >>> from stages.core.agreement import Pairs
+    >>> interval(Agreement(Pairs(), 0, interval=agreement_spread.Interval(-0.2, 1)))
+    '[−0.20, +1.00]'
+    """
+    if found.interval is None:
+        return ""
+    low, high = found.interval.low, found.interval.high
+    return f"[{number(low, 2, signed=True)}, {number(high, 2, signed=True)}]"
+
+
 def verdict(comparison: Comparison) -> str:
     """Return what the table shows about the published order, and how much that is worth."""
     overall = comparison.overall
     comparable = [column for column in comparison.columns if column.tau is not None]
     if overall.tau is None:
-        return "Not comparable: in no column were two rows both measured and published."
+        said = "Not comparable: in no column were two rows both measured and published."
+        return " ".join([said, *_claims(comparison)])
     ordered = overall.pairs.concordant + overall.pairs.discordant
     columns = "one column" if len(comparable) == 1 else f"{len(comparable)} columns"
     said = (
@@ -34,7 +67,53 @@ def verdict(comparison: Comparison) -> str:
     if len(comparable) == 1 and comparable[0].chance is not None:
         share, rows = comparable[0].chance, comparable[0].rows
         said += f" Of all orders of {rows} rows, {share:.0%} agree at least as well."
+    return " ".join([said, *_over_seeds(overall), *_claims(comparison)])
+
+
+def _over_seeds(overall: Agreement) -> list[str]:
+    """Return what the seeds say of an agreement of means."""
+    if overall.interval is None:
+        return []
+    said = [f"Over seeds {agreement_spread.SHARE:.0%} of τ lie in {interval(overall)}"]
+    if overall.seed_taus:
+        taus = ", ".join(number(tau, 2, signed=True) for tau in overall.seed_taus)
+        mean = number(sum(overall.seed_taus) / len(overall.seed_taus), 2, signed=True)
+        said[0] += f"; each seed alone gives {taus}, mean {mean}"
+    said[0] += "."
+    if overall.resolved is not None:
+        told = overall.resolved.concordant + overall.resolved.discordant
+        pairs = told + overall.resolved.tied_right
+        said.append(
+            f"The seeds tell {told} of {pairs} published pairs apart, {overall.resolved.concordant} of them in the "
+            f"published order; the order of the other {pairs - told} is not resolved."
+        )
     return said
+
+
+def _claims(comparison: Comparison) -> list[str]:
+    checked = [one for one in comparison.claims if not one.unmeasured]
+    if not checked:
+        return []
+    many = "the one claim in words" if len(checked) == 1 else f"{len(checked)} claims in words"
+    return [f"Of {many}, {sum(one.on_means for one in checked)} hold."]
+
+
+def claim(checked: Checked) -> str:
+    """Return what became of a claim."""
+    if checked.unmeasured:
+        return f"not checked, because not measured: {', '.join(checked.unmeasured)}"
+    seeds = f"held in {checked.held} of {checked.seeds} {'seed' if checked.seeds == 1 else 'seeds'}"
+    if checked.on_means:
+        return seeds + ("" if checked.seeds == 1 else "; holds between means")
+    kept = checked.comparisons - len(checked.failed)
+    means = "" if checked.seeds == 1 else " of means"
+    return f"{seeds}; {kept} of {checked.comparisons} comparisons{means} hold, not {'; '.join(checked.failed)}"
+
+
+def seeds(comparison: Comparison) -> str:
+    """Return how many seeds a table's rows have, in words."""
+    counts = sorted({len(line.seeds) for line in comparison.runs}) or [1]
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def caveats(comparison: Comparison) -> list[str]:
@@ -45,15 +124,28 @@ def caveats(comparison: Comparison) -> list[str]:
             f"Profile {comparison.scale.profile}: at this scale absolute values, and differences from "
             "published ones, mean nothing. The order of the rows is the claim under test."
         )
-    if len(comparison.seeds) <= 1:
-        seed = f" ({comparison.seeds[0]})" if comparison.seeds else ""
-        said.append(
-            f"One seed{seed}: the spread over seeds is unknown; "
-            "rows that stand close together may change places."
-        )
+    said.append(_seeds(comparison))
     said.extend(_unmeasured(comparison))
     if published_only := [line.label for line in comparison.lines if line.run is None]:
         said.append(f"Published only, no run of ours: {', '.join(published_only)}.")
+    return said
+
+
+def _seeds(comparison: Comparison) -> str:
+    """Return what the spread is, or that there is none."""
+    every = ", ".join(map(str, comparison.seeds))
+    if all(len(line.seeds) < 2 for line in comparison.lines):
+        return (
+            f"One seed{f' ({every})' if every else ''}: the spread over seeds is unknown; "
+            "rows that stand close together may change places."
+        )
+    said = (
+        f"{seeds(comparison)} seeds ({every}): mean ± standard deviation of single trainings (divisor n − 1). "
+        "The interval of τ is over seeds alone, each row's drawn for itself; other test images would move it too. "
+        "Curves are the first seed's."
+    )
+    if single := [line.label for line in comparison.runs if len(line.seeds) == 1]:
+        said += f" One seed only, so that the interval is too narrow: {', '.join(single)}."
     return said
 
 

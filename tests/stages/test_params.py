@@ -65,6 +65,12 @@ def test_every_profile_resolves(project: Path, profile: str):
         ({"tables": {"other": {}}}, FileNotFoundError, ["tables/other.yaml"]),
         ({"rows": {"heads-x": {"table": "heads", "run": "nope"}}}, LookupError, ["heads-x", "nope"]),
         ({"rows": {"heads-x": {"table": "heads", "run": "adaface"}}}, ValueError, ["tables/heads.yaml", "heads-ROW"]),
+        ({"rows": {"other-x": {"table": "other", "run": "adaface"}}}, LookupError, ["'other'", "there are heads"]),
+        ({"rows": {"heads-adaface-x": {"table": "heads", "run": "adaface"}}}, ValueError, ["heads-adaface-x"]),
+        ({"rows": {"heads-adaface-1": {"table": "heads", "run": "adaface"}}}, ValueError, ["train.seed", "nothing"]),
+        ({"recognition": {"judge": {"foldr": "models/judge"}}}, ValueError, ["recognition.judge", "foldr"]),
+        ({"rows": {"heads-adaface-1": {"table": "heads", "run": "cosface"}}}, ValueError,
+         ["rows.heads-adaface-1", "train.seed alone", "train.head.margin", "train.head.name"]),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_it(
@@ -121,4 +127,45 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_there_are(project: Pat
 def test_validation_on_a_set_that_is_none_is_refused_when_parameters_are_resolved(project: Path):
     edit(project, {"runs": {"adaface": {"validation": {"every_epochs": 1, "sets": ["lwf"]}}}})
     with pytest.raises(ValueError, match=r"runs\.adaface, validation.*lwf"):
+        params.load(project)
+
+
+def seeded(project: Path, *seeds: int) -> None:
+    """Give AdaFace's row further runs that differ in their seed."""
+    own = yaml.safe_load((project / "params.yaml").read_text())["runs"]["adaface"]
+    for place, seed in enumerate(seeds, start=1):
+        run = {f"adaface_s{place}": {**own, "seed": seed}}
+        edit(project, {"runs": run, "rows": {f"heads-adaface-{place}": {"table": "heads", "run": f"adaface_s{place}"}}})
+
+
+def test_a_row_may_have_a_run_for_each_seed_in_the_order_of_their_numbers(project: Path):
+    seeded(project, *range(1, 12))
+    measured = params.load(project).measured("heads")
+    assert measured["arcface"] == {"heads-arcface": "arcface"}
+    assert list(measured["adaface"])[:3] == ["heads-adaface", "heads-adaface-1", "heads-adaface-2"]
+    assert list(measured["adaface"].items())[-1] == ("heads-adaface-11", "adaface_s11")
+
+
+def test_a_seed_twice_in_a_row_is_refused(project: Path):
+    seeded(project, 1, 1)
+    with pytest.raises(ValueError, match=r"heads-adaface-2: seeds should differ, they are \[0, 1, 1\]"):
+        params.load(project)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rows": {"adaface": {"run": "adafaec"}}}, "no run 'adafaec': there are adaface, arcface, cosface"),
+        ({"columns": [{"name": "LFW", "metric": "hqq.lfw"}]}, "no suite 'hqq' in 'hqq.lfw': there are train, qual"),
+    ],
+)
+def test_a_broken_table_is_refused_before_anything_runs_with_the_names_there_are(
+    project: Path, change: dict[str, Any], words: str
+):
+    path = project / "tables/heads.yaml"
+    tree = params.merge(yaml.safe_load(path.read_text()), change)
+    if "columns" in change:
+        tree["rows"] = {key: {**row, "published": {}} for key, row in tree["rows"].items()}
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    with pytest.raises(LookupError, match=words):
         params.load(project)

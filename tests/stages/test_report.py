@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from stages.report import Table
+from stages import row
+from stages.report import SUITES, Table
 from tests.fake_results import TABLE
 from tests.support import ROOT
 
@@ -43,3 +44,35 @@ def test_published_numbers_of_the_first_table_are_the_documents():
     }  # fmt: skip
     assert rows["arcface"]["published"] == {"IJB-B TAR at FAR 1e-4": 94.25}
     assert rows["cosface"]["published"] == {"IJB-B TAR at FAR 1e-4": 94.80}
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ({"better": ["adafaec"]}, "names the row 'adafaec'; there are arcface, cosface, adaface"),
+        ({"columns": ["LWF"]}, "names the column 'LWF'; there are LFW, IJB-B"),
+        ({"better": ["arcface"]}, "puts arcface above itself"),
+    ],
+)
+def test_a_claim_about_what_is_not_in_the_table_is_refused_with_what_is(claim: dict[str, list[str]], words: str):
+    whole = {"text": "AdaFace is best", "source": "S", "better": ["adaface"], "worse": ["arcface"], **claim}
+    with pytest.raises(ValidationError, match=words):
+        Table.model_validate({**TABLE, "claims": [whole]})
+
+
+def test_suites_of_columns_are_those_that_rows_gather_and_their_averages():
+    assert set(SUITES) == {*row.SUITES, "averages"}
+
+
+def test_a_column_that_asks_for_a_quality_method_refuses_a_measured_row_that_has_none():
+    columns = [{"name": "LFW", "metric": "fiqa.lfw_{quality}_edc_auc_fmr1e-02"}]
+    rows = {"a": {"label": "A", "run": "a", "quality": "cr_fiqa"}, "b": {"label": "B"}}
+    assert Table.model_validate({**TABLE, "columns": columns, "rows": rows}).rows["b"].run is None
+    rows["b"]["run"] = "b"
+    with pytest.raises(ValidationError, match="row b should say its `quality`"):
+        Table.model_validate({**TABLE, "columns": columns, "rows": rows})
+
+
+def test_the_primary_column_is_one_of_the_table():
+    with pytest.raises(ValidationError, match="primary is the column 'LWF'; there are LFW, IJB-B"):
+        Table.model_validate({**TABLE, "primary": "LWF"})

@@ -13,12 +13,12 @@ from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Comparison
 DEMO = Scale(profile="demo")
 
 
-def gathered(run: str, **metrics: float | None) -> Gathered:
+def gathered(run: str, seed: int = 0, **metrics: float | None) -> Gathered:
     """A run whose suite `s` measured these; None: it could not."""
     return Gathered(
         run=run,
         weights_sha256="0" * 64,
-        parameters={"seed": 0, "head.name": run},
+        parameters={"seed": seed, "head.name": run},
         measured={"s": {key: value for key, value in metrics.items() if value is not None}},
         unmeasured={"s": {key.replace("_", "."): "too few pairs" for key in metrics if metrics[key] is None}},
         curves={},
@@ -46,7 +46,7 @@ Y = {"name": "Y", "metric": "s.y_one", "unit": "fraction", "decimals": 3, "highe
 def three(x: tuple[float | None, ...], y: tuple[float | None, ...]) -> Comparison:
     """Three rows, published 1 2 3 in X and 3 2 1 in Y."""
     shown = table(X, Y, a={"X": 1.0, "Y": 3.0}, b={"X": 2.0, "Y": 2.0}, c={"X": 3.0, "Y": 1.0})
-    runs = {key: gathered(key, x_one=x[i], y_one=y[i]) for i, key in enumerate("abc")}
+    runs = {key: [gathered(key, x_one=x[i], y_one=y[i])] for i, key in enumerate("abc")}
     return compare("t", shown, DEMO, runs)
 
 
@@ -84,14 +84,14 @@ def test_agreement_worked_by_hand():
 
 def test_agreement_counts_only_rows_with_both_values():
     shown = table(X, a={"X": 1.0}, b={}, c={"X": 3.0})
-    runs = {key: gathered(key, x_one=value) for key, value in zip("abc", (0.1, 0.9, 0.2), strict=True)}
+    runs = {key: [gathered(key, x_one=value)] for key, value in zip("abc", (0.1, 0.9, 0.2), strict=True)}
     comparison = compare("t", shown, DEMO, runs)
     assert (comparison.overall.rows, comparison.overall.tau) == (2, 1)
     assert "Of all orders of 2 rows, 50% agree at least as well" in words.verdict(comparison)
 
 
 def test_without_two_rows_there_is_nothing_to_compare():
-    comparison = compare("t", table(X, a={"X": 1.0}, b={}), DEMO, {k: gathered(k, x_one=0.1) for k in "ab"})
+    comparison = compare("t", table(X, a={"X": 1.0}, b={}), DEMO, {k: [gathered(k, x_one=0.1)] for k in "ab"})
     assert comparison.overall.tau is None
     assert words.agreement(comparison.overall) == "not comparable"
     assert words.verdict(comparison).startswith("Not comparable")
@@ -106,7 +106,7 @@ def test_a_metric_that_could_not_be_measured_says_so_with_the_reason():
 
 def test_a_metric_another_row_has_is_not_measured_here():
     shown = table(X, a={}, b={})
-    comparison = compare("t", shown, DEMO, {"a": gathered("a", x_one=0.1), "b": gathered("b", other=0.1)})
+    comparison = compare("t", shown, DEMO, {"a": [gathered("a", x_one=0.1)], "b": [gathered("b", other=0.1)]})
     assert comparison.lines[1].cells[0].missing == NOT_MEASURED
     assert "X (B): not measured." in words.caveats(comparison)
 
@@ -115,11 +115,11 @@ def test_a_reason_belongs_to_its_own_set():
     shown = table({"name": "C", "metric": "s.cplfw_tar_at_far_1e-04"}, a={}, b={})
     one = gathered("a", **{"cplfw_tar_at_far_1e-04": 0.5})
     other = gathered("b").model_copy(update={"unmeasured": {"s": {"lfw.tar_at_far.1e-04": "another set's"}}})
-    assert compare("t", shown, DEMO, {"a": one, "b": other}).lines[1].cells[0].missing == NOT_MEASURED
+    assert compare("t", shown, DEMO, {"a": [one], "b": [other]}).lines[1].cells[0].missing == NOT_MEASURED
 
 
 def test_a_column_no_run_can_fill_is_refused_with_the_metrics_there_are():
-    runs = {"a": gathered("a", x_one=0.1, z_one=0.2)}
+    runs = {"a": [gathered("a", x_one=0.1, z_one=0.2)]}
     with pytest.raises(LookupError, match=r"column X: no s\.x_two; s has x_one, z_one"):
         compare("t", table({"name": "X", "metric": "s.x_two"}, a={}), DEMO, runs)
     with pytest.raises(LookupError, match="column X: no suite 'r', there are s"):
@@ -131,7 +131,7 @@ def test_an_ablation_parameter_no_run_has_is_refused_with_those_there_are():
     with pytest.raises(
         LookupError, match=r"no run has the parameter head\.margn; there are head\.name, seed"
     ):
-        compare("t", shown, DEMO, {"a": gathered("a", x_one=0.1)})
+        compare("t", shown, DEMO, {"a": [gathered("a", x_one=0.1)]})
 
 
 def test_published_only_rows_stand_in_the_table_and_are_named():
@@ -140,7 +140,7 @@ def test_published_only_rows_stand_in_the_table_and_are_named():
         "b": {"label": "B", "published": {"X": 2.0}},
     }
     shown = Table.model_validate({"title": "T", "source": "S", "columns": [X], "rows": rows})
-    comparison = compare("t", shown, DEMO, {"a": gathered("a", x_one=0.1)})
+    comparison = compare("t", shown, DEMO, {"a": [gathered("a", x_one=0.1)]})
     assert comparison.lines[1].cells[0].published == 2.0
     assert comparison.lines[1].cells[0].missing == ""
     assert "Published only, no run of ours: B." in words.caveats(comparison)
@@ -153,5 +153,95 @@ def test_one_seed_says_that_the_spread_is_unknown_and_the_demo_that_values_mean_
 
 
 def test_at_the_documents_scale_values_are_not_disowned():
-    comparison = compare("t", table(X, a={}), Scale(profile="paper"), {"a": gathered("a", x_one=0.1)})
+    comparison = compare("t", table(X, a={}), Scale(profile="paper"), {"a": [gathered("a", x_one=0.1)]})
     assert not any("mean nothing" in caveat for caveat in words.caveats(comparison))
+
+
+def over_seeds(shown: Table, **values: tuple[float | None, ...]) -> Comparison:
+    """Rows measured in X by one run for each value."""
+    runs = {
+        key: [gathered(f"{key}_s{seed}", seed, x_one=value) for seed, value in enumerate(row)]
+        for key, row in values.items()
+    }
+    return compare("t", shown, DEMO, runs)
+
+
+ABC = table(X, a={"X": 1.0}, b={"X": 2.0}, c={"X": 3.0})
+
+
+def test_a_row_of_several_seeds_has_their_mean_and_standard_deviation_and_each():
+    comparison = over_seeds(ABC, a=(0.1, 0.2), b=(0.3, 0.3), c=(0.4,))
+    cells = [line.cells[0] for line in comparison.lines]
+    assert [(cell.measured, cell.std) for cell in cells] == [(15.0, 7.07), (30.0, 0.0), (40.0, None)]
+    assert cells[0].by_seed == {0: 10.0, 1: 20.0}
+    assert cells[0].difference == 14.0
+    assert words.measured(cells[0], 2) == "15.00 ± 7.07"
+    assert [cell.best for cell in cells] == [False, False, True]
+    assert "One seed only, so that the interval is too narrow: C." in " ".join(words.caveats(comparison))
+
+
+def test_a_metric_that_one_seed_lacks_is_missing_with_its_reason():
+    cell = over_seeds(ABC, a=(0.1, None), b=(0.3, 0.3), c=(0.4, 0.4)).lines[0].cells[0]
+    assert (cell.measured, cell.std, cell.missing, cell.reason) == (None, None, NOT_MEASURABLE, "too few pairs")
+
+
+def test_the_agreement_of_several_seeds_worked_by_hand():
+    # seed 0 orders a < b < c, seed 1 b < a < c, means 15 17.5 35; all of c stands above all others, a and b overlap
+    comparison = over_seeds(ABC, a=(0.1, 0.2), b=(0.2, 0.15), c=(0.3, 0.4))
+    overall = comparison.overall
+    assert overall.tau == 1
+    assert overall.seed_taus == [1, pytest.approx(1 / 3)]
+    assert overall.interval is not None
+    assert (overall.interval.low, overall.interval.high) == (pytest.approx(1 / 3), 1)
+    assert overall.resolved is not None
+    assert (overall.resolved.concordant, overall.resolved.discordant, overall.resolved.tied_right) == (2, 0, 1)
+    said = words.verdict(comparison)
+    assert "Over seeds 90% of τ lie in [+0.33, +1.00]; each seed alone gives +1.00, +0.33, mean +0.67." in said
+    assert "tell 2 of 3 published pairs apart, 2 of them in the published order; the order of the other 1" in said
+
+
+def test_one_seed_says_nothing_of_an_interval():
+    overall = three((0.1, 0.2, 0.3), (1, 2, 3)).overall
+    assert (overall.interval, overall.seed_taus, overall.resolved) == (None, [], None)
+
+
+def claims(*, y: float, better: tuple[str, ...] = ("c",), columns: tuple[str, ...] = ("X", "Y")) -> Comparison:
+    """Two rows of two seeds, c above a in X in both seeds; in Y, where less is better, 2 against y."""
+    claim = {"text": "C is best", "source": "D, table 1", "better": better, "worse": ["a"], "columns": columns}
+    shown = Table.model_validate({**table(X, Y, a={}, c={}).model_dump(), "claims": [claim]})
+    runs = {
+        "a": [gathered("a", seed, x_one=0.1, y_one=2.0) for seed in (0, 1)],
+        "c": [gathered("c", seed, x_one=0.2, y_one=y + seed) for seed in (0, 1)],
+    }
+    return compare("t", shown, DEMO, runs)
+
+
+def test_a_claim_holds_in_a_seed_when_every_comparison_does_in_the_columns_sense():
+    held = claims(y=0.5)
+    assert words.claim(held.claims[0]) == "held in 2 of 2 seeds; holds between means"
+    assert words.verdict(held).endswith("Of the one claim in words, 1 hold.")
+    half = claims(y=1.5).claims[0]
+    assert words.claim(half) == "held in 1 of 2 seeds; 1 of 2 comparisons of means hold, not Y: C 2.000, A 2.000"
+    assert claims(y=2.0, columns=("X",)).claims[0].on_means
+
+
+def test_a_claim_about_what_is_not_measured_is_not_checked():
+    shown = Table.model_validate(
+        {
+            "title": "T", "source": "S", "columns": [X], "rows": {"a": {"label": "A", "run": "a"}, "b": {"label": "B"}},
+            "claims": [{"text": "A", "source": "S", "better": ["a"], "worse": ["b"]}],
+        }
+    )  # fmt: skip
+    checked = compare("t", shown, DEMO, {"a": [gathered("a", x_one=0.1)]}).claims[0]
+    assert words.claim(checked) == "not checked, because not measured: B in X"
+
+
+def test_a_column_takes_each_rows_own_quality_method():
+    column = {"name": "X", "metric": "s.{quality}_auc"}
+    rows = {key: {"label": key, "run": key, "quality": quality} for key, quality in (("a", "norm"), ("b", "joint"))}
+    shown = Table.model_validate({"title": "T", "source": "S", "columns": [column], "rows": rows})
+    runs = {"a": [gathered("a", norm_auc=0.1)], "b": [gathered("b", joint_auc=0.2, norm_auc=0.3)]}
+    assert [line.cells[0].measured for line in compare("t", shown, DEMO, runs).lines] == [10.0, 20.0]
+    del runs["a"][0].measured["s"]["norm_auc"]
+    with pytest.raises(LookupError, match=r"column X: no s\.norm_auc; s has"):
+        compare("t", shown, DEMO, {"a": runs["a"]})
