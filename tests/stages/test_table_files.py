@@ -1,0 +1,150 @@
+"""The documents' tables: numbers as published, rows that are runs, columns that suites give."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from stages.benchmarks import FiqaSet, HqSet
+from stages.datasets.ijbs import PROTOCOLS
+from stages.protocols import averages, ijb_1to1, ijb_1ton, ijbs
+from stages.report import Table
+from stages.suites import lq
+from tests.support import ROOT
+
+TABLES = (
+    "qgface_ablation", "scface", "tinyface", "adaface_hq", "adaface_arcface", "adaface_ijb", "ijb_ms1mv2", "webface4m",
+    "webface12m", "ijbs", "adaface_margin", "adaface_augmentation", "magface_margins", "ig_fiqa",
+)  # fmt: skip
+NO_NUMBERS = ("adaface_margin", "adaface_augmentation", "magface_margins", "ig_fiqa")
+"""Of whose documents no numbers could be read."""
+HQ = ("LFW", "CFPFP", "CPLFW", "CALFW", "AGEDB")
+RUNS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "ablations/runs.yaml").read_text())
+
+
+def load(name: str) -> Table:
+    return Table.model_validate(yaml.safe_load((ROOT / f"tables/{name}.yaml").read_text()))
+
+
+def golden() -> dict[str, dict[str, list[float | None]]]:
+    """By table and row, the values as they stand in the documents."""
+    found: dict[str, dict[str, list[float | None]]] = {}
+    rows: dict[str, list[float | None]] = {}
+    for line in (ROOT / "tests/golden/published_tables.txt").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            rows = found.setdefault(line.strip("[]"), {})
+            continue
+        key, *values = line.split()
+        rows[key] = [None if value == "NA" else float(value) for value in values]
+    return found
+
+
+def test_the_documents_have_fourteen_tables_and_nobody_else_has():
+    assert sorted(path.stem for path in (ROOT / "tables").glob("*.yaml")) == sorted((*TABLES, "heads"))
+    assert set(golden()) == set(TABLES) - set(NO_NUMBERS)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_published_number_is_the_documents_own(name: str):
+    table = load(name)
+    written = {
+        key: [row.published.get(column.name) for column in table.columns] for key, row in table.rows.items()
+    }
+    if name in NO_NUMBERS:
+        assert all(value is None for values in written.values() for value in values)
+        assert "not found in any page or repository that could be read" in table.source
+        return
+    hundred = 100 if name in ("adaface_hq", "adaface_arcface") else 1
+    expected = {
+        key: [None if value is None else round(hundred * value, 4) for value in values]
+        for key, values in golden()[name].items()
+    }
+    assert written == expected
+    assert list(written) == list(expected)
+
+
+@pytest.mark.parametrize("name", ["adaface_hq", "adaface_arcface"])
+def test_published_averages_are_those_of_the_published_columns(name: str):
+    for row in load(name).rows.values():
+        if row.published.get("AVG") is None:
+            continue
+        values = [row.published[column] for column in HQ]
+        assert all(value is not None for value in values)
+        # five columns and the average are each rounded to the second digit
+        assert sum(value or 0 for value in values) / 5 == pytest.approx(row.published["AVG"], abs=0.0101)
+
+
+def test_all_avg_of_qgface_is_the_mean_of_its_six_other_columns():
+    for row in load("qgface_ablation").rows.values():
+        *others, average = row.published.values()
+        assert sum(value or 0 for value in others) / 6 == pytest.approx(average, abs=0.0101)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_run_of_a_table_is_described_and_its_rows_differ(name: str):
+    table = load(name)
+    named = [row.run for row in table.rows.values() if row.run is not None]
+    assert named
+    assert set(named) <= set(RUNS)
+    assert len(set(named)) == len(named)
+    for row in table.rows.values():
+        assert row.run is not None or any(value is not None for value in row.published.values())
+
+
+def test_every_run_is_a_row_of_some_table_and_no_two_are_the_same_training():
+    named = {row.run for name in TABLES for row in load(name).rows.values()}
+    assert set(RUNS) == named - {None}
+    assert len(RUNS) <= 65
+    seen = [(name, yaml.safe_dump(run, sort_keys=True)) for name, run in RUNS.items()]
+    assert len({text for _, text in seen}) == len(seen)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in RUNS)
+
+
+def keys() -> dict[str, str]:
+    """By suite, what a metric of it may be called: a pattern made of what the suites themselves know."""
+    hq = "|".join((*get_args(HqSet), "avg"))
+    fmr, fpir = "|".join(f"{x:.0e}" for x in ijb_1to1.FMRS), "|".join(f"{x:.0e}" for x in ijb_1ton.FPIRS)
+    ranks, of_videos = "|".join(map(str, ijb_1ton.RANKS)), "|".join(map(str, ijbs.RANKS))
+    low = "|".join(f"{x:.0e}" for x in ijbs.FPIRS)
+    tiny = "|".join(map(str, lq.TINYFACE_RANKS))
+    sets = "|".join(str(name) for kind in get_args(FiqaSet) for name in get_args(kind) or (kind,))
+    return {
+        "hq": hq,
+        "ijb": f"ijb[bc]_(tar_at_far_({fmr})|rank({ranks})|tpir_at_fpir_({fpir}))",
+        "lq": f"tinyface_rank({tiny})|scface_d[123]|crlfw_\\d+|"
+        f"ijbs_({'|'.join(PROTOCOLS)})_(rank({of_videos})|tpir_fpir({low}))",
+        "fiqa": f"({sets})_((joint|feature_norm)_(edc_auc|iso_pauc)_fmr1e-0[234](_by_norm)?|spearman_(joint|feature_norm))",
+        "averages": "hq_avg|all_avg",
+    }
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_column_is_a_metric_that_a_suite_gives(name: str):
+    table = load(name)
+    for column in table.columns:
+        for row in table.rows.values():
+            if row.run is not None:
+                suite, _, _ = column.metric.partition(".")
+                assert re.fullmatch(keys()[suite], column.key(row)), column.metric
+    assert table.primary in [column.name for column in table.columns]
+
+
+def test_patterns_of_metrics_know_the_results_of_the_embedded_data():
+    assert re.fullmatch(keys()["lq"], "ijbs_surveillance_to_single_tpir_fpir1e-02")
+    assert re.fullmatch(keys()["fiqa"], "IJBC_feature_norm_edc_auc_fmr1e-02")
+    assert not re.fullmatch(keys()["ijb"], "ijbb_tar_at_fmr_1e-04")
+    assert not re.fullmatch(keys()["fiqa"], "ijbc_spearman_joint")
+    assert averages.OTHERS[-1] == "ijb.ijbb_tar_at_far_1e-04"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_says_where_its_published_rows_come_from(name: str):
+    table = load(name)
+    assert re.search(r" at [0-9a-f]{8}|arXiv", table.source)
+    untrained = [row.label for row in table.rows.values() if row.run is None]
+    assert not untrained or "published only" in table.note
