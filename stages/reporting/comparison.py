@@ -10,6 +10,7 @@ from stages.core.spread import spread
 from stages.report import Column, Gathered, Row, Scale, Table
 from stages.reporting import claims
 from stages.reporting.agreeing import Agreement, Ordered, agreements
+from stages.reporting.asked import left_out
 
 NOT_MEASURABLE = "not measurable"  # asked for, but the test set cannot answer
 NOT_MEASURED = "not measured"  # not asked for in this run, though in another of the table
@@ -172,11 +173,17 @@ def _check_metrics(table: Table, gathered: Mapping[str, Sequence[Gathered]]) -> 
         if any(suite not in run.measured for _, run in runs):
             raise LookupError(f"column {column.name}: no suite {suite!r}, there are {', '.join(runs[0][1].measured)}")
         wanted = [(column.key(row), run) for row, run in runs]
-        if not any(key in run.measured[suite] or _reason(key, run.unmeasured.get(suite, {})) for key, run in wanted):
+        if not any(_known(suite, key, run) for key, run in wanted):
             metrics = [item for _, run in runs for item in run.measured[suite].items()]
             keys = ", ".join(sorted({name for name, value in metrics if not isinstance(value, str)}))
             asked = ", ".join(dict.fromkeys(f"{suite}.{key}" for key, _ in wanted))
             raise LookupError(f"column {column.name}: no {asked}; {suite} has {keys}")
+
+
+def _known(suite: str, key: str, run: Gathered) -> bool:
+    """Say whether a run has a metric, or says why not, or was not asked for it."""
+    measured, reason = run.measured[suite], _reason(key, run.unmeasured.get(suite, {}))
+    return key in measured or reason is not None or left_out(suite, key, run.switches.get(suite, {}))
 
 
 def _mark_best(lines: Sequence[Line], index: int, column: Column) -> list[Line]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from stages import benchmarks
 from stages.report import Gathered, Scale, Table
 from stages.reporting import words
+from stages.reporting.asked import SETS
 from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Comparison, compare
 
 DEMO = Scale(profile="demo")
@@ -245,3 +247,27 @@ def test_a_column_takes_each_rows_own_quality_method():
     del runs["a"][0].measured["s"]["norm_auc"]
     with pytest.raises(LookupError, match=r"column X: no s\.norm_auc; s has"):
         compare("t", shown, DEMO, {"a": runs["a"]})
+
+
+def test_a_column_that_no_run_was_asked_for_is_not_measured_and_a_name_that_is_none_is_refused():
+    def compared(metric: str) -> Comparison:
+        run = gathered("a", x_one=0.1).model_copy(
+            update={"measured": {"hq": {"lfw": 0.9}}, "switches": {"hq": {"sets": ["lfw"]}}}
+        )
+        return compare("t", table({"name": "X", "metric": metric}, a={}), DEMO, {"a": [run]})
+
+    assert compared("hq.cfp_fp").lines[0].cells[0].missing == NOT_MEASURED
+    with pytest.raises(LookupError, match=r"column X: no hq\.cpf_fp; hq has lfw"):
+        compared("hq.cpf_fp")
+
+
+def test_sets_are_called_as_in_the_switches_of_their_suites():
+    for suite, names in SETS.items():
+        known = literals(benchmarks.SUITES[suite].model_fields["sets"].annotation)
+        assert set(names) == known
+
+
+def literals(annotation: Any) -> set[str]:
+    """Return all strings of the literals in an annotation."""
+    arguments = get_args(annotation)
+    return {part for part in arguments if isinstance(part, str)}.union(*(literals(part) for part in arguments))
