@@ -84,6 +84,12 @@ class Fiqa(BaseModel, extra="forbid", frozen=True):
     stored_swapped: bool = Field(
         False, description="Adience's and XQLFW's files hold red and blue swapped, as CR-FIQA's scripts write them"
     )
+    methods: Annotated[tuple[Literal["ser_fiq", "sharpness", "brisque"], ...], AfterValidator(_once)] = Field(
+        (), description="measured beside the run's own method and the feature norm, with their default options"
+    )
+    recognition: Annotated[tuple[str, ...], AfterValidator(_once)] = Field(
+        (), description="runs or imported models whose embeddings judge this run's scores as well (cross-model)"
+    )
     pauc_limit: float = Field(0.2, gt=0, le=1, description="share discarded up to which the ISO curve's area is taken")
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 

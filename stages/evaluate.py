@@ -19,9 +19,10 @@ from typing import Any
 
 import pandas as pd
 
-from stages import artifacts, benchmarks, plugins, program, progress
+from stages import artifacts, benchmarks, program, progress, recognition, seeing
 from stages.core.features import Embed
 from stages.core.measured import Measured, Score
+from stages.core.quality import Scorer
 from stages.embedder import Embedder
 
 Switches = benchmarks.Hq | benchmarks.Ijb | benchmarks.Lq | benchmarks.Fiqa
@@ -32,9 +33,18 @@ def main(arguments: argparse.Namespace) -> None:
     run, suite = arguments.run, arguments.suite
     path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
     section = artifacts.read_section(path, f"evaluate_{suite}", benchmarks.SECTIONS[suite])
-    scores = load_scores(artifacts.quality_folder(run)) if suite == "fiqa" else {}
-    embedder = Embedder.load(artifacts.backbone_folder(run), flip=uses_flip(section.switches), keep=True)
-    measured = measure(suite, artifacts.eval_folder(section.dataset), section.switches, embedder, scores)
+    flip = uses_flip(section.switches)
+    scorers: dict[str, Scorer] = {}
+    others: dict[str, Embed] = {}
+    if isinstance(section.switches, benchmarks.Fiqa):
+        scorers = seeing.of_run(artifacts.quality_folder(run), section.switches.methods)
+        others = {
+            name: Embedder.load(recognition.backbone(name), flip=flip, keep=True)
+            for name in section.switches.recognition
+        }
+    embedder = Embedder.load(artifacts.backbone_folder(run), flip=flip, keep=True)
+    embed, scores = seeing.watched(embedder, scorers), seeing.scores_of(scorers)
+    measured = measure(suite, artifacts.eval_folder(section.dataset), section.switches, embed, scores, others)
     model = artifacts.read_json(artifacts.backbone_folder(run) / "model.json")
     provenance = {"run": run, "dataset": section.dataset, "weights_sha256": model["weights_sha256"]}
     write(run, suite, measured, provenance)
@@ -42,7 +52,12 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def measure(
-    suite: str, eval_folder: Path, switches: Switches, embed: Embed, scores: Mapping[str, Score] | None = None
+    suite: str,
+    eval_folder: Path,
+    switches: Switches,
+    embed: Embed,
+    scores: Mapping[str, Score] | None = None,
+    others: Mapping[str, Embed] | None = None,
 ) -> Measured:
     """Measure any backbone on one suite.
 
@@ -52,6 +67,7 @@ def measure(
         switches: the suite's.
         embed: aligned uint8 BGR images -> features.
         scores: quality methods by name, for ``fiqa``; the feature norm is always measured beside them.
+        others: further networks by name, for ``fiqa``: their embeddings judge the scores as well.
 
     Raises:
         LookupError: no such suite.
@@ -64,7 +80,8 @@ def measure(
     if not isinstance(switches, benchmarks.SUITES[suite]):
         raise ValueError(f"suite {suite} wants switches of its own, got {type(switches).__name__}")
     module = importlib.import_module(f"stages.suites.{suite}")
-    measured: Measured = module.measure(eval_folder, switches, embed, scores or {})
+    given = (eval_folder, switches, embed, scores or {})
+    measured: Measured = module.measure(*given, others) if others else module.measure(*given)
     odd = [key for key, value in measured.metrics.items() if not math.isfinite(value)]
     if odd:
         raise ValueError(f"suite {suite}: {', '.join(odd)} came out as NaN or infinite")
@@ -77,12 +94,6 @@ def uses_flip(switches: Switches) -> bool:
     if isinstance(switches, benchmarks.Lq):
         return switches.fusion != "none" or ("ijbs" in switches.sets and switches.ijbs_fusion != "none")
     return switches.fusion != "none"
-
-
-def load_scores(folder: Path) -> dict[str, Score]:
-    """Return the run's quality method by its name."""
-    name = str(artifacts.read_json(folder / "quality.json")["name"])
-    return {name: plugins.load("quality", name).Scorer.load(folder).score}
 
 
 def write(run: str, suite: str, measured: Measured, provenance: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ class Scoring:
 
     detect: Detect
     embed: Embed
+    """Lets those methods look at the images that have to (stages/seeing.py)."""
     scores: Mapping[str, Score]
     """Quality methods by name; the feature norm is always there."""
     every_face: bool

@@ -7,8 +7,8 @@ Shapes: N images, D feature dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,8 @@ class Features:
 
     feature_ND: Floats
     flipped_ND: Floats | None = None
+    seen: Mapping[str, Floats] = field(default_factory=dict)
+    """Scores (N,) of quality methods that look at the images themselves, not at their features, by method."""
 
     @property
     def feature_norm_N(self) -> Floats:

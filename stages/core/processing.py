@@ -97,6 +97,7 @@ def process(
         features = Features(
             _spread(features.feature_ND, processed_N),
             None if flipped_ND is None else _spread(flipped_ND, processed_N),
+            {name: _spread(score_M, processed_N) for name, score_M in features.seen.items()},
         )
     return Processed(features, processed_N, tuple(sieve.failures))
 
@@ -141,7 +142,7 @@ def _check_features(what: str, features: Features, wanted: int) -> None:
 
 
 def _spread(feature_MD: Floats, processed_N: NDArray[np.bool_]) -> Floats:
-    """Put the features of the processed images where they belong; zeros between."""
-    feature_ND = np.zeros((processed_N.size, feature_MD.shape[1]), dtype=feature_MD.dtype)
+    """Put the features, or scores (M,), of the processed images where they belong; zeros between."""
+    feature_ND = np.zeros((processed_N.size, *feature_MD.shape[1:]), dtype=feature_MD.dtype)
     feature_ND[processed_N] = feature_MD
     return feature_ND

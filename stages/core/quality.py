@@ -1,14 +1,20 @@
-"""What a quality method may learn from and what it has learned, the same for every method.
+"""What a quality method may learn from, what it has learned and how it scores, the same for every method.
 
 Shapes: N images, C classes, D feature dimensions.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
-from torch import Tensor
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from stages.core.features import Features, Floats, Image
 
 
 @dataclass(frozen=True)
@@ -30,3 +36,54 @@ class Learned:
 
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Scorer(Protocol):
+    """Every method's scorer; higher is better."""
+
+    def score(self, features: Features) -> Floats:
+        """Return score_N."""
+        ...
+
+
+@runtime_checkable
+class SeesImages(Protocol):
+    """A scorer whose score stands in ``Features.seen``: it looks at each aligned image, blue first."""
+
+    def look(self, image_HW3: Image) -> float:
+        """Return the image's score."""
+        ...
+
+
+@runtime_checkable
+class SeesNetwork(Protocol):
+    """A scorer whose score stands in ``Features.seen``: it looks at more of the network than its feature."""
+
+    def network(self, backbone: nn.Module) -> nn.Module:
+        """Return a network from what the backbone takes to score_N1."""
+        ...
+
+    def key(self) -> str:
+        """Return what tells this network from others behind the same backbone."""
+        ...
+
+
+def seen(features: Features, name: str) -> Floats:
+    """Return score_N of a method that looks at the images.
+
+    Raises:
+        LookupError: whoever embedded the images has not let it look.
+    """
+    if name not in features.seen:
+        raise LookupError(f"the quality method {name} looks at the images: embed them with stages.seeing.Seeing")
+    return features.seen[name].astype("float32")
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def read_options(folder: Path, config: type[C], name: str) -> C:
+    """Return a method's configuration as its ``quality.json`` has it; without that file, the defaults."""
+    path = folder / "quality.json"
+    tree = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"name": name}
+    return config.model_validate({key: tree[key] for key in config.model_fields if key in tree})

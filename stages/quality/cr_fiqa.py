@@ -3,7 +3,7 @@
 Higher is better; the paper's target lies in (-1, 1), but the score is unbounded: a ranking, no probability.
 
 The published training fits the layer together with the backbone, by SGD. With the backbone frozen the problem
-is convex, so it is solved to its optimum (L-BFGS), with no learning rate to choose. The layer is fitted
+is convex, so it is solved to its optimum (stages/core/linear_fit.py). The layer is fitted
 to augmented training images, drawn as in the backbone's own training, so that low quality is among them.
 
 Shapes: N images, C classes, D feature dimensions.
@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import functional
 
-from stages.core import classifiability
+from stages.core import classifiability, linear_fit
 from stages.core.linear_score import LinearScorer
 from stages.core.quality import Learned, Material
 
@@ -50,33 +50,10 @@ def train(config: Config, material: Material) -> Learned:
     Raises:
         ValueError: a target is not finite.
     """
-    feature_ND = material.feature_ND.double()
-    target_N = targets(config, material).double()
+    target_N = targets(config, material)
     if not target_N.isfinite().all():
         raise ValueError("CR-FIQA's targets are not finite: the backbone's features or class centres are not")
-    # the same functions are reached from standardised features, in far fewer iterations
-    mean_D, std_D = feature_ND.mean(dim=0), feature_ND.std(dim=0, correction=0).clamp_min(1e-12)
-    standard_ND = (feature_ND - mean_D) / std_D
-    weight_D = torch.zeros_like(mean_D).requires_grad_()
-    bias = target_N.median().clone().requires_grad_()
-    optimiser = torch.optim.LBFGS(
-        [weight_D, bias], max_iter=config.iterations, tolerance_change=1e-12, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = classifiability.loss(standard_ND @ weight_D + bias, target_N, config.beta)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        predicted_N = standard_ND @ weight_D + bias
-        weights = {
-            "weight": (weight_D / std_D).float()[None],
-            "bias": (bias - (mean_D * weight_D / std_D).sum()).float()[None],
-        }
-        return Learned(weights, fit(predicted_N, target_N, config.beta))
+    return linear_fit.fit(material.feature_ND, target_N, config.beta, config.iterations)
 
 
 def targets(config: Config, material: Material) -> Tensor:
@@ -88,18 +65,6 @@ def targets(config: Config, material: Material) -> Tensor:
         label_B = material.label_N[begin : begin + CHUNK]
         chunks.append(classifiability.target(config.target, embedding_BD @ centre_CD.T, label_B))
     return torch.cat(chunks)
-
-
-def fit(predicted_N: Tensor, target_N: Tensor, beta: float) -> dict[str, float]:
-    """Return the loss, and what share of the target's variance the layer explains."""
-    rest = (predicted_N - target_N).square().sum()
-    spread = (target_N - target_N.mean()).square().sum().clamp_min(1e-300)
-    return {
-        "loss": float(classifiability.loss(predicted_N, target_N, beta)),
-        "explained_variance": float(1 - rest / spread),
-        "target_mean": float(target_N.mean()),
-        "target_std": float(target_N.std(correction=0)),
-    }
 
 
 class Scorer(LinearScorer):

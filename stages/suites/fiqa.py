@@ -1,4 +1,4 @@
-"""Suite `fiqa`: error versus discard of the run's quality score and of its feature norm.
+"""Suite `fiqa`: error versus discard of the run's quality score, of its feature norm, and of methods without training.
 
 On verification sets, on the pair lists of Adience and XQLFW, and on the template pairs of IJB-B and IJB-C.
 
@@ -31,30 +31,44 @@ FEATURE_NORM = "feature_norm"
 TRUTH_FILE = "truth.parquet"
 
 
-def measure(folder: Path, switches: Fiqa, embed: Embed, scores: Mapping[str, Score]) -> Measured:
+def measure(
+    folder: Path,
+    switches: Fiqa,
+    embed: Embed,
+    scores: Mapping[str, Score],
+    recognition: Mapping[str, Embed] | None = None,
+) -> Measured:
     """Measure each set with each quality score; ``feature_norm`` is always among them.
 
     Metrics by set and method: ``SET_METHOD_edc_auc_fmrR`` (CR-FIQA's area over discard 0 to 0.95; lower is
     better), ``SET_METHOD_iso_pauc_fmrR`` (ISO, up to ``pauc_limit``; lower is better),
-    ``SET_spearman_METHOD``.
+    ``SET_spearman_METHOD``. With another network's embeddings in the place of the run's own (cross-model):
+    ``SET_METHOD_edc_auc_fmrR_by_NETWORK``, ``SET_METHOD_iso_pauc_fmrR_by_NETWORK``.
 
     Args:
         folder: holds ``NAME.bin``, the folder ``adience`` or ``xqlfw``, or ``ijb/IJBC`` for each set,
             and ``truth.parquet`` for embedded data.
         switches: sets, false match rates, fusion.
         embed: the backbone.
-        scores: quality methods by name.
+        scores: quality methods by name; a feature norm among them replaces the plain one.
+        recognition: other networks by name, whose embeddings judge the scores as well.
 
     Raises:
         FileNotFoundError: a set is missing.
-        ValueError: a file cannot be used, or more images than ``max_failed`` fail.
+        ValueError: a file cannot be used; more images than ``max_failed`` fail; or there is no score of a method,
+            or no network, that the switches name.
     """
+    others = recognition or {}
+    _check_given(switches, scores, others)
     measured = Measured(
         details={"protocol": {"discard": discard.VERSION}, "sets": {}},
         curves={"edc": Table(("set", "method", "fmr", "convention", "discard", "fnmr"))},
     )
+    if others:
+        measured.curves["edc_by"] = Table(("recognition", *measured.curves["edc"].header))
     kept = _quality_pages.Kept()
-    methods = {**scores, FEATURE_NORM: lambda features: features.feature_norm_N}
+    methods = dict(scores)
+    methods.setdefault(FEATURE_NORM, lambda features: features.feature_norm_N)
     for name in switches.sets:
         compared = _quality_pairs.compare(folder, name, switches, embed)
         known_N, identity_N = _truth(folder / TRUTH_FILE, name, compared)
@@ -70,6 +84,10 @@ def measure(folder: Path, switches: Fiqa, embed: Embed, scores: Mapping[str, Sco
             tree, curves[method] = _measure_method(measured, (name, method), switches, compared, quality_N)
             tree["spearman"] = _correlate(measured, f"{name}_spearman_{method}", quality_N, known_N)
             details["methods"][method] = tree
+        for other, by in others.items():
+            judged = _quality_pairs.compare(folder, name, switches, by)
+            tree = _measure_by(measured, (name, other), switches, judged, quality)
+            details.setdefault("recognition", {})[other] = tree
         details["bands_resampled_over"] = kept.add(name, compared, known_N, identity_N, quality, curves)
         measured.details["sets"][name] = details
     measured.curves |= kept.curves
@@ -94,8 +112,10 @@ def _measure_method(
     switches: Fiqa,
     compared: _quality_pairs.Compared,
     quality_N: NDArray[np.float64],
+    other: str | None = None,
 ) -> tuple[dict[str, Any], Mapping[float, discard.Curves]]:
-    prefix = "_".join(key)
+    """Measure one method on one set, by the run's own embeddings or another network's."""
+    prefix, suffix = "_".join(key), "" if other is None else f"_by_{other}"
     quality_P = compared.pair_quality(quality_N)
     curves, reasons = discard.measure(compared.cosine_P, compared.is_same_P, quality_P, switches.fmr)
     tree: dict[str, Any] = {
@@ -104,28 +124,61 @@ def _measure_method(
     for fmr, curve in curves.items():
         at = f"{fmr:.0e}"
         areas = {"edc_auc": curve.erc.auc, "iso_pauc": curve.edc.pauc(switches.pauc_limit)}
-        tree[at] = {
-            **{area: finite(value) for area, value in areas.items()},
-            "iso_pauc_of_perfect_quality": curve.edc.best_pauc(switches.pauc_limit),
-            "iso_threshold": finite(curve.threshold),
-            "fmr_resolved_until_discard": curve.resolved_until,
-            "genuine_left": curve.erc.num_genuine_K.tolist(),
-            "impostors_left": curve.erc.num_impostor_K.tolist(),
-        }
-        if not np.isfinite(curve.erc.auc):
-            tree[at]["reason"] = "at some step no genuine or no impostor pair is left, so edc_auc has no value"
-        measured.metrics |= {f"{prefix}_{area}_fmr{at}": value for area, value in areas.items() if np.isfinite(value)}
-        _draw(measured.curves["edc"], key, at, curve)
+        tree[at] = {**{area: finite(value) for area, value in areas.items()}, **_describe(curve, switches)}
+        for area, value in areas.items():
+            if np.isfinite(value):
+                measured.metrics[f"{prefix}_{area}_fmr{at}{suffix}"] = value
+        if other is None:
+            _draw(measured.curves["edc"], (*key, at), curve)
+        else:
+            _draw(measured.curves["edc_by"], (other, *key, at), curve)
     return tree, curves
 
 
-def _draw(table: Table, key: tuple[str, str], at: str, curve: discard.Curves) -> None:
+def _describe(curve: discard.Curves, switches: Fiqa) -> dict[str, Any]:
+    tree: dict[str, Any] = {
+        "iso_pauc_of_perfect_quality": curve.edc.best_pauc(switches.pauc_limit),
+        "iso_threshold": finite(curve.threshold),
+        "fmr_resolved_until_discard": curve.resolved_until,
+        "genuine_left": curve.erc.num_genuine_K.tolist(),
+        "impostors_left": curve.erc.num_impostor_K.tolist(),
+    }
+    if not np.isfinite(curve.erc.auc):
+        tree["reason"] = "at some step no genuine or no impostor pair is left, so edc_auc has no value"
+    return tree
+
+
+def _measure_by(
+    measured: Measured,
+    key: tuple[str, str],
+    switches: Fiqa,
+    compared: _quality_pairs.Compared,
+    quality: Mapping[str, NDArray[np.float64]],
+) -> dict[str, Any]:
+    """Measure all methods on one set by another network's embeddings; ``key`` is set and network."""
+    name, other = key
+    return {
+        "methods": {
+            method: _measure_method(measured, (name, method), switches, compared, quality_N, other)[0]
+            for method, quality_N in quality.items()
+        }
+    }
+
+
+def _check_given(switches: Fiqa, scores: Mapping[str, Score], others: Mapping[str, Embed]) -> None:
+    for what, wanted, given in (("methods", switches.methods, scores), ("recognition", switches.recognition, others)):
+        missing = sorted(set(wanted) - set(given))
+        if missing:
+            raise ValueError(f"fiqa.{what} names {', '.join(missing)}; given are {', '.join(given) or 'none'}")
+
+
+def _draw(table: Table, key: tuple[str, ...], curve: discard.Curves) -> None:
     """Add both curves, on CR-FIQA's grid, without steps at which no genuine or no impostor pair was left."""
     for share, fnmr in zip(curve.erc.discard_K.tolist(), curve.erc.fnmr_K.tolist(), strict=True):
         if np.isfinite(fnmr):
-            table.rows.append((*key, at, "cr_fiqa", round(share, 2), fnmr))
+            table.rows.append((*key, "cr_fiqa", round(share, 2), fnmr))
     for share in ERC_DISCARD_K.tolist():
-        table.rows.append((*key, at, "iso", round(share, 2), curve.edc.at(share)))
+        table.rows.append((*key, "iso", round(share, 2), curve.edc.at(share)))
 
 
 def _truth(

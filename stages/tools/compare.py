@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from stages import comparing, evaluate, faces, models_here, program
+from stages import comparing, faces, models_here, program, seeing
 from stages.comparing import Calibration, Comparison, Found
 from stages.core.features import Fusion
 from stages.embedder import Embedder
@@ -33,8 +33,9 @@ def main(arguments: argparse.Namespace) -> None:
         raise ValueError("; ".join(["two faces or more are needed to compare", *found.left_out.values()]))
     fusion = evaluated_fusion(model)
     embedder = Embedder.load(model.backbone, flip=fusion != "none")
-    scores = evaluate.load_scores(model.quality) if model.quality else {}
-    comparison = comparing.compare(found.entries, embedder, scores, fusion)
+    scorers = seeing.trained(model.quality) if model.quality else {}
+    embed = seeing.watched(embedder, scorers)
+    comparison = comparing.compare(found.entries, embed, seeing.scores_of(scorers), fusion)
     limit, why_not = verdict_limit(model, arguments)
     if arguments.picture:
         _drawing.draw_comparison(arguments.picture, comparison, [e.face.aligned_HW3 for e in found.entries], limit)

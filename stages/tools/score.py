@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages import artifacts, evaluate, faces, models_here, program, progress, scoring
+from stages import artifacts, faces, models_here, program, progress, scoring, seeing
 from stages.embedder import Embedder
 from stages.scoring import Row, Scoring
 from stages.tools import _drawing
@@ -30,18 +30,23 @@ def main(arguments: argparse.Namespace) -> None:
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--out should end in .csv or .parquet, got {out}")
     model = models_here.find(arguments.model)
-    scores = evaluate.load_scores(model.quality) if model.quality else {}
-    options = {"aligned": arguments.aligned, "detector": arguments.detector, "every_face": arguments.every_face}
+    scorers = seeing.trained(model.quality) if model.quality else {}
+    scorers |= seeing.untrained(name for name in arguments.method or () if name not in scorers)
+    scores = seeing.scores_of(scorers)
+    options = {
+        "aligned": arguments.aligned, "detector": arguments.detector, "every_face": arguments.every_face,
+        "methods": sorted(scores),
+    }  # fmt: skip
     how = Scoring(
         faces.choose(arguments.detector, aligned=arguments.aligned),
-        Embedder.load(model.backbone, flip=False),
+        seeing.watched(Embedder.load(model.backbone, flip=False), scorers),
         scores,
         arguments.every_face,
         scoring.key_of(model.backbone, model.quality, **options),
     )
     journal = out.with_name(out.name + ".journal")
     rows = scoring.score_folder(arguments.folder, how, journal)
-    methods = ["feature_norm", *scores]
+    methods = ["feature_norm", *(name for name in scores if name != "feature_norm")]
     write(out, rows, methods)
     scored = [row for row in rows if row["face"]]
     if arguments.sheet:
@@ -103,6 +108,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--aligned", action="store_true", help="each picture is one aligned face: detect nothing")
     options.add_argument("--detector", help="YuNet's model file, or mtcnn (facenet-pytorch); default: YuNet if found")
     options.add_argument("--sheet", type=Path, help="draw the worst and the best faces into this PNG")
+    options.add_argument(
+        "--method", action="append", choices=seeing.UNTRAINED,
+        help="score by this method as well, beside the model's own; may be given again",
+    )  # fmt: skip
     options.add_argument("--by", help="method that orders the sheet (default: the model's quality method)")
     return options
 

@@ -115,6 +115,51 @@ def test_fiqa_gives_both_conventions_for_the_method_and_the_norm(sets):
     assert len(conventions) == 4
 
 
+def by_brightness(images):
+    """Another network: it knows people by the brightness of three channels."""
+    mean_N3 = np.array([image.mean(axis=(0, 1)) for image in images], np.float32)
+    return Features(mean_N3 - 128, mean_N3 - 128)
+
+
+def test_fiqa_judges_scores_by_other_networks_as_well(sets):
+    small_sets.write_bin(sets / "lfw.bin", num_pairs=200)
+    switches = benchmarks.Fiqa(sets=("lfw",), fmr=(0.1, 0.001), recognition=("bright",))
+    scores = {"darkness": darkness}
+    alone = measure("fiqa", sets, scores=scores)
+    crossed = measure("fiqa", sets, switches, scores=scores, others={"bright": by_brightness})
+    assert {key: crossed.metrics[key] for key in alone.metrics} == alone.metrics
+    assert crossed.curves["edc"].rows == alone.curves["edc"].rows
+    added = set(crossed.metrics) - set(alone.metrics)
+    assert added == {f"{key}_by_bright" for key in alone.metrics}
+    # the same as if quality came with that network
+    features = small_sets.embed(_images(sets / "lfw.bin"))
+    expected = evaluate.measure(
+        "fiqa", sets, SWITCHES["fiqa"], by_brightness, {"darkness": lambda other: darkness(features)}
+    )
+    for area in ("edc_auc", "iso_pauc"):
+        key = f"lfw_darkness_{area}_fmr1e-01"
+        assert crossed.metrics[f"{key}_by_bright"] == expected.metrics[key]
+    tree = crossed.details["sets"]["lfw"]["recognition"]["bright"]["methods"]["darkness"]
+    assert "needs 1000 impostor scores" in tree["1e-03"]["reason"]
+    assert {row[:3] for row in crossed.curves["edc_by"].rows} == {
+        ("bright", "lfw", "darkness"), ("bright", "lfw", "feature_norm"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("named", [{"methods": ("sharpness",)}, {"recognition": ("bright",)}])
+def test_fiqa_refuses_switches_that_name_what_nobody_gave(sets, named):
+    with pytest.raises(ValueError, match=f"fiqa.{next(iter(named))} names"):
+        measure("fiqa", sets, benchmarks.Fiqa(sets=("lfw",), **named))
+
+
+def test_a_feature_norm_on_another_scale_stands_in_the_place_of_the_plain_one(sets):
+    small_sets.write_bin(sets / "lfw.bin", num_pairs=200)
+    plain = measure("fiqa", sets)
+    coarse = measure("fiqa", sets, scores={"feature_norm": lambda features: np.rint(features.feature_norm_N / 50)})
+    assert set(coarse.metrics) == set(plain.metrics)
+    assert coarse.metrics != plain.metrics
+
+
 def test_an_area_over_steps_without_any_impostor_pair_has_no_number(sets):
     small_sets.write_bin(sets / "lfw.bin", num_pairs=20)
     measured = measure("fiqa", sets)

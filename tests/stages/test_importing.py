@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages import artifacts, evaluate, exporting, importing, models_here
+from stages import artifacts, exporting, importing, models_here, seeing
 from stages.embedder import Embedder
 from stages.importing import Said
 from tests.support_backbones import NARROW_CONFIGS, build, fill, published_file
@@ -106,7 +106,7 @@ def test_an_import_is_a_folder_like_a_trained_one_and_says_where_it_comes_from(i
 
 def test_crfiqas_own_layer_becomes_its_quality_method(imported: dict[str, Path]):
     folder = imported["cr_fiqa"]
-    scores = evaluate.load_scores(folder / "quality")
+    scores = seeing.scores_of(seeing.trained(folder / "quality"))
     features = Embedder.load(folder, CPU, flip=False)([red(), 255 - red()])
     with torch.no_grad():
         wanted_N = network("cr_fiqa").quality(torch.from_numpy(features.feature_ND)).numpy()
@@ -118,7 +118,7 @@ def test_crfiqas_own_layer_becomes_its_quality_method(imported: dict[str, Path])
 
 
 def test_a_model_without_such_a_layer_is_scored_by_its_norm(imported: dict[str, Path]):
-    assert list(evaluate.load_scores(imported["magface"] / "quality")) == ["feature_norm"]
+    assert list(seeing.trained(imported["magface"] / "quality")) == ["feature_norm"]
 
 
 def test_what_a_person_says_goes_before_the_family(tmp_path: Path, monkeypatch):

@@ -16,6 +16,9 @@ from stages.core.features import Features
 from stages.core.quality import Learned, Material
 
 METHODS = plugins.names("quality")
+# their scores stand in Features.seen: tests/stages/test_seeing.py has their images
+LOOKING = ("brisque", "ser_fiq", "sharpness")
+OF_FEATURES = [name for name in METHODS if name not in LOOKING]
 # fields that a method wants beyond its name
 EXTRA: dict[str, dict[str, Any]] = {"cr_fiqa": {"target": "paper"}}
 
@@ -37,6 +40,12 @@ def material(num: int = 400) -> Material:
     return Material(feature_ND, label_N, centre_CD, layer)
 
 
+def features_of(feature_ND: np.ndarray, flipped_ND: np.ndarray | None = None) -> Features:
+    """Features as an embedder gives them that lets methods look."""
+    seen = {name: np.linspace(0, 1, len(feature_ND), dtype=np.float32) for name in LOOKING}
+    return Features(feature_ND, flipped_ND, seen)
+
+
 def trained(name: str, folder: Path, **fields: Any) -> Any:
     module = plugins.load("quality", name)
     learned: Learned = module.train(config(name, **fields), material())
@@ -49,7 +58,7 @@ def trained(name: str, folder: Path, **fields: Any) -> Any:
 def test_a_method_gives_one_finite_float32_per_image(name: str, tmp_path: Path):
     scorer, learned = trained(name, tmp_path)
     feature_ND = material().feature_ND.numpy()
-    score_N = scorer.score(Features(feature_ND))
+    score_N = scorer.score(features_of(feature_ND))
     assert score_N.shape == (400,)
     assert score_N.dtype == np.float32
     assert np.isfinite(score_N).all()
@@ -60,11 +69,11 @@ def test_a_method_gives_one_finite_float32_per_image(name: str, tmp_path: Path):
 def test_the_flip_has_no_say(name: str, tmp_path: Path):
     scorer, _ = trained(name, tmp_path)
     feature_ND = material().feature_ND.numpy()
-    with_flip = scorer.score(Features(feature_ND, feature_ND[::-1].copy()))
-    assert np.array_equal(with_flip, scorer.score(Features(feature_ND)))
+    with_flip = scorer.score(features_of(feature_ND, feature_ND[::-1].copy()))
+    assert np.array_equal(with_flip, scorer.score(features_of(feature_ND)))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_FEATURES)
 def test_as_a_network_it_gives_the_same_scores(name: str, tmp_path: Path):
     scorer, _ = trained(name, tmp_path)
     feature_ND = material().feature_ND
@@ -76,6 +85,13 @@ def test_as_a_network_it_gives_the_same_scores(name: str, tmp_path: Path):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_says_how_many_images_it_learns_from(name: str):
     assert 0 <= config(name).num_images(1000) <= 1000
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_method_that_looks_says_so_where_nobody_has_let_it(name: str, tmp_path: Path):
+    scorer, _ = trained(name, tmp_path)
+    with pytest.raises(LookupError, match="looks at the images"):
+        scorer.score(Features(np.ones((2, 4), np.float32)))
 
 
 def test_feature_norm_is_the_norm(tmp_path: Path):

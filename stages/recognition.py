@@ -1,0 +1,69 @@
+"""Stage `recognition`: names a network whose embeddings judge the quality scores of all runs (cross-model curves).
+
+    python -m stages.recognition arcface runs/arcface/backbone
+    python -m stages.recognition
+
+Writes recognition/NAME.json: its folder, and which weights are in it. Suite `fiqa` looks there for the names under
+``benchmarks.fiqa.recognition``. Without arguments it writes recognition/names.json, so that the folder is there for
+DVC to depend on where nobody is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages import artifacts, models_here, program
+
+FOLDER = Path("recognition")
+NOBODY = "names"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the pointer.
+
+    Raises:
+        FileNotFoundError: the folder holds no model.
+        ValueError: a name without a folder, or the one name that is taken.
+    """
+    if arguments.name is None:
+        artifacts.write_json(FOLDER / f"{NOBODY}.json", {})
+        return
+    if arguments.folder is None or arguments.name == NOBODY:
+        raise ValueError(f"wanted a name other than `{NOBODY}` and its folder, got {arguments.name} {arguments.folder}")
+    model = arguments.folder / "model.json"
+    if not model.is_file():
+        raise FileNotFoundError(f"{model} is missing: wanted the folder of a trained or imported network")
+    weights = artifacts.read_json(model)["weights_sha256"]
+    tree = {"folder": arguments.folder.as_posix(), "weights_sha256": weights}
+    artifacts.write_json(FOLDER / f"{arguments.name}.json", tree)
+
+
+def backbone(name: str) -> Path:
+    """Return the folder of a network by the name it was given here, else of the run or imported model so called.
+
+    Raises:
+        LookupError: nothing has that name.
+        ValueError: its folder holds other weights than were named.
+    """
+    path = FOLDER / f"{name}.json"
+    if not path.is_file():
+        return models_here.find(name).backbone
+    tree = artifacts.read_json(path)
+    folder = Path(tree["folder"])
+    if artifacts.read_json(folder / "model.json")["weights_sha256"] != tree["weights_sha256"]:
+        raise ValueError(f"{folder} holds other weights than {path} names: run `dvc repro`")
+    return folder
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    commands = argparse.ArgumentParser(prog="python -m stages.recognition", description=__doc__.splitlines()[0])
+    commands.add_argument("name", nargs="?", help="what it is called in metrics: SET_METHOD_..._by_NAME")
+    commands.add_argument("folder", nargs="?", type=Path, help="with model.json and weights.pt")
+    return commands
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))
