@@ -153,3 +153,12 @@ def test_a_table_says_where_its_published_rows_come_from(name: str):
     assert re.search(r" at [0-9a-f]{8}|arXiv", table.source)
     untrained = [row.label for row in table.rows.values() if row.run is None]
     assert not untrained or "published only" in table.note
+
+
+def test_the_page_on_tables_names_each_of_them_and_counts_them_right():
+    page = (ROOT / "docs/tables.md").read_text()
+    rows = [row for name in TABLES for row in load(name).rows.values()]
+    measured = sum(row.run is not None for row in rows)
+    assert f"{len(RUNS)} trainings for {measured} rows; {len(rows) - measured} more rows are published only" in page
+    for name in TABLES:
+        assert f"`{name}`" in page.partition("## The fourteen")[2]
