@@ -30,8 +30,8 @@ def installed() -> Path:
     found = importlib.util.find_spec("brisque")
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
-            "BRISQUE, as a quality method or as AdaFace's proxy one_minus_brisque, needs its trained numbers, which come "
-            "with the package brisque: run `pip install --no-deps brisque==0.2.0`"
+            "BRISQUE, as a quality method or as AdaFace's proxy one_minus_brisque, needs its trained numbers, which "
+            "come with the package brisque: run `pip install --no-deps brisque==0.2.0`"
         )
     return Path(found.submodule_search_locations[0]) / "models"
 
