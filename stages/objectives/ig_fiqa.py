@@ -1,16 +1,16 @@
 """IG-FIQA (Kim et al., IEEE Access 2025): CR-FIQA's quality loss, guided by how each class has looked so far.
 
-After the listing in kim1102/IG-FIQA README.md, the only published artefact. Recognition learns from the clean image,
-quality from an augmented copy of it. Each class keeps a running mean of its images' CCS, and an image's quality loss is
-weighed by its class's.
+After the listing and the figure in kim1102/IG-FIQA README.md at 560e694, the only published artefact. Recognition
+learns from the clean image, quality from an augmented copy of it; the figure lets the quality loss into the backbone.
+Each class keeps a running mean of its images' CCS, and an image's quality loss is weighed by its class's.
 
 The listing and the abstract do not obviously agree. The listing gives less weight to classes whose running CCS is LOW
 (varied or mislabelled ones); the abstract speaks of classes with low intra-class VARIANCE, whose CCS is high. The
 listing is the default, and the other reading the option ``low_variance``.
 
 Where the listing is silent: of several images of a class in a batch the mean CCS is taken in (fancy indexing would keep
-one of them, which one is undefined); both views pass the backbone together, so batch norms see both; the paper's own
-augmentation is not public, the training's configured one is used.
+one of them, which one is undefined); both views pass the backbone together, so batch norms see both; of the paper's own
+augmentation nothing is public but a picture (grey, the lower half blacked out): the training's configured one is used.
 
 Shapes: B batch, C classes, D feature dimensions.
 """

@@ -21,10 +21,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from stages.core import contrast
@@ -39,7 +39,10 @@ class Config(BaseModel, extra="forbid", frozen=True):
     """The defaults are the recipe of a third party's copy of the paper's configuration; the authors' is not public."""
 
     name: Literal["qgface"]
-    pair: Literal["high_low", "low_low"] = Field("high_low", description="the two views; released: LH_align")
+    pair: Literal["high_low", "low_low", "training_training", "training"] = Field(
+        "high_low", description="the two views; released: LH_align true, false; training: the configured augmentation,"
+        " as the paper's ablation has it without views of its own; once: there is no CL"
+    )
     quality_split: bool = Field(True, description="QS; without, every image is classified in full")
     threshold: float = Field(0.2, ge=0, lt=1, description="b, of quality in [0, 1]; 0 switches QS and weights off")
     h: float = Field(0.333, gt=0, description="share of a deviation of the norm that saturates quality")
@@ -68,6 +71,13 @@ class Config(BaseModel, extra="forbid", frozen=True):
     leave_epoch: float | None = Field(None, description="CL ends here; released: later_detach")
     warmup_epochs: float = Field(0.0, ge=0, description="threshold rises linearly from 0; released: warmup_scaler")
 
+    @model_validator(mode="after")
+    def contrasts_two(self) -> Self:
+        """Refuse to contrast a view with none."""
+        if self.pair == "training" and self.contrast_weight:
+            raise ValueError(f"pair: training is one view, so contrast_weight should be 0, got {self.contrast_weight}")
+        return self
+
     def threshold_at(self, epoch: float) -> float:
         """Return the quality threshold in force, stepping at whole epochs as released."""
         return self.threshold * min(1.0, int(epoch) / self.warmup_epochs) if self.warmup_epochs else self.threshold
@@ -86,7 +96,7 @@ class QGFace(Objective):
     def __init__(self, config: Config, feature_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.views = ("high", "low") if config.pair == "high_low" else ("low", "low")
+        self.views = tuple(config.pair.split("_"))
         self.norms = NormScaler(config.h, config.t_alpha)
         self.register_buffer("hardest_distance", torch.tensor(0.0))
         self.queue: FeatureQueue | None = None
@@ -147,7 +157,7 @@ class QGFace(Objective):
             return high_BD, low_BD, both_RD
         high_BD = backbone(views[0])
         with torch.no_grad():
-            low_BD = self.slow_backbone.train()(views[1]).float()
+            low_BD = self.slow_backbone.train()(views[1]).to(high_BD.dtype)
         return high_BD, low_BD, high_BD
 
     def _classify(
@@ -167,8 +177,9 @@ class QGFace(Objective):
         high_BD, low_BD = directions(high_BD)[0], directions(low_BD)[0]
         keys = [low_BD] if self.has_momentum else [high_BD, low_BD]
         with torch.no_grad():
-            own_KD = shard.gather(torch.cat(keys).detach())
-            own_label_K = shard.gather(label_B.repeat(len(keys)))
+            # view after view, each in rank order: as one process with the whole batch would have them
+            own_KD = torch.cat([shard.gather(key_BD.detach()) for key_BD in keys])
+            own_label_K = shard.gather(label_B).repeat(len(keys))
             queue_KD, queue_label_K = own_KD, own_label_K
             if self.queue is not None:
                 centres = class_centres(head, own_label_K) if config.queue == "proxy" else None
@@ -188,11 +199,11 @@ class QGFace(Objective):
     def _masked(self, label_B: Tensor, queue_label_K: Tensor, num_keys: int, shard: Shard) -> Tensor:
         if self.config.mask == "same_class":
             return label_B[:, None] == queue_label_K
-        # the batch's own images stand first, in rank order, each rank's keys view after view
+        # the batch's own images stand first, view after view, each in rank order
         size = len(label_B)
         same_BK = torch.zeros(size, len(queue_label_K), dtype=torch.bool, device=label_B.device)
         for view in range(num_keys):
-            begin = (shard.rank * num_keys + view) * size
+            begin = (view * shard.world_size + shard.rank) * size
             rows = same_BK[:, begin : begin + size]
             rows[: rows.shape[1]].fill_diagonal_(True)
         return same_BK

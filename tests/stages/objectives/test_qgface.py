@@ -222,9 +222,22 @@ def test_the_slow_copy_follows_and_is_not_trained() -> None:
     assert any(name.startswith("slow_backbone.") for name in objective.state_dict())
 
 
-def test_low_views_may_be_paired() -> None:
+def test_other_views_may_be_paired_and_one_alone_is_split_but_not_contrasted() -> None:
     assert make(pair="low_low").views == ("low", "low")
     assert make().views == ("high", "low")
+    assert make(pair="training_training").views == ("training", "training")
+    with pytest.raises(ValueError, match="one view, so contrast_weight should be 0, got 1"):
+        make(pair="training")
+    alone = make(pair="training", contrast_weight=0, threshold=0.5, t_alpha=1.0, h=1.0)
+    assert alone.views == ("training",)
+    head, label_B = make_head("cosface", 16, 10), torch.arange(8)
+    feature_BD = functional.normalize(torch.randn(8, 16)) * torch.tensor([1.0] * 4 + [20.0] * 4)[:, None]
+    feature_BD.requires_grad_()
+    output = alone(as_is, head, [feature_BD], label_B, 0.0)
+    output.loss.backward()
+    assert "contrast" not in output.terms
+    learned_B = feature_BD.grad.norm(dim=1) > 1e-12
+    assert learned_B.tolist() == [False] * 4 + [True] * 4
 
 
 def test_a_queue_keeps_the_newest_first_and_moves_with_its_centres() -> None:
