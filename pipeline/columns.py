@@ -5,9 +5,13 @@ Tables are read as plain data from ``resolved/tables/NAME.yaml``, where every fi
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+STD, PUBLISHED = ".std", "published."
 
 
 def metric_name(text: str) -> str:
@@ -33,22 +37,43 @@ def check(table: Mapping[str, Any]) -> None:
             raise ValueError(f"columns {other!r} and {column['name']!r} are one to MLflow: rename one of them")
 
 
-def measured(table: Mapping[str, Any], gathered: Mapping[str, Any]) -> dict[str, float]:
-    """Return a row's values as the table shows them; columns without one are left out."""
+def measured(
+    table: Mapping[str, Any], gathered: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return a row's values as the table shows them: means over its seeds, and with several ``COLUMN.std`` beside.
+
+    Columns without a value are left out, and those that one of the seeds could not measure: a mean over the others
+    would compare different things. The standard deviation is that of single trainings (divisor n - 1).
+
+    Args:
+        table: as resolved.
+        gathered: what each seed's run measured.
+        row: of the table; its ``quality`` stands where a column's metric has ``{quality}``.
+    """
     found = {}
     for column in table["columns"]:
-        suite, _, key = column["metric"].partition(".")
-        value = gathered["measured"].get(suite, {}).get(key)
-        if value is not None:
-            factor = 100 if column["unit"] == "percent" else 1
-            found[metric_name(column["name"])] = round(value * factor, column["decimals"])
+        values = [_value(column, one, row) for one in gathered]
+        known = [value for value in values if value is not None]
+        if not known or len(known) < len(values):
+            continue
+        factor, name = 100 if column["unit"] == "percent" else 1, metric_name(column["name"])
+        found[name] = round(math.fsum(known) / len(known) * factor, column["decimals"])
+        if len(known) > 1:
+            found[name + STD] = round(statistics.stdev(known) * factor, column["decimals"])
     return found
+
+
+def _value(column: Mapping[str, Any], gathered: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
+    metric = column["metric"].replace("{quality}", str(row.get("quality")))
+    suite, _, key = metric.partition(".")
+    value: float | None = gathered["measured"].get(suite, {}).get(key)
+    return value
 
 
 def published(table: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:
     """Return a row's published values, as ``published.COLUMN``."""
     values = {column["name"]: row["published"].get(column["name"]) for column in table["columns"]}
-    return {f"published.{metric_name(name)}": value for name, value in values.items() if value is not None}
+    return {PUBLISHED + metric_name(name): value for name, value in values.items() if value is not None}
 
 
 def shown(table: Mapping[str, Any], metrics: set[str]) -> Iterator[tuple[str, str]]:
@@ -62,6 +87,16 @@ def shown(table: Mapping[str, Any], metrics: set[str]) -> Iterator[tuple[str, st
         yield "params", name
     for column in table["columns"]:
         name = metric_name(column["name"])
-        for one in (name, f"published.{name}"):
+        for one in (name, name + STD, PUBLISHED + name):
             if one in metrics:
                 yield "metrics", one
+
+
+def primary(table: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return the metric by which a table's best model is chosen, and whether more of it is better.
+
+    It is the column that the table calls ``primary``, else its first.
+    """
+    name = table.get("primary")
+    column = next((one for one in table["columns"] if one["name"] == name), table["columns"][0])
+    return metric_name(column["name"]), bool(column["higher_is_better"])

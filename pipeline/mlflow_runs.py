@@ -6,33 +6,27 @@ A run is RUNNING until all of it is there. One that was left so by a killed proc
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, ViewType
 from mlflow.entities import Experiment as Found
-from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import AnyType, Array
 
-from pipeline import store, views
-from pipeline.ablation import REPORTS, SWEEPS, Experiment, Record, Wanted, read_curve
+from pipeline import mlflow_models, store, views
+from pipeline.ablation import read_curve
+from pipeline.mlflow_models import Models
+from pipeline.wanted import REPORTS, SWEEPS, TRAININGS, Experiment, Record, Wanted
 
-CURRENT, FINGERPRINT, KEY, MODEL = "facet.current", "facet.fingerprint", "facet.key", "facet.model"
+CURRENT, FINGERPRINT, KEY, WHERE = "facet.current", "facet.fingerprint", "facet.key", "facet.where"
 PAGE = 1000
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100  # MLflow refuses more
-SERVED_MODEL = Path(__file__).with_name("served_model.py")
-SERVED_WITH = ("mlflow", "numpy", "opencv-python-headless", "opencv-python", "pandas", "torch")
-"""What the served model imports; of the two OpenCVs the one that is installed."""
+PAGE_OF_REPORT = "table.html"
 
 T = TypeVar("T")
 
@@ -50,33 +44,51 @@ class Writer:
             return self._write(wanted, say)
 
     def _write(self, wanted: Wanted, say: Callable[[str], None]) -> list[str]:
+        there = {one.tags[KEY]: one for one in self._experiments() if KEY in one.tags}
+        # single seeds have an experiment where there are any; one from the time when there were stays
+        asked = [one for one in wanted.experiments if one.records or not one.key.endswith(".seeds") or one.key in there]
+        found = {experiment.key: self._experiment(experiment, there.get(experiment.key)) for experiment in asked}
+        models = Models(self.client, [one.experiment_id for one in found.values()])
         created: list[str] = []
-        found = {experiment.key: self._experiment(experiment) for experiment in wanted.experiments}
         run_ids: dict[str, str] = {}
-        for experiment in wanted.experiments:
-            existing = self._runs(found[experiment.key].experiment_id)
-            # MLflow lists the newest run first: made from the last row up, they stand in the table's order
-            for record in reversed(experiment.records):
-                run = self._settle(existing.pop(record.fingerprint, []))
-                if run is None:
-                    say(f"recording {record.where}")
-                    run = self._make(found[experiment.key].experiment_id, record)
-                    created.append(record.where)
-                elif record.model is not None and run.data.tags.get(MODEL) == "absent":
-                    with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=False):
-                        self._log_model(run.info.run_id, record.model)
-                run_ids[record.where] = run.info.run_id
-                self._mark(run, current=True)
-            self._mark_others(existing, wanted.locked)
+        # trainings log the models that rows refer to
+        for experiment in sorted(asked, key=lambda one: not one.key.endswith(TRAININGS)):
+            made, ids = self._fill_experiment(found[experiment.key].experiment_id, experiment, wanted, models, say)
+            created += made
+            run_ids |= ids
         if wanted.whole:
             self._retire(wanted)
-        for experiment in wanted.experiments:
-            self._describe(found[experiment.key], experiment, found.get(REPORTS), run_ids)
+        for best in wanted.best:
+            models.register(best, run_ids[best.where])
+        places = {key: str(one.experiment_id) for key, one in found.items()}
+        for experiment in asked:
+            self._describe(found[experiment.key], experiment, _links(experiment, wanted, places, run_ids))
         return created
 
-    def _experiment(self, experiment: Experiment) -> Found:
+    def _fill_experiment(
+        self, experiment_id: str, experiment: Experiment, wanted: Wanted, models: Models, say: Callable[[str], None]
+    ) -> tuple[list[str], dict[str, str]]:
+        """Make the runs that an experiment lacks; return where they stand, and the IDs of all that it should have."""
+        created, run_ids = [], {}
+        existing = self._runs(experiment_id)
+        # MLflow lists the newest run first: made from the last row up, they stand in the table's order
+        for record in reversed(experiment.records):
+            run = self._settle(existing.pop(record.fingerprint, []))
+            if run is None:
+                say(f"recording {record.where}")
+                run = self._make(experiment_id, record, models)
+                created.append(record.where)
+            elif models.lacks(run, record):
+                with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=False):
+                    models.attach(run.info.run_id, record, run.data.tags.get(mlflow_models.TAG))
+            run_ids[record.where] = run.info.run_id
+            self._mark(run, current=True)
+        replaced = None if experiment.whole else {record.where for record in experiment.records}
+        self._mark_others(existing, wanted.locked, replaced)
+        return created, run_ids
+
+    def _experiment(self, experiment: Experiment, found: Found | None) -> Found:
         """Return our experiment, made or renamed if need be."""
-        found = next((one for one in self._experiments() if one.tags.get(KEY) == experiment.key), None)
         name = self._free_name(experiment, found)
         if found is None:
             root = store.artifact_root(self.tracking_uri)
@@ -133,18 +145,17 @@ class Writer:
             self.client.delete_logged_model(model.model_id)
         self.client.delete_run(run.info.run_id)
 
-    def _make(self, experiment_id: str, record: Record) -> Run:
+    def _make(self, experiment_id: str, record: Record, models: Models) -> Run:
         """Make one run, whole or not at all."""
         tags = {
-            FINGERPRINT: record.fingerprint, "facet.kind": record.kind, CURRENT: "true",
-            MODEL: "absent" if record.model is None else "logged",
-            "mlflow.source.type": "PROJECT", **record.tags,
+            FINGERPRINT: record.fingerprint, "facet.kind": record.kind, CURRENT: "true", WHERE: record.where,
+            mlflow_models.TAG: mlflow_models.ABSENT, "mlflow.source.type": "PROJECT", **record.tags,
         }  # fmt: skip
         run = self.client.create_run(experiment_id, tags=tags, run_name=record.name)
         try:
             # RUNNING inside; FINISHED behind it, if all is well
             with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=False):
-                self._fill(run.info.run_id, record)
+                self._fill(run.info.run_id, record, models)
         except BaseException:
             # best effort: a dead server cannot delete either, and a run that is not FINISHED is made anew
             self._try_to_delete(run)
@@ -155,9 +166,9 @@ class Writer:
         with contextlib.suppress(Exception):
             self._delete(run)
 
-    def _fill(self, run_id: str, record: Record) -> None:
+    def _fill(self, run_id: str, record: Record, models: Models) -> None:
         now_ms = int(time.time() * 1000)
-        model_id = None if record.model is None else self._log_model(run_id, record.model)
+        model_id = models.attach(run_id, record)
         points = [] if record.curve is None else list(read_curve(record.curve))
         last = max((step for step, _, _ in points), default=0)
         drawn = {name for _, name, _ in points}  # their last point is what metrics repeat
@@ -175,36 +186,24 @@ class Writer:
         if record.artifacts is not None:
             self.client.log_artifacts(run_id, str(record.artifacts))
 
-    def _log_model(self, run_id: str, folder: Path) -> str:
-        """Log the exported program as a pyfunc model of the active run, with its signature; return its ID."""
-        facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        # with the score of the run's quality method, where it has one
-        scoring = folder.parent / "quality" / "program.pt2"
-        program = scoring if scoring.is_file() else folder / "program.pt2"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # it advises an example beside the signature
-            made = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(SERVED_MODEL),
-                artifacts={"program": str(program), "about": str(folder / "model.json")},
-                signature=signature(),
-                # said, not inferred: inference would import everything and take ten seconds
-                pip_requirements=[f"{name}=={release}" for name in SERVED_WITH if (release := _release(name))],
-                metadata={"weights_sha256": facts["weights_sha256"], "color_order": facts["color_order"]},
-            )
-        self.client.set_tag(run_id, MODEL, "logged")
-        return str(made.model_id)
-
     def _mark(self, run: Run, *, current: bool) -> None:
         value = str(current).lower()
         if run.data.tags.get(CURRENT) != value:
             self.client.set_tag(run.info.run_id, CURRENT, value)
 
-    def _mark_others(self, runs: Mapping[str, Sequence[Run]], locked: frozenset[str]) -> None:
-        """Mark runs that are not recorded now: of results that are not here, or that were replaced."""
+    def _mark_others(
+        self, runs: Mapping[str, Sequence[Run]], locked: frozenset[str], replaced: Container[str] | None = None
+    ) -> None:
+        """Mark runs that are not recorded now: of results that are not here, or that were replaced.
+
+        Args:
+            runs: by fingerprint.
+            locked: fingerprints that are current although their files are not here.
+            replaced: where those stand that were recorded now; others stay as they are. None: all are replaced.
+        """
         for fingerprint, alike in runs.items():
             run = self._settle(alike)
-            if run is not None:
+            if run is not None and (replaced is None or run.data.tags.get(WHERE) in replaced):
                 self._mark(run, current=fingerprint in locked)
 
     def _retire(self, wanted: Wanted) -> None:
@@ -212,25 +211,33 @@ class Writer:
         keys = {experiment.key for experiment in wanted.experiments}
         for found in self._experiments():
             key = found.tags.get(KEY, SWEEPS)
-            if not key.startswith(SWEEPS) and key not in keys and found.lifecycle_stage == "active":
+            if wanted.scope.has(key) and key not in keys and found.lifecycle_stage == "active":
                 self._mark_others(self._runs(found.experiment_id), frozenset())
 
-    def _describe(
-        self, found: Found, experiment: Experiment, reports: Found | None, run_ids: Mapping[str, str]
-    ) -> None:
+    def _describe(self, found: Found, experiment: Experiment, links: Iterable[str]) -> None:
         """Say on the experiment's page what it is, and save the view that shows it as a table."""
-        table = experiment.key.removeprefix("table.")
-        links = []
-        if experiment.shown:
-            links.append(f"[As the table](#{views.path(found.experiment_id)})")
-        if reports is not None and (report := run_ids.get(f"{REPORTS}/{table}")):
-            links.append(f"[Report](#{views.report_path(reports.experiment_id, report)})")
         tags = {"mlflow.note.content": "\n\n".join(filter(None, [" · ".join(links), experiment.note]))}
-        if experiment.shown:
-            tags[views.TAG] = views.state(experiment.shown)
+        if experiment.look.shown:
+            tags[views.TAG] = views.state(experiment.look)
         for key, value in tags.items():
             if found.tags.get(key) != value:
                 self.client.set_experiment_tag(found.experiment_id, key, value)
+
+
+def _links(
+    experiment: Experiment, wanted: Wanted, places: Mapping[str, str], run_ids: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield links from an experiment's page, in Markdown: to itself as the table, and to what belongs to it."""
+    if experiment.look.shown:
+        yield f"[As the table](#{views.path(places[experiment.key])})"
+        yield f"[Charts](#{views.charts_path(places[experiment.key])})"
+    reports = places.get(wanted.scope.key(REPORTS))
+    if reports is not None and (report := run_ids.get(experiment.report or "")):
+        yield f"[Report](#{views.report_path(reports, report, PAGE_OF_REPORT)})"
+    if experiment.seeds is not None:
+        yield f"[Every seed](#{views.path(places[experiment.seeds])})"
+    if experiment.best is not None:
+        yield f"[Best model](#{views.model_path(experiment.best.name)})"
 
 
 def find_experiment(tracking_uri: str, key: str) -> str | None:
@@ -238,14 +245,6 @@ def find_experiment(tracking_uri: str, key: str) -> str | None:
     found = Writer(tracking_uri)._experiments()
     active = (one for one in found if one.tags.get(KEY) == key and one.lifecycle_stage == "active")
     return next((str(one.experiment_id) for one in active), None)
-
-
-def signature() -> ModelSignature:
-    """Return what the served model takes and gives; an image is bytes, base64 text, an array or a nested list."""
-    optional = (("feature_norm", DataType.double), ("quality", DataType.double), ("error", DataType.string))
-    outputs = [ColSpec(Array(DataType.double), "embedding", required=False)]
-    outputs += [ColSpec(kind, name, required=False) for name, kind in optional]
-    return ModelSignature(inputs=Schema([ColSpec(AnyType(), "image")]), outputs=Schema(outputs))
 
 
 @contextlib.contextmanager
@@ -265,14 +264,6 @@ def _dataset(name: str, md5: str, purpose: str) -> DatasetInput:
     # MLflow takes 36 characters of digest
     dataset = Dataset(name=name, digest=md5[:36], source_type="dvc", source=source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", purpose)])
-
-
-def _release(package: str) -> str | None:
-    """Return an installed version without its local part: torch 2.13.0+cpu can be installed as 2.13.0 anywhere."""
-    try:
-        return importlib.metadata.version(package).partition("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -10,13 +10,16 @@ import importlib.metadata
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pipeline.wanted import Scope
+
 TRACKING = Path("tracking")
+PROJECT = Scope()
 LOCK_TIMEOUT_S = 900.0
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -28,11 +31,11 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 _FINGERPRINTS = """
-    SELECT mine.value, current.value, runs.status FROM tags AS mine
+    SELECT mine.value, current.value, runs.status, place.value FROM tags AS mine
     JOIN runs ON runs.run_uuid = mine.run_uuid AND runs.lifecycle_stage = 'active'
     JOIN experiment_tags AS place ON place.experiment_id = runs.experiment_id AND place.key = 'facet.key'
     LEFT JOIN tags AS current ON current.run_uuid = mine.run_uuid AND current.key = 'facet.current'
-    WHERE mine.key = 'facet.fingerprint' AND (place.value LIKE 'sweep.%') = ?
+    WHERE mine.key = 'facet.fingerprint'
 """
 _EXPERIMENT = """
     SELECT experiments.experiment_id FROM experiments
@@ -41,10 +44,16 @@ _EXPERIMENT = """
 """
 
 _CURRENT = """
-    SELECT stage.value, runs.experiment_id, runs.run_uuid FROM runs
+    SELECT stage.value, runs.experiment_id, runs.run_uuid, place.value FROM runs
+    JOIN experiment_tags AS place ON place.experiment_id = runs.experiment_id AND place.key = 'facet.key'
     JOIN tags AS stage ON stage.run_uuid = runs.run_uuid AND stage.key = 'facet.stage'
     JOIN tags AS current ON current.run_uuid = runs.run_uuid AND current.key = 'facet.current'
     WHERE runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED' AND current.value = 'true'
+"""
+_BEST = """
+    SELECT aliases.name, tags.value FROM registered_model_aliases AS aliases
+    JOIN model_version_tags AS tags ON tags.name = aliases.name AND tags.version = aliases.version
+    WHERE aliases.alias = 'best' AND tags.key = 'facet.model_key'
 """
 
 
@@ -127,18 +136,30 @@ def _create_or_upgrade(tracking_uri: str) -> None:
     SqlAlchemyStore(tracking_uri, artifact_root(tracking_uri))
 
 
-def recorded(tracking_uri: str, sweeps: bool = False) -> dict[str, list[tuple[str, str]]] | None:
-    """Return status and ``facet.current`` of the runs of each fingerprint, of sweeps or of tables, without MLflow.
+def recorded(
+    tracking_uri: str, mine: Callable[[str], bool] = PROJECT.has
+) -> dict[str, list[tuple[str, str]]] | None:
+    """Return status and ``facet.current`` of the runs of each fingerprint, without MLflow.
 
     None where that is not possible: no SQLite, no database yet, or tables of another version.
+
+    Args:
+        tracking_uri: of the store.
+        mine: says of an experiment's key whether its runs are asked for.
     """
-    rows = _query(tracking_uri, _FINGERPRINTS, int(sweeps))
+    rows = _query(tracking_uri, _FINGERPRINTS)
     if rows is None:
         return None
     found: dict[str, list[tuple[str, str]]] = {}
-    for fingerprint, current, status in rows:
-        found.setdefault(fingerprint, []).append((status, current))
+    for fingerprint, current, status, key in rows:
+        if mine(key):
+            found.setdefault(fingerprint, []).append((status, current))
     return found
+
+
+def best_models(tracking_uri: str) -> dict[str, str]:
+    """Return the key of the model that the alias ``best`` of each registered model names, without MLflow."""
+    return dict(_query(tracking_uri, _BEST) or [])
 
 
 def experiment_id(tracking_uri: str, key: str) -> str | None:
@@ -147,9 +168,10 @@ def experiment_id(tracking_uri: str, key: str) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def current_runs(tracking_uri: str) -> list[tuple[str, str, str]]:
+def current_runs(tracking_uri: str, scope: Scope = PROJECT) -> list[tuple[str, str, str]]:
     """Return stage, experiment's ID and run's ID of each current run in a SQLite store, read without MLflow."""
-    return [(stage, str(experiment), run) for stage, experiment, run in _query(tracking_uri, _CURRENT) or []]
+    rows = _query(tracking_uri, _CURRENT) or []
+    return [(stage, str(experiment), run) for stage, experiment, run, key in rows if scope.has(key)]
 
 
 def _query(tracking_uri: str, sql: str, *values: str | int) -> list[Any] | None:

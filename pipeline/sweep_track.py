@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import columns, lineage, store
-from pipeline.ablation import Experiment, Record, Wanted, sweep_key
 from pipeline.lineage import Entry
+from pipeline.wanted import SWEEPS, Experiment, Look, Record, Wanted, sweep_key
 
 NOTE = "A sweep: mean of each variant over its seeds; `.std` is the standard deviation of single trainings."
 SEEDS_NOTE = "Every training of a sweep, with its curve."
@@ -37,11 +37,15 @@ def collect(workspace: Path) -> Wanted:
     )
     spreads = [(kind, f"{name}{end}") for kind, name in _shown(tree) for end in ("", ".std")]
     params = [("params", axis) for axis in tree["axes"]]
+    names = tuple(name for _, name in _shown(tree))
     experiments = (
-        Experiment(sweep_key(sweep), f"sweep {tree['title']}", NOTE, variants, (*params, *spreads)),
+        Experiment(
+            sweep_key(sweep), f"sweep {tree['title']}", NOTE, variants, Look((*params, *spreads), names),
+            seeds=sweep_key(f"{sweep}.seeds"),
+        ),
         Experiment(
             sweep_key(f"{sweep}.seeds"), f"sweep {tree['title']}: every training", SEEDS_NOTE, trainings,
-            (*params, ("params", "seed"), *_shown(tree)),
+            Look((*params, ("params", "seed"), *_shown(tree))),
         ),
     )  # fmt: skip
     return Wanted(experiments, {}, frozenset(), whole=False)
@@ -104,7 +108,7 @@ def track(root: Path, workspace: Path) -> list[str]:
     wanted = collect(workspace)
     tracking_uri = store.uri(root)
     with store.alone(root):
-        found = store.recorded(tracking_uri, sweeps=True) or {}
+        found = store.recorded(tracking_uri, lambda key: key.startswith(SWEEPS)) or {}
         if all(
             [(status, mark) for status, mark in found.get(record.fingerprint, [])] == [("FINISHED", "true")]
             for record in wanted.records

@@ -1,29 +1,41 @@
 """Stage `track`, the last one: records in MLflow what all others made; its failure loses nothing.
 
-Run as `python -m pipeline.track`.
+Run as `python -m pipeline.track`; with `--workspace FOLDER` it records the documents' tables that were made there.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline import tracking
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Record, say what was done, and return the exit code."""
+    asked = _parser().parse_args(arguments)
+    again = "`dvc repro track`" if asked.workspace is None else "the same command again"
     try:
-        done = tracking.track(say=_say)
+        done = tracking.track(say=_say, workspace=asked.workspace, profile=asked.profile)
     # MLflow raises what its server, its database and its client raise: all of it means the same here
     except Exception as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         sys.stderr.write(f"error: results are whole, but MLflow did not take them: {lines[0]}; ")
-        sys.stderr.write("put that right and run `dvc repro track`\n")
+        sys.stderr.write(f"put that right and run {again}\n")
         return 1
     for where, reason in done.waiting.items():
         _say(f"not recorded yet: {where}: {reason}")
     _say(f"MLflow: {len(done.created)} recorded, {len(done.existing)} were there")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--workspace", type=Path, help="folder in which the documents' tables were made")
+    options.add_argument("--profile", help="of the workspace; its folder's name, if it is not given")
+    return options
 
 
 def _say(line: str) -> None:
@@ -32,4 +44,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

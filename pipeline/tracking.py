@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline import ablation, store, views
-from pipeline.ablation import Experiment, Record, Wanted
+from pipeline import ablation, store, views, wanted
+from pipeline.wanted import Experiment, Scope, Wanted
 
 RECEIPT = store.TRACKING / "receipt.json"
 
@@ -43,41 +43,58 @@ def initialise_store(root: Path = Path()) -> str:
     return tracking_uri
 
 
-def track(root: Path = Path(), say: Say = lambda line: None) -> Tracked:
+def track(
+    root: Path = Path(),
+    say: Say = lambda line: None,
+    workspace: Path | None = None,
+    profile: str | None = None,
+) -> Tracked:
     """Record everything that is finished and not yet recorded, and mark what is current.
 
     Args:
         root: of the project.
         say: called with a line for each run made.
+        workspace: of the documents' tables, to record those, in the project's store; what else is there stays as it
+            is: the project's own, other profiles', and tables that the workspace has not now.
+        profile: of the workspace; its folder's name, if it is not given.
 
     Raises:
         ValueError: the store cannot be used.
         Exception: whatever MLflow raises: nothing half-made stays for good, the next call makes it anew.
     """
-    wanted = ablation.collect(root)
+    asked = ablation.collect(root, workspace, profile)
     tracking_uri = store.uri(root)
-    receipt = _receipt(wanted, tracking_uri)
+    receipt = _receipt(asked, tracking_uri)
+    path = root / receipt_path(asked.scope)
     with store.alone(root):
-        if _is_recorded(root, wanted, tracking_uri, receipt):
-            return Tracked(tracking_uri, (), tuple(record.where for record in wanted.records), wanted.waiting)
+        if _is_recorded(path, asked, tracking_uri, receipt):
+            return Tracked(tracking_uri, (), tuple(record.where for record in asked.records), asked.waiting)
         store.prepare(tracking_uri)
         from pipeline.mlflow_runs import Writer  # imports MLflow
 
-        created = Writer(tracking_uri).write(wanted, say)
-        _write(root / RECEIPT, receipt)
-    existing = tuple(record.where for record in wanted.records if record.where not in created)
-    return Tracked(tracking_uri, tuple(created), existing, wanted.waiting)
+        created = Writer(tracking_uri).write(asked, say)
+        _write(path, receipt)
+    existing = tuple(record.where for record in asked.records if record.where not in created)
+    return Tracked(tracking_uri, tuple(created), existing, asked.waiting)
 
 
-def experiment_url(base_url: str, table: str, root: Path = Path()) -> str | None:
+def receipt_path(scope: Scope) -> Path:
+    """Return where the receipt is: the project's is an output of the stage `track`."""
+    return RECEIPT if scope.profile is None else store.TRACKING / f"ablations-{scope.profile}.json"
+
+
+def experiment_url(
+    base_url: str, table: str, root: Path = Path(), profile: str | None = None
+) -> str | None:
     """Return where an MLflow server shows a table's runs as the table; None if it is not recorded.
 
     Args:
         base_url: of a server on this project's store: ``http://127.0.0.1:5000``.
         table: its name.
         root: of the project.
+        profile: of the workspace whose table it is; None: the project's own.
     """
-    key = ablation.table_key(table)
+    key = Scope(profile).key(wanted.table_key(table))
     tracking_uri = store.uri(root)
     if store.database(tracking_uri) is not None:
         found = store.experiment_id(tracking_uri, key)
@@ -89,26 +106,23 @@ def experiment_url(base_url: str, table: str, root: Path = Path()) -> str | None
     return None if found is None else f"{base_url.rstrip('/')}/#{views.path(found)}"
 
 
-def _receipt(wanted: Wanted, tracking_uri: str) -> dict[str, Any]:
+def _receipt(asked: Wanted, tracking_uri: str) -> dict[str, Any]:
     """Return what says that everything is recorded; of the inputs alone, so that DVC finds it unchanged."""
     return {
         "store": _place(tracking_uri),
-        "experiments": {experiment.key: _said(experiment) for experiment in wanted.experiments},
+        "experiments": {experiment.key: _said(experiment) for experiment in asked.experiments},
+        "best": {best.name: best.model.key for best in asked.best},
     }
 
 
 def _said(experiment: Experiment) -> dict[str, Any]:
-    look = json.dumps([experiment.note, experiment.shown])
+    look = json.dumps([experiment.note, views.state(experiment.look)])
     return {
         "name": experiment.name,
         "look": hashlib.sha256(look.encode()).hexdigest(),
         "runs": {record.where: record.fingerprint for record in experiment.records},
-        "without_model": [record.where for record in experiment.records if _lacks_model(record)],
+        "models": {record.where: record.model.key for record in experiment.records if record.model is not None},
     }
-
-
-def _lacks_model(record: Record) -> bool:
-    return record.kind != "report" and record.model is None
 
 
 def _place(tracking_uri: str) -> str:
@@ -119,19 +133,19 @@ def _place(tracking_uri: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
-def _is_recorded(root: Path, wanted: Wanted, tracking_uri: str, receipt: Mapping[str, Any]) -> bool:
+def _is_recorded(path: Path, asked: Wanted, tracking_uri: str, receipt: Mapping[str, Any]) -> bool:
     """Say whether the receipt is right and a local store holds what it says; a server is always asked."""
-    path = root / RECEIPT
     if not path.is_file() or path.read_text(encoding="utf-8") != _as_text(receipt):
         return False
-    found = store.recorded(tracking_uri)
+    found = store.recorded(tracking_uri, asked.scope.has)
     if found is None:
         return False
     current = {one for one, runs in found.items() if any(mark == "true" for _, mark in runs)}
     one_each = all(len(runs) == 1 and runs[0][0] == "FINISHED" for runs in found.values())
-    here = {record.fingerprint for record in wanted.records}
+    here = {record.fingerprint for record in asked.records}
     # what is locked but not here is current if it was ever recorded
-    return one_each and current == here | (wanted.locked & found.keys())
+    marked = current == here | (asked.locked & found.keys()) if asked.whole else here <= current
+    return one_each and marked and receipt["best"].items() <= store.best_models(tracking_uri).items()
 
 
 def _as_text(receipt: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A saved view of MLflow's list of runs: which columns, in which order, of which runs.
+"""A saved view of MLflow's list of runs: which columns, in which order, of which runs, and which charts.
 
 MLflow keeps views as tags of the experiment, as JSON or deflated (mlflow/server/js savedViewEnvelope.ts).
 """
@@ -8,7 +8,12 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from pipeline.columns import PUBLISHED
+from pipeline.wanted import Look
 
 NAME = "table"
 TAG = f"mlflow.sharedViewState.{NAME}"
@@ -16,6 +21,10 @@ RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
 # else a first visitor gets the pages for chat models
 TRAINING = "workflowType=machine_learning"
 CURRENT_RUNS = "tags.`facet.current` = 'true'"
+MAX_TAG = 5000
+"""Characters that MLflow takes in a tag of an experiment."""
+MAX_RUNS = 100
+WIDE = {"Description": 700}
 
 
 def path(experiment_id: str) -> str:
@@ -23,16 +32,41 @@ def path(experiment_id: str) -> str:
     return f"/experiments/{experiment_id}/runs?{TRAINING}&viewStateShareKey={NAME}"
 
 
-def report_path(experiment_id: str, run_id: str) -> str:
-    """Return the place in MLflow's pages that shows the files of a run."""
-    return f"/experiments/{experiment_id}/runs/{run_id}/artifacts?{TRAINING}"
+def charts_path(experiment_id: str) -> str:
+    """Return the place that shows the same runs as charts."""
+    return f"{path(experiment_id)}&compareRunsMode=CHART"
 
 
-def state(shown: Sequence[tuple[str, str]]) -> str:
-    """Return the tag's value for a view of the current runs with these columns, by kind and name."""
-    columns = [f"{kind}.`{name}`" for kind, name in shown]
-    widths = {column: _width(name) for column, (_, name) in zip(columns, shown, strict=True)}
-    tree = {
+def report_path(experiment_id: str, run_id: str, file: str = "") -> str:
+    """Return the place in MLflow's pages that shows the files of a run, or one of them."""
+    end = f"/{quote(file)}" if file else ""
+    return f"/experiments/{experiment_id}/runs/{run_id}/artifacts{end}?{TRAINING}"
+
+
+def model_path(name: str) -> str:
+    """Return the place in MLflow's pages that shows a registered model."""
+    return f"/models/{quote(name)}"
+
+
+def state(look: Look) -> str:
+    """Return the tag's value for a view of the current runs with these columns and charts.
+
+    Charts are left out of a table so wide that MLflow would not take the tag with them: it draws its own then.
+    """
+    text = _packed({**_list(look), **_charts(look)})
+    return text if len(text) <= MAX_TAG else _packed(_list(look))
+
+
+def _packed(tree: dict[str, Any]) -> str:
+    text = json.dumps(tree, separators=(",", ":"))
+    packed = "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return json.dumps({"name": "The table", "createdAt": 0, "state": packed})
+
+
+def _list(look: Look) -> dict[str, Any]:
+    columns = [f"{kind}.`{name}`" for kind, name in look.shown]
+    widths = {column: _width(name) for column, (_, name) in zip(columns, look.shown, strict=True)}
+    return {
         "searchFilter": CURRENT_RUNS,
         "orderByKey": "tags.`facet.position`",
         "orderByAsc": True,
@@ -43,13 +77,52 @@ def state(shown: Sequence[tuple[str, str]]) -> str:
         "selectedColumns": columns,
         # MLflow would sort them by name; it wants these two first and takes the rest as given
         "columnOrder": [RUN_NAME, CREATED, *columns, "duration"],
-        "columnWidths": {RUN_NAME: 190, CREATED: 160, **widths, "duration": 80},
+        "columnWidths": {RUN_NAME: 190, CREATED: 150, **widths, "duration": 80},
+        # else charts show the first ten rows only
+        "runsHiddenMode": "SHOW_ALL",
     }
-    text = json.dumps(tree, separators=(",", ":"))
-    packed = "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
-    return json.dumps({"name": "The table", "createdAt": 0, "state": packed})
+
+
+def _charts(look: Look) -> dict[str, Any]:
+    """Return sections of charts; metrics that none shows MLflow adds itself, in alphabetical order."""
+    if not look.columns:
+        return {}
+    sections: list[tuple[str, bool, list[dict[str, Any]]]] = [
+        ("Columns of the table", True, [{"type": "BAR", "metricKey": name} for name in look.columns]),
+        ("Parameters and columns", True, list(_parallel(look))),
+        ("Measured over published", True, [_against(name) for name in look.beside]),
+        ("Published", False, list(_bars(look, PUBLISHED))),
+        ("Spread over seeds", False, list(_bars(look, ".std"))),
+    ]
+    charts: list[dict[str, Any]] = []
+    described: list[dict[str, Any]] = []
+    for number, (name, is_open, content) in enumerate(sections):
+        if content:
+            described.append({"uuid": f"s{number}", "name": name, "display": is_open, "isReordered": True})
+        for one in content:
+            where = {"uuid": f"c{len(charts)}", "metricSectionId": f"s{number}"}
+            charts.append({**one, **where, "deleted": False, "isGenerated": False, "runsCountToCompare": MAX_RUNS})
+    return {"compareRunCharts": charts, "compareRunSections": described, "isAccordionReordered": True}
+
+
+def _bars(look: Look, mark: str) -> Iterator[dict[str, Any]]:
+    for kind, name in look.shown:
+        if kind == "metrics" and (name.startswith(mark) or name.endswith(mark)):
+            yield {"type": "BAR", "metricKey": name}
+
+
+def _parallel(look: Look) -> Iterator[dict[str, Any]]:
+    """Yield one chart with a line a row, through its parameters to the column that says which is best."""
+    params = [name for kind, name in look.shown if kind == "params" and name not in ("row", "seeds")]
+    if params and look.primary in look.columns:
+        yield {"type": "PARALLEL", "selectedParams": params, "selectedMetrics": [look.primary], "showAllRuns": True}
+
+
+def _against(name: str) -> dict[str, Any]:
+    x, y = ({"key": key, "type": "METRIC"} for key in (PUBLISHED + name, name))
+    return {"type": "SCATTER", "xaxis": x, "yaxis": y, "displayName": f"{name}, over published"}
 
 
 def _width(name: str) -> int:
     """Return a column's width in pixels: its heading is not cut, unless it is very long."""
-    return min(max(90, 8 * len(name) + 24), 240)
+    return WIDE.get(name, min(max(90, 8 * len(name) + 24), 240))

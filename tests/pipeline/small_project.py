@@ -7,6 +7,7 @@ all that comes before them, and `train_backbone@RUN` writes a model so small tha
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ TABLE_OF_TWO = {**TABLE, "rows": {run: TABLE["rows"][run] for run in RUNS}}
 SUITES = ("hq", "ijb", "lq", "fiqa")
 
 
-def make(path: Path, program: Path) -> Project:
+def make(path: Path, program: Path, seeds: int = 1, runs: Sequence[str] = RUNS) -> Project:
     """Make the project, committed and not yet run; ``program`` is an exported backbone."""
+    named = names(runs, seeds)
     for folder in ("stages", "pipeline"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, path / folder, ignore=ignore)
@@ -30,12 +32,12 @@ def make(path: Path, program: Path) -> Project:
     shutil.copy(program, path / "program.pt2")
     params = {
         "profile": "demo",
-        "runs": {run: {"margin": 0.5} for run in RUNS},
-        "rows": {f"heads-{run}": {"table": "heads", "run": run} for run in RUNS},
+        "runs": {run: {"margin": 0.5} for stems in named.values() for run in stems.values()},
+        "rows": {stem: {"table": "heads", "run": run} for stems in named.values() for stem, run in stems.items()},
         "tables": {"heads": {}},
     }
     (path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    write_table(path, TABLE_OF_TWO)
+    write_table(path, {**TABLE, "rows": {run: TABLE["rows"][run] for run in runs}}, seeds)
     (path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages()}, sort_keys=False))
     (path / "invent.py").write_text(INVENT)
     project = Project(path)
@@ -48,15 +50,24 @@ def make(path: Path, program: Path) -> Project:
 
 def resolve(project: Project) -> None:
     """Write resolved/runs from params.yaml."""
-    for run in RUNS:
+    for run in yaml.safe_load((project.path / "params.yaml").read_text())["runs"]:
         project.run("python", "invent.py", "resolve", run)
 
 
-def write_table(path: Path, table: dict[str, Any]) -> None:
+def names(runs: Iterable[str], seeds: int) -> dict[str, dict[str, str]]:
+    """Return the rows of params.yaml and their runs, for each row of the table."""
+    return {
+        run: {f"heads-{run}" + (f"-{n}" if n else ""): run + (f"_s{n}" if n else "") for n in range(seeds)}
+        for run in runs
+    }
+
+
+def write_table(path: Path, table: dict[str, Any], seeds: int = 1) -> None:
     """Write the table as `resolve` would."""
     target = path / "resolved/tables/heads.yaml"
     target.parent.mkdir(parents=True, exist_ok=True)
-    tree = {"table": full(table), "scale": {"profile": "demo"}}
+    measured = names((key for key, row in table["rows"].items() if row["run"] is not None), seeds)
+    tree = {"table": full(table), "scale": {"profile": "demo"}, "measured": measured}
     target.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 

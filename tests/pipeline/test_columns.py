@@ -12,7 +12,7 @@ from tests.fake_results import TABLE, full
 
 def test_values_are_those_of_the_table_and_holes_stay_holes():
     gathered = {"measured": {"hq": {"lfw": 0.123456}, "fiqa": {"lfw_cr_fiqa_edc_auc_fmr1e-02": 0.123456}}}
-    assert columns.measured(full(TABLE), gathered) == {"LFW": 12.35, "EDC AUC": 0.1235}
+    assert columns.measured(full(TABLE), [gathered], {}) == {"LFW": 12.35, "EDC AUC": 0.1235}
 
 
 def test_published_values_stand_beside_and_null_is_nothing():

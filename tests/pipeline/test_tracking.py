@@ -146,14 +146,14 @@ def test_the_model_of_a_row_loads_and_predicts_elsewhere(recorded: Project, runs
     run = runs["row/AdaFace"]
     uri = f"sqlite:///{recorded.path / 'tracking/mlflow.db'}"
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, uri, f"runs:/{run.info.run_id}/model"], cwd=tmp_path, text=True,
+        [sys.executable, "-c", LOAD, uri, run.data.tags["facet.model"]], cwd=tmp_path, text=True,
         capture_output=True, check=False, env=recorded.environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert '"name": "image"' in done.stdout
     assert "feature_norm" in done.stdout
     assert "refused: wanted an aligned face" in done.stdout
-    requirements = next(recorded.path.glob("tracking/artifacts/table.heads/models/*/artifacts/requirements.txt"))
+    requirements = next(recorded.path.glob("tracking/artifacts/runs/models/*/artifacts/requirements.txt"))
     assert sorted(line.split("==")[0] for line in requirements.read_text().split()) == [
         "mlflow", "numpy", "opencv-python-headless", "pandas", "torch",
     ]  # fmt: skip
