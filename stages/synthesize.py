@@ -17,7 +17,7 @@ from typing import TypeVar
 import cv2
 import pandas as pd
 
-from stages import artifacts, program
+from stages import artifacts, drawn_before, program
 from stages.datasets import insightface_rec, verification_bin
 from stages.progress import Progress
 from stages.synthesis import layouts, layouts_more, plan, plan_more
@@ -34,8 +34,9 @@ def main(arguments: argparse.Namespace) -> None:
     studio = Studio(config, arguments.processes or cores())
     with artifacts.write_folder(artifacts.train_folder(arguments.dataset)) as folder:
         studio.write_train(folder)
+    asked = {"seed": config.seed, "eval": config.eval.model_dump(mode="json")}
     with artifacts.write_folder(artifacts.eval_folder(arguments.dataset)) as folder:
-        studio.write_eval(folder)
+        drawn_before.fill(folder, asked, studio.write_eval)
 
 
 class Studio:

@@ -1,0 +1,66 @@
+"""Keeps drawn test sets: data sets of one seed and one ``eval`` share them, and drawing is most of their work.
+
+    .facet/drawn/KEY/     what was drawn; KEY is a digest of what was asked for and of the code that draws
+
+Another request, or another line of that code, is another key, so nothing can be stale; the folder may be deleted at
+any time. The data set gets a copy: nobody can damage what is kept through it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stages import artifacts, progress
+
+KEPT = 4
+"""As many are kept, those used last."""
+
+
+def fill(folder: Path, asked: Mapping[str, Any], draw: Callable[[Path], None]) -> None:
+    """Fill ``folder`` by ``draw``, or with what ``draw`` gave for the same request before.
+
+    Args:
+        folder: there, and empty.
+        asked: everything that decides what is drawn, but for the code.
+        draw: fills a folder.
+    """
+    home = artifacts.STATE / "drawn"
+    home.mkdir(parents=True, exist_ok=True)
+    kept = home / key(asked)
+    with (home / f"{kept.name}.lock").open("w") as stream:
+        # who comes second waits, and copies
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if kept.is_dir():
+            progress.say("these test sets were drawn before, for another data set: copied")
+        else:
+            with artifacts.write_folder(kept) as aside:
+                draw(aside)
+        os.utime(kept)
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+    _forget_old(home, kept)
+
+
+def key(asked: Mapping[str, Any]) -> str:
+    """Return the digest of a request and of all our code that is loaded, which is all that can draw."""
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+    modules = {name: module for name, module in sys.modules.items() if name.startswith("stages.")}
+    for name in sorted(modules):
+        path = getattr(modules[name], "__file__", None)
+        if path is not None:
+            digest.update(name.encode() + Path(path).read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _forget_old(home: Path, used: Path) -> None:
+    folders = [path for path in home.iterdir() if path.is_dir() and path.suffix != ".partial" and path != used]
+    for path in sorted(folders, key=lambda one: one.stat().st_mtime, reverse=True)[KEPT - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
