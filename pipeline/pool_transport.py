@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import lock_entries
 from pipeline.reproduce import QueuedLock, Stopping
 
 UNABLE = "its results cannot travel: DVC's run cache has none for a stage that persists, or reads nothing"
@@ -114,6 +115,7 @@ def opened(queue_path: str) -> Iterator[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    lock_entries.install()
     repo = Repo(str(Path.cwd()), _wait_for_lock=True)
     if queue_path:
         repo.lock = QueuedLock(repo.lock, Path(queue_path), Stopping())

@@ -40,6 +40,7 @@ MODULES = (
     "networkx",
     "platformdirs",
     "pipeline.graph",
+    "pipeline.lock_entries",
     "pipeline.reproduce",
     "pyparsing",
     "ruamel.yaml",

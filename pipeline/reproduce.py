@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import psutil
 
-from pipeline import kept
+from pipeline import kept, lock_entries
 
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = int(os.environ.get("FACET_GRACE_S", "15"))
@@ -275,6 +275,7 @@ def _open(root: Path, queue_path: Path, stopping: Stopping) -> Any:
     """Return a fresh Repo: one that outlives a change of the workspace believes what it saw before."""
     from dvc.repo import Repo
 
+    lock_entries.install()
     repo = Repo(str(root), _wait_for_lock=True)
     repo.lock = QueuedLock(repo.lock, queue_path, stopping)
     repo.scm_context.quiet = True  # no advice on `git add` after every stage
