@@ -40,13 +40,17 @@ def sentence(ended: Iterable[Ended]) -> str:
     counts = Counter(one.state for one in every)
     parts = []
     if failed := [one.name for one in every if one.state == "failed"]:
-        parts.append(f"failed: {', '.join(failed)}")
+        parts.append(f"failed: {_few(failed)}")
     if skipped := [one.name for one in every if one.state == "skipped"]:
-        parts.append(
-            f"skipped, because they need {'it' if len(failed) < 2 else 'them'}: {', '.join(skipped)}"
-        )
+        parts.append(f"skipped, because they need {'it' if len(failed) < 2 else 'them'}: {_few(skipped)}")
     parts += [f"{counts[state]} {state}" for state in (*GOOD, "stopped") if counts[state]]
     return "; ".join(parts) or "nothing to do"
+
+
+def _few(names: Sequence[str], most: int = 8) -> str:
+    """Return names as a list, which stays readable when there are hundreds."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
