@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stages.core import classifiability
 from stages.core.class_cosines import own_and_nearest
@@ -115,6 +116,32 @@ def test_the_listing_counts_classes_of_low_ccs_less_and_the_other_reading_those_
         z_C = (objective.running_ccs_C - 0.5) / (objective.running_ccs_C.std() + 1e-6)
         assert torch.allclose(objective.weights(), 1 + (sign * z_C).clamp(-1, 0))
     assert torch.equal(guided(guidance="none").weights(), torch.ones(4))
+
+
+def test_steps_over_the_epochs_follow_the_listing() -> None:
+    """Line by line (kim1102/IG-FIQA README.md), in batches without two images of a class, where it is defined."""
+    torch.manual_seed(0)
+    head, objective = arcface_head(16, 9), ig_fiqa.build(ig_fiqa.Config(name="ig_fiqa"), 16, 9)
+    objective.epochs = 4
+    weight_C = torch.ones(9)
+    for step in range(8):
+        epoch, label_B = step // 2, torch.randperm(9)[:5]
+        clean_BD = torch.randn(5, 16)
+        augmented_BD = clean_BD + torch.randn(5, 16)
+        total = objective(as_is, head, [clean_BD, augmented_BD], label_B, step / 2).loss
+        cosine_BC = functional.normalize(augmented_BD) @ functional.normalize(head.weight).T
+        ccs_B = cosine_BC[range(5), label_B]
+        nnccs_B = cosine_BC.scatter(1, label_B[:, None], -2.0).amax(dim=1)
+        loss_B = functional.smooth_l1_loss(
+            objective.layer(augmented_BD)[:, 0], ccs_B / (nnccs_B.clamp_min(-1e-12) + 1 + 1e-9), beta=0.5, reduction="none"
+        )
+        momentum = 0.9 + 0.1 * epoch / 4
+        weight_C[label_B] = (momentum * weight_C[label_B] + (1 - momentum) * ccs_B).detach()
+        z_B = (weight_C[label_B] - weight_C.mean()) / (weight_C.std() + 1e-6)
+        wanted = head(clean_BD, label_B).loss + 10 * (loss_B * (1 + z_B.clip(-1, 0))).mean()
+        assert float(total.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+    assert torch.allclose(objective.running_ccs_C, weight_C, atol=1e-6)
+    assert weight_C.std() > 0.01
 
 
 def test_recognition_sees_the_clean_view_and_quality_the_augmented_one() -> None:
