@@ -80,13 +80,13 @@ def matches(path: Path, md5: str) -> bool:
     """Say whether a file or folder is what DVC locked."""
     if md5.endswith(".dir"):
         return path.is_dir() and folder_md5(path) == md5
-    return path.is_file() and _md5(path) == md5
+    return path.is_file() and file_md5(path) == md5
 
 
 def folder_md5(folder: Path) -> str:
     """Return DVC's hash of a folder: the MD5 of the list of its files and theirs."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    listing = [{"md5": _md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    listing = [{"md5": file_md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
     text = json.dumps(sorted(listing, key=lambda item: item["relpath"]), sort_keys=True)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
@@ -133,7 +133,8 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _md5(path: Path) -> str:
+def file_md5(path: Path) -> str:
+    """Return the MD5 of a file's bytes, as DVC locks it."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
