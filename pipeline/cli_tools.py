@@ -30,6 +30,7 @@ TOOLS = (
     Tool("verify", "verify", "Evaluate a model and set the result beside its published row."),
     Tool("compare", "compare", "Compare faces in pictures: similarity, quality and a verdict."),
     Tool("score", "score", "Score the quality of every face in a folder."),
+    Tool("quality-pages", "quality_pages", "Draw a page for each quality method of a run, and one side by side."),
     Tool("demo-video", "demo_video", "Show two models side by side on ever more blurred faces."),
 )
 

@@ -1,0 +1,278 @@
+"""One quality method of one run as an HTML page that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.core.curve_bands import NUM_RESAMPLES
+from stages.quality_pages import charts
+from stages.quality_pages.reading import LEVELS, Run
+from stages.reporting import page
+
+STYLES = (page.STYLE, Path(__file__).with_name("page.css"))
+NUM_FACES, NUM_WRONG = 8, 4
+
+
+def html(run: Run, method: str) -> str:
+    """Return the page of one method."""
+    parts = [_head(run, method), numbers(run, method), *_charts(run, method), _sheets(run, method), origin(run)]
+    return document(f"{method} · {run.name}", "\n".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """Return a whole HTML document."""
+    styles = "\n".join(path.read_text(encoding="utf-8") for path in STYLES)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{styles}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def navigation(run: Run, here: str) -> str:
+    """Return links to all pages of a run; ``here`` is a method, or empty for the overview."""
+    links = [("all methods", "index.html", ""), *((method, f"{method}.html", method) for method in run.methods)]
+    shown = (
+        f"<b>{escape(text)}</b>" if key == here else f'<a href="{escape(file)}">{escape(text)}</a>'
+        for text, file, key in links
+    )
+    return f"<nav>{''.join(shown)}</nav>"
+
+
+def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
+    """Return a number as text, a dash for none.
+
+    >>> number(0.12345), number(None), number(0.5, 2, signed=True)
+    ('0.123', '–', '+0.50')
+    """
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def _head(run: Run, method: str) -> str:
+    rho = [value for name in run.sets if (value := run.spearman(name, method)) is not None]
+    spread = f"{number(min(rho), 2)} to {number(max(rho), 2)}" if rho else "nobody knows it"
+    facts = [
+        ("Spearman with known quality", spread),
+        ("sets", str(len(run.sets))),
+        ("images", f"{run.scores[method].notna().sum():,}".replace(",", " ")),
+        ("run", run.name),
+    ]
+    tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return (
+        f"{navigation(run, method)}\n<header>\n"
+        f'<p class="eyebrow">facet · quality method · run {escape(run.name)}</p>\n<h1>{escape(method)}</h1>\n'
+        f'<p class="lede">{escape(run.texts[method])}</p>\n<p class="verdict">{escape(verdict(run, method))}</p>\n'
+        f'<dl class="facts">{tiles}</dl>\n</header>'
+    )
+
+
+def verdict(run: Run, method: str) -> str:
+    """Return what the numbers say, in a sentence or two."""
+    sentences = []
+    ranked = {name: rho for name in run.sets if (rho := run.spearman(name, method)) is not None}
+    if ranked:
+        best, worst = max(ranked, key=ranked.__getitem__), min(ranked, key=ranked.__getitem__)
+        sentences.append(
+            f"Rank correlation with the known quality is positive on {sum(rho > 0 for rho in ranked.values())} of "
+            f"{len(ranked)} sets: {number(ranked[best], 2)} on {best}, {number(ranked[worst], 2)} on {worst}."
+        )
+    areas = [area for name in run.sets if (area := run.area(name, method, run.rates[0]))]
+    if areas and method != "feature_norm":
+        less = sum(area["less_low"] > 0 for area in areas)
+        more = sum(area["less_high"] < 0 for area in areas)
+        sentences.append(
+            f"At FMR {float(run.rates[0]):g} its area under CR-FIQA’s curve is smaller than the feature norm’s on "
+            f"{less or 'none'} of {len(areas)} sets and larger on {more or 'none'}, beyond chance (95 % interval of "
+            f"the difference); on {len(areas) - less - more or 'none'} the set has too few people to tell."
+        )
+    return " ".join(sentences)
+
+
+def numbers(run: Run, method: str) -> str:
+    """Return the table of a method's numbers on each set."""
+    heads = ["images", "pairs, genuine", "Spearman ρ, known quality"]
+    for rate in run.rates:
+        at = f"FMR {float(rate):g}"
+        heads += [f"CR-FIQA area, {at} ↓", f"less than feature norm’s, {at}", f"ISO pAUC, {at} ↓"]
+    rows = "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(_cells(run, name, method))}</tr>' for name in run.sets
+    )
+    limit = run.details["switches"]["pauc_limit"]
+    return (
+        '<section>\n<h2>Numbers</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="Numbers">\n<table>\n'
+        f'<thead><tr><th scope="col">set</th>{"".join(f"<th scope=col>{head}</th>" for head in heads)}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n"
+        '<p class="key">↓ lower is better. In brackets 95 % intervals: the people of a set are drawn anew '
+        f"{NUM_RESAMPLES} times, an impostor pair counts as often as both of its people. CR-FIQA’s area runs over "
+        f"discard 0 to 0.95; ISO’s to {limit:g}, under it that of a perfect quality.</p>\n</section>"
+    )
+
+
+def _cells(run: Run, name: str, method: str) -> Iterator[str]:
+    details = run.details["sets"][name]
+    failed = f"<small>{details['failed']} failed</small>" if details["failed"] else ""
+    yield f"<td>{details['images']}{failed}</td>"
+    yield f"<td>{details['pairs']}<small>{details['genuine']} genuine</small></td>"
+    yield f"<td>{number(run.spearman(name, method))}</td>"
+    for rate in run.rates:
+        found, area = run.measured(name, method, rate), run.area(name, method, rate)
+        if found["edc_auc"] is None and found["iso_pauc"] is None:
+            yield f'<td colspan="3"><em>unresolved: {escape(found["reason"])}</em></td>'
+            continue
+        low_high = f"<small>[{number(area['low'])}, {number(area['high'])}]</small>" if area else ""
+        reason = f' title="{escape(found["reason"])}"' if "reason" in found else ""
+        yield f"<td{reason}>{number(found['edc_auc'])}{low_high}</td>"
+        if area and method != "feature_norm":
+            sure = area["less_low"] > 0
+            less = f"<b>{number(area['less'], signed=True)}</b>" if sure else number(area["less"], signed=True)
+            between = f"[{number(area['less_low'], signed=True)}, {number(area['less_high'], signed=True)}]"
+            yield f"<td>{less}<small>{between}</small></td>"
+        else:
+            yield "<td>–</td>"
+        yield f"<td>{number(found['iso_pauc'])}<small>{number(found['iso_pauc_of_perfect_quality'])}</small></td>"
+
+
+def _charts(run: Run, method: str) -> Iterator[str]:
+    limits = charts.score_range(run.scores[method])
+    ridges = [
+        charts.histogram(run.of(name), method, name, limits, run.spearman(name, method)) for name in run.sets
+    ]
+    yield panels(
+        "Scores at each known level",
+        "One ridge for each fifth of the known quality, each as high as the share of its images; the line is their "
+        "median. A method that sees quality moves the ridges to the right from bottom to top. Sets whose images’ "
+        "quality nobody knows have one histogram.",
+        level_legend(), ("", ridges),
+    )  # fmt: skip
+    yield panels(
+        "Error versus discard",
+        "FNMR among the pairs that remain when those of lowest quality are put aside: of CR-FIQA’s curve a share of "
+        "all pairs, of ISO’s a share of the genuine ones. Bands: 95 %, people drawn anew; where no error is left, the "
+        "exact binomial limit over the people left. Right of the upright line too few impostor pairs are left to "
+        "resolve the rate, and CR-FIQA’s threshold is coarser than it says.",
+        _curve_legend(),
+        *((f"FMR {float(rate):g}", [_discard(run, name, method, rate) for name in run.sets]) for rate in run.rates),
+    )
+    if method == "feature_norm" and run.scores[method].equals(run.scores["norm"].astype(float)):
+        return
+    norms = charts.score_range(run.scores["norm"])
+    against = [charts.against_norm(run.of(name), method, name, limits, norms) for name in run.sets]
+    yield panels(
+        "Score against feature norm",
+        "Hexagons grow with the number of images in them; their colour is the mean known quality. ρ is Spearman’s "
+        "correlation of score and norm.",
+        level_legend(), ("", against),
+    )  # fmt: skip
+
+
+def _discard(run: Run, name: str, method: str, rate: str) -> str:
+    curves = {convention: run.curve(name, method, rate, convention) for convention in charts.CONVENTIONS}
+    measured = run.measured(name, method, rate)
+    if any(curve.empty for curve in curves.values()):
+        return charts.unresolved(name, measured["reason"])
+    every = [run.curve(name, other, rate, convention) for other in run.methods for convention in charts.CONVENTIONS]
+    highest = max(float(curve[["fnmr", "high"]].max(axis=None)) for curve in every if not curve.empty)
+    return charts.discard(curves, name, rate, min(1.02, 1.05 * highest), measured["fmr_resolved_until_discard"])
+
+
+def panels(title: str, key: str, legend: str, *groups: tuple[str, list[str]]) -> str:
+    """Return a section of figures, in groups with a heading each."""
+    shown = []
+    for heading, figures in groups:
+        drawn = "\n".join(f"<figure>{figure}</figure>" for figure in figures)
+        above = f"<h3>{escape(heading)}</h3>\n" if heading else ""
+        shown.append(f'{above}<div class="panels">\n{drawn}\n</div>')
+    lines = "\n".join(shown)
+    return f'<section>\n<h2>{escape(title)}</h2>\n<p class="key">{escape(key)}</p>\n{legend}\n{lines}\n</section>'
+
+
+def level_legend() -> str:
+    """Return the colours of known quality."""
+    entries = "".join(f'<li><i class="swatch q{i}"></i>{level}</li>' for i, level in enumerate(LEVELS))
+    return f'<ul class="legend"><li>known quality</li>{entries}</ul>'
+
+
+def _curve_legend() -> str:
+    entries = [
+        *((f"line l{i}", text) for i, text in enumerate(charts.CONVENTIONS.values())),
+        ("line random", "pairs put aside at random"),
+        ("line perfect", "perfect quality, ISO"),
+        ("line resolved", "rate resolved up to here"),
+    ]
+    return '<ul class="legend">' + "".join(f'<li><i class="{look}"></i>{text}</li>' for look, text in entries) + "</ul>"
+
+
+def _sheets(run: Run, method: str) -> str:
+    parts = []
+    for name in run.sets:
+        rows = run.of(name)
+        rows = rows[rows[method].notna()]
+        rising = rows.sort_values(method, kind="stable")
+        strips = [
+            strip(run, "worst first", rising.head(NUM_FACES), method),
+            strip(run, "best first", rows.sort_values(method, ascending=False, kind="stable").head(NUM_FACES), method),
+        ]
+        if run.has_truth(name):
+            excess = rows[method].rank() - rows["known_quality"].rank()
+            too_high, too_low = (
+                rows.loc[(sign * excess).sort_values(kind="stable").index[:NUM_WRONG]] for sign in (-1, 1)
+            )
+            strips += [
+                strip(run, "ranked furthest above their known quality", too_high, method),
+                strip(run, "ranked furthest below it", too_low, method),
+            ]
+        parts.append(f'<h3>{escape(name)}</h3>\n<div class="strips">{"".join(strips)}</div>')
+    return (
+        "<section>\n<h2>Worst and best images</h2>\n"
+        '<p class="key">Under each image its score, and its known quality where somebody knows it.</p>\n'
+        + "\n".join(parts)
+        + "\n</section>"
+    )
+
+
+def strip(run: Run, title: str, rows: pd.DataFrame, method: str) -> str:
+    """Return a line of faces with their scores."""
+    faces = "".join(_face(run, row, method) for row in rows.to_dict("records"))
+    four = " four" if len(rows) <= NUM_WRONG else ""
+    return f'<div class="strip"><h4>{escape(title)}</h4><ul class="faces{four}">{faces}</ul></div>'
+
+
+def _face(run: Run, row: dict[str, object], method: str) -> str:
+    jpeg = run.faces.get((str(row["set"]), int(str(row["row"]))))
+    if jpeg is None:
+        return "<li><span>image could not be read again</span></li>"
+    known = ""
+    if pd.notna(row["known_quality"]):
+        known = f'<span class="known"><i class="q{int(float(str(row["level"])))}"></i>{row["known_quality"]:.2f}</span>'
+    source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    title = escape(f"{row['set']} {row['image']}")
+    return (
+        f'<li title="{title}"><img src="{source}" alt="{title}" width="112" height="112">'
+        f"<span>{escape(f'{row[method]:#.4g}')}</span>{known}</li>"
+    )
+
+
+def origin(run: Run) -> str:
+    """Return where the numbers come from."""
+    details = run.details
+    over = ", ".join(sorted({str(one.get("bands_resampled_over")) for one in details["sets"].values()}))
+    facts = {
+        "run": run.name, "data set": details["dataset"], "weights, SHA-256": details["weights_sha256"],
+        "bands resampled over": over, **{key: str(value) for key, value in details["switches"].items()},
+    }  # fmt: skip
+    entries = "".join(f"<dt>{escape(key)}</dt><dd><code>{escape(value)}</code></dd>" for key, value in facts.items())
+    return (
+        "<section>\n<h2>Where the numbers come from</h2>\n"
+        f'<details><summary>results/{escape(run.name)}/fiqa</summary><dl class="made">{entries}</dl></details>\n'
+        "</section>"
+    )
