@@ -9,9 +9,11 @@ import hashlib
 import json
 import re
 import subprocess
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -38,22 +40,41 @@ class Locked:
     """All stages of all lock files, by short name: ``row@heads-adaface``."""
 
     entries: Mapping[str, Entry]
+    _upstream: dict[str, list[Entry]] = field(default_factory=dict, repr=False, compare=False)
 
     def upstream(self, name: str) -> list[Entry]:
         """Return the stages whose outputs ``name`` was made of, directly or not, each once.
 
         Parameters are not followed: an entry holds the values it used, and `resolve` changes with any edit.
         """
-        writers = [(path, entry) for entry in self.entries.values() for path in entry.outs]
-        found: dict[str, Entry] = {}
-        waiting = [self.entries[name]]
-        while waiting:
-            for path in waiting.pop().deps:
-                for out, entry in writers:
-                    if _overlap(path, out) and entry.name not in {name, *found}:
-                        found[entry.name] = entry
-                        waiting.append(entry)
-        return list(found.values())
+        if name not in self._upstream:
+            found: dict[str, Entry] = {}
+            waiting = [self.entries[name]]
+            while waiting:
+                for path in waiting.pop().deps:
+                    for entry in self._writers(path):
+                        if entry.name not in {name, *found}:
+                            found[entry.name] = entry
+                            waiting.append(entry)
+            self._upstream[name] = list(found.values())
+        return self._upstream[name]
+
+    def _writers(self, path: str) -> Iterator[Entry]:
+        """Yield the stages that write ``path``, a folder around it, or something in it."""
+        writer, paths = self._outs
+        for above in (path, *(parent.as_posix() for parent in PurePosixPath(path).parents)):
+            if above in writer:
+                yield writer[above]
+        for out in paths[bisect_left(paths, path + "/") :]:
+            if not out.startswith(path + "/"):
+                return
+            yield writer[out]
+
+    @cached_property
+    def _outs(self) -> tuple[dict[str, Entry], list[str]]:
+        """The stage that writes each path, and the paths in order."""
+        writer = {path: entry for entry in self.entries.values() for path in entry.outs}
+        return writer, sorted(writer)
 
 
 def read(root: Path) -> Locked:
@@ -149,7 +170,3 @@ def _entries(tree: Mapping[str, Any]) -> Iterator[Entry]:
 def _md5s(items: list[dict[str, Any]]) -> dict[str, str]:
     return {item["path"]: str(item.get("md5", "")) for item in items}
 
-
-def _overlap(path: str, out: str) -> bool:
-    """Say whether one is the other, or lies in it."""
-    return out == path or path.startswith(out + "/") or out.startswith(path + "/")
