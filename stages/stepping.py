@@ -73,7 +73,10 @@ class Stepper:
         self.share_gradients()
         if config.schedule.clip_norm is not None:
             self.scaler.unscale_(self.optimiser)
-            nn.utils.clip_grad_norm_(networks.backbone.parameters(), config.schedule.clip_norm)
+            # a quality layer is part of CR-FIQA's backbone; left out, its steps are as large as the loss is steep
+            layer = networks.objective.quality_layer()
+            layers = [networks.backbone] if layer is None else [networks.backbone, layer]
+            nn.utils.clip_grad_norm_(nn.ModuleList(layers).parameters(), config.schedule.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         networks.objective.after_step(networks.backbone)

@@ -70,7 +70,8 @@ class Schedule(BaseModel, extra="forbid", frozen=True):
         " a margin from the start drives their features to where all cosines are alike"
     )
     clip_norm: float | None = Field(
-        None, gt=0, description="largest norm of the backbone's gradient; insightface, CR-FIQA: 5; null: any"
+        None, gt=0, description="largest norm of the gradient of the backbone, and of the quality layer where there is"
+        " one; insightface, CR-FIQA: 5; null: any"
     )
 
     @model_validator(mode="after")

@@ -253,6 +253,17 @@ def test_clipping_bounds_the_gradient_of_the_backbone_alone(project: Path):
     assert clipped == (pytest.approx(0.01, rel=1e-3), free[1])
 
 
+def test_clipping_covers_a_quality_layer_which_is_part_of_the_published_backbone(project: Path):
+    of = config("cosface", clip_norm=0.01).model_copy(update={"objective": {"name": "cr_fiqa"}})
+    training = trainer.Training(of, open_records("tiny"))
+    training.advance(*next(iter(training.batches())))
+    layer = training.networks.objective.quality_layer()
+    clipped = [*training.networks.backbone.parameters(), *layer.parameters()]
+    norms = [p.grad.norm() for p in clipped if p.grad is not None]
+    assert float(torch.stack(norms).norm()) == pytest.approx(0.01, rel=1e-3)
+    assert layer.weight.grad.norm() > 1e-4
+
+
 @pytest.mark.parametrize(
     ("decayed", "spared"),
     [("all", 0), ("all_but_batch_norms", 1), ("all_but_batch_norms_and_biases", 2)],
