@@ -200,7 +200,7 @@ def lines(
             look: dict[str, Any] = {"color": plots.SERIES[number % len(plots.SERIES)]}
             if "low" in points:
                 banded = points.dropna()
-                axes.fill_between(banded[x], banded["low"], banded["high"], alpha=0.1, linewidth=0, **look)
+                axes.fill_between(banded[x], banded["low"], banded["high"], alpha=0.07, linewidth=0, **look)
             else:
                 look |= {"marker": "o", "markersize": 3.5}
             axes.plot(points[x], points[y], linestyle=plots.LINESTYLES[number % len(plots.LINESTYLES)], **look)

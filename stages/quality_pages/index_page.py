@@ -7,16 +7,16 @@ from html import escape
 
 import pandas as pd
 
-from stages.quality_pages import charts, method_page
-from stages.quality_pages.method_page import number
+from stages.quality_pages import charts, method_page, parts
+from stages.quality_pages.parts import number
 from stages.quality_pages.reading import LEVELS, Run
 from stages.reporting import plots
 
 
 def html(run: Run) -> str:
     """Return the page."""
-    parts = [_head(run), _numbers(run), *_charts(run), _between(run), _worst(run), method_page.origin(run)]
-    return method_page.document(f"Quality methods · {run.name}", "\n".join(parts))
+    body = [_head(run), _numbers(run), *_charts(run), _between(run), _worst(run), parts.origin(run)]
+    return parts.document(f"Quality methods · {run.name}", "\n".join(body))
 
 
 def _head(run: Run) -> str:
@@ -33,7 +33,7 @@ def _head(run: Run) -> str:
     ]
     tiles = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
     return (
-        f'{method_page.navigation(run, "")}\n<header>\n'
+        f'{parts.navigation(run, "")}\n<header>\n'
         f'<p class="eyebrow">facet · quality · run {escape(run.name)}</p>\n'
         f'<h1>Quality methods side by side</h1>\n<dl class="facts">{tiles}</dl>\n</header>\n'
         f'<ul class="caveats">{items}</ul>'
@@ -61,7 +61,7 @@ def _block(run: Run, title: str, rate: str | None, key: str) -> str:
     if all(value is None for value in values.values()):
         reason = run.measured(run.sets[0], run.methods[0], rate)["reason"] if rate else "nobody knows the quality"
         return f'<div><h3>{escape(title)}</h3>\n<p class="key">On no set: {escape(reason)}.</p></div>'
-    rows = []
+    rows: list[tuple[str, list[str]]] = []
     for method in run.methods:
         cells = []
         for name in run.sets:
@@ -72,13 +72,9 @@ def _block(run: Run, title: str, rate: str | None, key: str) -> str:
             area = run.area(name, method, rate) if rate and key == "edc_auc" else None
             cells.append(f"<td>{shown}{_between_limits(area)}</td>")
         link = f'<a href="{escape(method)}.html">{escape(method)}</a>'
-        rows.append(f'<tr><th scope="row">{link}</th>{"".join(cells)}</tr>')
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in run.sets)
-    return (
-        f'<div><h3>{escape(title)}</h3>\n<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="plain">\n<thead><tr><th scope="col"></th>{heads}</tr></thead>\n'
-        f"<tbody>\n{chr(10).join(rows)}\n</tbody></table></div></div>"
-    )
+        rows.append((link, cells))
+    heads = ["", *map(escape, run.sets)]
+    return f"<div><h3>{escape(title)}</h3>\n{parts.table(title, heads, rows, 'plain')}</div>"
 
 
 def _value(run: Run, name: str, method: str, rate: str | None, key: str) -> float | None:
@@ -95,13 +91,13 @@ def _between_limits(area: dict[str, float] | None) -> str:
 def _charts(run: Run) -> Iterator[str]:
     known = [name for name in run.sets if run.has_truth(name)]
     if known:
-        yield method_page.panels(
+        yield parts.panels(
             "Mean rank at each known level",
             "Images of a set ranked by each method, 0 the worst and 1 the best; mean over each fifth of the known "
             "quality. The steeper a line rises, the better the method sees what was done to the images.",
             _legend(run), ("", [_ranks(run, name) for name in known]),
         )  # fmt: skip
-    yield method_page.panels(
+    yield parts.panels(
         "Error versus discard",
         "CR-FIQA’s curve of each method with its 95 % band: FNMR among the pairs that remain when those of lowest "
         "quality are put aside.",
@@ -144,17 +140,11 @@ def _between(run: Run) -> str:
         return ""
     found = [run.of(name)[run.methods].corr(method="spearman") for name in run.sets]
     mean = sum(found[1:], found[0]) / len(found)
-    heads = "".join(f'<th scope="col">{escape(method)}</th>' for method in run.methods)
-    rows = "\n".join(
-        f'<tr><th scope="row">{escape(method)}</th>'
-        + "".join(f"<td>{'' if other == method else number(mean.loc[method, other], 2)}</td>" for other in run.methods)
-        + "</tr>"
-        for method in run.methods
-    )
+    rows = [(escape(str(method)), [f"<td>{number(rho, 2)}</td>" for rho in mean.loc[method]]) for method in mean]
     return (
         '<section>\n<h2>How alike the methods order images</h2>\n<p class="key">Spearman’s correlation of two methods’ '
-        'scores within a set, mean over the sets.</p>\n<div class="scroll"><table class="plain">'
-        f"<thead><tr><th></th>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n</section>"
+        "scores within a set, mean over the sets.</p>\n"
+        f"{parts.table('How alike', ['', *map(escape, run.methods)], rows, 'plain')}\n</section>"
     )
 
 
@@ -164,17 +154,17 @@ def _worst(run: Run) -> str:
     known = {name: value for name, value in spread.items() if value > 0}
     chosen = max(known, key=known.__getitem__) if known else run.sets[0]
     rows = run.of(chosen)
-    parts = []
+    shown = []
     for method in run.methods:
         falling = rows[rows[method].notna()].sort_values(method, ascending=False, kind="stable")
         rising = rows[rows[method].notna()].sort_values(method, kind="stable")
         strips = [
-            method_page.strip(run, title, part.head(method_page.NUM_FACES), method)
-            for title, part in (("worst first", rising), ("best first", falling))
+            parts.strip(run, title, ordered.head(parts.NUM_FACES), method)
+            for title, ordered in (("worst first", rising), ("best first", falling))
         ]
-        parts.append(f'<h3>{escape(method)}</h3>\n<div class="strips">{"".join(strips)}</div>')
+        shown.append(f'<h3>{escape(method)}</h3>\n<div class="strips">{"".join(strips)}</div>')
     return (
         f"<section>\n<h2>Worst and best images of {escape(chosen)} by each method</h2>\n"
         '<p class="key">Under each image its score, and its known quality where somebody knows it.</p>\n'
-        + "\n".join(parts) + "\n</section>"
+        + "\n".join(shown) + "\n</section>"
     )

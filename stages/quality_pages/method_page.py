@@ -2,60 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
 
 from stages.core.curve_bands import NUM_RESAMPLES
 from stages.quality_pages import charts
-from stages.quality_pages.reading import LEVELS, Run
-from stages.reporting import page
-
-STYLES = (page.STYLE, Path(__file__).with_name("page.css"))
-NUM_FACES, NUM_WRONG = 8, 4
+from stages.quality_pages.parts import (
+    NUM_FACES,
+    NUM_WRONG,
+    document,
+    level_legend,
+    navigation,
+    number,
+    origin,
+    panels,
+    strip,
+    table,
+)
+from stages.quality_pages.reading import Run
 
 
 def html(run: Run, method: str) -> str:
     """Return the page of one method."""
-    parts = [_head(run, method), numbers(run, method), *_charts(run, method), _sheets(run, method), origin(run)]
-    return document(f"{method} · {run.name}", "\n".join(parts))
-
-
-def document(title: str, body: str) -> str:
-    """Return a whole HTML document."""
-    styles = "\n".join(path.read_text(encoding="utf-8") for path in STYLES)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{styles}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
-
-
-def navigation(run: Run, here: str) -> str:
-    """Return links to all pages of a run; ``here`` is a method, or empty for the overview."""
-    links = [("all methods", "index.html", ""), *((method, f"{method}.html", method) for method in run.methods)]
-    shown = (
-        f"<b>{escape(text)}</b>" if key == here else f'<a href="{escape(file)}">{escape(text)}</a>'
-        for text, file, key in links
-    )
-    return f"<nav>{''.join(shown)}</nav>"
-
-
-def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
-    """Return a number as text, a dash for none.
-
-    >>> number(0.12345), number(None), number(0.5, 2, signed=True)
-    ('0.123', '–', '+0.50')
-    """
-    if value is None or not np.isfinite(value):
-        return "–"
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    parts = [_head(run, method), numbers(run, method), *_charts(run, method), *_networks(run, method)]
+    return document(f"{method} · {run.name}", "\n".join([*parts, _sheets(run, method), origin(run)]))
 
 
 def _head(run: Run, method: str) -> str:
@@ -100,21 +70,17 @@ def verdict(run: Run, method: str) -> str:
 
 def numbers(run: Run, method: str) -> str:
     """Return the table of a method's numbers on each set."""
-    heads = ["images", "pairs, genuine", "Spearman ρ, known quality"]
+    heads = ["set", "images", "pairs, genuine", "Spearman ρ, known quality"]
     for rate in run.rates:
         at = f"FMR {float(rate):g}"
         heads += [f"CR-FIQA area, {at} ↓", f"less than feature norm’s, {at}", f"ISO pAUC, {at} ↓"]
-    rows = "\n".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(_cells(run, name, method))}</tr>' for name in run.sets
-    )
-    limit = run.details["switches"]["pauc_limit"]
+    rows = [(escape(name), list(_cells(run, name, method))) for name in run.sets]
     return (
-        '<section>\n<h2>Numbers</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="Numbers">\n<table>\n'
-        f'<thead><tr><th scope="col">set</th>{"".join(f"<th scope=col>{head}</th>" for head in heads)}</tr></thead>\n'
-        f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n"
+        f"<section>\n<h2>Numbers</h2>\n{table('Numbers', heads, rows)}\n"
         '<p class="key">↓ lower is better. In brackets 95 % intervals: the people of a set are drawn anew '
         f"{NUM_RESAMPLES} times, an impostor pair counts as often as both of its people. CR-FIQA’s area runs over "
-        f"discard 0 to 0.95; ISO’s to {limit:g}, under it that of a perfect quality.</p>\n</section>"
+        f"discard 0 to 0.95; ISO’s to {run.details['switches']['pauc_limit']:g}, under it that of a perfect quality."
+        "</p>\n</section>"
     )
 
 
@@ -185,21 +151,26 @@ def _discard(run: Run, name: str, method: str, rate: str) -> str:
     return charts.discard(curves, name, rate, min(1.02, 1.05 * highest), measured["fmr_resolved_until_discard"])
 
 
-def panels(title: str, key: str, legend: str, *groups: tuple[str, list[str]]) -> str:
-    """Return a section of figures, in groups with a heading each."""
-    shown = []
-    for heading, figures in groups:
-        drawn = "\n".join(f"<figure>{figure}</figure>" for figure in figures)
-        above = f"<h3>{escape(heading)}</h3>\n" if heading else ""
-        shown.append(f'{above}<div class="panels">\n{drawn}\n</div>')
-    lines = "\n".join(shown)
-    return f'<section>\n<h2>{escape(title)}</h2>\n<p class="key">{escape(key)}</p>\n{legend}\n{lines}\n</section>'
-
-
-def level_legend() -> str:
-    """Return the colours of known quality."""
-    entries = "".join(f'<li><i class="swatch q{i}"></i>{level}</li>' for i, level in enumerate(LEVELS))
-    return f'<ul class="legend"><li>known quality</li>{entries}</ul>'
+def _networks(run: Run, method: str) -> Iterator[str]:
+    """Yield the areas by other networks' embeddings, where there are others."""
+    if not run.networks:
+        return
+    networks = (run.name, *run.networks)
+    heads = ["set", *(f"{escape(by)}, FMR {float(rate):g}" for rate in run.rates for by in networks)]
+    rows: list[tuple[str, list[str]]] = []
+    for name in run.sets:
+        found = [
+            run.measured(name, method, rate) if by == run.name else run.judged(name, method, rate, by)
+            for rate in run.rates
+            for by in networks
+        ]
+        rows.append((escape(name), [f"<td>{number(one['edc_auc'])}</td>" for one in found]))
+    yield (
+        '<section>\n<h2>Judged by other networks</h2>\n<p class="key">CR-FIQA area ↓ when the scores stay and the '
+        "embeddings are another network’s: a score that only knows its own network’s weaknesses loses here. Areas of "
+        f"different networks differ for other reasons, too: compare methods within a column.</p>\n"
+        f"{table('Judged by other networks', heads, rows)}\n</section>"
+    )
 
 
 def _curve_legend() -> str:
@@ -237,42 +208,4 @@ def _sheets(run: Run, method: str) -> str:
         '<p class="key">Under each image its score, and its known quality where somebody knows it.</p>\n'
         + "\n".join(parts)
         + "\n</section>"
-    )
-
-
-def strip(run: Run, title: str, rows: pd.DataFrame, method: str) -> str:
-    """Return a line of faces with their scores."""
-    faces = "".join(_face(run, row, method) for row in rows.to_dict("records"))
-    four = " four" if len(rows) <= NUM_WRONG else ""
-    return f'<div class="strip"><h4>{escape(title)}</h4><ul class="faces{four}">{faces}</ul></div>'
-
-
-def _face(run: Run, row: dict[str, object], method: str) -> str:
-    jpeg = run.faces.get((str(row["set"]), int(str(row["row"]))))
-    if jpeg is None:
-        return "<li><span>image could not be read again</span></li>"
-    known = ""
-    if pd.notna(row["known_quality"]):
-        known = f'<span class="known"><i class="q{int(float(str(row["level"])))}"></i>{row["known_quality"]:.2f}</span>'
-    source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-    title = escape(f"{row['set']} {row['image']}")
-    return (
-        f'<li title="{title}"><img src="{source}" alt="{title}" width="112" height="112">'
-        f"<span>{escape(f'{row[method]:#.4g}')}</span>{known}</li>"
-    )
-
-
-def origin(run: Run) -> str:
-    """Return where the numbers come from."""
-    details = run.details
-    over = ", ".join(sorted({str(one.get("bands_resampled_over")) for one in details["sets"].values()}))
-    facts = {
-        "run": run.name, "data set": details["dataset"], "weights, SHA-256": details["weights_sha256"],
-        "bands resampled over": over, **{key: str(value) for key, value in details["switches"].items()},
-    }  # fmt: skip
-    entries = "".join(f"<dt>{escape(key)}</dt><dd><code>{escape(value)}</code></dd>" for key, value in facts.items())
-    return (
-        "<section>\n<h2>Where the numbers come from</h2>\n"
-        f'<details><summary>results/{escape(run.name)}/fiqa</summary><dl class="made">{entries}</dl></details>\n'
-        "</section>"
     )

@@ -60,6 +60,16 @@ class Run:
         tree: dict[str, Any] = self.details["sets"][name]["methods"][method][rate]
         return tree
 
+    @property
+    def networks(self) -> list[str]:
+        """Other networks whose embeddings judge the scores as well."""
+        return list(self.details["switches"].get("recognition", []))
+
+    def judged(self, name: str, method: str, rate: str, network: str) -> dict[str, Any]:
+        """Return what ``measured`` does, by another network's embeddings."""
+        tree: dict[str, Any] = self.details["sets"][name]["recognition"][network]["methods"][method][rate]
+        return tree
+
     def spearman(self, name: str, method: str) -> float | None:
         """Return the rank correlation with known quality; None where nobody knows it."""
         rho: float | None = self.details["sets"][name]["methods"][method]["spearman"]["rho"]

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from stages import artifacts, benchmarks, evaluate
+from stages.core.features import Features
 from stages.datasets import verification_bin
-from stages.quality_pages import charts, index_page, method_page, reading
+from stages.quality_pages import charts, index_page, parts, reading
 from stages.tools import quality_pages
 from tests.stages import small_sets
 
@@ -22,6 +23,12 @@ METHODS = ("contrast", "feature_norm")
 
 def contrast(features):
     return features.feature_ND[:, 3]
+
+
+def embed_by_grey(images):
+    """Another network: coarse brightness."""
+    feature_ND = np.array([cv2.resize(image, (2, 2)).mean(axis=2).ravel() - 100 for image in images], np.float32)
+    return Features(feature_ND, feature_ND)
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +44,9 @@ def folder(tmp_path_factory):
         "quality": random.random(400),
     }  # fmt: skip
     pd.DataFrame(truth).to_parquet(folder / "eval/truth.parquet")
-    switches = benchmarks.Fiqa(sets=("lfw", "cplfw", "IJBC"), fmr=(0.1, 0.001))
+    switches = benchmarks.Fiqa(sets=("lfw", "cplfw", "IJBC"), fmr=(0.1, 0.001), recognition=("other",))
     scores = {"contrast": contrast}
-    measured = evaluate.measure("fiqa", folder / "eval", switches, small_sets.embed, scores)
+    measured = evaluate.measure("fiqa", folder / "eval", switches, small_sets.embed, scores, {"other": embed_by_grey})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         evaluate.write("r", "fiqa", measured, {"run": "r", "dataset": "small", "weights_sha256": "0" * 64})
@@ -83,8 +90,8 @@ def test_numbers_on_a_page_are_those_measured(folder, run):
     for name, row in rows.items():
         cells = [text_of(cell) for cell in re.findall(r"<td.*?</td>", row)]
         rho = metrics.get(f"{name}_spearman_contrast")
-        assert cells[2] == method_page.number(rho)
-        assert cells[3].split()[0] == method_page.number(metrics.get(f"{name}_contrast_edc_auc_fmr1e-01"))
+        assert cells[2] == parts.number(rho)
+        assert cells[3].split()[0] == parts.number(metrics.get(f"{name}_contrast_edc_auc_fmr1e-01"))
         assert cells[5].split()[0] == f"{metrics[f'{name}_contrast_iso_pauc_fmr1e-01']:.3f}"
         assert "unresolved: FMR 0.001 needs 1000 impostor scores, got 1" in cells[6]
     assert "200 100 genuine" in text_of(rows["lfw"])
@@ -93,6 +100,14 @@ def test_numbers_on_a_page_are_those_measured(folder, run):
         metrics["lfw_feature_norm_edc_auc_fmr1e-01"] - metrics["lfw_contrast_edc_auc_fmr1e-01"]
     )
     assert f"[{area['low']:.3f}, {area['high']:.3f}]" in text_of(rows["lfw"])
+
+
+def test_other_networks_areas_stand_beside_the_runs_own(folder):
+    metrics = artifacts.read_json(folder / "results/r/fiqa.json")
+    section = page_of(folder, "contrast").split("<h2>Judged by other networks</h2>")[1].split("</section>")[0]
+    row = text_of(section.split('<th scope="row">lfw</th>')[1].split("</tr>")[0]).split()
+    keys = [f"lfw_contrast_edc_auc_fmr1e-01{by}" for by in ("", "_by_other")]
+    assert row == [*(parts.number(metrics.get(key)) for key in keys), "–", "–"]
 
 
 def test_the_index_marks_the_best_of_each_set(folder, run):
@@ -183,7 +198,7 @@ def test_the_feature_norm_is_not_drawn_against_itself(folder):
 def test_the_index_says_how_alike_methods_are(run):
     rho = np.mean([run.of(name)["contrast"].corr(run.of(name)["feature_norm"], "spearman") for name in run.sets])
     shown = text_of(index_page.html(run)).split("How alike the methods order images")[1].split("Worst and best")[0]
-    assert shown.count(method_page.number(rho, 2)) == 2
+    assert shown.count(parts.number(rho, 2)) == 2
 
 
 def test_a_page_is_the_same_every_time(folder, run):
