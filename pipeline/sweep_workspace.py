@@ -23,7 +23,7 @@ from pipeline.sweep import Variant
 
 SPREAD = "spread"
 DESCRIPTION = "sweep.yaml"
-OF_TABLES = ("row", "tabulate", "track")
+OF_TABLES = ("row", "tabulate", "report", "track")
 CODE = ("artifacts", "core/spread", "program", "report", "spread")
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from stages import artifacts, program
 from stages.report import Gathered, Measured, Scale, Table
-from stages.reporting import page, plots, text
+from stages.reporting import latex, page, plots, text
 from stages.reporting.comparison import Comparison, compare
 
 
@@ -24,36 +25,39 @@ def main(arguments: argparse.Namespace) -> None:
     with artifacts.write_folder(artifacts.report_folder(name)) as folder:
         (folder / "table.md").write_text(text.markdown(comparison), encoding="utf-8")
         (folder / "table.csv").write_text(text.as_csv(comparison), encoding="utf-8")
+        (folder / "table.tex").write_text(latex.latex(comparison), encoding="utf-8")
         artifacts.write_json(folder / "table.json", text.as_tree(comparison))
         (folder / "table.html").write_text(page.html(comparison, drawn), encoding="utf-8")
         for plot in drawn:
             (folder / f"{plot.name}.svg").write_text(plots.draw(plot.panels), encoding="utf-8")
 
 
-def read(name: str) -> Comparison:
-    """Return a table with everything that was gathered for it, as `resolve` says.
+def read(name: str, root: Path = Path()) -> Comparison:
+    """Return a table with everything that was gathered for it in the project at ``root``, as `resolve` says.
 
     Raises:
         FileNotFoundError: the resolved table, or a row that a run measures, is missing.
         ValueError: a row's file does not fit, or is another run's.
         LookupError: a column or an ablation parameter that no run has.
     """
-    resolved = artifacts.RESOLVED / "tables" / f"{name}.yaml"
+    resolved = root / artifacts.RESOLVED / "tables" / f"{name}.yaml"
     table = artifacts.read_section(resolved, "table", Table)
     scale = artifacts.read_section(resolved, "scale", Scale)
     rows = artifacts.read_section(resolved, "measured", Measured).root
-    gathered = {key: [read_row(name, *item) for item in files.items()] for key, files in rows.items()}
+    gathered = {
+        key: [read_row(root / artifacts.row_file(name, row), row, run) for row, run in files.items()]
+        for key, files in rows.items()
+    }
     return compare(name, table, scale, gathered)
 
 
-def read_row(table: str, row: str, run: str) -> Gathered:
+def read_row(path: Path, row: str, run: str) -> Gathered:
     """Return what was gathered for one seed of a row; ``row`` is its full name, TABLE-ROW[-N].
 
     Raises:
         FileNotFoundError: it was not gathered.
         ValueError: its file does not fit, or is another run's.
     """
-    path = artifacts.row_file(table, row)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: row@{row} writes it; run `dvc repro`")
     try:

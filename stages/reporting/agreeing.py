@@ -48,7 +48,7 @@ def agreements(
     """Return the agreement of each column, and over all of them: each pair of rows in each column has one vote."""
     spread_columns = [
         agreement_spread.Column(
-            [row.published for row in rows],
+            [None if row.published is None else (row.published,) for row in rows],
             [row.raw if row.mean is not None else None for row in rows],
             places,
         )
@@ -75,7 +75,8 @@ def _agreement(rows: Sequence[Ordered], interval: Interval | None) -> Agreement:
     if interval is None:
         return Agreement(pairs, len(both), share)
     by_seed = tuple(count_pairs(published, [row.by_seed[seed] for row in both]) for seed in _seeds(both))
-    resolved = agreement_spread.resolved_pairs(published, [list(row.by_seed.values()) for row in both])
+    every_RS = [list(row.by_seed.values()) for row in both]
+    resolved = agreement_spread.resolved_pairs([(value,) for value in published], every_RS)
     return Agreement(pairs, len(both), share, by_seed, interval, resolved)
 
 

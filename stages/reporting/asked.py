@@ -1,4 +1,4 @@
-"""Which metrics a run's switches leave out: a column of these is empty, while one that nothing could fill is a mistake."""
+"""Which metrics a run's switches leave out: a column of these is empty, one that nothing could fill is a mistake."""
 
 from __future__ import annotations
 

@@ -20,9 +20,13 @@ class Checked:
     unmeasured: tuple[str, ...]  # what is missing; then nothing was checked
 
     @property
-    def on_means(self) -> bool:
-        """Whether every comparison holds between means over seeds."""
-        return not self.failed and not self.unmeasured
+    def verdict(self) -> str:
+        """``holds`` in every seed, ``on average`` between means alone, ``fails``, or ``not checked``."""
+        if self.unmeasured:
+            return "not checked"
+        if self.failed:
+            return "fails"
+        return "holds" if self.held == self.seeds else "on average"
 
 
 @dataclass(frozen=True)

@@ -7,32 +7,39 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from stages.core.agreement_spread import SHARE
 from stages.report import Column
-from stages.reporting import plots, words
+from stages.reporting import plots, provenance, words
 from stages.reporting.comparison import Cell, Comparison, Line
 
 STYLE = Path(__file__).with_name("page.css")
 
 
 def html(comparison: Comparison, drawn: Sequence[plots.Plot]) -> str:
-    """Return the whole page."""
-    title = escape(comparison.table.title)
-    parts = [_head(comparison), _table(comparison), *_plots(comparison, drawn), _provenance(comparison)]
-    body = "\n".join(parts)
+    """Return the whole page of a table."""
+    body = [head(comparison), measured(comparison), claims(comparison), *_plots(comparison, drawn)]
+    return document(comparison.table.title, [*body, provenance.section([comparison])])
+
+
+def document(title: str, body: Sequence[str]) -> str:
+    """Return a page that needs nothing beside it."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{title}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
+        "<body>\n<main>\n" + "\n".join(part for part in body if part) + "\n</main>\n</body>\n</html>\n"
     )
 
 
-def _head(comparison: Comparison) -> str:
+def head(comparison: Comparison) -> str:
+    """Return what a table asks, what it shows, and what to know before believing it."""
     table, overall = comparison.table, comparison.overall
-    note = f'<p class="lede">{escape(table.note.strip())}</p>\n' if table.note else ""
+    finding = table.findings.get(comparison.scale.profile, "")
     facts = [
         ("agreement τ", words.agreement(overall)),
+        *([("τ of redrawn seeds", words.interval(overall))] if overall.interval else []),
+        *([("orders in words", words.claims_held(comparison))] if comparison.claims else []),
         ("rows measured", f"{len(comparison.runs)} of {len(comparison.lines)}"),
         ("profile", comparison.scale.profile),
         ("seeds", words.seeds(comparison)),
@@ -41,26 +48,41 @@ def _head(comparison: Comparison) -> str:
     caveats = "".join(f"<li>{escape(caveat)}</li>" for caveat in words.caveats(comparison))
     return (
         f'<header>\n<p class="eyebrow">facet · table {escape(comparison.name)}</p>\n'
-        f"<h1>{escape(table.title)}</h1>\n{note}"
-        f'<p class="verdict">{escape(words.verdict(comparison))}</p>\n'
+        f"<h1>{escape(table.title)}</h1>\n{paragraph('lede', table.note)}"
+        f'<p class="verdict">{escape(words.verdict(comparison))}</p>\n{paragraph("finding", finding)}'
         f'<dl class="facts">{tiles}</dl>\n</header>\n<ul class="caveats">{caveats}</ul>'
     )
 
 
-def _table(comparison: Comparison) -> str:
+def paragraph(style: str, text: str) -> str:
+    """Return a paragraph, or nothing of an empty text."""
+    return f'<p class="{style}">{escape(text.strip())}</p>\n' if text.strip() else ""
+
+
+def measured(comparison: Comparison) -> str:
+    """Return the table itself: measured beside published, each measured cell with a link to what it was made of."""
     columns = comparison.table.columns
     heads = "".join(f'<th scope="col">{_heading(column)}</th>' for column in columns)
-    rows = "\n".join(_row(line, columns, style) for style, line in enumerate(comparison.lines))
-    taus = "".join(f"<td>{escape(words.agreement(found))}</td>" for found in comparison.columns)
+    rows = "\n".join(_row(comparison, line, style) for style, line in enumerate(comparison.lines))
     return (
         '<section>\n<h2>Measured beside published</h2>\n<div class="scroll" tabindex="0" role="region" '
-        'aria-label="Measured beside published">\n<table>\n'
+        f'aria-label="{escape(comparison.name)}: measured beside published">\n<table>\n'
         f'<thead><tr><th scope="col"></th>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n'
-        f'<tfoot><tr><th scope="row">Kendall’s τ</th>{taus}</tr></tfoot>\n</table>\n</div>\n'
+        f"<tfoot>{_taus(comparison)}</tfoot>\n</table>\n</div>\n"
         '<p class="key"><b>Bold</b>: best measured. Under it, where a document has the number: '
-        f"published, and measured minus published. {escape(words.units(comparison))}</p>\n"
+        f"published, and measured minus published. {escape(words.units(comparison))} "
+        "A measured value leads to what it was made of.</p>\n"
         f'<p class="key">Published: {escape(comparison.table.source.strip())}</p>\n</section>'
     )
+
+
+def _taus(comparison: Comparison) -> str:
+    cells = []
+    for found in comparison.columns:
+        over_seeds = f"<small>{words.interval(found)}</small>" if found.interval and found.tau is not None else ""
+        cells.append(f"<td>{escape(words.agreement(found))}{over_seeds}</td>")
+    small = f"<small>{SHARE:.0%} of redrawn seeds</small>" if comparison.overall.interval else ""
+    return f'<tr><th scope="row">Kendall’s τ{small}</th>{"".join(cells)}</tr>'
 
 
 def _heading(column: Column) -> str:
@@ -68,46 +90,74 @@ def _heading(column: Column) -> str:
     return escape(column.name) + arrow
 
 
-def _row(line: Line, columns: Sequence[Column], style: int) -> str:
+def _row(comparison: Comparison, line: Line, style: int) -> str:
     swatch = f'<i class="swatch s{style % len(plots.SERIES)}"></i>' if line.gathered else ""
     settings = [f"{name} {value}" for name, value in line.parameters.items()]
     if line.gathered is None:
         settings = ["published only"]
-    small = "".join(f"<small>{escape(text)}</small>" for text in settings)
-    pairs = zip(line.cells, columns, strict=True)
-    cells = "".join(_cell(cell, column) for cell, column in pairs)
+    small = "".join(f"<span>{escape(text)}</span> " for text in settings)
+    small = f'<small class="set">{small}</small>' if small else ""
+    made = provenance.anchor(comparison, line)
+    cells = "".join(
+        _cell(cell, column, column.suite + "." + column.key(comparison.table.rows[line.key]), made)
+        for cell, column in zip(line.cells, comparison.table.columns, strict=True)
+    )
     return f'<tr><th scope="row"><div>{swatch}<span>{escape(line.label)}{small}</span></div></th>{cells}</tr>'
 
 
-def _cell(cell: Cell, column: Column) -> str:
-    measured = words.number(cell.measured, column.decimals)
-    shown = f"<b>{measured}</b>" if cell.best else measured
+def _cell(cell: Cell, column: Column, metric: str, made: str) -> str:
+    number = words.number(cell.measured, column.decimals)
+    shown = f'<a href="#{made}">{f"<b>{number}</b>" if cell.best else number}</a>' if number else ""
     shown += f'<span class="spread">{words.spread(cell, column.decimals)}</span>' if cell.std is not None else ""
     if cell.missing:
         shown = f'<em title="{escape(cell.reason)}">{escape(cell.missing)}</em>'
     published = ""
     if cell.published is not None:
         difference = words.number(cell.difference, column.decimals, signed=True)
-        published = f"<small>{words.number(cell.published, column.decimals)}</small>"
+        best = ' class="top"' if cell.best_published else ""
+        published = f"<small{best}>{words.number(cell.published, column.decimals)}</small>"
         published += f"<small>{difference}</small>" if difference else ""
-    return f'<td title="{escape(column.metric)}">{shown}{published}</td>'
+    return f'<td title="{escape(metric)}">{shown}{published}</td>'
+
+
+def claims(comparison: Comparison) -> str:
+    """Return the orders that documents state in words, and what became of each."""
+    if not comparison.claims:
+        return ""
+    items = []
+    for checked in comparison.claims:
+        mark = checked.verdict
+        items.append(
+            f'<li><b class="mark {mark.replace(" ", "-")}">{mark}</b> <span>{escape(checked.claim.text)}'
+            f"<small>{escape(words.claim(checked))}</small><small>{escape(checked.claim.source)}</small></span></li>"
+        )
+    return (
+        '<section>\n<h2>Stated in words</h2>\n<p class="key">Orders that documents state. One holds when every '
+        "comparison does in every seed; on average: between means, though not in every seed.</p>"
+        f'\n<ul class="claims">{"".join(items)}</ul>\n</section>'
+    )
 
 
 def _plots(comparison: Comparison, drawn: Sequence[plots.Plot]) -> Iterator[str]:
+    for plot in drawn:
+        yield figures(comparison, plot)
+
+
+def figures(comparison: Comparison, plot: plots.Plot) -> str:
+    """Return a plot as a section of the page."""
     legend = "".join(
         f'<li><i class="swatch s{style % len(plots.SERIES)}"></i>{escape(line.label)}</li>'
         for style, line in enumerate(comparison.lines)
         if line.gathered
     )
-    for plot in drawn:
-        figures = "\n".join(
-            f'<figure aria-label="{escape(panel.title)}">{inline(plots.draw([panel], legend=False))}</figure>'
-            for panel in plot.panels
-        )
-        yield (
-            f'<section>\n<h2>{escape(plot.title)}</h2>\n<p class="key">{escape(plot.caption)}</p>\n'
-            f'<ul class="legend">{legend}</ul>\n<div class="panels">\n{figures}\n</div>\n</section>'
-        )
+    drawn = "\n".join(
+        f'<figure aria-label="{escape(panel.title)}">{inline(plots.draw([panel], legend=False))}</figure>'
+        for panel in plot.panels
+    )
+    return (
+        f'<section>\n<h2>{escape(plot.title)}</h2>\n<p class="key">{escape(plot.caption)}</p>\n'
+        f'<ul class="legend">{legend}</ul>\n<div class="panels">\n{drawn}\n</div>\n</section>'
+    )
 
 
 def inline(svg: str) -> str:
@@ -123,26 +173,3 @@ def inline(svg: str) -> str:
         element = element.replace(colour, f"var(--s{number})")
     element = element.replace(plots.INK, "var(--ink)").replace(plots.PAPER, "var(--card)")
     return re.sub(r"'DejaVu Sans'[^\";]*", "inherit", element).strip()
-
-
-def _provenance(comparison: Comparison) -> str:
-    rows = "\n".join(_made_of(line) for line in comparison.runs)
-    metrics = "".join(
-        f"<dt>{escape(column.name)}</dt><dd><code>{escape(column.metric)}</code></dd>"
-        for column in comparison.table.columns
-    )
-    return (
-        f"<section>\n<h2>Where the numbers come from</h2>\n{rows}\n"
-        f'<details><summary>Columns</summary><dl class="made">{metrics}</dl></details>\n</section>'
-    )
-
-
-def _made_of(line: Line) -> str:
-    assert line.gathered is not None
-    facts = [
-        ("run", line.gathered.run),
-        ("weights, SHA-256", line.gathered.weights_sha256),
-        *((name, str(value)) for name, value in line.gathered.parameters.items()),
-    ]
-    entries = "".join(f"<dt>{escape(key)}</dt><dd><code>{escape(value)}</code></dd>" for key, value in facts)
-    return f'<details><summary>{escape(line.label)}</summary><dl class="made">{entries}</dl></details>'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from stages.core.spread import spread
 from stages.reporting import words
 from stages.reporting.comparison import Comparison, Line
 
@@ -23,6 +25,7 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0559a", "#a67c00", "#3a9bd1", "#7a
 INK, PAPER = "#1c2128", "#fffffe"
 LINESTYLES = ("-", "--", ":", "-.")
 _MANY_RANKS = 50
+_DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 PANEL_INCHES = (3.3, 2.6)
 STYLE = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own font
@@ -58,6 +61,7 @@ class Panel:
     top: float | None = None  # of the y axis
     steps: bool = False
     ranks: bool = False  # x is published and measured, y the rank: a slope chart
+    dots: bool = False  # x is every seed's value, y the row's place
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,14 @@ class Plot:
     panels: tuple[Panel, ...]
 
 
-def plots(comparison: Comparison) -> list[Plot]:
-    """Return the plots that the rows have curves for, in the order of the page."""
+def plots(comparison: Comparison, names: Sequence[str] = ()) -> list[Plot]:
+    """Return the plots that the rows have curves for, in the order of the page; with ``names`` those alone."""
     found = [
         Plot("order", "Published against measured order",
              "Best on top. Lines that cross are rows that changed places.", tuple(_orders(comparison))),
+        Plot("seeds", "Each training",
+             "A dot is one training; the bar is the mean and a standard deviation to both sides.",
+             tuple(_trainings(comparison))),
         Plot("roc", "Verification",
              "Share of genuine pairs accepted at each false accept rate.", tuple(_rocs(comparison))),
         Plot("det", "Detection error trade-off",
@@ -86,7 +93,7 @@ def plots(comparison: Comparison) -> list[Plot]:
              "FNMR among the pairs that remain when those of lowest quality are put aside; "
              "the better the quality score, the faster it falls.", tuple(_discards(comparison))),
     ]  # fmt: skip
-    return [plot for plot in found if plot.panels]
+    return [plot for plot in found if plot.panels and (not names or plot.name in names)]
 
 
 def draw(panels: Sequence[Panel], legend: bool = True) -> str:
@@ -107,7 +114,8 @@ def draw(panels: Sequence[Panel], legend: bool = True) -> str:
             figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
         stream = io.StringIO()
         FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
-    return stream.getvalue()
+    # a hundredth of a point is seen by nobody, and is half of the bytes
+    return re.sub(r' (?:d|x|y)="[^"]*"', lambda found: _DECIMALS.sub(r"\1", found[0]), stream.getvalue())
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
@@ -117,7 +125,10 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             "linestyle": LINESTYLES[series.style // len(SERIES) % len(LINESTYLES)],
             "label": series.label,
         }
-        if panel.ranks:
+        if panel.dots:
+            axes.plot(series.x, series.y, **{**look, "linestyle": "none"}, marker="o", markersize=3.5, alpha=0.75)
+            _draw_spread(axes, series)
+        elif panel.ranks:
             axes.plot(series.x, series.y, marker="o", markersize=4, clip_on=False, **look)
         else:
             axes.plot(series.x, series.y, drawstyle="steps-post" if panel.steps else "default", **look)
@@ -126,6 +137,8 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         axes.set_xscale("log")
     if panel.ranks:
         _as_slopes(axes, panel)
+    elif panel.dots:
+        axes.set(ylim=(max(place for series in panel.series for place in series.y) + 0.6, -0.6), yticks=[])
     elif panel.log_y:
         axes.set_yscale("log")
         axes.set_ylim(top=panel.top)
@@ -140,6 +153,28 @@ def _as_slopes(axes: Any, panel: Panel) -> None:
     axes.grid(visible=False)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)
+
+
+def _draw_spread(axes: Any, series: Series) -> None:
+    found = spread(series.x)
+    if found is not None and found.std is not None:
+        colour = SERIES[series.style % len(SERIES)]
+        axes.errorbar(found.mean, series.y[0], xerr=found.std, color=colour, capsize=2.5, elinewidth=1, marker="|")
+
+
+def _trainings(comparison: Comparison) -> Iterator[Panel]:
+    if all(len(line.seeds) < 2 for line in comparison.lines):
+        return
+    for index, column in enumerate(comparison.table.columns):
+        measured = [
+            (style, line) for style, line in enumerate(comparison.lines) if line.cells[index].measured is not None
+        ]
+        series = tuple(
+            Series(line.label, style, line.cells[index].raw, [place] * len(line.cells[index].raw))
+            for place, (style, line) in enumerate(measured)
+        )
+        if series:
+            yield Panel(column.name, column.unit, "", series, dots=True)
 
 
 def _orders(comparison: Comparison) -> Iterator[Panel]:

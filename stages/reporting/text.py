@@ -23,7 +23,7 @@ def markdown(comparison: Comparison) -> str:
         lines.extend(_markdown_lines(line, table.columns))
     lines.append(["Kendall's τ", "", *(words.agreement(column) for column in comparison.columns)])
     if comparison.overall.interval:
-        lines.append(["", "over seeds", *(words.interval(column) for column in comparison.columns)])
+        lines.append(["", "redrawn seeds", *(words.interval(column) for column in comparison.columns)])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
     sources = [words.units(comparison), f"Published: {table.source.strip()}"]
     notes = "\n".join(f"- {note}" for note in [*words.caveats(comparison), *sources])
@@ -37,7 +37,7 @@ def markdown(comparison: Comparison) -> str:
 def claim(checked: Checked) -> str:
     """Return a claim, where it stands, and what became of it."""
     text = checked.claim.text.rstrip(".")
-    return f"{text} ({checked.claim.source.strip()}): {words.claim(checked)}."
+    return f"{text} ({checked.claim.source.strip()}): **{checked.verdict}**; {words.claim(checked)}."
 
 
 def heading(column: Column) -> str:
@@ -142,7 +142,7 @@ def _claim_tree(checked: Checked) -> dict[str, Any]:
         "source": checked.claim.source,
         "held": checked.held,
         "seeds": checked.seeds,
-        "holds": None if checked.unmeasured else checked.on_means,
+        "verdict": checked.verdict,
         "found": words.claim(checked),
     }
 

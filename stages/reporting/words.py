@@ -7,6 +7,19 @@ from stages.reporting.agreeing import Agreement
 from stages.reporting.claims import Checked
 from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Cell, Comparison
 
+NOT_COMPARABLE = "not comparable"
+SCALE = (
+    "Profile {profile}: at this scale absolute values, and differences from published ones, mean nothing. "
+    "The order of the rows is the claim under test."
+)
+AGREEMENT = (
+    "τ is Kendall's tau-b between published and measured order, 1 for the same and −1 for the reverse, over all pairs "
+    "of rows in all columns that have both; of several seeds, of their means. Redrawn seeds: where τ lies in "
+    f"{agreement_spread.SHARE:.0%} of draws of other seeds from those there are, each row's for itself; it says "
+    "nothing of other test images. Told apart: pairs where every seed of one row is above every seed of the other, and "
+    "how many of these stand as published; two equal rows of three seeds are told apart by chance in one case of ten."
+)
+
 
 def number(value: float | None, decimals: int, signed: bool = False) -> str:
     """Return a value as it is shown: None is empty, a minus is a true minus, a difference carries its sign.
@@ -19,7 +32,7 @@ def number(value: float | None, decimals: int, signed: bool = False) -> str:
 
 def agreement(found: Agreement) -> str:
     """Return tau as a person reads it, or that there is nothing to compare."""
-    return "not comparable" if found.tau is None else number(found.tau, 2, signed=True)
+    return NOT_COMPARABLE if found.tau is None else number(found.tau, 2, signed=True)
 
 
 def measured(cell: Cell, decimals: int) -> str:
@@ -74,12 +87,12 @@ def _over_seeds(overall: Agreement) -> list[str]:
     """Return what the seeds say of an agreement of means."""
     if overall.interval is None:
         return []
-    said = [f"Over seeds {agreement_spread.SHARE:.0%} of τ lie in {interval(overall)}"]
+    said = []
     if overall.seed_taus:
         taus = ", ".join(number(tau, 2, signed=True) for tau in overall.seed_taus)
         mean = number(sum(overall.seed_taus) / len(overall.seed_taus), 2, signed=True)
-        said[0] += f"; each seed alone gives {taus}, mean {mean}"
-    said[0] += "."
+        said.append(f"Each seed alone gives τ {taus}, mean {mean}.")
+    said.append(f"Redrawn seeds give {interval(overall)} in {agreement_spread.SHARE:.0%} of draws.")
     if overall.resolved is not None:
         told = overall.resolved.concordant + overall.resolved.discordant
         pairs = told + overall.resolved.tied_right
@@ -90,24 +103,32 @@ def _over_seeds(overall: Agreement) -> list[str]:
     return said
 
 
+def claims_held(comparison: Comparison) -> str:
+    """Return how many of the orders stated in words hold in every seed, of those that could be checked: ``2 of 3``."""
+    verdicts = [one.verdict for one in comparison.claims if not one.unmeasured]
+    more = f", {verdicts.count('on average')} more on average" if "on average" in verdicts else ""
+    return f"{verdicts.count('holds')} of {len(verdicts)}{more}"
+
+
 def _claims(comparison: Comparison) -> list[str]:
-    checked = [one for one in comparison.claims if not one.unmeasured]
-    if not checked:
+    if all(one.unmeasured for one in comparison.claims):
         return []
-    many = "the one claim in words" if len(checked) == 1 else f"{len(checked)} claims in words"
-    return [f"Of {many}, {sum(one.on_means for one in checked)} hold."]
+    every = " in every seed" if len(comparison.seeds) > 1 else ""
+    return [f"Orders stated in words that hold{every}: {claims_held(comparison)}."]
 
 
 def claim(checked: Checked) -> str:
     """Return what became of a claim."""
     if checked.unmeasured:
         return f"not checked, because not measured: {', '.join(checked.unmeasured)}"
-    seeds = f"held in {checked.held} of {checked.seeds} {'seed' if checked.seeds == 1 else 'seeds'}"
-    if checked.on_means:
-        return seeds + ("" if checked.seeds == 1 else "; holds between means")
+    said = f"holds in {checked.held} of {checked.seeds} {'seed' if checked.seeds == 1 else 'seeds'}"
+    if checked.verdict == "on average":
+        return f"{said}, and between means"
+    if not checked.failed:
+        return said
     kept = checked.comparisons - len(checked.failed)
     means = "" if checked.seeds == 1 else " of means"
-    return f"{seeds}; {kept} of {checked.comparisons} comparisons{means} hold, not {'; '.join(checked.failed)}"
+    return f"{said}; {kept} of {checked.comparisons} comparisons{means} hold, not {'; '.join(checked.failed)}"
 
 
 def seeds(comparison: Comparison) -> str:
@@ -120,14 +141,11 @@ def caveats(comparison: Comparison) -> list[str]:
     """Return what a reader must know before believing a number, one paragraph each."""
     said = []
     if comparison.scale.profile != "paper":
-        said.append(
-            f"Profile {comparison.scale.profile}: at this scale absolute values, and differences from "
-            "published ones, mean nothing. The order of the rows is the claim under test."
-        )
+        said.append(SCALE.format(profile=comparison.scale.profile))
     said.append(_seeds(comparison))
     said.extend(_unmeasured(comparison))
-    if published_only := [line.label for line in comparison.lines if line.run is None]:
-        said.append(f"Published only, no run of ours: {', '.join(published_only)}.")
+    if published_only := [line.label for line in comparison.lines if line.gathered is None]:
+        said.append(f"Published only, no run of ours: {', '.join(published_only).rstrip('.')}.")
     return said
 
 
@@ -141,9 +159,13 @@ def _seeds(comparison: Comparison) -> str:
         )
     said = (
         f"{seeds(comparison)} seeds ({every}): mean ± standard deviation of single trainings (divisor n − 1). "
-        "The interval of τ is over seeds alone, each row's drawn for itself; other test images would move it too. "
         "Curves are the first seed's."
     )
+    if comparison.overall.interval:
+        said += (
+            " The interval of τ is what seeds give that are drawn again from these, each row's for itself. "
+            "Drawing adds noise, so that it lies low where rows are close; other test images would move τ too."
+        )
     if single := [line.label for line in comparison.runs if len(line.seeds) == 1]:
         said += f" One seed only, so that the interval is too narrow: {', '.join(single)}."
     return said

@@ -198,7 +198,7 @@ def test_the_agreement_of_several_seeds_worked_by_hand():
     assert overall.resolved is not None
     assert (overall.resolved.concordant, overall.resolved.discordant, overall.resolved.tied_right) == (2, 0, 1)
     said = words.verdict(comparison)
-    assert "Over seeds 90% of τ lie in [+0.33, +1.00]; each seed alone gives +1.00, +0.33, mean +0.67." in said
+    assert "Each seed alone gives τ +1.00, +0.33, mean +0.67. Redrawn seeds give [+0.33, +1.00] in 90% of draws." in said
     assert "tell 2 of 3 published pairs apart, 2 of them in the published order; the order of the other 1" in said
 
 
@@ -220,11 +220,19 @@ def claims(*, y: float, better: tuple[str, ...] = ("c",), columns: tuple[str, ..
 
 def test_a_claim_holds_in_a_seed_when_every_comparison_does_in_the_columns_sense():
     held = claims(y=0.5)
-    assert words.claim(held.claims[0]) == "held in 2 of 2 seeds; holds between means"
-    assert words.verdict(held).endswith("Of the one claim in words, 1 hold.")
+    assert (held.claims[0].verdict, words.claim(held.claims[0])) == ("holds", "holds in 2 of 2 seeds")
+    assert words.verdict(held).endswith("Orders stated in words that hold in every seed: 1 of 1.")
     half = claims(y=1.5).claims[0]
-    assert words.claim(half) == "held in 1 of 2 seeds; 1 of 2 comparisons of means hold, not Y: C 2.000, A 2.000"
-    assert claims(y=2.0, columns=("X",)).claims[0].on_means
+    assert half.verdict == "fails"
+    assert words.claim(half) == "holds in 1 of 2 seeds; 1 of 2 comparisons of means hold, not Y: C 2.000, A 2.000"
+    assert claims(y=2.0, columns=("X",)).claims[0].verdict == "holds"
+
+
+def test_a_claim_that_means_hold_and_a_seed_does_not_holds_on_average_alone():
+    comparison = claims(y=1.2)
+    assert comparison.claims[0].verdict == "on average"
+    assert words.claim(comparison.claims[0]) == "holds in 1 of 2 seeds, and between means"
+    assert words.claims_held(comparison) == "0 of 1, 1 more on average"
 
 
 def test_a_claim_about_what_is_not_measured_is_not_checked():

@@ -1,0 +1,77 @@
+"""Stage `report`: all tables as one page, as text, as data and as LaTeX, with the page of each table beside it.
+
+With `--beside FOLDER` the tables that another profile measured too, in a project of its own, stand beside: published
+order, order on embedded data, order on real faces.
+
+Run as `python -m stages.report_all`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stages import artifacts, program, tabulate
+from stages.reporting import collected, index
+from stages.reporting.beside import Beside, beside
+from stages.reporting.comparison import Comparison
+
+FOLDER = artifacts.RESULTS / "report"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write index.html, .md, .csv, .json and .tex, and NAME.html of each table."""
+    root = Path(arguments.root)
+    comparisons = read(root)
+    besides = witnesses(comparisons, Path(arguments.beside)) if arguments.beside else {}
+    with artifacts.write_folder(Path(arguments.out) if arguments.out else root / FOLDER) as folder:
+        write(folder, root, comparisons, besides)
+
+
+def read(root: Path) -> list[Comparison]:
+    """Return the tables of a project whose rows are all there, in the order of their names.
+
+    Raises:
+        FileNotFoundError: there is none, or a row of one is missing.
+    """
+    names = sorted(path.stem for path in (root / artifacts.RESOLVED / "tables").glob("*.yaml"))
+    if not names:
+        raise FileNotFoundError(f"{root / artifacts.RESOLVED / 'tables'} has no table: run `dvc repro resolve`")
+    return [tabulate.read(name, root) for name in names]
+
+
+def witnesses(comparisons: Sequence[Comparison], other: Path) -> dict[str, Beside]:
+    """Return the tables that the project at ``other`` has too, each beside its own."""
+    names = {path.stem for path in (other / artifacts.RESOLVED / "tables").glob("*.yaml")}
+    return {one.name: beside(one, tabulate.read(one.name, other)) for one in comparisons if one.name in names}
+
+
+def write(folder: Path, root: Path, comparisons: Sequence[Comparison], besides: Mapping[str, Beside]) -> None:
+    """Write everything into a folder."""
+    pages = []
+    for comparison in comparisons:
+        page = root / artifacts.report_folder(comparison.name) / "table.html"
+        if page.is_file():
+            shutil.copyfile(page, folder / f"{comparison.name}.html")
+            pages.append(comparison.name)
+    (folder / "index.html").write_text(index.html(comparisons, besides, pages), encoding="utf-8")
+    (folder / "index.md").write_text(collected.markdown(comparisons, besides), encoding="utf-8")
+    (folder / "index.csv").write_text(collected.as_csv(comparisons), encoding="utf-8")
+    (folder / "index.tex").write_text(collected.latex(comparisons), encoding="utf-8")
+    artifacts.write_json(folder / "index.json", collected.as_tree(comparisons, besides))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the argument parser."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--root", default=".", help="the project whose tables these are; here by default")
+    options.add_argument("--beside", help="another project with some of the same tables, of another profile")
+    options.add_argument("--out", help=f"where to write; {FOLDER} of the project by default")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, parser()))

@@ -1,0 +1,92 @@
+"""All tables as Markdown, CSV, LaTeX and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.reporting import latex as of_table
+from stages.reporting import text, words
+from stages.reporting.beside import Beside, sentence
+from stages.reporting.comparison import Comparison
+from stages.reporting.index import TITLE, overview
+
+HEADS = (
+    "table", "τ", "redrawn seeds", "single seeds", "pairs as published", "told apart by seeds", "orders in words",
+    "rows measured", "seeds",
+)  # fmt: skip
+FIELDS = (
+    "table", "row", "label", "run", "column", "metric", "unit", "higher_is_better", "measured", "std", "seeds",
+    "published", "difference", "missing",
+)  # fmt: skip
+
+
+def markdown(comparisons: Sequence[Comparison], besides: Mapping[str, Beside]) -> str:
+    """Return the agreement of all tables, and each table under it."""
+    lines = [list(HEADS), [":--", *["--:"] * (len(HEADS) - 1)]]
+    lines += [[f"{one.table.title} ({one.name})", *overview(one)] for one in comparisons]
+    listing = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    parts = [f"# {TITLE}", listing, words.AGREEMENT]
+    for comparison in comparisons:
+        parts.append("#" + text.markdown(comparison).strip())
+        if comparison.name in besides:
+            said = [f"- {sentence(pairing)}" for pairing in besides[comparison.name].pairings]
+            parts.append("Side by side:\n\n" + "\n".join(said))
+    return "\n\n".join(parts) + "\n"
+
+
+def as_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return one line a cell; what nobody gives is empty."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for comparison in comparisons:
+        for line in comparison.lines:
+            for cell, column in zip(line.cells, comparison.table.columns, strict=True):
+                place = {"table": comparison.name, "row": line.key, "label": line.label, "run": line.run}
+                metric = f"{column.suite}.{column.key(comparison.table.rows[line.key])}"
+                said = {"column": column.name, "metric": metric, "unit": column.unit, "missing": cell.missing}
+                said["higher_is_better"] = str(column.higher_is_better).lower()
+                values = {"measured": cell.measured, "std": cell.std, "published": cell.published}
+                values["difference"] = cell.difference
+                shown = {name: _plain(value, column.decimals) for name, value in values.items()}
+                writer.writerow({**place, **said, **shown, "seeds": len(cell.by_seed) or ""})
+    return stream.getvalue()
+
+
+def _plain(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
+
+
+def latex(comparisons: Sequence[Comparison]) -> str:
+    """Return a document with all tables."""
+    floats = [re.sub(r"^%.*\n", "", of_table.latex(one), flags=re.MULTILINE) for one in comparisons]
+    packages = [rf"\usepackage{{{name}}}" for name in of_table.PACKAGES]
+    head = [r"\documentclass[a4paper]{article}", r"\usepackage[margin=15mm]{geometry}", *packages]
+    # a page each: LaTeX holds no more than 18 floats back
+    return "\n".join([*head, r"\begin{document}", *(one + "\\clearpage" for one in floats), r"\end{document}"]) + "\n"
+
+
+def as_tree(comparisons: Sequence[Comparison], besides: Mapping[str, Beside]) -> dict[str, Any]:
+    """Return everything as plain data."""
+    return {
+        "tables": [text.as_tree(comparison) for comparison in comparisons],
+        "beside": {
+            name: [
+                {
+                    "left": pairing.left,
+                    "right": pairing.right,
+                    "tau": pairing.tau,
+                    "low": pairing.interval.low if pairing.interval else None,
+                    "high": pairing.interval.high if pairing.interval else None,
+                    "reversed": list(pairing.reversed),
+                    "said": sentence(pairing),
+                }
+                for pairing in one.pairings
+            ]
+            for name, one in besides.items()
+        },
+    }

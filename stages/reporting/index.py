@@ -1,0 +1,148 @@
+"""All tables as one HTML page that needs nothing beside it: what each shows, and how far it agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from stages.reporting import page, plots, provenance, words
+from stages.reporting.beside import Beside, sentence
+from stages.reporting.comparison import Comparison
+
+TITLE = "Tables: measured beside published"
+
+
+def html(comparisons: Sequence[Comparison], besides: Mapping[str, Beside], pages: Sequence[str] = ()) -> str:
+    """Return the page.
+
+    Args:
+        comparisons: the tables, in order.
+        besides: those that a second profile measured too, by name.
+        pages: names of tables that have a page NAME.html in the same folder.
+    """
+    tables = [_table(one, besides.get(one.name), one.name in pages) for one in comparisons]
+    body = [_head(comparisons), _overview(comparisons, besides), *tables, provenance.section(comparisons)]
+    return page.document(TITLE, body)
+
+
+def _head(comparisons: Sequence[Comparison]) -> str:
+    profiles = sorted({comparison.scale.profile for comparison in comparisons})
+    runs = {run.run for one in comparisons for line in one.lines for run in line.by_seed.values()}
+    seeds = sorted({seed for comparison in comparisons for seed in comparison.seeds})
+    facts = {
+        "tables": len(comparisons),
+        "trainings": len(runs),
+        "seeds": ", ".join(map(str, seeds)),
+        "profile": ", ".join(profiles),
+    }
+    tiles = "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items())
+    said = [f"<li>{escape(words.SCALE.format(profile=name))}</li>" for name in profiles if name != "paper"]
+    caveats = f'<ul class="caveats">{"".join(said)}</ul>' if said else ""
+    return (
+        f'<header>\n<p class="eyebrow">facet · report</p>\n<h1>{TITLE}</h1>\n'
+        f'<dl class="facts">{tiles}</dl>\n</header>\n{caveats}'
+    )
+
+
+def _overview(comparisons: Sequence[Comparison], besides: Mapping[str, Beside]) -> str:
+    """Return the list of tables with the agreement of each."""
+    heads = ["τ", "redrawn seeds", "single seeds", "pairs as published", "told apart by seeds", "orders in words"]
+    heads += ["rows measured", "seeds"]
+    others = next(iter(besides.values())).other.scale.profile if besides else ""
+    heads += [f"τ {others}"] if others else []
+    rows = []
+    for comparison in comparisons:
+        title = f'<a href="#{_anchor(comparison)}">{escape(comparison.table.title)}</a>'
+        cells = [*overview(comparison), *([_other_tau(besides.get(comparison.name))] if others else [])]
+        shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        rows.append(f'<tr><th scope="row">{title}<small>{escape(comparison.name)}</small></th>{shown}</tr>')
+    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    return (
+        '<section>\n<h2>Agreement</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="agreement">'
+        f'<table class="overview"><thead><tr><th scope="col"></th>{columns}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>\n"
+        f'<p class="key">{escape(words.AGREEMENT)}</p>\n</section>'
+    )
+
+
+def overview(comparison: Comparison) -> list[str]:
+    """Return a table's line of the overview, as text."""
+    overall = comparison.overall
+    pairs, told = overall.pairs, overall.resolved
+    return [
+        words.agreement(overall) if overall.tau is not None else "",
+        words.interval(overall),
+        ", ".join(words.number(tau, 2, signed=True) for tau in overall.seed_taus),
+        f"{pairs.concordant} of {pairs.concordant + pairs.discordant}" if overall.tau is not None else "",
+        f"{told.concordant} of {told.concordant + told.discordant}" if told else "",
+        words.claims_held(comparison) if comparison.claims else "",
+        f"{len(comparison.runs)} of {len(comparison.lines)}",
+        words.seeds(comparison),
+    ]
+
+
+def _other_tau(beside: Beside | None) -> str:
+    return "" if beside is None else words.agreement(beside.other.overall)
+
+
+def _anchor(comparison: Comparison) -> str:
+    return f"table-{comparison.name}"
+
+
+def _table(comparison: Comparison, beside: Beside | None, has_page: bool) -> str:
+    table = comparison.table
+    link = f'<a href="{comparison.name}.html">All plots of this table</a>'
+    more = f'<p class="key">{link}</p>' if has_page else ""
+    finding = table.findings.get(comparison.scale.profile, "")
+    order = "".join(page.figures(comparison, plot) for plot in plots.plots(comparison, ("order",)))
+    parts = [
+        f'<p class="eyebrow">table {escape(comparison.name)}</p><h1 class="of-table">{escape(table.title)}</h1>',
+        page.paragraph("lede", table.note),
+        page.paragraph("finding", finding),
+        f'<p class="verdict">{escape(words.verdict(comparison))}</p>{more}',
+        page.measured(comparison),
+        page.claims(comparison),
+        order,
+        "" if beside is None else witnesses(beside),
+    ]
+    return f'<article id="{_anchor(comparison)}">\n' + "\n".join(part for part in parts if part) + "\n</article>"
+
+
+def witnesses(beside: Beside) -> str:
+    """Return the ranks of rows as published, on embedded data and on real faces, and how far each pair agrees."""
+    comparison = beside.comparison
+    columns = comparison.table.columns
+    names = [witness.name for witness in beside.witnesses]
+    heads = "".join(f'<th scope="col">{escape(column.name)}</th>' for column in columns)
+    ranks = [beside.ranks(index) for index in range(len(columns))]
+    rows = []
+    for place, line in enumerate(comparison.lines):
+        cells = "".join(f"<td>{' · '.join(_rank(one) for one in column[place])}</td>" for column in ranks)
+        rows.append(f'<tr><th scope="row">{escape(line.label)}</th>{cells}</tr>')
+    taus = "".join(
+        f'<tr><th scope="row">τ {escape(pairing.left)}, {escape(pairing.right)}</th>'
+        + "".join(f"<td>{words.number(tau, 2, signed=True)}</td>" for tau in pairing.columns)
+        + "</tr>"
+        for pairing in beside.pairings
+    )
+    said = "".join(f"<li>{escape(sentence(pairing))}</li>" for pairing in beside.pairings)
+    return (
+        f"<section>\n<h2>{escape(', '.join(names))}: side by side</h2>\n"
+        f'<p class="key">Rank of each row: {escape(" · ".join(names))}; 1 is the best.</p>\n'
+        f'<div class="scroll"><table><thead><tr><th scope="col"></th>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody><tfoot>{taus}</tfoot></table></div>\n<ul>{said}</ul>{_claims(beside)}</section>"
+    )
+
+
+def _rank(rank: float | None) -> str:
+    return "–" if rank is None else f"{rank:g}"
+
+
+def _claims(beside: Beside) -> str:
+    pairs = zip(beside.comparison.claims, beside.other.claims, strict=True)
+    profiles = [side.scale.profile for side in (beside.comparison, beside.other)]
+    items = "".join(
+        f"<li>{escape(f'{left.claim.text}: {profiles[0]} {left.verdict}, {profiles[1]} {right.verdict}')}</li>"
+        for left, right in pairs
+    )
+    return f"<h4>Orders in words</h4><ul>{items}</ul>" if items else ""
