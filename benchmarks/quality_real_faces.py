@@ -6,7 +6,7 @@
 Faces: shared/faces/eval/lfw.bin, the first of each pair. Network: shared/models/foamliu_MobileFaceNet.onnx, published
 and trained on real faces, or a run of the pipeline. cr_fiqa and sdd_fiqa are fitted on shared/faces/train (other
 people), each image once, taken down to a quality drawn from 0 to 1; the ONNX file holds no class centres, so that
-cr_fiqa takes the mean embedding of each person for them. With --run, the run's own method is measured as it was trained.
+cr_fiqa takes the mean embedding of each person for them. With --run, the run's own method is measured as trained.
 
 Five ladders of five rungs; the first is the photograph as it is: resolution (112, 56, 28, 14, 7 px and back), blur
 (Gaussian of 0, 1, 2, 4, 8 px), noise (Gaussian of 0, 5, 10, 20, 40 grey levels), jpeg (as stored, then quality 50, 25,
