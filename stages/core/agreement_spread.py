@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 
 from stages.core.agreement import Pairs
 
-Floats = NDArray[np.float64]
+Draws = NDArray[np.int64]
 NUM_DRAWS = 2000
 SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column's rows, in the order they have in every column."""
+    """One column's rows, in the order they have in every column: two sides, each with its values over seeds.
 
-    published_R: Sequence[float | None]
-    measured_RS: Sequence[Sequence[float] | None]
+    What is published has one value a row. None: a row without a value.
+    """
+
+    left_RS: Sequence[Sequence[float] | None]
+    right_RS: Sequence[Sequence[float] | None]
     decimals: int
 
 
@@ -47,39 +50,44 @@ def intervals(columns: Sequence[Column]) -> tuple[list[Interval | None], Interva
     of few would come out too small by (n - 1) / n (Efron, The Jackknife, the Bootstrap and Other Resampling Plans,
     1982). A row with one seed stays where it is, so that the interval is too narrow by what is not known of it.
 
-    >>> apart = Column([1, 2, 3], [[10, 11], [20, 21], [30, 31]], 2)
+    >>> apart = Column([[1], [2], [3]], [[10, 11], [20, 21], [30, 31]], 2)
     >>> intervals([apart])[1]
     Interval(low=1.0, high=1.0)
     """
-    num_rows = len(columns[0].published_R) if columns else 0
-    num_seeds_R = [max(len(c.measured_RS[r] or ()) for c in columns) for r in range(num_rows)]
-    if max(num_seeds_R, default=0) < 2:
-        return [None] * len(columns), None
     generator = np.random.default_rng(0)
-    drawn_R = [generator.integers(0, max(n, 1), (NUM_DRAWS, max(n - 1, 1))) for n in num_seeds_R]
-    counts = [_counts(column, drawn_R) for column in columns]
+    right_R = _drawn(generator, [column.right_RS for column in columns])
+    left_R = _drawn(generator, [column.left_RS for column in columns])
+    counts = [_counts(column, left_R, right_R) for column in columns]
     pooled_4B = np.zeros((4, NUM_DRAWS), np.int64)
     for found in counts:
         pooled_4B += 0 if found is None else found
     return [None if found is None else _interval(found) for found in counts], _interval(pooled_4B)
 
 
-def _counts(column: Column, drawn_R: Sequence[NDArray[np.int64]]) -> NDArray[np.int64] | None:
-    """Return concordant, discordant, tied left and tied right pairs of every draw; None with fewer than two rows."""
+def _drawn(generator: np.random.Generator, sides: Sequence[Sequence[Sequence[float] | None]]) -> list[Draws]:
+    """Return which seeds each row takes in each draw, alike in all columns."""
+    num_seeds_R = [max(len(values or ()) for values in row) for row in zip(*sides, strict=True)]
+    return [generator.integers(0, max(n, 1), (NUM_DRAWS, max(n - 1, 1))) for n in num_seeds_R]
+
+
+def _counts(column: Column, left_R: Sequence[Draws], right_R: Sequence[Draws]) -> NDArray[np.int64] | None:
+    """Return concordant, discordant, tied left and tied right pairs of every draw; None where nothing can vary."""
     both = [
-        (published, np.asarray(measured)[drawn_R[r]].mean(axis=1))
-        for r, (published, measured) in enumerate(zip(column.published_R, column.measured_RS, strict=True))
-        if published is not None and measured is not None
+        (np.asarray(left)[left_R[r]], np.asarray(right)[right_R[r]])
+        for r, (left, right) in enumerate(zip(column.left_RS, column.right_RS, strict=True))
+        if left is not None and right is not None
     ]
-    if len(both) < 2 or all(len(column.measured_RS[r] or ()) < 2 for r in range(len(drawn_R))):
+    lone = all(len(values or ()) < 2 for side in (column.left_RS, column.right_RS) for values in side)
+    if len(both) < 2 or lone:
         return None
     first_P, second_P = np.triu_indices(len(both), k=1)
-    published_R = np.array([left for left, _ in both])
-    mean_RB = np.round(np.stack([right for _, right in both]), column.decimals)
-    left_P1 = np.sign(published_R[first_P] - published_R[second_P])[:, None]
-    right_PB = np.sign(mean_RB[first_P] - mean_RB[second_P])
-    product_PB = left_P1 * right_PB
-    tied = [(left_P1 == 0) & (right_PB != 0), (right_PB == 0) & (left_P1 != 0)]
+    signs = []
+    for side in zip(*both, strict=True):
+        mean_RB = np.round(np.stack([drawn.mean(axis=1) for drawn in side]), column.decimals)
+        signs.append(np.sign(mean_RB[first_P] - mean_RB[second_P]))
+    left_PB, right_PB = signs
+    product_PB = left_PB * right_PB
+    tied = [(left_PB == 0) & (right_PB != 0), (right_PB == 0) & (left_PB != 0)]
     return np.stack([part.sum(axis=0) for part in (product_PB > 0, product_PB < 0, *tied)])
 
 
@@ -95,25 +103,29 @@ def _interval(counts_4B: NDArray[np.int64]) -> Interval | None:
     return Interval(float(low), float(high))
 
 
-def resolved_pairs(published_R: Sequence[float], measured_RS: Sequence[Sequence[float]]) -> Pairs:
-    """Count pairs of rows as `count_pairs` does, where all measurements of one row stand above all of the other.
+def resolved_pairs(left_RS: Sequence[Sequence[float]], right_RS: Sequence[Sequence[float]]) -> Pairs:
+    """Count pairs of rows as `count_pairs` does, where all values of one row stand above all of the other.
 
-    Other pairs count as tied by the measurements. Two rows that are truly equal are told apart by chance in one case
-    of ten with three seeds each, in one of three with two.
+    Pairs that overlap count as tied on that side. Two rows that are truly equal are told apart by chance in one case of
+    ten with three seeds each, in one of three with two.
 
-    >>> resolved_pairs([1, 2, 3], [[10, 12], [11, 13], [14, 15]])
+    >>> resolved_pairs([[1], [2], [3]], [[10, 12], [11, 13], [14, 15]])
     Pairs(concordant=2, discordant=0, tied_left=0, tied_right=1, tied_both=0)
     """
     found = Pairs()
-    for i in range(len(published_R)):
+    for i in range(len(left_RS)):
         for j in range(i):
-            left = published_R[i] - published_R[j]
-            above = min(measured_RS[i]) > max(measured_RS[j])
-            below = max(measured_RS[i]) < min(measured_RS[j])
-            if left == 0:
-                found += Pairs(tied_left=int(above or below), tied_both=int(not (above or below)))
-            elif not (above or below):
-                found += Pairs(tied_right=1)
-            else:
-                found += Pairs(concordant=int(above == (left > 0)), discordant=int(above != (left > 0)))
+            left, right = _apart(left_RS[i], left_RS[j]), _apart(right_RS[i], right_RS[j])
+            found += Pairs(
+                concordant=int(left * right > 0),
+                discordant=int(left * right < 0),
+                tied_left=int(left == 0 != right),
+                tied_right=int(right == 0 != left),
+                tied_both=int(left == right == 0),
+            )
     return found
+
+
+def _apart(one_S: Sequence[float], other_S: Sequence[float]) -> int:
+    """Return 1 where all of one stand above all of the other, -1 where below, 0 where they overlap."""
+    return int(min(one_S) > max(other_S)) - int(max(one_S) < min(other_S))
