@@ -113,10 +113,24 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
         "profile": at.get("profile", asked.profile),
         "embedded": {name: entry for name, entry in at.get("embedded", {}).items() if name in datasets},
         "datasets": datasets,
+        "recognition": {**project.get("recognition", {}), **_judges(runs)},
         "runs": runs,
         "rows": rows,
         "tables": {table: {} for table in asked.tables},
     }
+
+
+def _judges(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return the runs whose networks judge the quality scores of others: those that a run's suite `fiqa` names."""
+    named = {name for run in runs.values() for name in _within(run, "benchmarks", "fiqa", "recognition") or ()}
+    return {name: {"folder": f"runs/{name}/backbone"} for name in sorted(named & set(runs))}
+
+
+def _within(tree: Mapping[str, Any], *keys: str) -> Any:
+    below: Any = tree
+    for key in keys:
+        below = (below or {}).get(key)
+    return below
 
 
 def _runs_of(root: Path, table: str) -> dict[str, str]:

@@ -122,6 +122,13 @@ def test_the_published_recipe_counts_at_the_published_scale_alone(root: Path) ->
     assert tree["datasets"] == {"ms1mv2": {"root": str(root / "images")}}
 
 
+def test_a_run_that_judges_the_scores_of_others_is_named_to_dvc(root: Path) -> None:
+    judged = {**RUNS["arc_r50_ms1mv2"], "benchmarks": {"fiqa": {"recognition": ["ada_r50_ms1mv2", "imported"]}}}
+    write(root, {"ablations/runs.yaml": {**RUNS, "arc_r50_ms1mv2": judged}})
+    tree = ablation_workspace.params(root, Ablations("demo", {"heads": (0, 1)}))
+    assert tree["recognition"] == {"ada_r50_ms1mv2": {"folder": "runs/ada_r50_ms1mv2/backbone"}}
+
+
 def test_seeds_are_read_for_all_tables_and_for_one(root: Path) -> None:
     def asked(named: list[str], *said: str) -> dict[str, Any]:
         return dict(ablation_workspace.parse_seeds(root, "demo", named, said).seeds)
