@@ -11,7 +11,7 @@ import yaml
 
 from pipeline import ablation_workspace
 from pipeline.ablation_workspace import Ablations
-from stages import params
+from stages import params, row
 from stages.params import Params, Run
 from stages.training import Augmentation, Compute, Schedule
 from tests.support import ROOT
@@ -80,6 +80,7 @@ def test_a_run_at_the_documents_scale_is_the_documents_recipe(resolved: dict[str
     assert schedule.milestones == milestones
     assert (train.compute.precision, train.seed, train.color_order) == (precision, seed, colours)
     assert schedule.margin_warmup_epochs == 0
+    assert schedule.clip_norm == (5 if said["recipe"] in ("insightface", "cr_fiqa_s", "ig_fiqa") else None)
 
 
 @pytest.mark.parametrize("name", sorted(RUNS))
@@ -132,6 +133,15 @@ def test_rows_of_adafaces_ablation_differ_from_its_middle_in_one_number_each(res
             assert len(dict(other["head"].items() - middle["head"].items())) == 1
 
 
+def test_every_ablation_parameter_tells_rows_of_its_table_apart(resolved: dict[str, Params]):
+    for name, table in resolved["paper"].tables.items():
+        runs = [resolved["paper"].runs[line.run].train.model_dump() for line in table.rows.values() if line.run]
+        for parameter in table.ablation:
+            values = [str(dict(row.flatten(train)).get(parameter)) for train in runs]
+            assert set(values) != {"None"}, f"{name}: no run has {parameter}"
+            assert len(runs) == 1 or len(set(values)) > 1, f"{name}: {parameter} is the same in every row"
+
+
 def test_magfaces_grid_differs_in_margins_alone_and_its_norms_may_move(resolved: dict[str, Params]):
     for profile in ("demo", "paper"):
         runs = {name: run.train.model_dump() for name, run in resolved[profile].runs.items() if name[:9] == "magface_l"}
@@ -147,9 +157,9 @@ def test_magfaces_grid_differs_in_margins_alone_and_its_norms_may_move(resolved:
 
 def test_the_quality_table_measures_every_set_its_columns_name(resolved: dict[str, Params]):
     table = resolved["demo"].tables["ig_fiqa"]
-    for row in table.rows.values():
-        assert row.run is not None
-        run = resolved["demo"].runs[row.run]
-        assert run.quality.model_dump()["name"] == row.quality
+    for line in table.rows.values():
+        assert line.run is not None
+        run = resolved["demo"].runs[line.run]
+        assert run.quality.model_dump()["name"] == line.quality
         for column in table.columns:
-            assert column.key(row).startswith(tuple(run.evaluate.fiqa.sets))
+            assert column.key(line).startswith(tuple(run.evaluate.fiqa.sets))
