@@ -21,18 +21,35 @@ class Format(StrEnum):
     csv = "csv"
     html = "html"
     tex = "tex"
+    json = "json"
 
 
-@app.command(epilog="Example: facet table heads --format csv > heads.csv")
+@app.command(epilog="Example: facet table heads --format csv > heads.csv; facet table --all --format html > all.html")
 @in_a_sentence
 def table(
-    name: Annotated[str, typer.Argument(help="A table: the name of a file in tables/.")],
+    name: Annotated[str | None, typer.Argument(help="A table: the name of a file in tables/.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.md,
+    every: Annotated[bool, typer.Option("--all", help="All tables, with the agreement of each.")] = False,
+    profile: Annotated[str, typer.Option(help="Of `facet ablations`: demo, faces; default: as in params.yaml.")] = "",
+    diff: Annotated[str | None, typer.Option(metavar="REV", help="Beside itself at a commit, or A..B.")] = None,
 ) -> None:
     """Print a table, measured beside published."""
-    from pipeline import summary
+    from pipeline import provenance, summary, table_diff
 
-    typer.echo(summary.table(enter(), name, format_.value))
+    root = enter()
+    if every == (name is not None) or (every and diff is not None):
+        raise ValueError("give one table, as in `facet table heads`, or --all, which takes no --diff")
+    if name is None:
+        shown = summary.tables(root, format_.value, profile)
+    elif diff is None:
+        shown = summary.table(root, name, format_.value, profile)
+        profile = summary.profile_of(root, name, profile)
+    elif format_ in (Format.md, Format.csv):
+        sides = table_diff.read(root, name, diff, profile)
+        shown = table_diff.markdown(sides) if format_ == Format.md else table_diff.as_csv(sides)
+    else:
+        raise ValueError(f"--diff is printed as md or csv, not as {format_.value}")
+    typer.echo(provenance.add(shown, root, profile) if format_ == Format.html else shown)
 
 
 @app.command(epilog="Example: facet track")

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
+from pipeline import environment
 from pipeline.graph import Stage
 
 GOOD = ("executed", "restored", "unchanged")
@@ -116,22 +119,66 @@ def report_folder(root: Path, table: str) -> Path:
     return root / "results" / "tables" / table / "report"
 
 
-def table(root: Path, name: str, format_: str) -> str:
-    """Return a finished table in ``format_``: ``md``, ``csv``, ``html`` or ``tex``.
+def table(root: Path, name: str, format_: str, profile: str = "") -> str:
+    """Return a finished table in ``format_``: ``md``, ``csv``, ``html``, ``tex`` or ``json``.
+
+    Args:
+        root: of the project.
+        name: of the table.
+        format_: a suffix.
+        profile: whose ablations it belongs to; empty: the project's own, or the ablations' where the project has none.
 
     Raises:
         LookupError: it is not there; the message says what is, or what to run.
     """
-    folder = report_folder(root, name)
-    path = folder / f"table.{format_}"
-    if path.is_file():
-        return path.read_text(encoding="utf-8").rstrip("\n")
+    found = [report_folder(base, name) for _, base in _bases(root, profile)]
+    for folder in found:
+        if (folder / f"table.{format_}").is_file():
+            return (folder / f"table.{format_}").read_text(encoding="utf-8").rstrip("\n")
     there = sorted(entry.stem for entry in (root / "tables").glob("*.yaml"))
     if name not in there:
         raise LookupError(f"no table {name!r}: there are {', '.join(there) or 'none'}")
-    if others := sorted(entry.suffix[1:] for entry in folder.glob("table.*")):
-        raise LookupError(f"table {name!r} is not written as {format_}, only as {', '.join(others)}")
-    raise LookupError(f"table {name!r} has not been made yet: run `facet run {name}`")
+    for folder in found:
+        if others := sorted(entry.suffix[1:] for entry in folder.glob("table.*")):
+            raise LookupError(f"table {name!r} is not written as {format_}, only as {', '.join(others)}")
+    raise LookupError(f"table {name!r} has not been made yet: run `{_how_to_make(root, name, profile)}`")
+
+
+def tables(root: Path, format_: str, profile: str = "") -> str:
+    """Return the report of all tables.
+
+    Raises:
+        LookupError: it has not been made; the message says what to run.
+    """
+    for _, base in _bases(root, profile):
+        path = base / "results" / "report" / f"index.{format_}"
+        if path.is_file():
+            return path.read_text(encoding="utf-8").rstrip("\n")
+    run = f"facet ablations --profile {profile}" if profile else "facet run report"
+    raise LookupError(f"the report has not been made yet: run `{run}`")
+
+
+def profile_of(root: Path, name: str, profile: str = "") -> str:
+    """Return whose table would be shown: a profile of ablations, or an empty string for the project's own."""
+    for one, base in _bases(root, profile):
+        if (report_folder(base, name) / "table.json").is_file():
+            return one
+    return profile
+
+
+def _bases(root: Path, profile: str) -> list[tuple[str, Path]]:
+    """Return where a table may be, first the likelier: profile of ablations, folder."""
+    ablations = environment.state_folder(root).resolve() / "ablations"
+    if profile:
+        return [(profile, ablations / profile)]
+    return [("", root), ("demo", ablations / "demo")]
+
+
+def _how_to_make(root: Path, name: str, profile: str) -> str:
+    listed = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) if not profile else {}
+    if name in (listed.get("tables") or {}):
+        return f"facet run {name}"
+    return f"facet ablations {name}" + (f" --profile {profile}" if profile else "")
 
 
 def sweep(workspace: Path) -> str:
