@@ -359,6 +359,24 @@ def test_the_stage_writes_metrics_details_and_curves(run_folder, suite):
     assert not list(run_folder.rglob("*.partial"))
 
 
+def test_the_stage_measures_cheap_methods_and_judges_all_by_the_networks_named(run_folder):
+    switches = SWITCHES["fiqa"].model_copy(update={"methods": ("ser_fiq", "sharpness"), "recognition": ("r",)})
+    section = {"evaluate_fiqa": {"dataset": "small", "switches": switches.model_dump(mode="json")}}
+    (run_folder / "resolved/runs/r.yaml").write_text(yaml.safe_dump(section))
+    small_sets.write_bin(run_folder / "data/small/eval/lfw.bin", num_pairs=100)
+    evaluate_run("r", "fiqa")
+    metrics = json.loads((run_folder / "results/r/fiqa.json").read_text())
+    for method in ("feature_norm", "ser_fiq", "sharpness"):
+        key = f"lfw_{method}_iso_pauc_fmr1e-01"
+        # the network that judges is the run's own here
+        assert metrics[f"{key}_by_r"] == metrics[key]
+    details = json.loads((run_folder / "results/r/fiqa/details.json").read_text())
+    assert details["switches"]["recognition"] == ["r"]
+    assert set(details["sets"]["lfw"]["recognition"]["r"]["methods"]) == {"feature_norm", "ser_fiq", "sharpness"}
+    scores = pd.read_parquet(run_folder / "results/r/fiqa/scores.parquet")
+    assert scores["ser_fiq"].between(0.238, 1).all()
+
+
 def test_a_second_evaluation_writes_the_same_bytes(run_folder):
     def written():
         evaluate_run("r", "ijb")

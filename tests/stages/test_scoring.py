@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stages import faces, scoring
+from stages import faces, scoring, seeing
 from stages.core.features import Features
+from stages.quality import sharpness
 from stages.scoring import Scoring
 from tests.stages.small_sets import embed, face
 
@@ -29,7 +31,8 @@ class Counting:
     def __init__(self, calls: int = 1000) -> None:
         self.images, self.calls = 0, calls
 
-    def __call__(self, images: list[np.ndarray]) -> Features:
+    def __call__(self, images: Iterable[np.ndarray]) -> Features:
+        images = list(images)
         self.calls -= 1
         if self.calls < 0:
             raise KeyboardInterrupt
@@ -51,6 +54,16 @@ def test_every_picture_has_a_row_with_scores_or_with_the_reason(tmp_path: Path) 
     assert np.allclose([row["feature_norm"] for row in rows[1:]], features.feature_norm_N)
     assert np.allclose([row["twice"] for row in rows[1:]], 2 * features.feature_norm_N)
     assert all(row["problem"] is None and row["width"] == 112 for row in rows[1:])
+
+
+def test_methods_that_look_at_the_faces_have_their_column(tmp_path: Path) -> None:
+    write(tmp_path / "in", 3)
+    scorers = seeing.untrained(["sharpness"])
+    embedder = seeing.Seeing(Counting(), {"sharpness": sharpness.Scorer()}, {})
+    looking = replace(how(Counting()), embed=embedder, scores=seeing.scores_of(scorers))
+    rows = scoring.score_folder(tmp_path / "in", looking, tmp_path / "journal")
+    expected = [sharpness.Scorer().look(face(n)) for n in range(3)]
+    assert [row["sharpness"] for row in rows[1:]] == pytest.approx(expected, rel=1e-6)
 
 
 def test_all_faces_of_a_picture_are_scored_or_its_largest(tmp_path: Path) -> None:
