@@ -87,7 +87,7 @@ def histogram(rows: pd.DataFrame, method: str, title: str, limits: Limits, rho: 
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         if rho is not None:
-            _corner(axes, f"Spearman ρ {rho:.2f}")
+            _corner(axes, f"Spearman ρ {_signed(rho)}")
     return drawn.svg
 
 
@@ -106,6 +106,10 @@ def _ridge(axes: Any, values: Any, edges: Any, base: float, colour: str, stretch
     middle = float(np.clip(np.median(values), edges[0], edges[-1]))
     tall = share[min(int(np.searchsorted(edges, middle, side="right")) - 1, share.size - 1)]
     axes.plot([middle, middle], [base, base + tall], color=plots.INK, linewidth=1.1, zorder=order + 0.1)
+
+
+def _signed(rho: float) -> str:
+    return f"{rho:.2f}".replace("-", "−")
 
 
 def _corner(axes: Any, text: str) -> None:
@@ -186,7 +190,7 @@ def against_norm(rows: pd.DataFrame, method: str, title: str, limits: Limits, no
         room = 0.02 * (limits[1] - limits[0])
         axes.set(title=title, xlabel="feature norm", ylabel=f"score {method}", xlim=norm_limits)
         axes.set_ylim(limits[0] - room, limits[1] + 6 * room)
-        _corner(axes, f"ρ {rho:.2f}")
+        _corner(axes, f"ρ {_signed(rho)}")
     return drawn.svg
 
 

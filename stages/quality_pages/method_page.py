@@ -87,7 +87,9 @@ def numbers(run: Run, method: str) -> str:
 def _cells(run: Run, name: str, method: str) -> Iterator[str]:
     details = run.details["sets"][name]
     failed = f"<small>{details['failed']} failed</small>" if details["failed"] else ""
-    yield f"<td>{details['images']}{failed}</td>"
+    people = run.people(name)
+    known = f"<small>{people} people</small>" if people else ""
+    yield f"<td>{details['images']}{known}{failed}</td>"
     yield f"<td>{details['pairs']}<small>{details['genuine']} genuine</small></td>"
     yield f"<td>{number(run.spearman(name, method))}</td>"
     for rate in run.rates:

@@ -55,6 +55,11 @@ class Run:
         """Return whether the quality of a set's images is known."""
         return bool(self.of(name)["known_quality"].notna().any())
 
+    def people(self, name: str) -> int:
+        """Return how many people a set shows; 0 where nobody knows."""
+        identity = self.of(name)["identity"]
+        return int(identity[identity >= 0].nunique())
+
     def measured(self, name: str, method: str, rate: str) -> dict[str, Any]:
         """Return a set's areas at a rate: null with a ``reason`` where the pairs cannot resolve it."""
         tree: dict[str, Any] = self.details["sets"][name]["methods"][method][rate]

@@ -95,7 +95,8 @@ def test_numbers_on_a_page_are_those_measured(folder, run):
         assert cells[3].split()[0] == parts.number(metrics.get(f"{name}_contrast_edc_auc_fmr1e-01"))
         assert cells[5].split()[0] == f"{metrics[f'{name}_contrast_iso_pauc_fmr1e-01']:.3f}"
         assert "unresolved: FMR 0.001 needs 1000 impostor scores, got 1" in cells[6]
-    assert "200 100 genuine" in text_of(rows["lfw"])
+    assert "400 8 people 200 100 genuine" in text_of(rows["lfw"])
+    assert "people" not in text_of(rows["cplfw"])
     area = run.area("lfw", "contrast", "1e-01")
     assert area["less"] == pytest.approx(
         metrics["lfw_feature_norm_edc_auc_fmr1e-01"] - metrics["lfw_contrast_edc_auc_fmr1e-01"]
