@@ -157,10 +157,13 @@ def _reason(key: str, reasons: Mapping[str, str]) -> str | None:
     'no IJB-B'
     >>> _reason("ijbb_tar_at_far_1e-04", {"IJBB.tar_at_far.1e-04": "too few impostors"})
     'too few impostors'
+    >>> _reason("IJBC_spearman_joint", {"IJBC.joint.spearman": "no truth.parquet"})
+    'no truth.parquet'
     """
+    asked = key.lower()  # suites say IJBB in details, ijbb or IJBB in metrics
     for place, reason in reasons.items():
         name, *rest = place.lower().split(".")
-        if key == place or (key.startswith(f"{name}_") and all(part in key for part in rest)):
+        if key == place or (asked.startswith(f"{name}_") and all(part in asked for part in rest)):
             return reason
     return None
 
