@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 bin := .venv/bin
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
-.PHONY: help demo test lint down test-mxnet real-faces ablations faults machines machines-s3 deps clean
+.PHONY: help demo test lint down test-mxnet real-faces ablations faults machines machines-s3 deps quality-real-faces bench-quality clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,12 @@ deps: .venv/installed  ## write what the stages really import into the deps of d
 
 real-faces: .venv/installed  ## docs/real-faces.md in full, some minutes; wants ../shared/faces or FACET_FACES
 	FACET_FULL=1 $(bin)/python -m pytest -s tests/test_real_faces.py -k 80_percent
+
+quality-real-faces: .venv/installed  ## real faces degraded in known steps, docs/quality.md's table; two minutes, wants ../shared
+	OMP_NUM_THREADS=1 $(bin)/python benchmarks/quality_real_faces.py --images 400 --training 4000
+
+bench-quality: .venv/installed  ## what a quality head adds to a training step; three minutes alone
+	OMP_NUM_THREADS=1 $(bin)/python benchmarks/bench_quality_step.py
 
 clean:  ## remove the environments (data and results stay)
 	rm -rf .venv .venv-mxnet
