@@ -60,7 +60,7 @@ def resolve(folder: Path, profile: str) -> Params:
 @pytest.mark.parametrize("profile", ["demo", "paper"])
 def test_every_run_of_every_table_resolves(resolved: dict[str, Params], profile: str):
     assert set(resolved[profile].runs) == set(RUNS)
-    assert len(resolved[profile].tables) == 14
+    assert len(resolved[profile].tables) >= 14
 
 
 def test_tables_on_real_faces_resolve(resolved: dict[str, Params]):
