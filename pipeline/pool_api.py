@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -29,6 +29,8 @@ from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, PrefectException
 from prefect.states import Cancelled, Cancelling, Crashed, Pending, Scheduled
+
+from pipeline import zombies
 
 T = TypeVar("T")
 
@@ -76,6 +78,22 @@ def is_away(error: Exception) -> bool:
 def holder(worker: str) -> str:
     """Return who has taken a stage: a worker, and which process, for its name comes again when it is restarted."""
     return f"{worker} {HOLDER_MARK}{os.getpid()}"
+
+
+class Forgiven:
+    """Flow runs shown as crashed because they were silent, which may be the server's fault: they get a while."""
+
+    def __init__(self) -> None:
+        self.since_s: dict[UUID, float] = {}
+
+    def is_over(self, run: FlowRun) -> bool:
+        """Whether the state of a run will not change any more."""
+        if run.state is None or not run.state.is_final():
+            self.since_s.pop(run.id, None)
+            return False
+        if not run.state.is_crashed() or run.state.message != zombies.MESSAGE:
+            return True
+        return time.monotonic() - self.since_s.setdefault(run.id, time.monotonic()) > FORGIVEN_S
 
 
 def worker_of(held_by: str) -> str:
@@ -204,6 +222,12 @@ class StagePool:
     def beat(self, worker: str) -> None:
         """Say that a worker lives."""
         self.api.send_worker_heartbeat(self.name, worker, HEARTBEAT_S)
+
+    def alive(self, run: FlowRun) -> None:
+        """Say that a stage is worked on: without that for 90 s the server shows it as crashed (`zombies`)."""
+        resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
+        event = {"event": "prefect.flow-run.heartbeat", "id": str(uuid4()), "occurred": datetime.now(UTC).isoformat()}
+        self.api.request("POST", "/events", json=[event | {"resource": resource}]).raise_for_status()
 
     def workers(self) -> dict[str, bool]:
         """Return all workers that the pool has had, and whether each is online, by the server's clock."""

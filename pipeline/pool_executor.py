@@ -21,7 +21,7 @@ from prefect.runtime import flow_run
 
 from pipeline import environment, pool_git, workspace
 from pipeline.execute import Executor, Patience, Say
-from pipeline.graph import RESOLVE, Stage
+from pipeline.graph import RESOLVE, Stage, num_gpus
 from pipeline.leases import Device, Lease, Pool
 from pipeline.pool_api import (
     AWAY,
@@ -29,10 +29,12 @@ from pipeline.pool_api import (
     SECONDS,
     STATE,
     VALUE,
+    Forgiven,
     Silence,
     StagePool,
     patiently,
 )
+from pipeline.pool_calls import Calls
 from pipeline.pool_transport import Offer
 from pipeline.reproduce import Outcome
 
@@ -45,6 +47,7 @@ TRIES = 3
 """A stage whose worker dies is sent again."""
 OFFERS = 2
 """Offers at a time: each is a process that hashes and uploads."""
+ONE_DEVICE = "and a worker of a pool has one device: run it without --pool, or with `processes: 1`"
 STOP_S = 60.0
 """How long a cancelled stage may take to be reported as such."""
 
@@ -68,11 +71,8 @@ class Sent:
     stage: Stage
     identity: UUID
     run: FlowRun | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its state will not change."""
-        return self.run is not None and self.run.state is not None and self.run.state.is_final()
+    is_over: bool = False
+    """Its state will not change."""
 
 
 class PoolExecutor(Executor):
@@ -92,6 +92,7 @@ class PoolExecutor(Executor):
         self.unreachable: str | None = None
         """Why workers of other clones cannot be reached; None until somebody has looked."""
         self.offers = threading.Semaphore(OFFERS)
+        self.calls = Calls()
         self.git = threading.Lock()
         self.news = threading.Condition()
         self.over = threading.Event()
@@ -108,6 +109,8 @@ class PoolExecutor(Executor):
         """Bring ``stage`` up to date, in the pool if it needs a device; give the lease back."""
         if not stage.needs_device or stage.name == RESOLVE:
             return super().run(stage, lease, say)
+        if (processes := num_gpus(self.root, stage)) > 1:
+            return Outcome("failed", f"it trains with {processes} processes, {ONE_DEVICE}")
         try:
             return self._run_in_pool(stage, say)
         except (ValueError, LookupError, RuntimeError, OSError) as error:
@@ -126,6 +129,7 @@ class PoolExecutor(Executor):
     def stop_all(self) -> None:
         """End all stages here and in the pool; start no other."""
         super().stop_all()
+        self.calls.stop_all()
         with self.news:
             sent = list(self.sent.values())
         api = self.pool.twin()
@@ -164,12 +168,12 @@ class PoolExecutor(Executor):
             pool_git.remote_of(self.root)
         except LookupError as error:
             return str(error)
-        return str(self.forker.start("call", {"function": "pipeline.pool_transport:why_no_remote"}).wait())
+        return str(self.calls.call(self.forker, "pool_transport:why_no_remote"))
 
     def _offer(self, stage: Stage) -> Offer:
         arguments = {"address": stage.address, "above": list(stage.upstream), "queue_path": self._queue_path()}
         with self.offers:
-            offer = self.forker.start("call", {"function": "pipeline.pool_transport:offer", **arguments}).wait()
+            offer = self.calls.call(self.forker, "pool_transport:offer", **arguments)
         assert isinstance(offer, Offer)
         return offer
 
@@ -257,8 +261,7 @@ class PoolExecutor(Executor):
         """Write the result of a worker elsewhere into this workspace and its dvc.lock."""
         arguments = {"address": stage.address, "key": result[KEY], "value": result[VALUE]}
         arguments["queue_path"] = self._queue_path()
-        fetched = self.forker.start("call", {"function": "pipeline.pool_transport:fetch", **arguments}).wait()
-        if not fetched:
+        if not self.calls.call(self.forker, "pool_transport:fetch", **arguments):
             return Outcome("failed", "its worker pushed a result that is not on the DVC remote: is it the same remote?")
         outcome = self._run_here(stage, say)
         if outcome.state == "restored" and seconds is not None:
@@ -267,7 +270,7 @@ class PoolExecutor(Executor):
 
     def _watch(self) -> None:
         """Learn what became of all that was sent, with one question for all; give up what dead workers had."""
-        api, silence, looked_s = self.pool.twin(), Silence(), 0.0
+        api, silence, forgiven, looked_s = self.pool.twin(), Silence(), Forgiven(), 0.0
         while not self.over.wait(POLL_S):
             with contextlib.suppress(*AWAY):  # a server that is away keeps no stage from going on
                 with self.news:
@@ -277,6 +280,7 @@ class PoolExecutor(Executor):
                     for identity, run in found.items():
                         if identity in self.sent:
                             self.sent[identity].run = run
+                            self.sent[identity].is_over = forgiven.is_over(run)
                     self.news.notify_all()
                 if time.monotonic() - looked_s > LOOK_S:
                     workers, looked_s = api.workers(), time.monotonic()

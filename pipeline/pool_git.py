@@ -17,6 +17,9 @@ from pipeline import environment
 MAX_UNTRACKED = 20 * 2**20
 """Bytes of a file that git neither has nor ignores; a larger one belongs to DVC or into .gitignore."""
 
+TIMEOUT_S = 600.0
+"""For one command: what travels is code, and a remote may accept a connection and say nothing for ever."""
+
 
 def remote_of(root: Path) -> str:
     """Return the git remote over which clones meet: ``FACET_GIT_REMOTE``, ``origin``, or the only one.
@@ -116,15 +119,20 @@ def _has(tree: Path, commit: str) -> bool:
 def _git(folder: Path, *arguments: str, extra: Mapping[str, str] | None = None) -> str:
     # never ask a person for a password: nobody looks at a worker's terminal
     settings = environment.for_children() | {"GIT_TERMINAL_PROMPT": "0"} | dict(extra or {})
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        env=settings,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=settings,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        waited = f"took more than {TIMEOUT_S:.0f} s: does the remote answer?"
+        raise RuntimeError(f"git {arguments[0]} in {folder} {waited}") from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise RuntimeError(f"git {arguments[0]} in {folder}: {lines[-1] if lines else 'failed without a word'}")

@@ -180,13 +180,12 @@ def _fetch(repo: Any, stage: Any, key: str, value: str = "") -> bool:
         return True
     remote = _run_cache(repo)
     folder = _folder(remote, key)
+    if value:  # a remote over HTTP cannot list a folder, but it has what one can name
+        path = remote.fs.join(folder, value)
+        return bool(remote.fs.exists(path)) and _fetch_entry(repo, remote, path, key, value)
     if not remote.fs.exists(folder):
         return False
-    for path in remote.fs.find(folder):
-        name = remote.fs.name(path)
-        if value in ("", name):
-            return _fetch_entry(repo, remote, path, key, name)
-    return False
+    return any(_fetch_entry(repo, remote, path, key, remote.fs.name(path)) for path in remote.fs.find(folder))
 
 
 def _fetch_entry(repo: Any, remote: Any, path: str, key: str, value: str) -> bool:

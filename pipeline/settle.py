@@ -18,11 +18,11 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.logging import get_logger
 from prefect.states import Crashed
 
-from pipeline import records
+from pipeline import records, zombies
 from pipeline.records import FlowRun, Task
 
 PAGE = 200
-KILLED = "its process was killed: finished work is kept, run again to go on"
+KILLED = zombies.MESSAGE
 
 
 def settle_all(root: Path) -> None:

@@ -24,12 +24,12 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Failed, Running
 
-from pipeline import environment, pool_api, pool_git, workspace
+from pipeline import environment, pool_api, pool_git, workspace, zombies
 from pipeline.execute import Executor, Patience
-from pipeline.forker import Job
 from pipeline.graph import Stage
 from pipeline.leases import Lease, try_lease
-from pipeline.pool_api import AWAY, StagePool, patiently
+from pipeline.pool_api import AWAY, Forgiven, StagePool, patiently
+from pipeline.pool_calls import Calls
 from pipeline.reproduce import Outcome
 from pipeline.workers import Post, ready_file
 
@@ -72,6 +72,8 @@ class Worker:
     def _join(self) -> None:
         patiently(lambda: self.pool.prepare(self.queues[0]), self.stopping.is_set)
         patiently(lambda: self.pool.beat(self.name), self.stopping.is_set)
+        with contextlib.suppress(OSError, ValueError):  # it is for what others see; no stage depends on it
+            zombies.ensure(str(self.pool.api.api_url).rstrip("/"))
         # what a worker of this name had when it was killed
         patiently(lambda: self.pool.mark_lost_of({self.name}), self.stopping.is_set)
         mark = {"pid": os.getpid(), "pool": self.pool.name, "name": self.name}
@@ -124,7 +126,7 @@ class Worker:
         """Run one stage and report how it ended, when the server can hear it."""
         request = run.parameters["request"]
         self.say(f"{request['name']}: begins")
-        with Attention(self, run.id, request.get("parent")) as attention:
+        with Attention(self, run, request.get("parent")) as attention:
             began: State[Any] = Running(message=f"on {self.name}")
             with contextlib.suppress(*AWAY):
                 self.pool.set_state(run.id, began)
@@ -164,12 +166,11 @@ class Worker:
 
     def _call(self, executor: Executor, attention: Attention, name: str, **arguments: Any) -> Any:
         """Do a part of the transport in a process that a cancellation ends."""
-        function = f"pipeline.{name}"
-        attention.job = executor.forker.start("call", {"function": function, **arguments})
+        attention.calls = Calls()
         try:
-            return attention.job.wait()
+            return attention.calls.call(executor.forker, name, **arguments)
         finally:
-            attention.job = None
+            attention.calls = None
 
     def _executor(self, root: Path, patience: Mapping[str, Any], commit: str = "") -> Executor:
         """Return the executor for a workspace at a commit: the programs that it forks have its code."""
@@ -210,14 +211,17 @@ class Attention:
     """Follows one stage beside its work: shows its lines, and ends it when nobody wants it any more."""
 
     worker: Worker
-    identity: UUID
+    run: FlowRun
     parent: str | None
     why: str = ""
     """Why it was ended from outside."""
     executor: Executor | None = None
-    job: Job | None = None
+    calls: Calls | None = None
     lines: list[tuple[datetime, str]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
+    forgiven: Forgiven = field(default_factory=Forgiven)
+    told_s: float = float("-inf")
+    """When the server was last told that this lives."""
 
     def say(self, line: str) -> None:
         """Show a line of the stage soon."""
@@ -241,6 +245,7 @@ class Attention:
                 self.why = "its worker was stopped"
             with contextlib.suppress(*AWAY):
                 self._send_lines(pool)
+                self._tell_that_it_lives(pool)
                 if not self.why and not last:
                     self.why = self._unwanted(pool)
             if last:
@@ -250,28 +255,36 @@ class Attention:
 
     def _send_lines(self, pool: StagePool) -> None:
         while sending := self.lines[:200]:
-            pool.log(self.identity, sending)
+            pool.log(self.run.id, sending)
             del self.lines[: len(sending)]
+
+    def _tell_that_it_lives(self, pool: StagePool) -> None:
+        if time.monotonic() - self.told_s > zombies.HEARTBEAT_S and not self.over.is_set():
+            pool.alive(self.run)
+            self.told_s = time.monotonic()
 
     def _unwanted(self, pool: StagePool) -> str:
         """Return why the stage is to end, if it is."""
-        wanted = [self.identity, *([UUID(self.parent)] if self.parent else [])]
+        wanted = [self.run.id, *([UUID(self.parent)] if self.parent else [])]
         found = pool.read(wanted)
-        own = found.get(self.identity)
+        own = found.get(self.run.id)
         if own is None or own.state is None:
-            return "its flow run was deleted" if self.identity not in found else ""
-        if own.state.is_cancelling() or own.state.is_final():
+            return "its flow run was deleted" if self.run.id not in found else ""
+        if own.state.is_crashed() and own.state.message == zombies.MESSAGE:
+            # the server was away for longer than it waits for heartbeats
+            pool.set_state(self.run.id, Running(message=f"on {self.worker.name}"))
+        elif own.state.is_cancelling() or own.state.is_final():
             return "cancelled"
         above = found.get(UUID(self.parent)) if self.parent else None
-        if above is not None and above.state is not None and above.state.is_final():
+        if above is not None and above.state is not None and self.forgiven.is_over(above):
             return f"the run that wanted it is {str(above.state.name).lower()}"
         return ""
 
     def _end(self) -> None:
         if self.executor is not None:
             self.executor.stop_all()
-        if (job := self.job) is not None:
-            job.stop(signal.SIGTERM)
+        if (calls := self.calls) is not None:
+            calls.stop_all()
 
 
 def serve(post: Post, pool: str, say: Callable[[str], None]) -> None:

@@ -14,7 +14,10 @@ from typing import Any
 NAME = "facet: a flow run without heartbeat has crashed"
 HEARTBEAT_S = 30
 SILENT_S = 90
-ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "AwaitingRetry", "Scheduled")
+"""After these no heartbeat is missed: a stage that its worker gave back waits in its queue."""
+MESSAGE = "its process was killed: finished work is kept, run again to go on"
+"""Of a run that was taken for dead by its silence alone: after the server itself was away, it may live."""
 AUTOMATION: dict[str, Any] = {
     "name": NAME,
     "description": "Its process was killed, or its machine died. The next `facet run` goes on where it was.",
@@ -35,7 +38,7 @@ AUTOMATION: dict[str, Any] = {
             "type": "change-flow-run-state",
             "state": "CRASHED",
             "name": "Crashed",
-            "message": "its process was killed: finished work is kept, run again to go on",
+            "message": MESSAGE,
         }
     ],
 }
@@ -50,9 +53,12 @@ def ensure(api_url: str) -> None:
     there = _post(f"{api_url}/automations/filter", {"automations": {"name": {"any_": [NAME]}}})
     if not there:
         _post(f"{api_url}/automations/", AUTOMATION)
+    elif there[0]["trigger"].get("expect") != AUTOMATION["trigger"]["expect"]:  # another version of ours made it
+        _post(f"{api_url}/automations/{there[0]['id']}", AUTOMATION, "PUT")
 
 
-def _post(url: str, body: Any) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+def _post(url: str, body: Any, method: str = "POST") -> Any:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+        return json.loads(answer.read() or b"null")

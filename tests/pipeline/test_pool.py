@@ -119,6 +119,22 @@ def test_a_stopped_worker_gives_its_stage_back_and_leaves_no_process(project: Du
         end([process])
 
 
+def test_a_training_of_several_processes_is_refused_in_a_sentence(tmp_path: Path, api_url: str) -> None:
+    own = dummy.make(tmp_path / "project", 1, api_url=api_url)
+    own.edit("r0", processes=2)
+    answer = own.run(sys.executable, "-m", "pipeline.cli", "run", "--pool", POOL, "--no-track", code=1)
+    said = "it trains with 2 processes, and a worker of a pool has one device: run it without --pool"
+    assert said in answer.stdout + answer.stderr
+    assert set(own.counts()) == {"resolve", "unpack"}
+
+
+def test_a_sweep_in_a_pool_is_refused_before_anything_is_made(project: Dummy) -> None:
+    sweep = ("run", "--set", "runs.r0.margin=0.1,0.2", "--pool", POOL)
+    answer = project.run(sys.executable, "-m", "pipeline.cli", *sweep, code=2)
+    assert "a sweep runs on this machine: save it (--save TABLE)" in answer.stdout + answer.stderr
+    assert not (project.path / ".facet/sweeps").exists()
+
+
 def test_a_stage_travels_to_a_clone_and_its_result_back(tmp_path: Path, api_url: str) -> None:
     (tmp_path / "store").mkdir()
     network = Network(tmp_path, api_url, str(tmp_path / "store"))

@@ -1,0 +1,117 @@
+"""Calls what speaks with the DVC remote, each in a process of its own, ended when the remote answers no more.
+
+A remote may accept a connection and say nothing for ever; DVC's patience with that is a minute for HTTP, half an hour
+for SSH, endless for a network folder, and each of them times its retries. Here one limit holds for all: a process that
+has used next to no CPU time for so long waits for somebody who does not answer. One that moves data uses some.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+from pipeline.forker import Forker, Job, unpack
+
+SILENT_S = 300.0
+ALIVE_CPU_S = 0.05
+"""CPU time that shows life: waiting itself costs some milliseconds a minute."""
+LOOK_S = 1.0
+
+
+class SilentRemoteError(RuntimeError):
+    """The DVC remote accepts what we ask and does not answer."""
+
+
+def patience_s() -> float:
+    """Return how long the remote may be silent: ``FACET_REMOTE_TIMEOUT`` in seconds, 0 for ever."""
+    return float(os.environ.get("FACET_REMOTE_TIMEOUT") or SILENT_S) or float("inf")
+
+
+class Calls:
+    """Calls in mid-flight; may be used from several threads.
+
+    After a silence all calls fail at once for as long as it lasted, so that hundreds of stages do not wait for it one
+    after the other.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.jobs: set[int] = set()
+        self.stopped = False
+        self.closed_until_s = 0.0
+        self.limit_s = patience_s()
+
+    def call(self, forker: Forker, function: str, **arguments: Any) -> Any:
+        """Call ``module:name`` of this package in a process and return what it returns, or raise what it raised.
+
+        Raises:
+            SilentRemoteError: the remote does not answer, or did not a moment ago.
+            RuntimeError: it was stopped.
+        """
+        if time.monotonic() < self.closed_until_s:
+            raise SilentRemoteError(self._why())
+        job = forker.start("call", {"function": f"pipeline.{function}", **arguments})
+        with self.lock:
+            self.jobs.add(job.pid)
+            if self.stopped:
+                job.stop()
+        try:
+            return self._wait(job)
+        finally:
+            with self.lock:
+                self.jobs.discard(job.pid)
+            job.close()
+
+    def stop_all(self) -> None:
+        """End all calls; start no other."""
+        with self.lock:
+            self.stopped = True
+            for pid in self.jobs:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+
+    def _wait(self, job: Job) -> Any:
+        answer, used_s, moved_s = bytearray(), 0.0, time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(job.result, selectors.EVENT_READ)
+            selector.register(job.output, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select(LOOK_S):
+                    data = os.read(key.fd, 1 << 16)
+                    if key.fd == job.result and not data:
+                        return unpack(bytes(answer), job.pid)
+                    if not data:
+                        selector.unregister(key.fd)
+                    elif key.fd == job.result:
+                        answer += data  # what it says is nobody's business, but a full pipe would stop it
+                now_s = _cpu_s(job.pid)
+                if now_s - used_s > ALIVE_CPU_S:
+                    used_s, moved_s = now_s, time.monotonic()
+                if time.monotonic() - moved_s > self.limit_s:
+                    job.stop(signal.SIGKILL)
+                    self.closed_until_s = time.monotonic() + self.limit_s
+                    raise SilentRemoteError(self._why())
+
+    def _why(self) -> str:
+        return (
+            f"the DVC remote has not answered for {self.limit_s:.0f} s (FACET_REMOTE_TIMEOUT): see `dvc remote list`; "
+            "what is finished is kept, run again when it answers"
+        )
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process and of what it has started."""
+    total = 0.0
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in [process, *process.children(recursive=True)]:
+            with suppress(psutil.Error):
+                total += sum(each.cpu_times()[:2])
+    return total
