@@ -12,6 +12,7 @@ goes on. Draws docs/images/premise-*.png from all that is there. Under a minute 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import sys
 from collections.abc import Mapping
@@ -30,8 +31,10 @@ from torch.nn import functional
 
 from benchmarks import premise_plots, studied_data
 from benchmarks.studied_data import LEVELS, Held
-from stages import artifacts, devices, trainer
+from stages import artifacts, devices, exporting, plugins, trainer
 from stages.checkpoints import Checkpoints
+from stages.core.head import CosineHead
+from stages.core.pixels import ColorOrder
 from stages.embedder import Embedder
 from stages.params import merge
 from stages.samples import open_records
@@ -73,6 +76,8 @@ RECIPES: dict[str, Recipe] = {
     "cosface": Recipe(config={"head": {"name": "cosface", "margin": 0.35}}),
     "arcface": Recipe(config={"head": {"name": "arcface", "margin": 0.5}}),
     "magface": Recipe(config={"head": {"name": "magface", "min_norm": 1.0, "max_norm": 25.0, "norm_weight": 5.0}}),
+    "margin_from_start": Recipe(config={"schedule": {"margin_warmup_epochs": 0}}),
+    "scale_64": Recipe(config={"head": {"scale": 64}}),
     # statistics that arrive within these few steps: with .01 the scaler still knows its initial deviation of 100
     **{f"{name}_low{round(100 * share)}": Recipe(share, low_res, _ada(h=h, t_alpha=0.1))
        for share, low_res in ((0.1, 0.0), (0.25, 0.2))
@@ -86,6 +91,7 @@ def main() -> None:
     options.add_argument("--recipes", default=",".join(RECIPES))
     options.add_argument("--seeds", default="0")
     options.add_argument("--list", action="store_true", help="print what was measured, train nothing")
+    options.add_argument("--runs", type=Path, nargs="*", default=[], help="PROJECT/runs/NAME of the demo to look at")
     options.add_argument("--out", type=Path, default=ROOT / "docs/images")
     arguments = options.parse_args()
     names, out = arguments.recipes.split(","), arguments.out.resolve()
@@ -98,6 +104,8 @@ def main() -> None:
     for seed in () if arguments.list else [int(text) for text in arguments.seeds.split(",")]:
         for name in names:
             measure(name, seed)
+    for run in arguments.runs:
+        measure_run(run)
     found = {name: premise_plots.read(Path("results/premise"), name) for name in RECIPES}
     found = {name: runs for name, runs in found.items() if runs}
     print(premise_plots.table(found))
@@ -114,19 +122,35 @@ def measure(name: str, seed: int) -> None:
     studied_data.prepare(
         dataset, {"identities": IDENTITIES, "images_per_identity": IMAGES, "low_quality_share": recipe.share}
     )
-    held = (
-        studied_data.held_out(Path("data/held/known.npz"), range(HELD), known=True),
-        studied_data.held_out(Path("data/held/strangers.npz"), range(HELD), known=False),
-    )
+    held = both_held()
     config = config_of(recipe, dataset, seed)
     training = trainer.Training(config, open_records(dataset))
     if recipe.last_scale:
         give_scale(training)
-    training.validate = lambda backbone: look(training, config, held)
+    training.validate = lambda backbone: look(training.networks.head, backbone, config.color_order, held)
     checkpoints = Checkpoints(f"premise-{name}-{seed}")
     training.run(checkpoints, f"{name} {seed}")
     artifacts.write_json(path, {"recipe": name, "seed": seed, "history": training.history})
     checkpoints.clear()
+
+
+def measure_run(folder: Path) -> None:
+    """Print what a trained run of the embedded demo comes to: the same people, in images new to it as well."""
+    backbone, model = exporting.read_backbone(folder / "backbone")
+    head_config = plugins.load("heads", model.head["name"]).Config.model_validate(model.head)
+    head = plugins.load("heads", model.head["name"]).Head(head_config, model.feature_dim, model.num_classes)
+    head.load_state_dict(exporting.read_weights(folder / "backbone")["head"])
+    seen = look(head, backbone, model.color_order, both_held())
+    kept = {name: round(value, 3) for name, value in seen.items() if "spearman" in name or "rank1" in name}
+    print(folder, kept, "norms", [round(seen[f"stranger_norm_at_{level:g}"], 2) for level in LEVELS])
+
+
+def both_held() -> tuple[Held, Held]:
+    """Return new images of people of the training sets, and of others."""
+    return (
+        studied_data.held_out(Path("data/held/known.npz"), range(HELD), known=True),
+        studied_data.held_out(Path("data/held/strangers.npz"), range(HELD), known=False),
+    )
 
 
 def config_of(recipe: Recipe, dataset: str, seed: int) -> Config:
@@ -139,7 +163,7 @@ def config_of(recipe: Recipe, dataset: str, seed: int) -> Config:
         "augmentation": {"low_res_probability": recipe.low_res},
         "validation": {"every_epochs": 1},
     }  # fmt: skip
-    if "head" not in recipe.config:
+    if "name" not in recipe.config.get("head", {}):
         own |= _ada()
     return Config.model_validate(merge(merge(profile, own), dict(recipe.config)))
 
@@ -148,13 +172,15 @@ def give_scale(training: trainer.Training) -> None:
     """Put a last batch norm with scale and shift in the place of the one without, before the first step."""
     layers = training.networks.backbone.output_layer
     assert isinstance(layers, nn.Sequential)
-    layers[-1] = nn.BatchNorm1d(layers[-1].num_features)
+    last = layers[-1]
+    assert isinstance(last, nn.BatchNorm1d)
+    layers[-1] = nn.BatchNorm1d(last.num_features)
     training.stepper.optimiser.add_param_group({"params": list(layers[-1].parameters()), "weight_decay": 0.0})
 
 
-def look(training: trainer.Training, config: Config, held: tuple[Held, Held]) -> dict[str, float]:
+def look(head: CosineHead, backbone: nn.Module, color_order: ColorOrder, held: tuple[Held, Held]) -> dict[str, float]:
     """Return rank correlations with known quality, and means by level, of norm and P_y."""
-    embedder = Embedder(training.networks.backbone, config.color_order, torch.device("cpu"), flip=False)
+    embedder = Embedder(copy.deepcopy(backbone), color_order, torch.device("cpu"), flip=False)
     known, strangers = held
     seen = {"avg": 0.0}  # nothing is selected by it
     for who, of in (("known", known), ("stranger", strangers)):
@@ -162,7 +188,7 @@ def look(training: trainer.Training, config: Config, held: tuple[Held, Held]) ->
         probe_N, quality_N = of.is_probe_N, of.quality_N[of.is_probe_N]
         measures = {"norm": np.linalg.norm(feature_ND, axis=1)[probe_N]}
         if who == "known":
-            measures["p_y"] = own_probability(training, feature_ND[probe_N], of.person_N[probe_N])
+            measures["p_y"] = own_probability(head, feature_ND[probe_N], of.person_N[probe_N])
         else:
             hit_N = identified(feature_ND, of)
             seen["rank1_good"] = float(hit_N[quality_N >= 0.7].mean())
@@ -175,9 +201,8 @@ def look(training: trainer.Training, config: Config, held: tuple[Held, Held]) ->
 
 
 @torch.inference_mode()
-def own_probability(training: trainer.Training, feature_ND: np.ndarray, label_N: np.ndarray) -> np.ndarray:
+def own_probability(head: CosineHead, feature_ND: np.ndarray, label_N: np.ndarray) -> np.ndarray:
     """Return P_y of each image: its own class's share of the softmax over scaled cosines, no margin."""
-    head = training.networks.head
     cosine_NC, _ = head.cosines(torch.from_numpy(feature_ND))
     probability_NC = functional.softmax(head.scale * cosine_NC, dim=1)
     return probability_NC.gather(1, torch.from_numpy(label_N)[:, None])[:, 0].numpy()

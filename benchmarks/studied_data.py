@@ -65,7 +65,7 @@ def _draw(path: Path, people: Sequence[int], stream: str, seed: int) -> None:
     for person in people:
         drawn = draw_sitting(seed, plan.Sitting(plan.STREAMS[stream], person, pictures))
         images += [decode(one.jpeg) for one in drawn[seen:]]
-    columns = {
+    columns: dict[str, Any] = {
         "image": np.stack(images), "person": np.repeat(np.array(people, np.int64), 1 + len(LEVELS)),
         "quality": np.tile(np.array(qualities[seen:]), len(people)),
         "is_probe": np.tile(np.arange(1 + len(LEVELS)) > 0, len(people)),
