@@ -199,6 +199,7 @@ def serve(descriptor: int) -> None:
             strays.end()
             if requests.fileno() in ready and not _answer(requests, strays):
                 break
+    strays.bury()
     strays.kill()
 
 

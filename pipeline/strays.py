@@ -42,6 +42,13 @@ class Strays:
         for pid in self._find():
             _signal(pid, signal.SIGKILL)
 
+    def bury(self, within_s: float = 0.2) -> None:
+        """Wait a moment for jobs that have answered and are about to leave, so that their CPU seconds are counted."""
+        until_s = time.monotonic() + within_s
+        while self.jobs and time.monotonic() < until_s:
+            self._reap()
+            time.sleep(0.005)
+
     def _reap(self) -> bool:
         """Wait for the dead: the CPU seconds of a child that nobody waits for are counted nowhere."""
         died = False
