@@ -39,11 +39,14 @@ def table(
     root = enter()
     if every == (name is not None) or (every and diff is not None):
         raise ValueError("give one table, as in `facet table heads`, or --all, which takes no --diff")
+    if not profile:
+        profile = summary.profile_with(root, f"results/tables/{name}/report" if name else "results/report")
+        if profile:
+            typer.echo(f"of facet ablations, profile {profile}", err=True)
     if name is None:
         shown = summary.tables(root, format_.value, profile)
     elif diff is None:
         shown = summary.table(root, name, format_.value, profile)
-        profile = summary.profile_of(root, name, profile)
     elif format_ in (Format.md, Format.csv):
         sides = table_diff.read(root, name, diff, profile)
         shown = table_diff.markdown(sides) if format_ == Format.md else table_diff.as_csv(sides)

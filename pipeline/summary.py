@@ -126,21 +126,20 @@ def table(root: Path, name: str, format_: str, profile: str = "") -> str:
         root: of the project.
         name: of the table.
         format_: a suffix.
-        profile: whose ablations it belongs to; empty: the project's own, or the ablations' where the project has none.
+        profile: whose ablations it belongs to; empty: the project's own.
 
     Raises:
         LookupError: it is not there; the message says what is, or what to run.
     """
-    found = [report_folder(base, name) for _, base in _bases(root, profile)]
-    for folder in found:
-        if (folder / f"table.{format_}").is_file():
-            return (folder / f"table.{format_}").read_text(encoding="utf-8").rstrip("\n")
+    folder = report_folder(_base(root, profile), name)
+    path = folder / f"table.{format_}"
+    if path.is_file():
+        return path.read_text(encoding="utf-8").rstrip("\n")
     there = sorted(entry.stem for entry in (root / "tables").glob("*.yaml"))
     if name not in there:
         raise LookupError(f"no table {name!r}: there are {', '.join(there) or 'none'}")
-    for folder in found:
-        if others := sorted(entry.suffix[1:] for entry in folder.glob("table.*")):
-            raise LookupError(f"table {name!r} is not written as {format_}, only as {', '.join(others)}")
+    if others := sorted(entry.suffix[1:] for entry in folder.glob("table.*")):
+        raise LookupError(f"table {name!r} is not written as {format_}, only as {', '.join(others)}")
     raise LookupError(f"table {name!r} has not been made yet: run `{_how_to_make(root, name, profile)}`")
 
 
@@ -150,28 +149,34 @@ def tables(root: Path, format_: str, profile: str = "") -> str:
     Raises:
         LookupError: it has not been made; the message says what to run.
     """
-    for _, base in _bases(root, profile):
-        path = base / "results" / "report" / f"index.{format_}"
-        if path.is_file():
-            return path.read_text(encoding="utf-8").rstrip("\n")
+    path = _base(root, profile) / "results" / "report" / f"index.{format_}"
+    if path.is_file():
+        return path.read_text(encoding="utf-8").rstrip("\n")
     run = f"facet ablations --profile {profile}" if profile else "facet run report"
     raise LookupError(f"the report has not been made yet: run `{run}`")
 
 
-def profile_of(root: Path, name: str, profile: str = "") -> str:
-    """Return whose table would be shown: a profile of ablations, or an empty string for the project's own."""
-    for one, base in _bases(root, profile):
-        if (report_folder(base, name) / "table.json").is_file():
-            return one
-    return profile
+def profile_with(root: Path, path: str) -> str:
+    """Return whose ablations have a file that the project itself has not; an empty string: the project, or nobody's.
+
+    Raises:
+        LookupError: several have it.
+    """
+    if (root / path).exists():
+        return ""
+    there = sorted(base.name for base in _ablations(root).glob("*") if (base / path).exists())
+    if len(there) > 1:
+        raise LookupError(f"{path} is there for the profiles {', '.join(there)}: say which with --profile")
+    return there[0] if there else ""
 
 
-def _bases(root: Path, profile: str) -> list[tuple[str, Path]]:
-    """Return where a table may be, first the likelier: profile of ablations, folder."""
-    ablations = environment.state_folder(root).resolve() / "ablations"
-    if profile:
-        return [(profile, ablations / profile)]
-    return [("", root), ("demo", ablations / "demo")]
+def _base(root: Path, profile: str) -> Path:
+    return _ablations(root) / profile if profile else root
+
+
+def _ablations(root: Path) -> Path:
+    # as pipeline/ablation_workspace.py has it, which takes longer to import
+    return environment.state_folder(root).resolve() / "ablations"
 
 
 def _how_to_make(root: Path, name: str, profile: str) -> str:

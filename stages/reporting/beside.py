@@ -62,10 +62,10 @@ class Beside:
     pairings: tuple[Pairing, ...]
 
     def ranks(self, column: int) -> list[tuple[float | None, ...]]:
-        """Return each row's rank on each side, 1 for the best, among rows that all sides have that have any."""
+        """Return each row's rank on each side, 1 for the best, among rows that all sides have that have two or more."""
         rows = range(len(self.comparison.lines))
         values = [[witness.value(row, column) for row in rows] for witness in self.witnesses]
-        there = [side for side in values if any(value is not None for value in side)]
+        there = [side for side in values if len([value for value in side if value is not None]) > 1]
         common = [row for row in rows if all(side[row] is not None for side in there)]
         sign = -1 if self.comparison.table.columns[column].higher_is_better else 1
         sides = [_ranks([sign * v if v is not None and r in common else None for r, v in enumerate(s)]) for s in values]

@@ -82,7 +82,8 @@ def overview(comparison: Comparison) -> list[str]:
 
 
 def _other_tau(beside: Beside | None) -> str:
-    return "" if beside is None else words.agreement(beside.other.overall)
+    found = None if beside is None else beside.other.overall
+    return "" if found is None or found.tau is None else f"{words.agreement(found)} {words.interval(found)}".strip()
 
 
 def _anchor(comparison: Comparison) -> str:

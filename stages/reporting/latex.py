@@ -41,8 +41,9 @@ def latex(comparison: Comparison) -> str:
     lines.append(r"\midrule")
     for line in comparison.lines:
         lines.extend(_line(cells) for cells in _rows(line, table.columns))
-    lines.append(r"\midrule")
-    lines.append(_line([r"Kendall's $\tau$", "", *(_tau(words.agreement(found)) for found in comparison.columns)]))
+    if comparison.overall.tau is not None:
+        taus = (_tau(words.agreement(found)) for found in comparison.columns)
+        lines += [r"\midrule", _line([r"Kendall's $\tau$", "", *taus])]
     if comparison.overall.interval:
         lines.append(_line(["", "redrawn seeds", *(escape(words.interval(found)) for found in comparison.columns)]))
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}", r"\end{table}"]

@@ -77,6 +77,8 @@ def measured(comparison: Comparison) -> str:
 
 
 def _taus(comparison: Comparison) -> str:
+    if comparison.overall.tau is None:
+        return ""
     cells = []
     for found in comparison.columns:
         over_seeds = f"<small>{words.interval(found)}</small>" if found.interval and found.tau is not None else ""

@@ -21,7 +21,8 @@ def markdown(comparison: Comparison) -> str:
     lines = [header, [":--", ":--", *("--:" for _ in table.columns)]]
     for line in comparison.lines:
         lines.extend(_markdown_lines(line, table.columns))
-    lines.append(["Kendall's τ", "", *(words.agreement(column) for column in comparison.columns)])
+    if comparison.overall.tau is not None:
+        lines.append(["Kendall's τ", "", *(words.agreement(column) for column in comparison.columns)])
     if comparison.overall.interval:
         lines.append(["", "redrawn seeds", *(words.interval(column) for column in comparison.columns)])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)

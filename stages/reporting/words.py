@@ -8,6 +8,7 @@ from stages.reporting.claims import Checked
 from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Cell, Comparison
 
 NOT_COMPARABLE = "not comparable"
+_FEW = 3  # comparisons that a claim fails in, named
 SCALE = (
     "Profile {profile}: at this scale absolute values, and differences from published ones, mean nothing. "
     "The order of the rows is the claim under test."
@@ -128,7 +129,9 @@ def claim(checked: Checked) -> str:
         return said
     kept = checked.comparisons - len(checked.failed)
     means = "" if checked.seeds == 1 else " of means"
-    return f"{said}; {kept} of {checked.comparisons} comparisons{means} hold, not {'; '.join(checked.failed)}"
+    named = "; ".join(checked.failed[:_FEW])
+    more = f"; and {len(checked.failed) - _FEW} more" if len(checked.failed) > _FEW else ""
+    return f"{said}; {kept} of {checked.comparisons} comparisons{means} hold, not {named}{more}"
 
 
 def seeds(comparison: Comparison) -> str:
@@ -176,6 +179,8 @@ def units(comparison: Comparison) -> str:
     fractions = [column.name for column in comparison.table.columns if column.unit == "fraction"]
     if not fractions:
         return "Values are percent."
+    if len(fractions) == len(comparison.table.columns):
+        return "Values are fractions."
     return f"Values are percent; fractions: {', '.join(fractions)}."
 
 

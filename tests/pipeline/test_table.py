@@ -146,8 +146,17 @@ def test_a_table_of_the_kept_report_is_read_from_git(project: Path):
     path = project / ".facet/ablations/demo/results/tables/scface/report/table.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(NEW))
-    assert "| **AdaFace** | HEAD~1 | 91.00 ± 0.50 |" in facet("scface", "--diff", "HEAD~1").output
-    assert facet("scface", "--diff", "HEAD~1..HEAD").output.endswith("Unchanged: ArcFace, AdaFace, CosFace.\n")
+    answer = facet("scface", "--diff", "HEAD~1")
+    assert "| **AdaFace** | HEAD~1 | 91.00 ± 0.50 |" in answer.stdout
+    assert answer.stderr == "of facet ablations, profile demo\n"
+    assert facet("scface", "--profile", "demo", "--format", "json").stdout == json.dumps(NEW) + "\n"
+    other = project / ".facet/ablations/faces/results/tables/scface/report"
+    other.mkdir(parents=True)
+    assert facet("scface").stderr == (
+        "error: results/tables/scface/report is there for the profiles demo, faces: say which with --profile\n"
+    )
+    other.rmdir()
+    assert facet("scface", "--diff", "HEAD~1..HEAD").stdout.endswith("Unchanged: ArcFace, AdaFace, CosFace.\n")
 
 
 @pytest.mark.parametrize(
@@ -183,8 +192,9 @@ def test_all_tables_are_printed_in_the_format_asked_for(project: Path):
     folder = project / ".facet/ablations/demo/results/report"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.tex").write_text("all")
-    assert facet("--all", "--format", "tex").output == "all\n"
+    assert facet("--all", "--format", "tex").stdout == "all\n"
     (folder / "index.tex").unlink()
+    folder.rmdir()
 
 
 def test_a_page_is_given_fingerprint_commit_and_link_of_each_run(project: Path, monkeypatch: pytest.MonkeyPatch):

@@ -77,7 +77,7 @@ def test_the_page_shows_the_agreement_of_each_table_with_its_interval_and_what_i
     assert len(lines) == 2
     cells = re.findall(r"<td>(.*?)</td>", lines[0])
     assert cells[:3] == ["+1.00", "[+1.00, +1.00]", "+1.00, +1.00, +1.00"]
-    assert cells[-1] == "+0.33"
+    assert cells[-1] == "+0.33 [+0.33, +0.33]"
     assert text.count("What it shows.") == 2
     assert "The order of the rows is the claim under test." in text
     assert "published only" in text
