@@ -25,31 +25,45 @@ FOLDER = artifacts.RESULTS / "report"
 def main(arguments: argparse.Namespace) -> None:
     """Write index.html, .md, .csv, .json and .tex, and NAME.html of each table."""
     root = Path(arguments.root)
-    comparisons = read(root)
+    comparisons, unfinished = read(root)
     besides = witnesses(comparisons, Path(arguments.beside)) if arguments.beside else {}
     with artifacts.write_folder(Path(arguments.out) if arguments.out else root / FOLDER) as folder:
-        write(folder, root, comparisons, besides)
+        write(folder, root, comparisons, besides, unfinished)
 
 
-def read(root: Path) -> list[Comparison]:
-    """Return the tables of a project whose rows are all there, in the order of their names.
+def read(root: Path) -> tuple[list[Comparison], dict[str, str]]:
+    """Return the tables of a project in the order of their names, and why others are not finished.
+
+    Within the graph all are; by hand a report can be made while runs go on.
 
     Raises:
-        FileNotFoundError: there is none, or a row of one is missing.
+        FileNotFoundError: none is finished.
     """
-    names = sorted(path.stem for path in (root / artifacts.RESOLVED / "tables").glob("*.yaml"))
-    if not names:
-        raise FileNotFoundError(f"{root / artifacts.RESOLVED / 'tables'} has no table: run `dvc repro resolve`")
-    return [tabulate.read(name, root) for name in names]
+    found, unfinished = [], {}
+    for path in sorted((root / artifacts.RESOLVED / "tables").glob("*.yaml")):
+        try:
+            found.append(tabulate.read(path.stem, root))
+        except FileNotFoundError as error:
+            unfinished[path.stem] = str(error)
+    if not found:
+        reason = next(iter(unfinished.values()), "run `dvc repro resolve`")
+        raise FileNotFoundError(f"{root / artifacts.RESOLVED / 'tables'} has no finished table: {reason}")
+    return found, unfinished
 
 
 def witnesses(comparisons: Sequence[Comparison], other: Path) -> dict[str, Beside]:
-    """Return the tables that the project at ``other`` has too, each beside its own."""
-    names = {path.stem for path in (other / artifacts.RESOLVED / "tables").glob("*.yaml")}
-    return {one.name: beside(one, tabulate.read(one.name, other)) for one in comparisons if one.name in names}
+    """Return the tables that the project at ``other`` has finished too, each beside its own."""
+    there = {one.name: one for one in read(other)[0]}
+    return {one.name: beside(one, there[one.name]) for one in comparisons if one.name in there}
 
 
-def write(folder: Path, root: Path, comparisons: Sequence[Comparison], besides: Mapping[str, Beside]) -> None:
+def write(
+    folder: Path,
+    root: Path,
+    comparisons: Sequence[Comparison],
+    besides: Mapping[str, Beside],
+    unfinished: Mapping[str, str],
+) -> None:
     """Write everything into a folder."""
     pages = []
     for comparison in comparisons:
@@ -57,7 +71,7 @@ def write(folder: Path, root: Path, comparisons: Sequence[Comparison], besides: 
         if page.is_file():
             shutil.copyfile(page, folder / f"{comparison.name}.html")
             pages.append(comparison.name)
-    (folder / "index.html").write_text(index.html(comparisons, besides, pages), encoding="utf-8")
+    (folder / "index.html").write_text(index.html(comparisons, besides, pages, unfinished), encoding="utf-8")
     (folder / "index.md").write_text(collected.markdown(comparisons, besides), encoding="utf-8")
     (folder / "index.csv").write_text(collected.as_csv(comparisons), encoding="utf-8")
     (folder / "index.tex").write_text(collected.latex(comparisons), encoding="utf-8")

@@ -12,20 +12,26 @@ from stages.reporting.comparison import Comparison
 TITLE = "Tables: measured beside published"
 
 
-def html(comparisons: Sequence[Comparison], besides: Mapping[str, Beside], pages: Sequence[str] = ()) -> str:
+def html(
+    comparisons: Sequence[Comparison],
+    besides: Mapping[str, Beside],
+    pages: Sequence[str] = (),
+    unfinished: Mapping[str, str] | None = None,
+) -> str:
     """Return the page.
 
     Args:
         comparisons: the tables, in order.
         besides: those that a second profile measured too, by name.
         pages: names of tables that have a page NAME.html in the same folder.
+        unfinished: why other tables are not there, by name.
     """
     tables = [_table(one, besides.get(one.name), one.name in pages) for one in comparisons]
-    body = [_head(comparisons), _overview(comparisons, besides), *tables, provenance.section(comparisons)]
-    return page.document(TITLE, body)
+    head = [_head(comparisons, unfinished or {}), _overview(comparisons, besides)]
+    return page.document(TITLE, [*head, *tables, provenance.section(comparisons)])
 
 
-def _head(comparisons: Sequence[Comparison]) -> str:
+def _head(comparisons: Sequence[Comparison], unfinished: Mapping[str, str]) -> str:
     profiles = sorted({comparison.scale.profile for comparison in comparisons})
     runs = {run.run for one in comparisons for line in one.lines for run in line.by_seed.values()}
     seeds = sorted({seed for comparison in comparisons for seed in comparison.seeds})
@@ -37,6 +43,7 @@ def _head(comparisons: Sequence[Comparison]) -> str:
     }
     tiles = "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items())
     said = [f"<li>{escape(words.SCALE.format(profile=name))}</li>" for name in profiles if name != "paper"]
+    said += [f"<li>Not finished: {escape(name)}. {escape(reason)}</li>" for name, reason in unfinished.items()]
     caveats = f'<ul class="caveats">{"".join(said)}</ul>' if said else ""
     return (
         f'<header>\n<p class="eyebrow">facet · report</p>\n<h1>{TITLE}</h1>\n'

@@ -42,7 +42,7 @@ def _row(comparison: Comparison, line: Line) -> str:
     switches = "".join(
         f'<h4>Suite {escape(suite)}</h4><dl class="made">{_entries(said.items())}</dl>'
         for suite, said in first.switches.items()
-        if said and any(column.suite == suite for column in comparison.table.columns)
+        if said and any(column.suite in (suite, "averages") for column in comparison.table.columns)
     )
     return (
         f"<details><summary>{escape(line.label)}</summary>"

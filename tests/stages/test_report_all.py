@@ -162,15 +162,27 @@ def test_the_same_results_give_the_same_bytes(folder: Path, tmp_path: Path):
 
 
 def test_tables_that_differ_in_rows_or_are_not_there_are_refused(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="has no table: run `dvc repro resolve`"):
+    with pytest.raises(FileNotFoundError, match="has no finished table: run `dvc repro resolve`"):
         report_all.read(tmp_path)
     write_table(tmp_path / "demo", "one", "demo", DEMO)
     write_table(tmp_path / "faces", "one", "faces", {key: FACES[key] for key in "ab"} | {"d": (0.1,)})
     path = tmp_path / "faces/resolved/tables/one.yaml"
     path.write_text(path.read_text().replace("- c\n", "- b\n"))
-    comparisons: list[Comparison] = report_all.read(tmp_path / "demo")
+    comparisons: list[Comparison] = report_all.read(tmp_path / "demo")[0]
     with pytest.raises(ValueError, match=r"table one has other rows under profile faces: \['a', 'b', 'd', 'other'\]"):
         report_all.witnesses(comparisons, tmp_path / "faces")
+
+
+def test_a_table_with_a_row_that_is_not_there_yet_is_named_and_the_others_are_shown(tmp_path: Path):
+    write_table(tmp_path, "one", "demo", DEMO)
+    write_table(tmp_path, "two", "demo", DEMO)
+    (tmp_path / "results/tables/two/rows/two-b-1.json").unlink()
+    report_all.main(report_all.parser().parse_args(["--root", str(tmp_path)]))
+    text = (tmp_path / "results/report/index.html").read_text()
+    assert "Not finished: two." in text
+    assert "row@two-b-1 writes it" in text
+    assert 'id="table-one"' in text
+    assert 'id="table-two"' not in text
 
 
 def test_rows_of_several_seeds_go_through_row_and_tabulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
