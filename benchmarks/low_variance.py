@@ -168,7 +168,7 @@ def draw(seed: int, out: Path) -> None:
             mean.index, mean["mean"], mean["std"], color=colour, marker="o", markersize=4, capsize=2,
             label=f"trained {titles[name]}",
         )  # fmt: skip
-    axes[2].set_title("CR-FIQA's score of new images of other people (mean, deviation)", fontsize=10)
+    axes[2].set_title("CR-FIQA's score of others' new images (mean, deviation)", fontsize=10)
     axes[2].legend(fontsize=8)
     for axis in axes:
         axis.set_xlabel("known quality")
