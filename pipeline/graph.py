@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from pipeline import once
+
 RESOLVE = "resolve"
 TABULATE = "tabulate"
 TRAIN = "train_backbone"
@@ -170,7 +172,7 @@ def read(root: Path) -> Graph:
         raise ValueError(f"DVC names stages from the working directory: wanted {root}, got {Path.cwd()}")
     try:
         repo = Repo(str(root), _wait_for_lock=True)
-        with lock_repo(repo):
+        with lock_repo(repo), once.each_file_once():
             edges = repo.index.graph
             found = [stage for stage in edges if isinstance(stage, PipelineStage)]
             above = {

@@ -41,6 +41,7 @@ MODULES = (
     "platformdirs",
     "pipeline.graph",
     "pipeline.lock_entries",
+    "pipeline.once",
     "pipeline.reproduce",
     "pyparsing",
     "ruamel.yaml",
