@@ -38,11 +38,14 @@ class Device:
     @property
     def environment(self) -> dict[str, str]:
         """Return what a stage on this device finds in its environment."""
+        # to torch there is one CPU: it cannot load a checkpoint to cpu:1
+        kind = "cpu" if self.name.startswith("cpu:") else self.name
+        names = {"FACET_DEVICE": kind, "FACET_SLOT": self.name}
         if self.visible is None:
-            return {"FACET_DEVICE": self.name}
+            return names
         # CUDA numbers by speed unless told otherwise; nvidia-smi, whose numbers we use, by bus
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        return order | {"FACET_DEVICE": self.name, "CUDA_VISIBLE_DEVICES": self.visible}
+        return order | names | {"CUDA_VISIBLE_DEVICES": self.visible}
 
 
 @dataclass

@@ -26,7 +26,7 @@ name = f"{kind}@{key}" if key != "-" else kind
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # as stages.program does
 
 def note(what):
-    told = {"cuda": "CUDA_VISIBLE_DEVICES", "device": "FACET_DEVICE", "threads": "OMP_NUM_THREADS",
+    told = {"cuda": "CUDA_VISIBLE_DEVICES", "device": "FACET_SLOT", "threads": "OMP_NUM_THREADS",
             "log": "FACET_LOG_FILE"}
     line = json.dumps({"stage": name, "what": what, "pid": os.getpid(), "time": time.time()}
                       | {key: os.environ.get(name) for key, name in told.items()})

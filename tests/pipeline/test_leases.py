@@ -74,7 +74,7 @@ def test_without_a_gpu_every_stage_takes_a_slot(tmp_path: Path) -> None:
     pool = Pool([], 1, tmp_path)
     with pool.lease(needs_device=True) as lease:
         assert lease.device == Device("cpu:0")
-        assert lease.device.environment == {"FACET_DEVICE": "cpu:0"}
+        assert lease.device.environment == {"FACET_DEVICE": "cpu", "FACET_SLOT": "cpu:0"}
         assert pool.try_lease(needs_device=False) is None
 
 

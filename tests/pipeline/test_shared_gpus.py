@@ -115,7 +115,7 @@ def test_a_stage_started_by_hand_and_facet_run_exclude_each_other(
         with executor.devices().lease(needs_device=False) as slot:
             # a stage on a CPU slot sees no GPU
             assert slot.device.environment == {
-                "FACET_DEVICE": "cpu:0", "CUDA_VISIBLE_DEVICES": "", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"
+                "FACET_DEVICE": "cpu", "FACET_SLOT": "cpu:0", "CUDA_VISIBLE_DEVICES": "", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"
             }  # fmt: skip
         holder.kill()
         holder.wait()
