@@ -64,6 +64,10 @@ def _ada(**fields: Any) -> dict[str, Any]:
     return {"head": {"name": "adaface", "margin": 0.4, "h": 0.333, **fields}}
 
 
+BARE: dict[str, Any] = {
+    "head": {"name": "arcface", "margin": 0.5}, "schedule": {**SHORT, "clip_norm": 1.0},
+    "augmentation": {"crop_probability": 0.0, "low_res_probability": 0.0, "photometric_probability": 0.0},
+}  # fmt: skip
 RECIPES: dict[str, Recipe] = {
     **{f"low{round(100 * share)}_aug{round(100 * low_res)}": Recipe(share, low_res)
        for share in SHARES for low_res in (0.0, 0.2)},
@@ -76,6 +80,9 @@ RECIPES: dict[str, Recipe] = {
     "cosface": Recipe(config={"head": {"name": "cosface", "margin": 0.35}}),
     "arcface": Recipe(config={"head": {"name": "arcface", "margin": 0.5}}),
     "magface": Recipe(config={"head": {"name": "magface", "min_norm": 1.0, "max_norm": 25.0, "norm_weight": 5.0}}),
+    # the controls of joint quality: a net with CR-FIQA's loss, as trained for low_variance.py, and one without
+    "joint": Recipe(low_res=0.0, config=BARE | {"objective": {"name": "cr_fiqa"}}),
+    "joint_without": Recipe(low_res=0.0, config=BARE),
     "margin_from_start": Recipe(config={"schedule": {"margin_warmup_epochs": 0}}),
     "scale_64": Recipe(config={"head": {"scale": 64}}),
     # statistics that arrive within these few steps: with .01 the scaler still knows its initial deviation of 100

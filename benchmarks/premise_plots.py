@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.studied_data import LEVELS
 from stages import artifacts
@@ -96,6 +97,7 @@ def _epochs(axis: Axes, found: Found, key: str) -> None:
         if len(runs) > 1:
             axis.fill_between(epoch_E, rho_SE.min(axis=0), rho_SE.max(axis=0), color=style["color"], alpha=0.15)
     axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylim(-1, 1)
 
 
