@@ -94,7 +94,7 @@ def _heading(column: Column) -> str:
 
 def _row(comparison: Comparison, line: Line, style: int) -> str:
     swatch = f'<i class="swatch s{style % len(plots.SERIES)}"></i>' if line.gathered else ""
-    settings = [f"{name} {value}" for name, value in line.parameters.items()]
+    settings = [f"{name} {value}" for name, value in line.parameters.items() if value is not None]
     if line.gathered is None:
         settings = ["published only"]
     small = "".join(f"<span>{escape(text)}</span> " for text in settings)
