@@ -63,8 +63,7 @@ def ablations(
     typer.echo(f"{sizes}, profile {profile}")
     how = How(num_jobs(jobs, per_device), per_device, retries, timeout, track)
     last = run_tables(root, asked, how)
-    workspace = ablation_workspace.folder(root, profile)
-    _say_where(root, workspace, asked.tables, report)
+    _say_where(root, profile, asked.tables, report)
     leave_if_bad(last)
 
 
@@ -111,8 +110,11 @@ def _flow(
     return last
 
 
-def _say_where(root: Path, workspace: Path, tables: Sequence[str], copy: Path | None) -> None:
+def _say_where(root: Path, profile: str, tables: Sequence[str], copy: Path | None) -> None:
     """Print where the reports are; copy them where somebody wants them."""
+    from pipeline import ablation_workspace, provenance
+
+    workspace = ablation_workspace.folder(root, profile)
     whole = workspace / "results" / "report"
     for table in tables:
         page = workspace / "results" / "tables" / table / "report" / "table.html"
@@ -123,6 +125,8 @@ def _say_where(root: Path, workspace: Path, tables: Sequence[str], copy: Path | 
     typer.echo(f"report  {_short(root, whole / 'index.html')}")
     if copy is not None:
         shutil.copytree(whole, copy, dirs_exist_ok=True)
+        for page in copy.glob("*.html"):
+            page.write_text(provenance.add(page.read_text(encoding="utf-8"), root, profile), encoding="utf-8")
         typer.echo(f"copied to {copy}")
 
 
