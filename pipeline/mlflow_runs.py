@@ -216,7 +216,8 @@ class Writer:
 
     def _describe(self, found: Found, experiment: Experiment, links: Iterable[str]) -> None:
         """Say on the experiment's page what it is, and save the view that shows it as a table."""
-        tags = {"mlflow.note.content": "\n\n".join(filter(None, [" · ".join(links), experiment.note]))}
+        tags = dict([views.KIND])
+        tags["mlflow.note.content"] = "\n\n".join(filter(None, [" · ".join(links), experiment.note]))
         if experiment.look.shown:
             tags[views.TAG] = views.state(experiment.look)
         for key, value in tags.items():

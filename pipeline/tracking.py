@@ -116,7 +116,7 @@ def _receipt(asked: Wanted, tracking_uri: str) -> dict[str, Any]:
 
 
 def _said(experiment: Experiment) -> dict[str, Any]:
-    look = json.dumps([experiment.note, views.state(experiment.look)])
+    look = json.dumps([experiment.note, views.state(experiment.look), views.KIND])
     return {
         "name": experiment.name,
         "look": hashlib.sha256(look.encode()).hexdigest(),

@@ -20,6 +20,7 @@ TAG = f"mlflow.sharedViewState.{NAME}"
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
 # else a first visitor gets the pages for chat models
 TRAINING = "workflowType=machine_learning"
+KIND = ("mlflow.experimentKind", "custom_model_development")
 CURRENT_RUNS = "tags.`facet.current` = 'true'"
 MAX_TAG = 5000
 """Characters that MLflow takes in a tag of an experiment."""

@@ -1,0 +1,107 @@
+"""A headless browser on an MLflow server that holds a table of several seeds, on loopback.
+
+FACET_BROWSER=FOLDER looks at a project of yours instead, FACET_BROWSER_TABLE at another table than `heads`,
+FACET_BROWSER_PROFILE at the documents' tables of that profile; FACET_SCREENSHOTS=FOLDER keeps the pictures there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import services, tracking
+from pipeline.processes import MLFLOW
+from tests.browser.pages import Shown, close_assistant
+from tests.pipeline import fabricated
+from tests.pipeline.tracked import program, quietly
+
+__all__ = ["program"]  # fixture
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PIXELS = {"width": 1600, "height": 900}
+TIMEOUT_MS = 90_000
+LARGEST = 300_000
+"""Bytes of a picture in the docs."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", "browser: MLflow's pages in a headless Chromium; `make browser`, some minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave them to `make browser`."""
+    if "browser" in (config.getoption("markexpr") or ""):
+        return
+    mine = [item for item in items if item.get_closest_marker("browser")]
+    config.hook.pytest_deselected(items=mine)
+    items[:] = [item for item in items if item not in mine]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the extra `browser`")
+    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is in PATH")
+    with sync_api.sync_playwright() as playwright:
+        # the sandbox refuses to work for root, as in containers
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory, program: Path) -> Iterator[Shown]:
+    """A recorded project and the server that shows it: three seeds a row, and a row that is published only."""
+    given, profile = os.environ.get("FACET_BROWSER"), os.environ.get("FACET_BROWSER_PROFILE")
+    root = Path(given or tmp_path_factory.mktemp("shown")).resolve()
+    if given is None:
+        fabricated.make(root, seeds=3, program=program, plots=True)
+        with quietly():
+            tracking.track(root)
+    here = services.known(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # somebody else's: none is started
+        started = services.up(root, lambda line: None, ports={MLFLOW: 0})
+    try:
+        yield Shown(root, started[MLFLOW].url, os.environ.get("FACET_BROWSER_TABLE", "heads"), profile)
+    finally:
+        if MLFLOW not in here:
+            services.down(root)
+
+
+@pytest.fixture(scope="session")
+def visit(browser: Any) -> Iterator[Any]:
+    """A page as a person has it who closed MLflow's assistant once; loading it anew takes seconds."""
+    context = browser.new_context(viewport=PIXELS, device_scale_factor=1)
+    context.set_default_timeout(TIMEOUT_MS)
+    context.add_init_script(close_assistant)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def page(visit: Any, request: pytest.FixtureRequest) -> Any:
+    """The page, at its usual size or another."""
+    visit.set_viewport_size(getattr(request, "param", PIXELS))
+    return visit
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[[Any, str], None]:
+    """Keep what a page shows under a name, small enough for the docs."""
+    folder = Path(os.environ.get("FACET_SCREENSHOTS") or tmp_path)
+
+    def keep(page: Any, name: str) -> None:
+        path = folder / f"mlflow-{name}.png"
+        page.screenshot(path=path, animations="disabled")
+        assert 10_000 < path.stat().st_size < LARGEST, f"{path.name} has {path.stat().st_size} bytes"
+
+    return keep

@@ -1,0 +1,113 @@
+"""How a person finds things in MLflow's pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import store
+from pipeline.wanted import Scope
+
+# MLflow opens its assistant over a quarter of the page on a first visit, and remembers that it did
+close_assistant = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+EVERYTHING = {"width": 7000 if os.environ.get("FACET_BROWSER") else 3000, "height": 900}
+"""Wide enough for all columns: those outside the page are not drawn."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A project that is recorded, and the server that shows it."""
+
+    root: Path
+    url: str
+    table: str
+    profile: str | None = None
+
+    @property
+    def report(self) -> Any:
+        """The report of the table, as data."""
+        made = self.root if self.profile is None else self.root / ".facet/ablations" / self.profile
+        return json.loads((made / "results/tables" / self.table / "report/table.json").read_text())
+
+    def experiment(self, name: str) -> str:
+        """Return the ID of an experiment of this project or profile: ``table.heads``."""
+        found = store.experiment_id(store.uri(self.root), Scope(self.profile).key(name))
+        assert found is not None, f"no experiment {name}"
+        return found
+
+    @property
+    def model(self) -> str:
+        """The name under which its best model is registered."""
+        return Scope(self.profile).model(self.table)
+
+    def at(self, path: str) -> str:
+        """Return the address of a place in MLflow's pages."""
+        return f"{self.url}/#{path}"
+
+    def open_experiment(self, page: Any, name: str) -> None:
+        """Go to an experiment as the list of experiments links to it."""
+        page.goto(self.at(f"/experiments/{self.experiment(name)}/runs?workflowType=machine_learning"))
+
+    def open_table(self, page: Any, name: str) -> None:
+        """Go to an experiment, and there to its view as a table, by the link on its page."""
+        self.open_experiment(page, name)
+        follow(page, "As the table")
+        page.locator("[role=row][row-id]").first.wait_for()
+
+
+def follow(page: Any, link: str) -> None:
+    """Go where a link in a note leads; a click would open the same in a page of its own, and load everything anew."""
+    found = page.get_by_role("link", name=link, exact=True)
+    found.wait_for()
+    page.goto(page.url.partition("#")[0] + found.get_attribute("href"))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """MLflow's list of runs, as it is drawn."""
+
+    headers: list[str]
+    """By position, with their kind: ``metrics.LFW``."""
+    rows: list[dict[str, str]]
+    """Cells by header, from the first row down; ``name`` is the run's."""
+
+
+READ_GRID = """() => {
+    const at = (element) => Number(element.getAttribute('aria-colindex'));
+    const headers = [...document.querySelectorAll('.ag-header-cell[col-id]')].sort((a, b) => at(a) - at(b))
+        .map((one) => one.getAttribute('col-id'));
+    const rows = {};
+    for (const row of document.querySelectorAll('[role=row][row-id]')) {
+        const found = rows[row.getAttribute('row-index')] ??= {};
+        for (const cell of row.querySelectorAll('[role=gridcell]'))
+            found[cell.getAttribute('col-id')] = cell.innerText;
+    }
+    return {headers, rows: Object.keys(rows).sort((a, b) => a - b).map((index) => rows[index])};
+}"""
+
+
+def read_grid(page: Any, rows: int) -> Grid:
+    """Return the list of runs once it has ``rows`` rows whose cells are drawn."""
+    page.wait_for_function(
+        "rows => document.querySelectorAll('.ag-center-cols-container [role=row] [role=gridcell]').length && "
+        "document.querySelectorAll('.ag-center-cols-container [role=row]').length === rows",
+        arg=rows,
+    )
+    tree = page.evaluate(READ_GRID)
+    plain = {name: re.sub(r"`", "", name) for name in tree["headers"]}
+    found = []
+    for row in tree["rows"]:
+        cells = {plain.get(name, name): text.strip() for name, text in row.items()}
+        # its colour stands before it
+        cells["name"] = cells.get("attributes.Run Name", "").splitlines()[-1]
+        found.append(cells)
+    return Grid([plain[name] for name in tree["headers"]], found)
+
+
+def number(text: str) -> float | None:
+    """Return what a cell says; None where there is no value."""
+    return None if text in ("-", "") else float(text)
