@@ -7,7 +7,7 @@ person who works.
     python benchmarks/bench_schedule.py            # the table of docs/decisions/0011: 18 stages, 3 rounds
     python benchmarks/bench_schedule.py --runs 74 --seconds 0.2 --rounds 1   # 150 stages
     python benchmarks/bench_schedule.py --stress   # 8 at a time, 10 fresh projects: nothing lost, nothing twice
-    python benchmarks/bench_schedule.py --idle     # 150 stages, nothing to do
+    python benchmarks/bench_schedule.py --idle     # 150 stages, nothing to do; --idle --runs 265: 532 of them
     --quick: one round of short stages
 """
 
@@ -206,7 +206,7 @@ def report(title: str, times: dict[str, list[tuple[float, float]]]) -> None:
 
 def race(arguments: argparse.Namespace) -> None:
     """Let all contenders run the graph, alternating."""
-    runs, jobs, scale = arguments.runs, arguments.jobs, arguments.seconds
+    runs, jobs, scale = arguments.runs or 8, arguments.jobs, arguments.seconds
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in arguments.only}
     for _ in range(arguments.rounds):
         for name in arguments.only:
@@ -218,7 +218,7 @@ def race(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--runs", type=int, help="8; 74 with --idle, 13 with --stress")
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="that `unpack` sleeps; trainings four times as long")
@@ -232,9 +232,9 @@ def main() -> None:
     try:
         os.environ["PREFECT_API_URL"] = services.up(home, print)["prefect"].url + "/api"
         if arguments.idle:
-            idle(74)
+            idle(arguments.runs or 74)
         elif arguments.stress:
-            stress(2 if arguments.quick else 10, 13)
+            stress(2 if arguments.quick else 10, arguments.runs or 13)
         else:
             race(arguments)
     finally:

@@ -13,6 +13,7 @@ from pipeline import services
 from pipeline.services import Service
 from tests.faults import scene
 from tests.faults.scene import Note
+from tests.pipeline import dummy
 from tests.pipeline.dummy import Dummy
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -80,6 +81,26 @@ def test_prefects_server_dies_and_stays_away(doomed: Dummy, mortal: Servers, not
         "SIGKILL of Prefect's server, for good",
         f"all stages run to their end, the run leaves {took_s:.0f} s after the kill; the next `facet` command that finds a server tells it",
     )
+
+
+def test_prefects_server_hangs_and_goes_on(doomed: Dummy, mortal: Servers, note: Note) -> None:
+    home, _ = mortal
+    assert doomed.api_url is not None
+    found = scene.begin(doomed, doomed.api_url)
+    (run,) = found.flow_run_ids()
+    members = services.known(home)["prefect"].members()
+    for process in members:
+        process.suspend()
+    try:
+        dummy.wait_until(lambda: doomed.counts("end")["tabulate@heads"] == 1, timeout_s=90)  # nobody minds
+    finally:
+        for process in members:
+            process.resume()
+    assert found.run.wait(timeout=150) == 0, doomed.output()
+    scene.assert_no_orphan(doomed)
+    scene.assert_ends_in(found, run, {"COMPLETED"})
+    scene.assert_the_next_run_finishes(doomed)
+    note("Prefect's server takes connections and says nothing", "all stages run to their end meanwhile; when it speaks again: Completed")
 
 
 def recorded(root: Path) -> list[str]:
