@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 bin := .venv/bin
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
-.PHONY: help demo test lint down test-mxnet real-faces ablations faults machines machines-s3 deps quality-real-faces bench-quality clean
+.PHONY: help demo test lint down test-mxnet real-faces ablations browser faults machines machines-s3 deps quality-real-faces bench-quality clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,10 @@ test-mxnet: .venv/installed .venv-mxnet/installed  ## RecordIO both ways against
 
 ablations: .venv/installed  ## every table of the documents, an hour and a half; SEEDS=0,1,2 TABLES="..." PROFILE=faces REPORT=folder
 	$(bin)/facet ablations $(TABLES) --profile $(or $(PROFILE),demo) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPORT),--report $(REPORT))
+
+browser: .venv/installed  ## MLflow's pages in a headless Chromium (`chromium` of Debian), pictures into docs/images; some minutes
+	$(bin)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	FACET_SCREENSHOTS=$(CURDIR)/docs/images $(bin)/python -m pytest -m browser tests/browser
 
 faults: .venv/installed  ## kill one process after another, fill disks: docs/faults.md, some minutes
 	FACET_FAULTS=$(CURDIR)/docs/faults.md $(bin)/python -m pytest -m faults tests/faults

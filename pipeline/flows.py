@@ -170,7 +170,9 @@ def _leave_artifacts(work: Work, targets: Sequence[str], board: Board) -> None:
     if sweep_workspace.is_one(prepared.root):
         board.finish(summary.sweep(prepared.root), targets)
         return
-    links = recording.experiment_links(prepared.root, mlflow.url, tables) if mlflow else {}
+    # a workspace of the documents' tables is called after its profile
+    profile, project = (prepared.root.name if prepared.home else ""), prepared.project
+    links = recording.experiment_links(project, mlflow.url, tables, profile) if mlflow else {}
     if mlflow:
-        work.links = recording.run_links(prepared.root, mlflow.url)
+        work.links = recording.run_links(project, mlflow.url, profile)
     board.finish(summary.markdown(prepared.root, tables, links), tables)

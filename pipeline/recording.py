@@ -14,8 +14,9 @@ from pipeline import environment, sweep_workspace
 
 INITIALISE = "from pipeline import tracking; print(tracking.initialise_store())"
 LINKS = (
-    "import json, sys; from pipeline import tracking; base, *tables = sys.argv[1:]\n"
-    "print(json.dumps({table: tracking.experiment_url(base, table) for table in tables}))"
+    "import json, sys; from pathlib import Path; from pipeline import tracking\n"
+    "base, profile, *tables = sys.argv[1:]\n"
+    "print(json.dumps({table: tracking.experiment_url(base, table, Path(), profile or None) for table in tables}))"
 )
 
 
@@ -77,26 +78,34 @@ def track(
     return process.returncode
 
 
-def experiment_links(root: Path, mlflow_url: str, tables: Sequence[str]) -> dict[str, str]:
-    """Return where MLflow shows each of ``tables``, as far as it is recorded."""
+def experiment_links(root: Path, mlflow_url: str, tables: Sequence[str], profile: str = "") -> dict[str, str]:
+    """Return where MLflow shows each of ``tables``, as far as it is recorded.
+
+    Args:
+        root: of the project.
+        mlflow_url: of the server.
+        tables: their names.
+        profile: whose documents' tables they are; empty: the project's own.
+    """
     if not tables or not can_record():
         return {}
     try:
-        links = json.loads(_answer(root, LINKS, mlflow_url, *tables))
+        links = json.loads(_answer(root, LINKS, mlflow_url, profile, *tables))
     except RuntimeError:
         return {}
     return {table: link for table, link in links.items() if link}
 
 
-def run_links(root: Path, mlflow_url: str) -> dict[str, str]:
+def run_links(root: Path, mlflow_url: str, profile: str = "") -> dict[str, str]:
     """Return where MLflow shows the current run of each stage that is recorded there: training, row, report."""
     if not can_record():
         return {}
     from pipeline import store
+    from pipeline.wanted import Scope
 
     return {
         stage: f"{mlflow_url.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
-        for stage, experiment, run in store.current_runs(store.uri(root))
+        for stage, experiment, run in store.current_runs(store.uri(root), Scope(profile or None))
     }
 
 
