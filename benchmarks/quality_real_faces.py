@@ -19,6 +19,7 @@ unresolved within two, as rising above. Prints Markdown.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -123,7 +124,7 @@ class Published:
 
 
 def of_published(shared: Path, num_training: int, folder: Path) -> tuple[Embed, dict[str, Scorer]]:
-    """Return the published network, and every method behind it.
+    """Return the published network, and every method behind it; BRISQUE where its package is installed.
 
     Args:
         shared: holds ``faces`` and ``models``.
@@ -140,8 +141,9 @@ def of_published(shared: Path, num_training: int, folder: Path) -> tuple[Embed, 
         ):
             torch.save(dict(module.train(config, material).weights), folder / "weights.pt")
             scorers[name] = module.Scorer.load(folder)
-    scorers |= seeing.untrained(["sharpness", "brisque"])
-    looking: Any = {name: scorers[name] for name in ("sharpness", "brisque")}
+    of_images = ["sharpness", *(["brisque"] if importlib.util.find_spec("brisque") else [])]
+    scorers |= seeing.untrained(of_images)
+    looking: Any = {name: scorers[name] for name in of_images}
     return seeing.Seeing(published, looking, {}), scorers
 
 

@@ -55,7 +55,7 @@ def test_changing_one_margin_reruns_that_run_only_and_changing_it_back_costs_not
     ran = RAN.findall(reproduced.run("dvc", "repro"))
     assert set(ran) == {
         "resolve", "train_backbone@cosface", "train_quality@cosface", *(f"evaluate_{suite}@cosface" for suite in SUITES),
-        "row@heads-cosface", "tabulate@heads", "track",
+        "row@heads-cosface", "tabulate@heads", "report", "track",
     }
     reproduced.edit("params.yaml", {"runs": {"cosface": {"head": {"margin": 0.35}}}})
     restored = RAN.findall(reproduced.run("dvc", "repro"))

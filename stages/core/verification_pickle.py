@@ -10,6 +10,7 @@ multiple of the file's size.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -38,9 +39,11 @@ def read(data: bytes) -> tuple[list[Image], NDArray[np.bool_]]:
     machine = _Machine(len(data))
     position = 0
     try:
-        for opcode, argument, at in pickletools.genops(data):
-            position = at or 0
-            machine.step(opcode.name, argument)
+        # an unknown escape in a damaged string is Python's business to deprecate, and none of the reader's
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            for opcode, argument, at in pickletools.genops(data):
+                position = at or 0
+                machine.step(opcode.name, argument)
     except PickleError as error:
         raise PickleError(f"byte {position}: {error}") from None
     except (ValueError, TypeError, IndexError, KeyError) as error:

@@ -38,6 +38,8 @@ def ladders(shared: Path, faces: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize("ladder", LADDERS)
 @pytest.mark.parametrize("method", ["feature_norm", "ser_fiq", "sharpness", "brisque"])
 def test_each_step_down_scores_lower_on_average(method, ladder, ladders):
+    if method not in ladders[ladder]:
+        pytest.skip(f"the package {method} is not installed")
     mean_5 = ladders[ladder][method].mean(axis=1)
     if (method, ladder) in KNOWN:
         assert not (np.diff(mean_5) < 0).all(), f"it does now: say so. Was: {KNOWN[method, ladder]}"

@@ -163,6 +163,11 @@ def test_a_file_cut_anywhere_is_an_error():
                 read(data[:length])
 
 
+def test_an_escape_that_python_deprecates_is_an_error_and_no_warning():
+    with pytest.raises(PickleError):
+        read(b"S'\\u'\n.")
+
+
 @given(st.data())
 @settings(deadline=None, max_examples=500)
 def test_damage_is_an_error_or_a_whole_set(data: st.DataObject):
