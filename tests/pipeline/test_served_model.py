@@ -74,15 +74,15 @@ def save(folder: Path) -> None:
     """As a row of a table is logged."""
     import mlflow
 
-    from pipeline import mlflow_runs
+    from pipeline import mlflow_models
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it advises an example beside the signature
         mlflow.pyfunc.save_model(
             folder / "model",
-            python_model=str(mlflow_runs.SERVED_MODEL),
+            python_model=str(mlflow_models.SERVED_MODEL),
             artifacts={"program": str(folder / "program.pt2")},
-            signature=mlflow_runs.signature(),
+            signature=mlflow_models.signature(),
             pip_requirements=["torch"],
         )
 
