@@ -73,7 +73,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for case in CASES:
                 train(case, ours)
 
-        ranks.run(2, both)
+        ranks.run(2, both, timeout_s=280)  # sixteen trainings, on a machine that may be busy
         for case in CASES:
             train(case)
         yield root
