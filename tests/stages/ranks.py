@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 
+import cv2
 import torch
 
 from stages import processes
@@ -18,6 +19,8 @@ from stages.processes import Processes
 
 def run(count: int, work: Callable[[Processes], None], timeout_s: float = 100.0) -> None:
     """Run ``work`` in ``count`` forked processes; raise if one fails or takes too long."""
+    # ends OpenCV's threads, if another test had some: a forked child would wait for them for ever
+    cv2.setNumThreads(1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
