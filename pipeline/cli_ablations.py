@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,6 @@ from pipeline.cli_run import How, PerDevice, Retries, Timeout, Track, leave_if_b
 
 if TYPE_CHECKING:
     from pipeline.ablation_workspace import Ablations
-    from pipeline.execute import Executor
-    from pipeline.graph import Graph
     from pipeline.records import LastRun
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Tables: names of files in tables/; default: the profile's")]
@@ -69,45 +66,12 @@ def ablations(
 
 def run_tables(root: Path, asked: Ablations, how: How) -> LastRun | None:
     """Run what is stale in the workspace; return how the flow run ended, or None if there was nothing to do."""
-    from pipeline import ablation_workspace, environment, recording
-    from pipeline.cli_run import tell_prefect
+    from pipeline import ablation_workspace, cli_workspace
 
-    last = None
     with ablation_workspace.opened(root, asked) as (workspace, fresh):
         if not fresh:
             typer.echo("these tables run in another process already: working with what that began with")
-        os.chdir(workspace)
-        executor = how.executor(workspace, environment.state_folder(root).resolve() / "leases")
-        try:
-            graph = executor.read_graph()
-            part = graph.select([])
-            if graph.stale(part):
-                last = _flow(root, workspace, asked, how, executor, graph)
-            else:
-                typer.echo(f"nothing to do: {len(part)} stages are up to date")
-                tell_prefect(root, workspace)
-        finally:
-            executor.close()
-            os.chdir(root)
-        if last is None and how.track:
-            # rebuilds the records if MLflow was away or somebody deleted them
-            recording.track(root, typer.echo, workspace=workspace)
-    return last
-
-
-def _flow(
-    root: Path, workspace: Path, asked: Ablations, how: How, executor: Executor, graph: Graph
-) -> LastRun:
-    from pipeline.cli_run import say_how_it_ended
-    from pipeline.cli_servers import enter_prefect
-
-    api_url = enter_prefect(root)
-    from pipeline import flows
-
-    prepared = flows.Prepared(workspace, executor, graph, how.track, home=root)
-    last = flows.run(prepared, [], how.jobs, f"ablations {asked.title}")
-    say_how_it_ended(last, api_url)
-    return last
+        return cli_workspace.run_in(root, workspace, [], f"ablations {asked.title}", how)
 
 
 def _say_where(root: Path, profile: str, tables: Sequence[str], copy: Path | None) -> None:

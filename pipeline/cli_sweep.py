@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import typer
 
 if TYPE_CHECKING:
     from pipeline.cli_run import How
-    from pipeline.graph import Graph
     from pipeline.records import LastRun
     from pipeline.sweep_workspace import Sweep
 
@@ -54,34 +52,17 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, how: How) -> Las
     Raises:
         ValueError, LookupError: it cannot be understood, or names what is not there.
     """
-    from pipeline import environment, recording, summary, sweep_save, sweep_workspace
-    from pipeline.cli_run import tell_prefect
+    from pipeline import cli_workspace, summary, sweep_save, sweep_workspace
 
     if how.pool is not None:
         raise ValueError("a sweep runs on this machine: save it (--save TABLE), then `facet run TABLE --pool NAME`")
     sweep = understand(root, targets, asked)
     num_runs = sum(len(variant.runs) for variant in sweep.variants)
     typer.echo(f"{sweep.title}: {len(sweep.variants)} variants, {num_runs} trainings")
-    last = None
     with sweep_workspace.opened(root, sweep) as (workspace, fresh):
         if not fresh:
             typer.echo("this sweep runs in another process already: working with the code that it began with")
-        os.chdir(workspace)
-        executor = how.executor(workspace, environment.state_folder(root).resolve() / "leases")
-        try:
-            graph = executor.read_graph()
-            part = graph.select([sweep_workspace.SPREAD])
-            if graph.stale(part):
-                last = _flow(root, workspace, sweep, how, executor, graph)
-            else:
-                typer.echo(f"nothing to do: {len(part)} stages are up to date")
-                tell_prefect(root, workspace)
-        finally:
-            executor.close()
-            os.chdir(root)
-        if last is None and how.track:
-            # rebuilds the records if MLflow was away or somebody deleted them
-            recording.track(root, typer.echo, workspace=workspace)
+        last = cli_workspace.run_in(root, workspace, [sweep_workspace.SPREAD], f"sweep {sweep.title}", how)
         if last is None or last.state == "COMPLETED":
             typer.echo(f"\n{summary.sweep(workspace).strip()}\n")
             _say_where(root, workspace)
@@ -133,20 +114,6 @@ def _columns(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequ
     columns = yaml.safe_load(path.read_text(encoding="utf-8"))["columns"]
     filled = {"unit": "percent", "higher_is_better": True, "decimals": 2}
     return [{**filled, **column} for column in columns]
-
-
-def _flow(root: Path, workspace: Path, sweep: Sweep, how: How, executor: Any, graph: Graph) -> LastRun:
-    from pipeline.cli_run import say_how_it_ended
-    from pipeline.cli_servers import enter_prefect
-
-    api_url = enter_prefect(root)
-    from pipeline import flows
-    from pipeline.sweep_workspace import SPREAD
-
-    prepared = flows.Prepared(workspace, executor, graph, how.track, home=root)
-    last = flows.run(prepared, [SPREAD], how.jobs, f"sweep {sweep.title}")
-    say_how_it_ended(last, api_url)
-    return last
 
 
 def _say_where(root: Path, workspace: Path) -> None:
