@@ -33,6 +33,9 @@ def _named() -> torch.device:
     if given.startswith("gpu:"):
         # a lease names them as the machine does; CUDA_VISIBLE_DEVICES shows those only
         return torch.device("cuda")
+    if given.startswith("cpu:"):
+        # a slot's name, as a lease has it; torch counts one CPU, and refuses to load a checkpoint to another
+        return torch.device("cpu")
     try:
         return torch.device(given)
     except RuntimeError as error:

@@ -1,6 +1,6 @@
 """Quality as sharpness: the variance of the Laplacian of the aligned image (Pech-Pacheco et al., ICPR 2000).
 
-Higher is better: 0 is a flat image, sharp faces of 112 px have about 3. The score is log10(1 + variance), the variance
+Higher is better: 0 is a flat image, sharp faces of 112 px have 2 to 3. The score is log10(1 + variance), the variance
 over grey levels 0 to 255 (BT.601) of the 3x3 Laplacian 0 1 0, 1 -4 1, 0 1 0: the logarithm changes no order, it keeps
 histograms readable. It looks at the image, knows nothing of faces, and takes noise for detail.
 """

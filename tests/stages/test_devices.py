@@ -18,7 +18,8 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("given", "local", "device"),
     [
-        ("cpu", "1", "cpu"), ("cuda", None, "cuda"), ("cuda", "1", "cuda:1"), ("cuda:2", "1", "cuda:2"),
+        ("cpu", "1", "cpu"), ("cpu:3", None, "cpu"), ("cpu:0", "1", "cpu"),
+        ("cuda", None, "cuda"), ("cuda", "1", "cuda:1"), ("cuda:2", "1", "cuda:2"),
         ("gpu:3,5", "1", "cuda:1"), ("gpu:3", None, "cuda"),
     ],
 )  # fmt: skip
