@@ -97,9 +97,10 @@ def _over_seeds(overall: Agreement) -> list[str]:
     if overall.resolved is not None:
         told = overall.resolved.concordant + overall.resolved.discordant
         pairs = told + overall.resolved.tied_right
+        left = pairs - told
         said.append(
             f"The seeds tell {told} of {pairs} published pairs apart, {overall.resolved.concordant} of them in the "
-            f"published order; the order of the other {pairs - told} is not resolved."
+            f"published order{f'; {left} they do not tell apart' if left else ''}."
         )
     return said
 
