@@ -21,7 +21,18 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline import environment, leases, prefect_run, recording, records, services, settle, summary, sweep_workspace
+from pipeline import (
+    environment,
+    leases,
+    prefect_run,
+    recording,
+    records,
+    services,
+    settle,
+    summary,
+    sweep_workspace,
+    witness,
+)
 from pipeline.execute import Executor
 from pipeline.flow_board import Board
 from pipeline.flow_work import Prepared, Work
@@ -103,7 +114,8 @@ def _work_on(prepared: Prepared, targets: Sequence[str], jobs: int) -> State[Any
     work = Work(prepared, jobs, stop)
     one = records.this_flow_run(str(identity))
     records.write_open(prepared.root, one)
-    with stop.watching(), prefect_run.no_limits_by_tag(), Board(identity, work.view) as board:
+    watched = witness.watching(prepared.root, str(identity))
+    with watched, stop.watching(), prefect_run.no_limits_by_tag(), Board(identity, work.view) as board:
         try:
             _tag(identity, work.labels(prepared.graph.select(targets)))
             _run_everything(work, targets)

@@ -75,7 +75,11 @@ class FlowRun:
         if self.state:
             return False
         try:
-            return bool(abs(psutil.Process(self.pid).create_time() - self.born) < 1.0)
+            process = psutil.Process(self.pid)
+            # dead, though nobody has waited for it yet
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            return bool(abs(process.create_time() - self.born) < 1.0)
         except psutil.NoSuchProcess:
             return False
 

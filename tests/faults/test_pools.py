@@ -93,6 +93,7 @@ def test_worker_and_run_are_killed_at_once(
     project.write_params(project.params() | {"steps": 1000})
     found = scene.begin(project, api_url, "--pool", POOL)
     (run,) = found.flow_run_ids()
+    found.process("pipeline.witness").kill()
     for process in (found.run, *workers):
         process.kill()
     for process in (found.run, *workers):
