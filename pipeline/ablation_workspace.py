@@ -22,6 +22,8 @@ RUNS = "ablations/runs.yaml"
 WORDS = ("data", "net", "at", "recipe")
 """What a run of ablations/runs.yaml says that params.yaml does not know."""
 SECTIONS = {"profile", "data", "nets", "embedded", "datasets", "all", "tables"}
+FEW = 4
+"""So many tables are named one by one."""
 DROPPED_STAGES = ("track",)  # the project's own; records of the workspace are made by the flow
 
 
@@ -41,7 +43,8 @@ class Ablations:
     @property
     def title(self) -> str:
         """What it is, in words."""
-        return f"{', '.join(self.tables)} ({self.profile})"
+        named = ", ".join(self.tables) if len(self.tables) <= FEW else f"{len(self.tables)} tables"
+        return f"{named} ({self.profile})"
 
 
 def folder(root: Path, profile: str) -> Path:

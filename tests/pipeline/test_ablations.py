@@ -108,6 +108,11 @@ def test_tables_share_runs_and_seeds_are_runs_of_their_own(root: Path) -> None:
     assert "heads-ada-2" not in tree["rows"]
 
 
+def test_a_flow_run_is_named_after_its_tables_if_they_are_few() -> None:
+    assert Ablations("demo", {"heads": (0,), "alone": (0, 2)}).title == "heads, alone (demo)"
+    assert Ablations("demo", {f"t{i}": (0,) for i in range(14)}).title == "14 tables (demo)"
+
+
 def test_the_published_recipe_counts_at_the_published_scale_alone(root: Path) -> None:
     (root / "images").mkdir()
     project = yaml.safe_load((root / "params.yaml").read_text())
