@@ -16,7 +16,7 @@ from stages.core import brisque
 from stages.samples import open_records
 from tests.golden.make_brisque import KINDS, image
 from tests.stages import training_data
-from tests.stages.test_trainer import config
+from tests.stages.small_training import config
 from tests.support import ROOT
 
 SVM = "svm_type epsilon_svr\nkernel_type rbf\ngamma 0.05\nnr_class 2\ntotal_sv 2\nrho -40.5\nSV\n7 1:-0.5 36:1 \n-3 2:0.25 \n"

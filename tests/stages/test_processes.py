@@ -22,7 +22,7 @@ from stages.processes import Processes
 from stages.samples import open_records
 from stages.training import Config
 from tests.stages import ranks, training_data
-from tests.stages.test_trainer import config
+from tests.stages.small_training import config
 
 SHARED = {"sync_batch_norm": True, "precision": "fp64"}
 

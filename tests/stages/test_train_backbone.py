@@ -19,7 +19,7 @@ import yaml
 from stages import artifacts, program, train_backbone, train_quality
 from stages.embedder import Embedder
 from tests.stages import training_data
-from tests.stages.test_trainer import config
+from tests.stages.small_training import config
 from tests.support import ROOT
 
 

@@ -12,7 +12,7 @@ from stages import artifacts, train_backbone, trainer
 from stages.processes import Processes
 from stages.samples import open_records
 from tests.stages import small_sets, training_data
-from tests.stages.test_trainer import config
+from tests.stages.small_training import config
 
 ACCURACIES = {1: 0.6, 2: 0.9, 3: 0.7}
 

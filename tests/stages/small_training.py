@@ -1,0 +1,73 @@
+"""A small training, in an empty project: its configuration, its run and the weights it ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages import trainer
+from stages.checkpoints import Checkpoints
+from stages.samples import open_records
+from stages.training import Config
+from tests.stages import training_data
+
+HEADS: dict[str, dict[str, Any]] = {
+    "adaface": {"margin": 0.4, "h": 0.333},
+    "arcface": {"margin": 0.5},
+    "cosface": {"margin": 0.35},
+    "curricularface": {"margin": 0.5},
+    "magface": {"min_norm": 1.0, "max_norm": 10.0, "norm_weight": 1.0},
+    "mv_softmax": {"kind": "am", "margin": 0.35},
+    "softmax": {},
+}
+
+
+def config(
+    head: str = "adaface", compute: Any = None, validation: Any = None, dropout: float = 0.2, **schedule: Any
+) -> Config:
+    return Config.model_validate(
+        {
+            "compute": compute or {}, "validation": validation or {},
+            "dataset": "tiny",
+            "backbone": {
+                "name": "iresnet", "style": "adaface", "units": [1, 1, 1, 1], "widths": [4, 4, 8, 8],
+                "stem_stride": 2, "feature_dim": 16, "dropout": dropout,
+            },
+            "head": {"name": head, "scale": 16.0} | HEADS[head],
+            "augmentation": {
+                "crop_probability": 0.2, "low_res_probability": 0.2, "photometric_probability": 0.2
+            },
+            "schedule": {"epochs": 3, "batch_size": 8, "learning_rate": 0.05, "milestones": [2]} | schedule,
+            "seed": 7,
+        }
+    )  # fmt: skip
+
+
+def prepare(path: Path, monkeypatch: pytest.MonkeyPatch, unset: Sequence[str]) -> Path:
+    """Write the training set, work there, with none of these variables in the environment."""
+    training_data.write(path)
+    monkeypatch.chdir(path)
+    monkeypatch.setattr("stages.artifacts.STATE", path / ".facet")
+    for name in unset:
+        monkeypatch.delenv(name, raising=False)
+    return path
+
+
+def train(of: Config, key: str = "key") -> trainer.Training:
+    training = trainer.Training(of, open_records("tiny"))
+    training.run(Checkpoints(key), "train")
+    return training
+
+
+def weights(training: trainer.Training) -> dict[str, torch.Tensor]:
+    networks = training.networks
+    return {**networks.backbone.state_dict(), **networks.head.state_dict(prefix="head.")}
+
+
+def same(left: trainer.Training, right: trainer.Training) -> bool:
+    a, b = weights(left), weights(right)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
