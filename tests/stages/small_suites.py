@@ -1,0 +1,40 @@
+"""A folder with small sets of every suite, the switches they are measured with, and who measures them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages import benchmarks, evaluate
+from stages.core.features import Features
+from stages.datasets import verification_bin
+from tests.stages import small_sets
+
+SWITCHES = {
+    "hq": benchmarks.Hq(sets=("lfw", "cplfw")),
+    "ijb": benchmarks.Ijb(sets=("IJBB",)),
+    "lq": benchmarks.Lq(sets=("tinyface", "scface")),
+    "fiqa": benchmarks.Fiqa(sets=("lfw",), fmr=(0.1, 0.001)),
+}
+
+
+def write_sets(root: Path) -> Path:
+    """Write and return a folder as data/NAME/eval."""
+    folder = root / "data/small/eval"
+    small_sets.write_bin(folder / "lfw.bin")
+    small_sets.write_bin(folder / "cplfw.bin", num_identities=5)
+    small_sets.write_ijb(folder / "ijb")
+    small_sets.write_tinyface(folder / "tinyface")
+    small_sets.write_scface(folder / "scface")
+    return folder
+
+
+def measure(suite, folder, switches=None, **more):
+    return evaluate.measure(suite, folder, switches or SWITCHES[suite], small_sets.embed, **more)
+
+
+def darkness(features: Features):
+    return -features.feature_ND[:, :3].sum(axis=1)
+
+
+def images_of(path):
+    return [verification_bin.decode(image) for image in verification_bin.load(path).images]

@@ -1,0 +1,197 @@
+"""The stage `evaluate`: what suites hq, ijb and lq measure, and sets and images that no suite can use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import benchmarks, evaluate
+from stages.core.features import Features
+from stages.datasets import verification_bin
+from tests.stages import small_sets
+from tests.stages.small_suites import SWITCHES, images_of, measure, write_sets
+
+
+@pytest.fixture
+def sets(tmp_path) -> Path:
+    return write_sets(tmp_path)
+
+
+def test_hq_gives_accuracy_of_each_set_and_their_mean(sets):
+    measured = measure("hq", sets)
+    assert list(measured.metrics) == ["lfw", "cplfw", "avg"]
+    assert measured.metrics["avg"] == pytest.approx((measured.metrics["lfw"] + measured.metrics["cplfw"]) / 2)
+    assert measured.metrics["lfw"] > 0.8
+    details = measured.details["sets"]["lfw"]
+    assert (details["pairs"], details["images"], details["failed"]) == (40, 80, 0)
+    assert np.mean(details["accuracy_per_fold"]) == measured.metrics["lfw"]
+    assert len(details["threshold_per_fold"]) == 10
+    assert details["tar_at_far"]["1e-03"] == {
+        "nearest": None, "strict": None,
+        "reason": f"FMR 0.001 needs 1000 impostor scores, got {40 - details['genuine']}: add pairs or raise the target",
+    }  # fmt: skip
+    assert {row[0] for row in measured.curves["roc"].rows} == {"lfw", "cplfw"}
+
+
+def test_ijb_gives_tar_at_each_far_the_pairs_resolve_and_reasons_for_the_rest(sets):
+    measured = measure("ijb", sets)
+    assert list(measured.metrics) == ["ijbb_tar_at_far_1e-02", "ijbb_tar_at_far_1e-01"]
+    assert measured.metrics["ijbb_tar_at_far_1e-01"] > 0.8
+    details = measured.details["sets"]["IJBB"]
+    assert (details["pairs"], details["genuine"], details["templates"]) == (190, 9, 20)
+    assert "needs 1000000 impostor scores, got 181" in details["tar_at_far"]["1e-06"]["reason"]
+    assert set(details["tar_at_far"]["1e-02"]["strict"]) == {"tar", "far_read", "threshold"}
+
+
+def test_lq_gives_rank_rates_and_a_match_curve(sets):
+    measured = measure("lq", sets)
+    assert list(measured.metrics) == [
+        "tinyface_rank1", "tinyface_rank5", "tinyface_rank20", "scface_d1", "scface_d2", "scface_d3",
+    ]  # fmt: skip
+    assert measured.metrics["tinyface_rank1"] > 0.8
+    assert measured.metrics["scface_d1"] == 1
+    details = measured.details["sets"]
+    assert (details["tinyface"]["probes"], details["tinyface"]["gallery"], details["tinyface"]["distractors"]) == (
+        6,
+        11,
+        5,
+    )
+    assert details["scface"]["left_out_cameras_6_to_8"] == 15
+    assert details["scface"]["d2"]["probes"] == 10
+    curves = {row[0] for row in measured.curves["cmc"].rows}
+    assert curves == {"tinyface", "scface_d1", "scface_d2", "scface_d3"}
+
+
+def test_without_flips_only_the_images_own_features_are_needed(sets):
+    def embed(images):
+        return Features(small_sets.embed(images).feature_ND)
+
+    evaluate.measure("hq", sets, benchmarks.Hq(sets=("lfw",), fusion="none"), embed)
+    with pytest.raises(ValueError, match="features of mirrored images are wanted"):
+        evaluate.measure("hq", sets, benchmarks.Hq(sets=("lfw",)), embed)
+
+
+@pytest.mark.parametrize(
+    ("suite", "file", "where"),
+    [
+        ("ijb", "ijb/IJBB/loose_crop/7.jpg", ("IJBB",)),
+        ("lq", "tinyface/aligned_pad_0.1_pad_high/Probe/3_1.jpg", ("tinyface",)),
+        ("lq", "scface/aligned/002_cam1_1.jpg", ("scface",)),
+    ],
+)
+def test_a_torn_image_is_counted_and_named_if_few_may_fail_and_stops_the_stage_if_not(sets, suite, file, where):
+    (sets / file).write_bytes(b"torn")
+    with pytest.raises(ValueError, match=rf"1 of the first \d+ images cannot be processed.*{Path(file).name}"):
+        measure(suite, sets)
+    tolerant = SWITCHES[suite].model_copy(update={"max_failed": 0.2})
+    details = measure(suite, sets, tolerant).details["sets"][where[0]]
+    assert details["failed"] == 1
+    assert details["first_failed"][0]["image"].endswith(Path(file).name)
+    assert "not a whole JPEG" in details["first_failed"][0]["reason"]
+
+
+def test_a_probe_that_cannot_be_processed_is_a_miss(sets):
+    (sets / "tinyface/aligned_pad_0.1_pad_high/Probe/3_1.jpg").unlink()
+    tolerant = SWITCHES["lq"].model_copy(update={"max_failed": 0.2})
+    measured = measure("lq", sets, tolerant)
+    assert measured.details["sets"]["tinyface"]["probes_never_found"] == 1
+    assert measured.metrics["tinyface_rank20"] == pytest.approx(5 / 6)
+
+
+def test_a_torn_image_in_a_verification_set_counts_against_its_pair_and_is_discarded_first(sets):
+    path = sets / "lfw.bin"
+    whole = verification_bin.load(path)
+    images = [bytes(image) for image in whole.images]
+    images[0] = b"torn"
+    verification_bin.write(path, images, whole.is_same)
+    tolerant = SWITCHES["hq"].model_copy(update={"max_failed": 0.1, "sets": ("lfw",)})
+    measured = measure("hq", sets, tolerant)
+    assert measured.details["sets"]["lfw"]["first_failed"][0]["image"] == "image 0"
+    assert min(row[2] for row in measured.curves["roc"].rows) < 1
+    fiqa = SWITCHES["fiqa"].model_copy(update={"max_failed": 0.1, "fmr": (0.1,)})
+    curve = [row for row in measure("fiqa", sets, fiqa).curves["edc"].rows if row[3] == "iso"]
+    assert curve[0][5] >= curve[-1][5]
+    assert curve[0][5] > 0
+
+
+@pytest.mark.parametrize(
+    ("suite", "remove", "message"),
+    [
+        ("hq", "cplfw.bin", r"cplfw\.bin is missing: put the verification set there"),
+        ("ijb", "ijb", "loose_crop is missing"),
+        ("lq", "scface/all.txt", r"should hold all\.txt"),
+        ("fiqa", "lfw.bin", r"lfw\.bin is missing"),
+    ],
+)
+def test_a_missing_set_is_named(sets, suite, remove, message):
+    (sets / remove).rename(sets / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=message):
+        measure(suite, sets)
+
+
+# protocols beside those of the first table
+
+
+def test_ijb_search_gives_ranks_tpir_and_both_open_sets(sets):
+    small_sets.write_search(sets / "ijb/IJBB/meta")
+    switches = benchmarks.Ijb(sets=("IJBB",), protocols=("1:1", "1:N"))
+    found = measure("ijb", sets, switches)
+    assert {"ijbb_rank1", "ijbb_rank5", "ijbb_rank10", "ijbb_tpir_at_fpir_1e-02", "ijbb_tpir_at_fpir_1e-01"} <= set(
+        found.metrics
+    )
+    assert found.metrics["ijbb_rank1"] > 0.8
+    details = found.details["sets"]["IJBB"]["one_to_n"]
+    assert details["probes"] > 0
+    assert set(details["open_set"]) == {"gallery_1", "gallery_2"}
+    assert {row[0] for row in found.curves["cmc"].rows} == {"IJBB"}
+
+
+def test_ijb_search_without_its_lists_names_the_file(sets):
+    with pytest.raises(FileNotFoundError, match="1N"):
+        measure("ijb", sets, benchmarks.Ijb(sets=("IJBB",), protocols=("1:N",)))
+
+
+def test_ijbs_gives_five_protocols_of_ranks_and_open_sets(sets):
+    small_sets.write_ijbs(sets / "ijbs")
+    found = measure("lq", sets, benchmarks.Lq(sets=("ijbs",)))
+    protocols = {key.split("_rank")[0] for key in found.metrics if "_rank" in key}
+    assert len(protocols) == 5
+    assert all(found.metrics[f"{protocol}_rank10"] >= found.metrics[f"{protocol}_rank1"] for protocol in protocols)
+    details = found.details["sets"]["ijbs"]["surveillance_to_single"]
+    assert set(details["open_set"]) == {"gallery_1", "gallery_2"}
+
+
+def test_crlfw_shrinks_the_first_image_of_each_pair_only(sets):
+    seen: list[np.ndarray] = []
+
+    def embed(images):
+        kept = list(images)
+        seen.append(np.stack(kept))
+        return small_sets.embed(kept)
+
+    found = evaluate.measure("lq", sets, benchmarks.Lq(sets=("crlfw",), crlfw_sides=(8, 20)), embed)
+    assert list(found.metrics) == ["crlfw_8", "crlfw_20"]
+    whole = np.stack(images_of(sets / "lfw.bin"))
+    for shrunk in seen:
+        np.testing.assert_array_equal(shrunk[1::2], whole[1::2])
+        assert not np.array_equal(shrunk[0::2], whole[0::2])
+    # 8 pixels hold less than 20
+    assert np.diff(seen[0][0].astype(int), axis=0).std() < np.diff(seen[1][0].astype(int), axis=0).std()
+
+
+def test_the_exact_threshold_stands_in_the_details_and_in_the_metrics_if_asked_for(sets):
+    grid, exact = (
+        measure("hq", sets, benchmarks.Hq(sets=("lfw",), threshold=threshold)) for threshold in ("grid", "exact")
+    )
+    assert grid.details["sets"] == exact.details["sets"]
+    assert grid.metrics["lfw"] == grid.details["sets"]["lfw"]["accuracy"]
+    assert exact.metrics["lfw"] == exact.details["sets"]["lfw"]["exact_threshold"]["accuracy"]
+
+
+def test_sets_beside_the_five_of_the_tables_are_not_in_the_average(sets):
+    small_sets.write_bin(sets / "cfp_ff.bin", num_identities=3)
+    found = measure("hq", sets, benchmarks.Hq(sets=("lfw", "cfp_ff")))
+    assert found.details["averaged"] == ["lfw"]
+    assert found.metrics["avg"] == found.metrics["lfw"]
