@@ -1,4 +1,4 @@
-"""A small training, in an empty project: its configuration, its run and the weights it ends in."""
+"""A small training, in an empty project: its configuration, its run, the weights and the checkpoint it ends in."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from stages import trainer
-from stages.checkpoints import Checkpoints
+from stages.checkpoints import Checkpoints, Snapshot
 from stages.samples import open_records
 from stages.training import Config
 from tests.stages import training_data
 
+# what tells a process how many train and load
+PROCESS_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "FACET_PROCS", "FACET_LOADER_WORKERS")
 HEADS: dict[str, dict[str, Any]] = {
     "adaface": {"margin": 0.4, "h": 0.333},
     "arcface": {"margin": 0.5},
@@ -71,3 +73,24 @@ def weights(training: trainer.Training) -> dict[str, torch.Tensor]:
 def same(left: trainer.Training, right: trainer.Training) -> bool:
     a, b = weights(left), weights(right)
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def last(key: str) -> Snapshot:
+    snapshot = Checkpoints(key).last()
+    assert snapshot is not None
+    return snapshot
+
+
+def distance(left: Snapshot, right: Snapshot) -> float:
+    """Return the largest difference of a tensor of the two states, by norm; relative where it is no rounding error."""
+    def tensors(of: Snapshot) -> dict[str, torch.Tensor]:
+        backbone = {f"backbone.{name}": value for name, value in of.shared["backbone"].items()}
+        tree = {**of.rows, **backbone, **of.shared["head"], **of.own}
+        return {name: value.double() for name, value in (tree | momenta(of)).items()}
+
+    def momenta(of: Snapshot) -> dict[str, torch.Tensor]:
+        return {f"momentum.{name}": value for name, value in of.shared["momenta"].items()}
+
+    a, b = tensors(left), tensors(right)
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).norm() / b[name].norm().clamp_min(1e-2)) for name in a)

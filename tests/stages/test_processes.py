@@ -13,28 +13,23 @@ import pytest
 import torch
 from torch import nn
 
-from stages import artifacts, checkpoints, plugins, processes, program, train_backbone, trainer
-from stages.checkpoints import Checkpoints, Snapshot
+from stages import artifacts, checkpoints, plugins, program, train_backbone, trainer
+from stages.checkpoints import Checkpoints
 from stages.core.batch_norm import sync_over_processes
 from stages.core.head import HeadOutput
 from stages.core.objective import Objective
 from stages.processes import Processes
 from stages.samples import open_records
 from stages.training import Config
-from tests.stages import ranks, training_data
-from tests.stages.small_training import config
+from tests.stages import ranks, small_training
+from tests.stages.small_training import config, distance, last
 
 SHARED = {"sync_batch_norm": True, "precision": "fp64"}
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    training_data.write(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stages.artifacts.STATE", tmp_path / ".facet")
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "FACET_PROCS", "FACET_LOADER_WORKERS"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
+    return small_training.prepare(tmp_path, monkeypatch, small_training.PROCESS_VARIABLES)
 
 
 def train(of: Config, key: str, ours: Processes | None = None, until: int | None = None) -> None:
@@ -49,27 +44,6 @@ def train(of: Config, key: str, ours: Processes | None = None, until: int | None
         if training.step == until:
             saved.save(training.snapshot())
             return
-
-
-def last(key: str) -> Snapshot:
-    snapshot = Checkpoints(key).last()
-    assert snapshot is not None
-    return snapshot
-
-
-def distance(left: Snapshot, right: Snapshot) -> float:
-    """Return the largest difference of a tensor of the two states, by norm; relative where it is no rounding error."""
-    def tensors(of: Snapshot) -> dict[str, torch.Tensor]:
-        backbone = {f"backbone.{name}": value for name, value in of.shared["backbone"].items()}
-        tree = {**of.rows, **backbone, **of.shared["head"], **of.own}
-        return {name: value.double() for name, value in (tree | momenta(of)).items()}
-
-    def momenta(of: Snapshot) -> dict[str, torch.Tensor]:
-        return {f"momentum.{name}": value for name, value in of.shared["momenta"].items()}
-
-    a, b = tensors(left), tensors(right)
-    assert a.keys() == b.keys()
-    return max(float((a[name] - b[name]).norm() / b[name].norm().clamp_min(1e-2)) for name in a)
 
 
 def test_two_processes_end_in_the_weights_of_one_with_every_head(project: Path):
@@ -253,98 +227,6 @@ def test_a_checkpoint_that_one_process_cannot_write_stops_all_of_them(project: P
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(project: Path):
     with pytest.raises(ValueError, match="a batch of 8 cannot be shared evenly by 3 processes"):
         trainer.Training(config(), open_records("tiny"), Processes(0, 3))
-
-
-@pytest.mark.parametrize(
-    ("environment", "message"),
-    [({"FACET_PROCS": "0"}, "FACET_PROCS should be the number"), ({"FACET_PROCS": "two"}, "got 'two'")],
-)
-def test_a_number_of_processes_that_is_none_is_refused(
-    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
-):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=message):
-        processes.wanted(1)
-
-
-def test_a_process_that_was_started_as_one_of_several_starts_no_more(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.delenv("FACET_PROCS", raising=False)
-    assert processes.wanted(3) == 3
-    monkeypatch.setenv("FACET_PROCS", "2")
-    assert processes.wanted(3) == 2
-    monkeypatch.setenv("RANK", "1")
-    assert processes.wanted(3) == 1
-
-
-@pytest.mark.parametrize(("rank", "size"), [("1", "1"), ("x", "2"), ("2", "2")])
-def test_a_rank_that_cannot_be_is_refused(rank: str, size: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("RANK", rank)
-    monkeypatch.setenv("WORLD_SIZE", size)
-    with pytest.raises(ValueError, match="RANK and WORLD_SIZE should be numbers"):
-        processes.rank_and_size()
-
-
-LAUNCHED = """
-import os, signal, sys, time
-rank, way = os.environ["RANK"], sys.argv[1]
-print(f"line of {rank}", file=sys.stderr, flush=True)
-if way == "fine":
-    assert os.environ["WORLD_SIZE"] == "2" and os.environ["LOCAL_RANK"] == rank and int(os.environ["MASTER_PORT"])
-elif way == "one fails" and rank == "1":
-    time.sleep(0.2)
-    print("error: what went wrong", file=sys.stderr)
-    sys.exit(2)
-elif way == "one is killed" and rank == "1":
-    os.kill(os.getpid(), signal.SIGKILL)
-elif way == "one loses the other" and rank == "0":
-    time.sleep(0.1)
-    sys.exit(1)
-elif way == "one loses the other":
-    time.sleep(0.4)
-    print("error: the cause", file=sys.stderr)
-    sys.exit(2)
-else:
-    time.sleep(100)
-"""
-
-
-def launch(way: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (project / "launched.py").write_text(LAUNCHED)
-    monkeypatch.setenv("PYTHONPATH", str(project))
-    monkeypatch.setattr(processes, "GRACE_S", 1.0)
-    processes.launch("launched", [way], 2)
-
-
-def test_started_processes_get_what_torchrun_would_give_them_and_the_first_is_heard(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    launch("fine", project, monkeypatch)
-    assert capsys.readouterr().err == "line of 0\n"
-
-
-def test_when_one_process_fails_the_others_are_ended_and_its_sentence_is_shown_once(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    with pytest.raises(SystemExit) as left:
-        launch("one fails", project, monkeypatch)
-    assert left.value.code == 2
-    assert capsys.readouterr().err.count("error: what went wrong") == 1
-
-
-def test_the_process_that_says_why_is_believed_before_those_that_lost_it(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    with pytest.raises(SystemExit) as left:
-        launch("one loses the other", project, monkeypatch)
-    assert left.value.code == 2
-    assert "error: the cause" in capsys.readouterr().err
-
-
-def test_a_process_that_was_killed_is_named_with_its_signal(project: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ValueError, match="process 1 of 2 was ended by SIGKILL: out of memory"):
-        launch("one is killed", project, monkeypatch)
 
 
 def test_shared_batch_norms_are_batch_norms_of_the_whole_batch(tmp_path: Path):

@@ -15,8 +15,7 @@ from stages.processes import Processes
 from stages.samples import open_records
 from stages.training import Config
 from tests.stages import ranks, training_data
-from tests.stages.small_training import config
-from tests.stages.test_processes import distance, last
+from tests.stages.small_training import config, distance, last
 
 # a batch of 8 gives 16 keys: 19 and 5 cut within a batch, where the order of the keys decides which stay
 QUEUES: dict[str, dict[str, Any]] = {
