@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from bench_protocols import FARS, FMRS, make_ijb, unit
+from protocol_cases import FARS, FMRS, make_ijb, unit
 
 from stages.core import pooling, rates
 from stages.core.discard_curves import erc_curve
