@@ -74,6 +74,8 @@ class _Table:
             params["seeds"] = ", ".join(seeds)
             tags["facet.runs"] = ", ".join(one.run for one in gathered)
             identity = lineage.fingerprint(Entry(where, "seeds"), [one.identity for one in gathered])
+            # what was the row while it had one seed is so no more
+            self.project.fingerprints.difference_update(one.identity for one in gathered)
             self.project.fingerprints.add(identity)
         measured = columns.measured(self.table, [one.tree for one in gathered], row)
         names = [columns.metric_name(column["name"]) for column in self.table["columns"]]

@@ -173,6 +173,27 @@ def test_a_model_is_logged_once_however_many_rows_and_seeds_show_it(root: Path, 
             assert training.data.tags["facet.model"] == f"models:/{model.model_id}"
 
 
+@pytest.mark.parametrize("workspace", [None, ".facet/ablations/demo"])
+def test_a_row_that_gets_more_seeds_replaces_the_row_of_one(
+    root: Path, client: Any, program: Path, workspace: str | None
+):
+    at = None if workspace is None else root / workspace
+    made = at or root
+    fabricated.make(root, program=program, rows=("arcface",))
+    made.mkdir(parents=True, exist_ok=True)
+    for seeds in (1, 3):
+        fabricated.make(made, seeds=seeds, program=program)
+        track(root, workspace=at)
+    key = "table.heads" if workspace is None else "ablations.demo.table.heads"
+    (table,) = (one for one in client.search_experiments() if one.tags.get("facet.key") == key)
+    current = client.search_runs([table.experiment_id], "tags.`facet.current` = 'true'")
+    measured = [run for run in current if "facet.run" in run.data.tags]
+    assert sorted((run.info.run_name, run.data.params.get("seeds")) for run in measured) == [
+        ("AdaFace", "0, 1, 2"), ("ArcFace", "0, 1, 2"), ("CosFace", "0, 1, 2"),
+    ]  # fmt: skip
+    assert track(root, workspace=at).created == ()
+
+
 def test_tables_of_a_workspace_stand_beside_the_projects_own_in_its_store(root: Path, client: Any, program: Path):
     fabricated.make(root, program=program, rows=("arcface",))
     workspace = root / ".facet/ablations/faces"
