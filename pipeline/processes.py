@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -62,6 +63,17 @@ class Service:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+    @property
+    def listens(self) -> bool:
+        """Whether the port of its address is held by a process of its session."""
+        port = urlsplit(self.url).port
+        for process in self.members():
+            with contextlib.suppress(psutil.Error):
+                for socket in process.net_connections("tcp"):
+                    if socket.status == psutil.CONN_LISTEN and socket.laddr.port == port:
+                        return True
+        return False
 
     def members(self) -> list[psutil.Process]:
         """Return the living processes of its session: the server and all it started, also when it is dead."""

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, Thread
 from urllib.parse import urlsplit
@@ -58,15 +58,15 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
         RuntimeError: a server ended or did not answer in time; the message names its log.
     """
     with processes.alone(root):
-        former = {name: urlsplit(service.url).port for name, service in recorded(root).items()}
         services = known(root)
         wanted = missing(root)
+        own_ports = _ports(root, wanted, ports)
         errors: list[Exception] = []
         recording = Lock()
 
         def start(name: str) -> None:
             try:
-                service = _start(root, name, former.get(name) or ports[name])
+                service = _start(root, name, own_ports[name])
                 with recording:  # before it answers: `down` must find it whatever happens next
                     services[name] = service
                     processes.write(root, services)
@@ -115,9 +115,21 @@ def down(root: Path) -> list[str]:
         return [service.name for service in running]
 
 
+def _ports(root: Path, names: Sequence[str], ports: Mapping[str, int]) -> dict[str, int]:
+    """Return a free port for each server, the former one where it is free, and never the same for two."""
+    former = {name: urlsplit(service.url).port for name, service in recorded(root).items()}
+    found: dict[str, int] = {}
+    for name in names:
+        port = environment.free_port(former.get(name) or ports[name])
+        while port in found.values():
+            port = environment.free_port(0)
+        found[name] = port
+    return found
+
+
 def _start(root: Path, name: str, port: int) -> Service:
-    """Start one server."""
-    command, own = _commands(root, name, environment.free_port(port))
+    """Start one server on a free port."""
+    command, own = _commands(root, name, port)
     settings = environment.for_children() | environment.prefect_settings(root)
     settings.pop("PREFECT_API_URL", None)
     url = f"http://127.0.0.1:{command[command.index('--port') + 1]}"
@@ -163,7 +175,8 @@ def flow_run_url(prefect_url: str, flow_run_id: str) -> str:
 def _await_health(root: Path, service: Service) -> None:
     until_s = time.monotonic() + START_TIMEOUT_S
     log_path = processes.log_of(root, service.name)
-    while not service.healthy:
+    # another program may have taken the port since it was chosen: its answer says nothing about ours
+    while not (service.healthy and service.listens):
         if not service.alive:
             text = log_path.read_text(errors="replace") if log_path.is_file() else ""
             raise RuntimeError(f"the {service.name} server ended at once ({recording.last_line(text)}): see {log_path}")

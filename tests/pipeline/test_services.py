@@ -128,6 +128,25 @@ def test_up_starts_again_what_has_died(bad_servers: Path) -> None:
     assert second["prefect"].healthy
 
 
+def test_two_servers_that_want_one_port_get_two(bad_servers: Path) -> None:
+    wanted = environment.free_port(0)
+    started = services.up(bad_servers, ignore, {services.PREFECT: wanted, services.MLFLOW: wanted})
+    assert all(service.alive for service in started.values())
+    assert len({service.url for service in started.values()}) == 2
+    assert f"http://127.0.0.1:{wanted}" in {service.url for service in started.values()}
+
+
+def test_an_answer_of_somebody_else_on_its_port_is_not_a_servers_own(
+    bad_servers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = services.up(bad_servers, ignore, ANY_PORTS)
+    taken = {name: int(service.url.rpartition(":")[2]) for name, service in others.items()}
+    monkeypatch.setattr(services, "_ports", lambda root, names, ports: taken)  # free a moment ago, and no more
+    with pytest.raises(RuntimeError, match=r"server ended at once \(.*Address already in use\)"):
+        services.up(bad_servers / "other", ignore, ANY_PORTS)
+    services.down(bad_servers / "other")
+
+
 def test_a_record_from_before_a_reboot_harms_nobody(tmp_path: Path) -> None:
     # this very process has the pid that the server had then
     stale = {
