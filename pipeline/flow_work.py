@@ -101,6 +101,7 @@ class Work:
                 continue
             below = schedule.finish(stage, self.ended[stage.address].good)
             self.skip(below, f"needs {stage.name}, which did not end well")
+        self.pool.stop_waiting()
 
     def _start_ready(self, schedule: Schedule, note_end: Callable[[Stage], None]) -> None:
         for stage in schedule.ready():

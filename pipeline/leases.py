@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
+from pipeline.turns import Turns
+
 POLL_S = 0.1
 
 
@@ -112,6 +114,30 @@ def _open(path: Path) -> int:
                 continue
 
 
+class _Kind:
+    """What a run holds of the GPUs or of the slots, and its turn at them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.turns = Turns(folder)
+        self.held: list[Lease] = []
+
+    def may_take(self) -> bool:
+        """Whether it is this run's turn."""
+        held = [lease for lease in self.held if lease.descriptors]
+        if len(held) < len(self.held):
+            self.turns.released()
+        self.held = held
+        return self.turns.is_ours(_open)
+
+    def note(self, lease: Lease | None) -> None:
+        """Keep account of what was found: who has nothing and finds nothing waits, and others can tell."""
+        if lease is not None:
+            self.held.append(lease)
+            self.turns.stop_waiting()
+        elif not self.held:
+            self.turns.wait(_open)
+
+
 class Pool:
     """The devices of this run: GPUs for stages that need one, CPU slots for the rest (all, without a GPU)."""
 
@@ -141,19 +167,31 @@ class Pool:
         # a slot keeps a CPU-only stage from seeing the GPUs that others hold
         hidden = "" if gpus else None
         self.slots = [(Device(f"cpu:{i}", hidden), slot_folder) for i in range(num_slots)]
+        self.kinds = {True: _Kind(gpu_folder or lease_folder()), False: _Kind(slot_folder)}
 
     def try_lease(self, needs_device: bool, num_gpus: int = 1) -> Lease | None:
-        """Return a lease of any device that fits, or None while all are taken.
+        """Return a lease of any device that fits, or None while all are taken or others go first.
 
         Args:
             needs_device: a GPU, where there is one; else a slot of the CPU.
             num_gpus: how many at once; all there are, where there are fewer.
         """
-        if not needs_device or not self.gpus:
-            return next(filter(None, (try_lease(device, folder) for device, folder in self.slots)), None)
-        if num_gpus == 1:
-            return next(filter(None, (try_lease(device, folder) for device, folder in self.gpus)), None)
-        return self._try_several(num_gpus)
+        on_gpu = needs_device and bool(self.gpus)
+        kind = self.kinds[on_gpu]
+        if not kind.may_take():
+            return None
+        if on_gpu and num_gpus > 1:
+            lease = self._try_several(num_gpus)
+        else:
+            devices = self.gpus if on_gpu else self.slots
+            lease = next(filter(None, (try_lease(device, folder) for device, folder in devices)), None)
+        kind.note(lease)
+        return lease
+
+    def stop_waiting(self) -> None:
+        """Say that no more is wanted, to others who let this run go before them."""
+        for kind in self.kinds.values():
+            kind.turns.stop_waiting()
 
     def _try_several(self, count: int) -> Lease | None:
         """Return whole GPUs as one lease: processes of one training wait for one another, and share badly."""

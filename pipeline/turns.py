@@ -1,0 +1,65 @@
+"""Who goes first where runs share devices: who has just had one lets those go before that have none.
+
+Without it a run that starts its next stage in the moment when one ends takes every device before another, which
+looks every half second, sees it free: two `facet run` on the same slots were seen to work one after the other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+YIELD_S = 2.5
+"""How long a device is left to others; those who wait look at least once a second. No longer, because whoever
+waits may be unable to use it (another mask, a stopped process)."""
+
+
+def waiting_file(folder: Path) -> Path:
+    """Return the file that those who wait lock together (shared); stages/lease.py knows its name too."""
+    return folder / "waiting.lock"
+
+
+class Turns:
+    """The turn of one run at the devices of one folder."""
+
+    def __init__(self, folder: Path, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.path = waiting_file(folder)
+        self.now_s = now_s
+        self._mark: int | None = None
+        self._released_s: float | None = None
+
+    def released(self) -> None:
+        """Note that this run has just given a device back."""
+        self._released_s = self.now_s()
+
+    def is_ours(self, open_file: Callable[[Path], int]) -> bool:
+        """Whether this run may take a device now; False while it lets others go first."""
+        if self._released_s is None or self._mark is not None:
+            return True
+        return self.now_s() - self._released_s >= YIELD_S or not self._others_wait(open_file)
+
+    def wait(self, open_file: Callable[[Path], int]) -> None:
+        """Say that this run has no device and wants one, until `stop_waiting` or the end of this process."""
+        if self._mark is None:
+            self._mark = open_file(self.path)
+            # blocks for as long as another one looks: microseconds
+            fcntl.flock(self._mark, fcntl.LOCK_SH)
+
+    def stop_waiting(self) -> None:
+        """Take that back; a second time does nothing."""
+        if self._mark is not None:
+            os.close(self._mark)
+            self._mark = None
+
+    def _others_wait(self, open_file: Callable[[Path], int]) -> bool:
+        descriptor = open_file(self.path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
