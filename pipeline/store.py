@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -31,10 +31,11 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 _FINGERPRINTS = """
-    SELECT mine.value, current.value, runs.status, place.value FROM tags AS mine
+    SELECT mine.value, current.value, runs.status, place.value, stands.value FROM tags AS mine
     JOIN runs ON runs.run_uuid = mine.run_uuid AND runs.lifecycle_stage = 'active'
     JOIN experiment_tags AS place ON place.experiment_id = runs.experiment_id AND place.key = 'facet.key'
     LEFT JOIN tags AS current ON current.run_uuid = mine.run_uuid AND current.key = 'facet.current'
+    LEFT JOIN tags AS stands ON stands.run_uuid = mine.run_uuid AND stands.key = 'facet.where'
     WHERE mine.key = 'facet.fingerprint'
 """
 _EXPERIMENT = """
@@ -136,10 +137,17 @@ def _create_or_upgrade(tracking_uri: str) -> None:
     SqlAlchemyStore(tracking_uri, artifact_root(tracking_uri))
 
 
-def recorded(
-    tracking_uri: str, mine: Callable[[str], bool] = PROJECT.has
-) -> dict[str, list[tuple[str, str]]] | None:
-    """Return status and ``facet.current`` of the runs of each fingerprint, without MLflow.
+class Recorded(NamedTuple):
+    """What a run in the store says of itself."""
+
+    status: str
+    current: bool
+    place: tuple[str, str]
+    """The key of its experiment, and where it stands there (``facet.where``)."""
+
+
+def recorded(tracking_uri: str, mine: Callable[[str], bool] = PROJECT.has) -> dict[str, list[Recorded]] | None:
+    """Return the runs of each fingerprint, without MLflow.
 
     None where that is not possible: no SQLite, no database yet, or tables of another version.
 
@@ -150,10 +158,10 @@ def recorded(
     rows = _query(tracking_uri, _FINGERPRINTS)
     if rows is None:
         return None
-    found: dict[str, list[tuple[str, str]]] = {}
-    for fingerprint, current, status, key in rows:
+    found: dict[str, list[Recorded]] = {}
+    for fingerprint, current, status, key, where in rows:
         if mine(key):
-            found.setdefault(fingerprint, []).append((status, current))
+            found.setdefault(fingerprint, []).append(Recorded(status, current == "true", (key, where)))
     return found
 
 

@@ -110,7 +110,7 @@ def track(root: Path, workspace: Path) -> list[str]:
     with store.alone(root):
         found = store.recorded(tracking_uri, lambda key: key.startswith(SWEEPS)) or {}
         if all(
-            [(status, mark) for status, mark in found.get(record.fingerprint, [])] == [("FINISHED", "true")]
+            [(run.status, run.current) for run in found.get(record.fingerprint, [])] == [("FINISHED", True)]
             for record in wanted.records
         ):
             return []

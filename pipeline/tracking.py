@@ -140,11 +140,16 @@ def _is_recorded(path: Path, asked: Wanted, tracking_uri: str, receipt: Mapping[
     found = store.recorded(tracking_uri, asked.scope.has)
     if found is None:
         return False
-    current = {one for one, runs in found.items() if any(mark == "true" for _, mark in runs)}
-    one_each = all(len(runs) == 1 and runs[0][0] == "FINISHED" for runs in found.values())
+    current = {one for one, runs in found.items() if any(run.current for run in runs)}
+    one_each = all(len(runs) == 1 and runs[0].status == "FINISHED" for runs in found.values())
     here = {record.fingerprint for record in asked.records}
-    # what is locked but not here is current if it was ever recorded
-    marked = current == here | (asked.locked & found.keys()) if asked.whole else here <= current
+    if asked.whole:
+        # what is locked but not here is current if it was ever recorded
+        marked = current == here | (asked.locked & found.keys())
+    else:
+        places = {(one.key, record.where) for one in asked.experiments for record in one.records}
+        replaced = {one for one in current - here if any(run.current and run.place in places for run in found[one])}
+        marked = here <= current and replaced <= asked.locked
     return one_each and marked and receipt["best"].items() <= store.best_models(tracking_uri).items()
 
 

@@ -191,7 +191,11 @@ def test_a_row_that_gets_more_seeds_replaces_the_row_of_one(
     assert sorted((run.info.run_name, run.data.params.get("seeds")) for run in measured) == [
         ("AdaFace", "0, 1, 2"), ("ArcFace", "0, 1, 2"), ("CosFace", "0, 1, 2"),
     ]  # fmt: skip
+    # an earlier version left the replaced one as it was: the receipt must not hide that
+    old = client.search_runs([table.experiment_id], "tags.`facet.current` = 'false'")[0]
+    client.set_tag(old.info.run_id, "facet.current", "true")
     assert track(root, workspace=at).created == ()
+    assert client.get_run(old.info.run_id).data.tags["facet.current"] == "false"
 
 
 def test_tables_of_a_workspace_stand_beside_the_projects_own_in_its_store(root: Path, client: Any, program: Path):
@@ -224,20 +228,20 @@ def test_tables_that_a_workspace_has_no_longer_stay_current_and_replaced_rows_do
     fabricated.make(workspace)
     track(root, workspace=workspace)
 
-    def marks() -> list[str]:
+    def marks() -> list[bool]:
         found = store.recorded(store.uri(root), scope.has) or {}
-        return sorted(mark for runs in found.values() for _, mark in runs)
+        return sorted(run.current for runs in found.values() for run in runs)
 
-    assert marks() == ["true"] * 8
+    assert marks() == [True] * 8
     resolved = workspace / "resolved/tables/heads.yaml"
     resolved.rename(workspace / "heads.away")
     for run in fabricated.ROWS:
         (workspace / f"resolved/runs/{run}.yaml").unlink()
     track(root, workspace=workspace)
-    assert marks() == ["true"] * 8, "it was run with other tables since"
+    assert marks() == [True] * 8, "it was run with other tables since"
     fabricated.make(workspace, margin=0.9)
     track(root, workspace=workspace)
-    assert marks() == ["false"] * 3 + ["true"] * 8, "arcface: its training, its row, the report"
+    assert marks() == [False] * 3 + [True] * 8, "arcface: its training, its row, the report"
 
 
 def test_the_command_records_a_workspace(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
