@@ -88,9 +88,9 @@ def visit(browser: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(visit: Any, request: pytest.FixtureRequest) -> Any:
-    """The page, at its usual size or another."""
-    visit.set_viewport_size(getattr(request, "param", PIXELS))
+def page(visit: Any) -> Any:
+    """The page, at its usual size."""
+    visit.set_viewport_size(PIXELS)
     return visit
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,6 @@ from pipeline.wanted import Scope
 
 # MLflow opens its assistant over a quarter of the page on a first visit, and remembers that it did
 close_assistant = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
-EVERYTHING = {"width": 7000 if os.environ.get("FACET_BROWSER") else 3000, "height": 900}
-"""Wide enough for all columns: those outside the page are not drawn."""
-
-
 @dataclass(frozen=True)
 class Shown:
     """A project that is recorded, and the server that shows it."""
@@ -76,17 +71,28 @@ class Grid:
     """Cells by header, from the first row down; ``name`` is the run's."""
 
 
-READ_GRID = """() => {
-    const at = (element) => Number(element.getAttribute('aria-colindex'));
-    const headers = [...document.querySelectorAll('.ag-header-cell[col-id]')].sort((a, b) => at(a) - at(b))
-        .map((one) => one.getAttribute('col-id'));
-    const rows = {};
-    for (const row of document.querySelectorAll('[role=row][row-id]')) {
-        const found = rows[row.getAttribute('row-index')] ??= {};
-        for (const cell of row.querySelectorAll('[role=gridcell]'))
-            found[cell.getAttribute('col-id')] = cell.innerText;
+# only columns inside the page are drawn: it is read while scrolled from the left to the right
+READ_GRID = """async () => {
+    const drawn = () => new Promise(done => requestAnimationFrame(() => setTimeout(done, 150)));
+    const view = document.querySelector('.ag-center-cols-viewport');
+    const headers = {}, rows = {};
+    for (let left = 0; ; left += view.clientWidth / 2) {
+        view.scrollLeft = left;
+        await drawn();
+        for (const one of document.querySelectorAll('.ag-header-cell[col-id]'))
+            headers[one.getAttribute('col-id')] = Number(one.getAttribute('aria-colindex'));
+        for (const row of document.querySelectorAll('[role=row][row-id]')) {
+            const found = rows[row.getAttribute('row-index')] ??= {};
+            for (const cell of row.querySelectorAll('[role=gridcell]'))
+                found[cell.getAttribute('col-id')] = cell.innerText;
+        }
+        if (left + view.clientWidth >= view.scrollWidth) break;
     }
-    return {headers, rows: Object.keys(rows).sort((a, b) => a - b).map((index) => rows[index])};
+    view.scrollLeft = 0;
+    return {
+        headers: Object.keys(headers).sort((a, b) => headers[a] - headers[b]),
+        rows: Object.keys(rows).sort((a, b) => a - b).map((index) => rows[index]),
+    };
 }"""
 
 

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline.columns import metric_name
-from tests.browser.pages import EVERYTHING, Grid, Shown, follow, number, read_grid
+from tests.browser.pages import Grid, Shown, follow, number, read_grid
 from tests.pipeline.tracked import quietly
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 Picture = Callable[[Any, str], None]
-wide = pytest.mark.parametrize("page", [EVERYTHING], indirect=True)
 
 
 def table_grid(page: Any, shown: Shown) -> Grid:
@@ -23,13 +22,11 @@ def table_grid(page: Any, shown: Shown) -> Grid:
     return read_grid(page, len(shown.report["rows"]))
 
 
-@wide
 def test_the_list_of_runs_is_the_table_with_its_rows_in_order(page: Any, shown: Shown):
     grid = table_grid(page, shown)
     assert [row["name"] for row in grid.rows] == [row["label"] for row in shown.report["rows"]]
 
 
-@wide
 def test_columns_stand_in_the_tables_order_after_what_the_rows_differ_in(page: Any, shown: Shown):
     report, grid = shown.report, table_grid(page, shown)
     order = [header for header in grid.headers if header.startswith(("params.", "metrics."))]
@@ -45,7 +42,6 @@ def test_columns_stand_in_the_tables_order_after_what_the_rows_differ_in(page: A
     assert any(name.startswith("published.") for name in metrics)
 
 
-@wide
 def test_every_value_is_the_reports(page: Any, shown: Shown):
     report, grid = shown.report, table_grid(page, shown)
     compared = 0
@@ -124,7 +120,6 @@ def test_the_summary_run_shows_the_report(page: Any, shown: Shown, picture: Pict
     picture(page, "report")
 
 
-@wide
 def test_the_list_of_reports_has_tau_of_every_table(page: Any, shown: Shown):
     shown.open_table(page, "reports")
     page.get_by_role("link", name=shown.report["title"]).wait_for()
@@ -134,7 +129,6 @@ def test_the_list_of_reports_has_tau_of_every_table(page: Any, shown: Shown):
     assert row["attributes.Description"].startswith(shown.report["verdict"][:20])
 
 
-@wide
 def test_single_seeds_are_a_table_of_their_own(page: Any, shown: Shown):
     report = shown.report
     if max(len(row["runs"]) for row in report["rows"]) < 2:
