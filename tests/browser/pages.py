@@ -51,7 +51,14 @@ class Shown:
         """Go to an experiment, and there to its view as a table, by the link on its page."""
         self.open_experiment(page, name)
         follow(page, "As the table")
+        page.wait_for_url(re.compile("searchFilter="))  # the view is applied; until then all runs stand there
         page.locator("[role=row][row-id]").first.wait_for()
+
+    def current(self, name: str) -> int:
+        """Return how many runs an experiment shows as its table."""
+        scope = Scope(self.profile)
+        found = store.recorded(store.uri(self.root), scope.has) or {}
+        return sum(run.current and run.place[0] == scope.key(name) for runs in found.values() for run in runs)
 
 
 def follow(page: Any, link: str) -> None:
@@ -59,6 +66,20 @@ def follow(page: Any, link: str) -> None:
     found = page.get_by_role("link", name=link, exact=True)
     found.wait_for()
     page.goto(page.url.partition("#")[0] + found.get_attribute("href"))
+
+
+def scroll_to(page: Any, link: str) -> Any:
+    """Return a link of the list of runs; rows outside the page are not drawn, and MLflow loads a hundred at first."""
+    found = page.get_by_role("link", name=link, exact=True)
+    view = page.locator(".ag-body-viewport")
+    while not found.count():
+        top, height, whole = view.evaluate("one => [one.scrollTop, one.clientHeight, one.scrollHeight]")
+        if top + height < whole - 1:
+            view.evaluate("one => { one.scrollTop += one.clientHeight / 2; }")
+        else:
+            page.get_by_role("button", name="Load more").click()
+        page.wait_for_timeout(150)
+    return found
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,7 @@ READ_GRID = """async () => {
         if (left + view.clientWidth >= view.scrollWidth) break;
     }
     view.scrollLeft = 0;
+    await drawn();
     return {
         headers: Object.keys(headers).sort((a, b) => headers[a] - headers[b]),
         rows: Object.keys(rows).sort((a, b) => a - b).map((index) => rows[index]),
