@@ -44,9 +44,12 @@ test-mxnet: .venv/installed .venv-mxnet/installed  ## RecordIO both ways against
 ablations: .venv/installed  ## every table of the documents, an hour and a half; SEEDS=0,1,2 TABLES="..." PROFILE=faces REPORT=folder
 	$(bin)/facet ablations $(TABLES) --profile $(or $(PROFILE),demo) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPORT),--report $(REPORT))
 
-browser: .venv/installed  ## MLflow's pages in a headless Chromium (`chromium` of Debian), pictures into docs/images; some minutes
+# pictures of invented numbers do not replace those of a table that ran
+browser: pictures = $(if $(FACET_BROWSER),docs/images,.facet/pictures)
+browser: .venv/installed  ## MLflow's pages in a headless Chromium (`chromium` of Debian), pictures into .facet/pictures; a minute
 	$(bin)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
-	FACET_SCREENSHOTS=$(CURDIR)/docs/images $(bin)/python -m pytest -m browser tests/browser
+	mkdir -p $(pictures)
+	FACET_SCREENSHOTS=$(CURDIR)/$(pictures) $(bin)/python -m pytest -m browser tests/browser
 
 faults: .venv/installed  ## kill one process after another, fill disks: docs/faults.md, some minutes
 	FACET_FAULTS=$(CURDIR)/docs/faults.md $(bin)/python -m pytest -m faults tests/faults

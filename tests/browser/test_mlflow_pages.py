@@ -60,7 +60,7 @@ def test_every_value_is_the_reports(page: Any, shown: Shown):
 def test_the_table_fits_a_page(page: Any, shown: Shown, picture: Picture):
     table_grid(page, shown)
     page.get_by_text("matching run").wait_for()
-    page.get_by_text("published.").first.wait_for()
+    page.get_by_text("published.").first.wait_for()  # only columns inside the window are drawn
     assert page.get_by_role("link", name="Report").is_visible()
     picture(page, "table")
 
