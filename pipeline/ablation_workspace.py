@@ -21,7 +21,7 @@ from pipeline import environment, side_workspace
 RUNS = "ablations/runs.yaml"
 WORDS = ("data", "net", "at", "recipe")
 """What a run of ablations/runs.yaml says that params.yaml does not know."""
-SECTIONS = {"profile", "data", "nets", "embedded", "datasets", "all", "tables"}
+SECTIONS = {"base", "profile", "data", "nets", "embedded", "datasets", "all", "tables"}
 FEW = 4
 """So many tables are named one by one."""
 DROPPED_STAGES = ("track",)  # the project's own; records of the workspace are made by the flow
@@ -75,13 +75,35 @@ def tables(root: Path, profile: str) -> list[str]:
     return found
 
 
+def lineage(root: Path, profile: str) -> list[str]:
+    """Return the profiles that a profile builds on (``base``), the first one first, and itself.
+
+    Raises:
+        LookupError: there is no such profile.
+        ValueError: profiles build on one another in a circle.
+    """
+    found = [profile]
+    while base := _one(root, found[0]).get("base"):
+        if base in found:
+            raise ValueError(f"ablations/{found[0]}.yaml builds on {base}, which builds on it")
+        found.insert(0, base)
+    return found
+
+
 def scale(root: Path, profile: str) -> dict[str, Any]:
-    """Return what ablations/PROFILE.yaml says.
+    """Return what ablations/PROFILE.yaml says, over what it builds on.
 
     Raises:
         LookupError: there is no such profile.
         ValueError: it has sections that nobody reads.
     """
+    tree: dict[str, Any] = {}
+    for name in lineage(root, profile):
+        tree = merge(tree, _one(root, name))
+    return tree
+
+
+def _one(root: Path, profile: str) -> dict[str, Any]:
     there = sorted(path.stem for path in (root / "ablations").glob("*.yaml") if path.stem != "runs")
     if profile not in there:
         raise LookupError(f"no ablations/{profile}.yaml: there are {', '.join(there) or 'none'}")
@@ -98,6 +120,7 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
         LookupError: a table, run, data set or net that is not there; the message names those there are.
     """
     project, at = _read(root, "params.yaml"), scale(root, asked.profile)
+    profiles = lineage(root, asked.profile)
     described = _read(root, RUNS)
     rows: dict[str, dict[str, str]] = {}
     runs: dict[str, dict[str, Any]] = {}
@@ -108,7 +131,7 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
                 run = f"{name}_s{end}" if end else name
                 rows[f"{table}-{row}" + (f"-{end}" if end else "")] = {"table": table, "run": run}
                 if run not in runs:
-                    own = _run(name, described, at, asked.profile, f"tables/{table}.yaml, row {row}")
+                    own = _run(name, described, at, profiles, f"tables/{table}.yaml, row {row}")
                     runs[run] = own | ({"seed": seed} if seed else {})
     datasets = _datasets(root, project, at, {run["dataset"] for run in runs.values()}, asked.profile)
     return {
@@ -147,19 +170,30 @@ def _runs_of(root: Path, table: str) -> dict[str, str]:
 
 
 def _run(
-    name: str, described: Mapping[str, Any], at: Mapping[str, Any], profile: str, where: str
+    name: str, described: Mapping[str, Any], at: Mapping[str, Any], profiles: Sequence[str], where: str
 ) -> dict[str, Any]:
-    """Return a run as params.yaml has it: the documents' words replaced, what holds at this scale laid over."""
+    """Return a run as params.yaml has it: the documents' words replaced, what holds at this scale laid over.
+
+    Args:
+        name: of the run.
+        described: what ablations/runs.yaml says.
+        at: what the profile says.
+        profiles: it and those it builds on, the first one first.
+        where: who names the run.
+    """
     if name not in described:
         raise LookupError(f"{where}: no run {name!r} in {RUNS}: there are {', '.join(sorted(described))}")
     said = described[name]
     own = {key: value for key, value in said.items() if key not in WORDS}
-    own["dataset"] = _named(at, "data", said.get("data"), name, profile)
+    own["dataset"] = _named(at, "data", said.get("data"), name, profiles[-1])
     if "net" in said:
-        own["backbone"] = _named(at, "nets", said["net"], name, profile)
-    if "recipe" in said and profile == "paper":
+        own["backbone"] = _named(at, "nets", said["net"], name, profiles[-1])
+    if "recipe" in said and "paper" in profiles:
         own["recipe"] = said["recipe"]
-    return merge(merge(at.get("all", {}), own), (said.get("at") or {}).get(profile) or {})
+    run = merge(at.get("all", {}), own)
+    for profile in profiles:
+        run = merge(run, (said.get("at") or {}).get(profile) or {})
+    return run
 
 
 def _named(at: Mapping[str, Any], section: str, word: str | None, run: str, profile: str) -> Any:

@@ -149,6 +149,25 @@ def test_seeds_are_read_for_all_tables_and_for_one(root: Path) -> None:
         ablation_workspace.parse_seeds(root, "large", [], [])
 
 
+def test_a_profile_builds_on_another_and_says_what_is_different(root: Path) -> None:
+    longer = {"base": "demo", "tables": ["alone", "heads"], "all": {"schedule": {"epochs": 18}}}
+    longest = {"base": "longer", "all": {"schedule": {"epochs": 54}}, "embedded": {"demo_ms1mv2": {"train": {"a": 1}}}}
+    write(root, {"ablations/longer.yaml": longer, "ablations/longest.yaml": longest})
+    assert ablation_workspace.tables(root, "longest") == ["alone", "heads"]
+    below, above = (ablation_workspace.params(root, Ablations(name, {"heads": (0,)})) for name in ("demo", "longest"))
+    assert above["profile"] == "demo"
+    assert above["embedded"] == {"demo_ms1mv2": {"seed": 1, "train": {"a": 1}}}
+    for name, run in below["runs"].items():
+        assert above["runs"][name] == {**run, "schedule": {"epochs": 54}}, "what holds `at` demo holds here too"
+    assert above["runs"]["arc_r50_ms1mv2"]["head"]["scale"] == 32
+    write(root, {"ablations/demo.yaml": {**DEMO, "base": "longest"}})
+    with pytest.raises(ValueError, match=r"ablations/demo.yaml builds on longest, which builds on it"):
+        ablation_workspace.scale(root, "longest")
+    write(root, {"ablations/longest.yaml": {"base": "shorter"}})
+    with pytest.raises(LookupError, match=r"no ablations/shorter.yaml: there are demo, longer, longest, paper"):
+        ablation_workspace.scale(root, "longest")
+
+
 def test_what_is_missing_is_said_with_what_there_is(root: Path) -> None:
     def asked(profile: str = "demo") -> dict[str, Any]:
         return ablation_workspace.params(root, Ablations(profile, {"heads": (0,)}))
