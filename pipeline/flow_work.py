@@ -84,6 +84,12 @@ class Work:
 
     def drive(self, stages: Sequence[Stage]) -> None:
         """Run ``stages`` in dependency order, ``jobs`` at a time, until all have ended one way or another."""
+        try:
+            self._drive(stages)
+        finally:
+            self.pool.stop_waiting()
+
+    def _drive(self, stages: Sequence[Stage]) -> None:
         schedule = Schedule(stages, self.seconds)
         ended: queue.SimpleQueue[Stage] = queue.SimpleQueue()
         warned = False
@@ -101,7 +107,6 @@ class Work:
                 continue
             below = schedule.finish(stage, self.ended[stage.address].good)
             self.skip(below, f"needs {stage.name}, which did not end well")
-        self.pool.stop_waiting()
 
     def _start_ready(self, schedule: Schedule, note_end: Callable[[Stage], None]) -> None:
         for stage in schedule.ready():

@@ -216,6 +216,7 @@ class Pool:
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
         while (lease := self.try_lease(needs_device)) is None:
             if until_s is not None and time.monotonic() > until_s:
+                self.stop_waiting()
                 raise TimeoutError(f"no device came free within {timeout_s} s")
             time.sleep(POLL_S)
         return lease

@@ -75,8 +75,9 @@ def test_nothing_is_left_to_nobody(tmp_path: Path, clock: list[float]) -> None:
         lease.release()
     lease = one.try_lease(False)
     assert other.try_lease(False) is None
-    other.stop_waiting()  # it was told to stop
     assert lease is not None
+    with pytest.raises(TimeoutError):
+        other.lease(False, timeout_s=0)
     lease.release()
     with one.lease(False, timeout_s=0):
         pass
