@@ -41,12 +41,12 @@ test: lint  ## lint, types, tests
 test-mxnet: .venv/installed .venv-mxnet/installed  ## RecordIO both ways against mxnet 1.9.1
 	FACET_MXNET_PYTHON=$(CURDIR)/.venv-mxnet/bin/python $(bin)/python -m pytest -m mxnet tests
 
-ablations: .venv/installed  ## every table of the documents, an hour and a half; SEEDS=0,1,2 TABLES="..." PROFILE=faces REPORT=folder
+ablations: .venv/installed  ## every table of the documents, 50 minutes; SEEDS=0,1,2 TABLES="..." PROFILE=faces REPORT=folder
 	$(bin)/facet ablations $(TABLES) --profile $(or $(PROFILE),demo) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPORT),--report $(REPORT))
 
 # pictures of invented numbers do not replace those of a table that ran
 browser: pictures = $(if $(FACET_BROWSER),docs/images,.facet/pictures)
-browser: .venv/installed  ## MLflow's pages in a headless Chromium (`chromium` of Debian), pictures into .facet/pictures; a minute
+browser: .venv/installed  ## MLflow's pages in a headless Chromium (`chromium` of Debian), pictures into .facet/pictures; half a minute
 	$(bin)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
 	mkdir -p $(pictures)
 	FACET_SCREENSHOTS=$(CURDIR)/$(pictures) $(bin)/python -m pytest -m browser tests/browser

@@ -69,7 +69,7 @@ def enter() -> Path:
 
 
 def num_jobs(asked: int | None, per_device: int = 1) -> int:
-    """Return how many stages to run at a time if nobody says: one per core, and what fits on the GPUs."""
+    """Return how many stages to run at a time, as ``leases.num_jobs`` does."""
     from pipeline import leases
 
-    return asked or len(leases.find_gpus()) * per_device + environment.num_cores()
+    return leases.num_jobs(asked, environment.num_cores(), per_device)

@@ -98,7 +98,7 @@ def _as_deployed(targets: Sequence[str], jobs: int | None, pool: str | None) -> 
     os.environ.update(environment.for_children())
     settle.settle_all(root)
     prefect_run.be_brief_with_a_dead_server()
-    here = jobs or len(leases.find_gpus()) or environment.num_cores()
+    here = leases.num_jobs(jobs, environment.num_cores())
     executor = PoolExecutor(root, pool, jobs) if pool else Executor(root, here)
     with contextlib.closing(executor):
         state = _work_on(Prepared(root, executor, executor.read_graph()), targets, executor.jobs)

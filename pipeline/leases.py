@@ -242,6 +242,11 @@ def find_gpus(
     return [Device(f"gpu:{entry}", entry, identity_of.get(entry, f"gpu-{entry}")) for entry in wanted]
 
 
+def num_jobs(asked: int | None, num_cores: int, per_device: int = 1) -> int:
+    """Return how many stages to run at a time if nobody says: one per core, and what fits on the GPUs."""
+    return asked or len(find_gpus()) * per_device + num_cores
+
+
 def _masked(mask: str, known: Mapping[str, str]) -> list[str]:
     """Return the devices that a mask names; CUDA itself stops reading at the first one that is not there."""
     entries: list[str] = []

@@ -1,4 +1,4 @@
-"""Adds to a table's page what stages cannot know: what DVC locked for each run, the commit, and its run in MLflow."""
+"""Adds to a table's page what stages cannot know: what DVC locked for each run, and where that is recorded."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ def add(html: str, root: Path, profile: str = "") -> str:
     if MARKER.search(html) is None:
         return html
     project = ablation_workspace.folder(root, profile) if profile else root
-    locked, git, links = lineage.read(project).entries, lineage.git_state(root), run_links(root, profile)
+    locked, links = lineage.read(project).entries, run_links(root, profile)
+    commits = store.commits(store.uri(root), Scope(profile or None))
 
     def facts(found: re.Match[str]) -> str:
         stage = f"train_backbone@{found[1]}"
         entry = locked.get(stage)
         if entry is None:
             return _entry("recorded", f"{stage} is not in dvc.lock")
-        said = _entry("fingerprint", lineage.fingerprint(entry))
-        if commit := git.get("commit"):
-            said += _entry("commit", commit + (", with changes" if git["dirty"] == "true" else ""))
+        identity = lineage.fingerprint(entry)
+        said = _entry("fingerprint", identity)
+        # not the commit of today: the page may be made long after the training
+        said += _entry("recorded at commit", commits.get(identity, "not recorded in this store"))
         if link := links.get(stage):
             said += f'<dt>MLflow</dt><dd><a href="{escape(link)}">{escape(stage)}</a></dd>'
         return said

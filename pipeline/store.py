@@ -51,6 +51,14 @@ _CURRENT = """
     JOIN tags AS current ON current.run_uuid = runs.run_uuid AND current.key = 'facet.current'
     WHERE runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED' AND current.value = 'true'
 """
+_COMMITS = """
+    SELECT mine.value, made.value, dirty.value, place.value FROM tags AS mine
+    JOIN runs ON runs.run_uuid = mine.run_uuid AND runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED'
+    JOIN experiment_tags AS place ON place.experiment_id = runs.experiment_id AND place.key = 'facet.key'
+    JOIN tags AS made ON made.run_uuid = mine.run_uuid AND made.key = 'facet.git_commit'
+    LEFT JOIN tags AS dirty ON dirty.run_uuid = mine.run_uuid AND dirty.key = 'facet.git_dirty'
+    WHERE mine.key = 'facet.fingerprint' ORDER BY runs.start_time DESC
+"""
 _BEST = """
     SELECT aliases.name, tags.value FROM registered_model_aliases AS aliases
     JOIN model_version_tags AS tags ON tags.name = aliases.name AND tags.version = aliases.version
@@ -180,6 +188,16 @@ def current_runs(tracking_uri: str, scope: Scope = PROJECT) -> list[tuple[str, s
     """Return stage, experiment's ID and run's ID of each current run in a SQLite store, read without MLflow."""
     rows = _query(tracking_uri, _CURRENT) or []
     return [(stage, str(experiment), run) for stage, experiment, run, key in rows if scope.has(key)]
+
+
+def commits(tracking_uri: str, scope: Scope = PROJECT) -> dict[str, str]:
+    """Return the commit at which each fingerprint was recorded first, from a SQLite store, read without MLflow."""
+    rows = _query(tracking_uri, _COMMITS) or []
+    return {
+        fingerprint: commit + (", with changes" if dirty == "true" else "")
+        for fingerprint, commit, dirty, key in rows
+        if scope.has(key)
+    }
 
 
 def _query(tracking_uri: str, sql: str, *values: str | int) -> list[Any] | None:

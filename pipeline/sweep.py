@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+SYMBOLS = {"head.m": "head.margin", "head.s": "head.scale"}
+"""Parameters by the letters that the papers give them."""
 MAX_NAME = 60
 MAX_RUNS = 1000
 
@@ -50,6 +52,8 @@ def parse_setting(text: str) -> Setting:
 
     >>> parse_setting("runs.arcface.head.margin=0.3,0.5")
     Setting(runs='arcface', path='head.margin', values=(0.3, 0.5))
+    >>> parse_setting("runs.arcface.head.m=0.3").path
+    'head.margin'
     >>> parse_setting("runs.*.schedule.milestones=[8, 14],[10, 16]").values
     ([8, 14], [10, 16])
 
@@ -68,7 +72,7 @@ def parse_setting(text: str) -> Setting:
         raise ValueError(f"--set {text!r}: a value is missing; one that is meant to be nothing is spelt [] or ''")
     if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
         raise ValueError(f"--set {text!r} says a value twice")
-    return Setting(parts[1], parts[2], values)
+    return Setting(parts[1], SYMBOLS.get(parts[2], parts[2]), values)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ LARGEST = 300_000
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
-    config.addinivalue_line("markers", "browser: MLflow's pages in a headless Chromium; `make browser`, some minutes")
+    config.addinivalue_line("markers", "browser: MLflow's pages in a headless Chromium; `make browser`, half a minute")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import lineage, recording, tracking
+from pipeline import lineage, recording, store, tracking
+from pipeline.wanted import Scope
 from tests import fake_results
 from tests.pipeline.small_project import RUNS
 from tests.pipeline.tracked import ALL, TABLE_ROWS, query, quietly
@@ -77,6 +78,13 @@ def test_tags_say_where_a_row_comes_from(recorded: Project, runs: dict[str, Any]
     model = {out["path"]: out["md5"] for out in locked["train_backbone@arcface"]["outs"]}
     assert tags["dvc.runs/arcface/backbone"] == model["runs/arcface/backbone"]
     assert tags["dvc.results/tables/heads/rows/heads-arcface.json"] == locked["row@heads-arcface"]["outs"][0]["md5"]
+
+
+def test_what_dvc_locked_is_found_with_the_commit_at_which_it_was_recorded(recorded: Project):
+    found = store.commits(store.uri(recorded.path))
+    entry = lineage.read(recorded.path).entries["train_backbone@arcface"]
+    assert found[lineage.fingerprint(entry)] == recorded.run("git", "rev-parse", "HEAD").strip()
+    assert store.commits(store.uri(recorded.path), Scope("demo")) == {}
 
 
 def test_dvcs_hash_of_a_folder_is_known(recorded: Project):
