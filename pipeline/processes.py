@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.client
 import os
+import signal
 import subprocess
 import time
 import urllib.request
@@ -25,6 +27,7 @@ PREFECT, MLFLOW, WORKER = "prefect", "mlflow", "worker"
 HEALTH = {PREFECT: "/api/health", MLFLOW: "/health"}
 # clocks are set while servers run; no pid comes again so soon
 BIRTH_TOLERANCE_S = 5.0
+REMAINS_TIMEOUT_S = 20.0
 
 # those that this process started: they outlive us, so nobody waits for them; reaped if they end first
 children: dict[int, subprocess.Popen[bytes]] = {}
@@ -61,7 +64,8 @@ class Service:
         try:
             with urllib.request.urlopen(self.url + HEALTH[self.name], timeout=5) as answer:
                 return bool(answer.status == 200)
-        except OSError:
+        # no HTTP at all, or a redirect to nowhere: another program has the port
+        except (OSError, http.client.HTTPException, ValueError):
             return False
 
     @property
@@ -104,11 +108,21 @@ def recorded(root: Path) -> dict[str, Service]:
 def add(root: Path, name: str, command: Sequence[str], settings: Mapping[str, str]) -> Service:
     """Start a program that `down` shall end with the servers, unless one of that name runs; return it."""
     with alone(root):
-        services = known(root)
-        if name not in services:
+        # the dead too: `down` must find what they left running
+        services = recorded(root)
+        if name not in services or not services[name].alive:
+            if name in services:
+                end_remains(services[name])
             services[name] = spawn(root, name, "", command, settings)
             write(root, services)
         return services[name]
+
+
+def end_remains(service: Service) -> None:
+    """End what a dead program left running, before another takes its name in the record, and its port."""
+    if service.name.startswith(WORKER):  # its stage keeps what it has; a server's children keep nothing
+        end([service], signal.SIGTERM, REMAINS_TIMEOUT_S)
+    end([service], signal.SIGKILL, REMAINS_TIMEOUT_S)
 
 
 def end(services: Sequence[Service], number: int, timeout_s: float, leaders_only: bool = False) -> None:

@@ -60,18 +60,22 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
     with processes.alone(root):
         services = known(root)
         wanted = missing(root)
+        # with the dead: `down` must find what they left running
+        there = recorded(root)
+        for name in set(wanted) & set(there):
+            processes.end_remains(there[name])
         own_ports = _ports(root, wanted, ports)
         errors: list[Exception] = []
-        recording = Lock()
+        writing = Lock()
 
         def start(name: str) -> None:
             try:
                 service = _start(root, name, own_ports[name])
-                with recording:  # before it answers: `down` must find it whatever happens next
+                with writing:  # before it answers: `down` must find it whatever happens next
                     services[name] = service
-                    processes.write(root, services)
+                    processes.write(root, there | services)
                 _await_health(root, service)
-            except (RuntimeError, OSError) as error:
+            except Exception as error:  # a thread dies silently, and all would look well
                 errors.append(error)
 
         # daemons: Ctrl-C leaves at once, and what was started is on record

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -10,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import environment, services
+from pipeline import environment, processes, services
 from pipeline.services import Service
-from tests.pipeline.dummy import wait_until_dead
+from tests.pipeline.dummy import wait_until, wait_until_dead
 
 # a server as bad as they come: it starts a child that ignores SIGTERM, and dies without it
 DEAF_CHILD = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(99)"
@@ -88,6 +90,7 @@ def bad_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pat
 
     monkeypatch.setattr(services, "_commands", commands)
     monkeypatch.setattr(services, "STOP_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(services, "WORKER_STOP_TIMEOUT_S", 1.0)
     yield tmp_path
     services.down(tmp_path)
 
@@ -126,6 +129,80 @@ def test_up_starts_again_what_has_died(bad_servers: Path) -> None:
     assert second["mlflow"] == first["mlflow"]
     assert second["prefect"].pid != first["prefect"].pid
     assert second["prefect"].healthy
+
+
+def test_up_ends_what_a_dead_server_left_running(bad_servers: Path) -> None:
+    first = services.up(bad_servers, ignore, ANY_PORTS)
+    (child,) = psutil.Process(first["prefect"].pid).children()
+    os.kill(first["prefect"].pid, 9)
+    wait_until_dead(first["prefect"].pid)
+    second = services.up(bad_servers, ignore, ANY_PORTS)
+    wait_until_dead(child.pid)
+    assert second["mlflow"] == first["mlflow"]
+    assert second["prefect"].url == first["prefect"].url
+    services.down(bad_servers)
+    assert [process for one in (*first.values(), *second.values()) for process in one.members()] == []
+
+
+def test_a_worker_that_is_added_makes_nobody_forget_what_the_dead_left(bad_servers: Path) -> None:
+    prefect = services.up(bad_servers, ignore, ANY_PORTS)["prefect"]
+    (child,) = psutil.Process(prefect.pid).children()
+    os.kill(prefect.pid, 9)
+    wait_until_dead(prefect.pid)
+    # each worker leaves a child, as one whose stage outlives it
+    command = [sys.executable, "-c", "import subprocess, sys; subprocess.run(['sleep', '99'])"]
+    workers = []
+    for _ in range(2):
+        worker = processes.add(bad_servers, "worker cpu:0", command, dict(os.environ))
+        wait_until(lambda worker=worker: len(worker.members()) == 2)
+        os.kill(worker.pid, 9)
+        wait_until_dead(worker.pid)
+        workers.append(worker)
+    assert workers[0].members() == []
+    assert sorted(services.down(bad_servers)) == ["mlflow", "prefect", "worker cpu:0"]
+    wait_until_dead(child.pid)
+    assert workers[1].members() == []
+
+
+@pytest.fixture
+def ssh_port() -> Iterator[int]:
+    """A port where something answers that is not HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+                    connection.recv(1 << 12)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield int(server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def test_an_answer_that_is_no_http_is_no_health(
+    bad_servers: Path, ssh_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not Service("mlflow", f"http://127.0.0.1:{ssh_port}", os.getpid(), 0.0).healthy
+    monkeypatch.setenv("PREFECT_API_URL", "http://desk:4200/api")
+    monkeypatch.setattr(services, "_ports", lambda root, names, ports: {"mlflow": ssh_port})
+    with pytest.raises(RuntimeError, match=r"mlflow server ended at once \(.*Address already in use\)"):
+        services.up(bad_servers, ignore, ANY_PORTS)
+
+
+def test_no_error_of_a_starting_server_is_lost(bad_servers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(root: Path, service: Service) -> None:
+        raise LookupError("of a kind that nobody thought of")
+
+    monkeypatch.setattr(services, "_await_health", broken)
+    with pytest.raises(LookupError, match="nobody thought of"):
+        services.up(bad_servers, ignore, ANY_PORTS)
 
 
 def test_two_servers_that_want_one_port_get_two(bad_servers: Path) -> None:
