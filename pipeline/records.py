@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from pipeline import environment
+from pipeline.processes import BIRTH_TOLERANCE_S
 
 
 def _as_far_as_possible() -> AbstractContextManager[None]:
@@ -79,7 +80,7 @@ class FlowRun:
             # dead, though nobody has waited for it yet
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
-            return bool(abs(process.create_time() - self.born) < 1.0)
+            return bool(abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S)
         except psutil.NoSuchProcess:
             return False
 

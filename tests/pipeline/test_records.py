@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline import records
@@ -37,3 +38,11 @@ def test_the_last_run_is_remembered(tmp_path: Path) -> None:
     run = LastRun("id", "heads", "COMPLETED", "3 executed")
     records.write_last_run(tmp_path, run)
     assert records.last_run(tmp_path) == run
+
+
+def test_a_flow_run_lives_on_when_the_clock_is_set(tmp_path: Path) -> None:
+    mine = records.this_flow_run("id")
+    records.write_open(tmp_path, replace(mine, born=mine.born - 3))
+    assert records.unsettled(tmp_path) == []
+    records.write_open(tmp_path, replace(mine, born=mine.born - 30))
+    assert [one.flow_run_id for one in records.unsettled(tmp_path)] == ["id"]
