@@ -36,8 +36,11 @@ from pipeline.strays import Strays
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+REFUSED = 0
+"""Answered in place of a pid."""
 MAX_REQUEST = 1 << 17
-MAX_DESCRIPTORS = 8
+MAX_DESCRIPTORS = 64
+"""Of a request: two pipes, and the locks of all GPUs of a lease."""
 
 
 @dataclass
@@ -65,10 +68,19 @@ class Job:
         Raises:
             RuntimeError: the process died without one.
         """
-        with os.fdopen(self.result, "rb") as stream:
-            answer = stream.read()
-        os.close(self.output)
-        return unpack(answer, self.pid)
+        answer = bytearray()
+        with contextlib.closing(self), selectors.DefaultSelector() as selector:
+            selector.register(self.result, selectors.EVENT_READ)
+            selector.register(self.output, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    data = os.read(key.fd, 1 << 16)
+                    if key.fd == self.result and not data:
+                        return unpack(bytes(answer), self.pid)
+                    if not data:
+                        selector.unregister(key.fd)
+                    elif key.fd == self.result:
+                        answer += data  # what it says is dropped, but a full pipe would stop it for good
 
 
 def unpack(answer: bytes, pid: int) -> Any:
@@ -118,8 +130,10 @@ class Forker:
             keep: file descriptors that shall stay open as long as the process lives: its lease.
 
         Raises:
-            RuntimeError: the forker is gone.
+            RuntimeError: the forker is gone, or cannot take so many descriptors.
         """
+        if len(keep) + 2 > MAX_DESCRIPTORS:
+            raise RuntimeError(f"a process keeps at most {MAX_DESCRIPTORS - 2} locks open, not {len(keep)}")
         request = json.dumps(
             {
                 "job": name,
@@ -132,8 +146,8 @@ class Forker:
         try:
             with self.lock:
                 socket.send_fds(self.socket, [request.encode()], [output_w, result_w, *keep])
-                pid = int.from_bytes(self.socket.recv(8), "big")
-            if not pid:
+                answer = self.socket.recv(8)
+            if not answer:
                 raise ConnectionError("no answer")
         except OSError as error:
             os.close(output_r)
@@ -142,7 +156,12 @@ class Forker:
         finally:
             os.close(output_w)
             os.close(result_w)
-        return Job(pid, output_r, result_r)
+        job = Job(int.from_bytes(answer, "big"), output_r, result_r)
+        if job.pid == REFUSED:
+            job.close()
+            wanted = len(keep) + 2
+            raise RuntimeError(f"the process that starts stages cannot open {wanted} more files: see `ulimit -n`")
+        return job
 
     def close(self) -> None:
         """End the forker; jobs still at work get SIGTERM."""
@@ -205,19 +224,26 @@ def serve(descriptor: int) -> None:
 
 def _answer(requests: socket.socket, strays: Strays) -> bool:
     """Fork for one request; False when the parent is gone."""
-    request, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST, MAX_DESCRIPTORS)
+    request, descriptors, flags, _ = socket.recv_fds(requests, MAX_REQUEST, MAX_DESCRIPTORS)
     if not request:
         return False
+    # a lease without some of its locks would share its GPUs with others
+    pid = REFUSED if flags & socket.MSG_CTRUNC else _fork(requests, request, descriptors)
+    if pid != REFUSED:
+        strays.jobs.add(pid)
+    requests.send(pid.to_bytes(8, "big"))
+    for each in descriptors:
+        os.close(each)
+    return True
+
+
+def _fork(requests: socket.socket, request: bytes, descriptors: Sequence[int]) -> int:
     forker = os.getpid()
     pid = os.fork()
     if pid == 0:
         requests.close()
         _work(json.loads(request), descriptors, forker)
-    strays.jobs.add(pid)
-    requests.send(pid.to_bytes(8, "big"))
-    for each in descriptors:
-        os.close(each)
-    return True
+    return pid
 
 
 def _hear_of_deaths() -> int:
