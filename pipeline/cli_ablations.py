@@ -68,7 +68,10 @@ def run_tables(root: Path, asked: Ablations, how: How) -> LastRun | None:
     """Run what is stale in the workspace; return how the flow run ended, or None if there was nothing to do."""
     from pipeline import ablation_workspace, cli_workspace
 
-    with ablation_workspace.opened(root, asked) as (workspace, fresh):
+    with (
+        cli_workspace.refusing_other_work(),
+        ablation_workspace.opened(root, asked) as (workspace, fresh),
+    ):
         if not fresh:
             typer.echo("these tables run in another process already: working with what that began with")
         return cli_workspace.run_in(root, workspace, [], f"ablations {asked.title}", how)

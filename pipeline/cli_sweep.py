@@ -59,7 +59,7 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, how: How) -> Las
     sweep = understand(root, targets, asked)
     num_runs = sum(len(variant.runs) for variant in sweep.variants)
     typer.echo(f"{sweep.title}: {len(sweep.variants)} variants, {num_runs} trainings")
-    with sweep_workspace.opened(root, sweep) as (workspace, fresh):
+    with cli_workspace.refusing_other_work(), sweep_workspace.opened(root, sweep) as (workspace, fresh):
         if not fresh:
             typer.echo("this sweep runs in another process already: working with the code that it began with")
         last = cli_workspace.run_in(root, workspace, [sweep_workspace.SPREAD], f"sweep {sweep.title}", how)

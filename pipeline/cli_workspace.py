@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from pipeline.execute import Executor
     from pipeline.graph import Graph
     from pipeline.records import LastRun
+
+
+@contextmanager
+def refusing_other_work() -> Iterator[None]:
+    """Leave with one sentence and exit code 1 where a workspace is in use for other work than what is asked for."""
+    from pipeline import side_workspace
+
+    try:
+        yield
+    except side_workspace.OtherWorkError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 def run_in(root: Path, workspace: Path, targets: Sequence[str], name: str, how: How) -> LastRun | None:

@@ -22,6 +22,10 @@ GENERATED = ("dvc.yaml", "params.yaml")
 NOT_COPIED = ("results/", "docs/", "tests/", "benchmarks/", ".dvc/")
 
 
+class OtherWorkError(RuntimeError):
+    """A workspace is in use for other work than what is asked for."""
+
+
 @contextmanager
 def opened(root: Path, path: Path, generated: Callable[[], Mapping[str, Mapping[str, Any]]]) -> Iterator[bool]:
     """Bring the workspace at ``path`` up to date and keep it so while the block runs.
@@ -34,6 +38,9 @@ def opened(root: Path, path: Path, generated: Callable[[], Mapping[str, Mapping[
     Yields:
         Whether it could be brought up to date: not while another process runs in it, whose code must not change
         under it.
+
+    Raises:
+        OtherWorkError: another process runs in it, with another params.yaml.
     """
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("w") as stream:
@@ -42,10 +49,32 @@ def opened(root: Path, path: Path, generated: Callable[[], Mapping[str, Mapping[
             alone = True
         except BlockingIOError:
             alone = False
+        trees = generated()
         if alone:
-            _refresh(root, path, generated())
+            _refresh(root, path, trees)
+        # waits while another process brings it up to date; going from one lock to the other, another may slip in
         fcntl.flock(stream, fcntl.LOCK_SH)
+        _refuse_other_work(path, trees["params.yaml"])
         yield alone
+
+
+def _refuse_other_work(path: Path, asked: Mapping[str, Any]) -> None:
+    file = path / "params.yaml"
+    text = file.read_text(encoding="utf-8") if file.is_file() else "{}"
+    if text == _as_yaml(asked):
+        return
+    there = yaml.safe_load(text)
+    differs = ", ".join(sorted(key for key in {*there, *asked} if there.get(key) != asked.get(key)))
+    raise OtherWorkError(
+        f"another process works in {path} on {_work(there)}, and this command asks for {_work(asked)}"
+        f" (other: {differs or 'order'}): wait until that ends, or give the command that it began with"
+    )
+
+
+def _work(params: Mapping[str, Any]) -> str:
+    """Return what a params.yaml lets run, in words."""
+    tables = ", ".join(params.get("tables") or {})
+    return f"{len(params.get('runs') or {})} trainings" + (f" of {tables}" if tables else "")
 
 
 def _refresh(root: Path, path: Path, generated: Mapping[str, Mapping[str, Any]]) -> None:
@@ -125,7 +154,11 @@ def cache_folder(root: Path) -> Path:
 
 
 def _write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
-    _write(path, yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True))
+    _write(path, _as_yaml(tree))
+
+
+def _as_yaml(tree: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True)
 
 
 def _write(path: Path, text: str) -> None:
