@@ -128,21 +128,33 @@ def prepare(tracking_uri: str) -> None:
     if made.get("folder") not in (None, state["folder"]):
         raise ValueError(f"{path} was made in {made['folder']}, and its artifacts are there: delete {path.parent}")
     if made != state or not path.is_file():
-        _create_or_upgrade(tracking_uri)
+        _create_or_upgrade(path)
         marker.write_text(json.dumps(state) + "\n", encoding="utf-8")
 
 
-def _create_or_upgrade(tracking_uri: str) -> None:
+def _create_or_upgrade(path: Path) -> None:
     from mlflow.store.db import utils
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    path = database(tracking_uri)
-    assert path is not None
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.stat().st_size:
+        uri_here = f"sqlite:///{path}"
         # what `mlflow db upgrade` does; on an up-to-date database it changes nothing
-        utils._upgrade_db(utils.create_sqlalchemy_engine_with_retry(tracking_uri))
-    SqlAlchemyStore(tracking_uri, artifact_root(tracking_uri))
+        utils._upgrade_db(utils.create_sqlalchemy_engine_with_retry(uri_here))
+        _open(uri_here)
+        return
+    # aside: who is killed half-way leaves tables that no upgrade understands
+    aside = path.with_name(path.name + ".partial")
+    for end in ("", "-journal", "-wal", "-shm"):
+        aside.with_name(aside.name + end).unlink(missing_ok=True)
+    _open(f"sqlite:///{aside}")
+    aside.replace(path)
+
+
+def _open(tracking_uri: str) -> None:
+    """Have MLflow make what is missing in a database, and close it: one that is open must not be moved."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(tracking_uri, artifact_root(tracking_uri)).engine.dispose()
 
 
 class Recorded(NamedTuple):
