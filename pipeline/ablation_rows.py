@@ -63,20 +63,16 @@ class _Table:
         said = (row, self.table["columns"], self.table["ablation"])
         found = [self._read(stem, run, where, *said) for stem, run in self.measuring[key].items()]
         gathered = [one for one in found if one is not None]
-        if len(gathered) < len(found):
+        identity = self._lock(key, where, *said)
+        if identity is None or len(gathered) < len(found):
             return None
         self.gathered[key] = gathered
         first = gathered[0]
         seeds = [str(one.tree["parameters"].get("seed", "")) for one in gathered]
         params = self._params(first)
-        identity = first.identity
         if len(gathered) > 1:
             params["seeds"] = ", ".join(seeds)
             tags["facet.runs"] = ", ".join(one.run for one in gathered)
-            identity = lineage.fingerprint(Entry(where, "seeds"), [one.identity for one in gathered])
-            # what was the row while it had one seed is so no more
-            self.project.fingerprints.difference_update(one.identity for one in gathered)
-            self.project.fingerprints.add(identity)
         measured = columns.measured(self.table, [one.tree for one in gathered], row)
         names = [columns.metric_name(column["name"]) for column in self.table["columns"]]
         if missing := [column for column in names if column not in measured]:
@@ -91,6 +87,26 @@ class _Table:
             model=self.project.model(first.run, first.tree["weights_sha256"]),
             **self._common(gathered, tags | self._facts(first)),
         )
+
+    def _lock(self, key: str, where: str, *said: Any) -> str | None:
+        """Return a row's fingerprint, if dvc.lock has all its seeds, and note it as locked with those of its seeds.
+
+        Of what is locked nothing is unmarked in MLflow because its file is not here.
+        """
+        entries = {stem: self.project.locked.entries.get(f"row@{stem}") for stem in self.measuring[key]}
+        each = {stem: lineage.fingerprint(entry, *said) for stem, entry in entries.items() if entry is not None}
+        locked = self.project.fingerprints
+        if any(len(stems) > 1 for stems in self.measuring.values()):
+            locked.update(_of_seed(stem, identity) for stem, identity in each.items())
+        if len(each) < len(entries):
+            return None
+        identity, *more = each.values()
+        if more:
+            # what was the row while it had one seed is so no more
+            locked.difference_update(each.values())
+            identity = lineage.fingerprint(Entry(where, "seeds"), list(each.values()))
+        locked.add(identity)
+        return identity
 
     def _read(self, stem: str, run: str, where: str, *said: Any) -> _Gathered | None:
         path = f"results/tables/{self.name}/rows/{stem}.json"
@@ -147,7 +163,7 @@ class _Table:
                     del common["tags"]["facet.stage"]  # which the row itself has
                 yield Record(
                     kind="seed",
-                    fingerprint=lineage.fingerprint(Entry(one.stem, "seed"), one.identity),
+                    fingerprint=_of_seed(one.stem, one.identity),
                     name=f"{row['label']}, seed {seed}",
                     where=f"{record.where}, seed {seed}",
                     metrics=columns.measured(self.table, [one.tree], row) | columns.published(self.table, row),
@@ -176,6 +192,10 @@ class _Table:
             "facet.profile": self.profile, "facet.primary": primary, "facet.value": str(measured[key]),
         }  # fmt: skip
         return Best(name, record.where, record.model, tags, note)
+
+
+def _of_seed(stem: str, identity: str) -> str:
+    return lineage.fingerprint(Entry(stem, "seed"), identity)
 
 
 def experiments(project: Finished, name: str, resolved: Mapping[str, Any]) -> tuple[Experiment, Experiment]:

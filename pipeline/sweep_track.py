@@ -105,9 +105,9 @@ def _training(
 
 def track(root: Path, workspace: Path) -> list[str]:
     """Record a finished sweep; return what is new."""
-    wanted = collect(workspace)
     tracking_uri = store.uri(root)
     with store.alone(root):
+        wanted = collect(workspace)  # inside: results may change while another process holds the store
         found = store.recorded(tracking_uri, lambda key: key.startswith(SWEEPS)) or {}
         if all(
             [(run.status, run.current) for run in found.get(record.fingerprint, [])] == [("FINISHED", True)]

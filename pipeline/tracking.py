@@ -62,11 +62,12 @@ def track(
         ValueError: the store cannot be used.
         Exception: whatever MLflow raises: nothing half-made stays for good, the next call makes it anew.
     """
-    asked = ablation.collect(root, workspace, profile)
     tracking_uri = store.uri(root)
-    receipt = _receipt(asked, tracking_uri)
-    path = root / receipt_path(asked.scope)
     with store.alone(root):
+        # read inside: whoever held the store may have made us wait while results changed
+        asked = ablation.collect(root, workspace, profile)
+        receipt = _receipt(asked, tracking_uri)
+        path = root / receipt_path(asked.scope)
         if _is_recorded(path, asked, tracking_uri, receipt):
             return Tracked(tracking_uri, (), tuple(record.where for record in asked.records), asked.waiting)
         store.prepare(tracking_uri)
