@@ -94,7 +94,7 @@ def query(project: Project, sql: str, *values: str) -> list[tuple[Any, ...]]:
 def fingerprints(project: Project) -> dict[str, list[tuple[str, str]]]:
     found = store.recorded(f"sqlite:///{project.path / 'tracking/mlflow.db'}")
     assert found is not None
-    return found
+    return {one: [(run.status, str(run.current).lower()) for run in runs] for one, runs in found.items()}
 
 
 def assert_one_each(project: Project, runs: int = ALL) -> None:
