@@ -112,6 +112,9 @@ def _open(path: Path) -> int:
                 os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
             except FileExistsError:
                 continue
+            # a umask of 077 would keep every other user from opening it
+            os.fchmod(descriptor, 0o644)
+            os.close(descriptor)
 
 
 class _Kind:

@@ -148,3 +148,12 @@ def test_a_training_of_several_processes_gets_so_many_whole_gpus_or_none(tmp_pat
     assert every is not None
     assert every.device.visible == "0,1,2"
     every.release()
+
+
+def test_other_users_can_open_the_locks_of_one_with_a_strict_umask(tmp_path: Path) -> None:
+    code = f"import os; os.umask(0o077)\n{HOLD.replace('sleep(60)', 'sleep(0)')}"
+    folder = tmp_path / "machine"
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout == "held\n"
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+    assert [path.stat().st_mode & 0o777 for path in folder.iterdir()] == [0o644]
