@@ -109,7 +109,7 @@ def _open(path: Path) -> int:
         except FileNotFoundError:
             # O_CREAT alone on another user's file fails in a sticky folder (fs.protected_regular)
             try:
-                os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+                descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             except FileExistsError:
                 continue
             # a umask of 077 would keep every other user from opening it
@@ -117,22 +117,33 @@ def _open(path: Path) -> int:
             os.close(descriptor)
 
 
-class _Kind:
-    """What a run holds of the GPUs or of the slots, and its turn at them."""
+class Account:
+    """What a run or a worker holds of the GPUs or of the slots, and its turn at them."""
 
     def __init__(self, folder: Path) -> None:
         self.turns = Turns(folder)
         self.held: list[Lease] = []
 
-    def may_take(self) -> bool:
-        """Whether it is this run's turn."""
+    def take(self, find: Callable[[], Lease | None]) -> Lease | None:
+        """Return the lease that `find` finds, or None while it finds none or others go first."""
+        if not self._may_take():
+            return None
+        lease = find()
+        self._note(lease)
+        return lease
+
+    def stop_waiting(self) -> None:
+        """Say that no more is wanted, to others who let this one go before them."""
+        self.turns.stop_waiting()
+
+    def _may_take(self) -> bool:
         held = [lease for lease in self.held if lease.descriptors]
         if len(held) < len(self.held):
             self.turns.released()
         self.held = held
         return self.turns.is_ours(_open)
 
-    def note(self, lease: Lease | None) -> None:
+    def _note(self, lease: Lease | None) -> None:
         """Keep account of what was found: who has nothing and finds nothing waits, and others can tell."""
         if lease is not None:
             self.held.append(lease)
@@ -170,7 +181,7 @@ class Pool:
         # a slot keeps a CPU-only stage from seeing the GPUs that others hold
         hidden = "" if gpus else None
         self.slots = [(Device(f"cpu:{i}", hidden), slot_folder) for i in range(num_slots)]
-        self.kinds = {True: _Kind(gpu_folder or lease_folder()), False: _Kind(slot_folder)}
+        self.kinds = {True: Account(gpu_folder or lease_folder()), False: Account(slot_folder)}
 
     def try_lease(self, needs_device: bool, num_gpus: int = 1) -> Lease | None:
         """Return a lease of any device that fits, or None while all are taken or others go first.
@@ -181,20 +192,15 @@ class Pool:
         """
         on_gpu = needs_device and bool(self.gpus)
         kind = self.kinds[on_gpu]
-        if not kind.may_take():
-            return None
         if on_gpu and num_gpus > 1:
-            lease = self._try_several(num_gpus)
-        else:
-            devices = self.gpus if on_gpu else self.slots
-            lease = next(filter(None, (try_lease(device, folder) for device, folder in devices)), None)
-        kind.note(lease)
-        return lease
+            return kind.take(lambda: self._try_several(num_gpus))
+        devices = self.gpus if on_gpu else self.slots
+        return kind.take(lambda: next(filter(None, (try_lease(device, folder) for device, folder in devices)), None))
 
     def stop_waiting(self) -> None:
         """Say that no more is wanted, to others who let this run go before them."""
         for kind in self.kinds.values():
-            kind.turns.stop_waiting()
+            kind.stop_waiting()
 
     def _try_several(self, count: int) -> Lease | None:
         """Return whole GPUs as one lease: processes of one training wait for one another, and share badly."""

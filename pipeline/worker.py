@@ -2,7 +2,7 @@
 
 Prefect's client is imported once and DVC once, in the process that forks for each stage: taking a stage costs a
 tenth of a second of CPU, where a worker of Prefect's starts a Python for it. The device is leased from the kernel
-like any other, so a `facet run` beside the worker waits for it and it for that.
+like any other, in turns: a `facet run` beside the worker waits for it and it for that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from prefect.states import Cancelled, Completed, Failed, Running
 from pipeline import environment, pool_api, pool_git, workspace, zombies
 from pipeline.execute import Executor, Patience
 from pipeline.graph import Stage
-from pipeline.leases import Lease, try_lease
+from pipeline.leases import Account, Lease, try_lease
 from pipeline.pool_api import AWAY, Forgiven, StagePool, patiently
 from pipeline.pool_calls import Calls
 from pipeline.reproduce import Outcome
@@ -49,6 +49,7 @@ class Worker:
         self.name = workspace.worker_name(post.device.name, self.here)
         self.queues = [workspace.queue(self.here), workspace.EVERYWHERE]
         self.pool = StagePool(pool)
+        self.account = Account(post.folder)
         self.stopping = threading.Event()
         self.executors: dict[str, Executor] = {}
 
@@ -102,6 +103,7 @@ class Worker:
                     self.pool.mark_lost_of(silence.look(self.pool.workers()))
                 said = ""
             except AWAY as error:
+                self.account.stop_waiting()
                 if (what := (str(error) if error.args else repr(error)).partition("\n")[0]) != said:
                     self.say(f"Prefect does not answer as it should, stages wait: {what}")
                     said = what
@@ -111,8 +113,9 @@ class Worker:
         """Do one stage if one waits and the device is free; False if not."""
         waiting = self.pool.waiting(self.queues)
         if not waiting:
+            self.account.stop_waiting()
             return False
-        lease = try_lease(self.post.device, self.post.folder)
+        lease = self.account.take(lambda: try_lease(self.post.device, self.post.folder))
         if lease is None:
             return False
         with lease:
