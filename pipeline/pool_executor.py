@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
@@ -88,7 +88,7 @@ class PoolExecutor(Executor):
         self.pool = StagePool(pool)
         self.here = workspace.identity(root)
         self.sent: dict[UUID, Sent] = {}
-        self.commit = ""
+        self.commit = self.reference = ""
         self.unreachable: str | None = None
         """Why workers of other clones cannot be reached; None until somebody has looked."""
         self.offers = threading.Semaphore(OFFERS)
@@ -123,7 +123,7 @@ class PoolExecutor(Executor):
         if offer.here:
             say(f"not sent: {offer.here}")
             return self._run_here(stage, say)
-        request = {"key": offer.key, "reads": offer.reads, "inputs": list(offer.inputs), "commit": self._send_code()}
+        request = {"key": offer.key, "reads": offer.reads, "inputs": list(offer.inputs)} | self._send_code()
         return self._in_pool(stage, request, workspace.EVERYWHERE, say)
 
     def stop_all(self) -> None:
@@ -142,9 +142,9 @@ class PoolExecutor(Executor):
         """End the watch and the forking process; the commit that was sent is removed."""
         self.over.set()
         super().close()
-        if self.commit:
+        if self.reference:
             with contextlib.suppress(RuntimeError):
-                pool_git.remove(self.root, self.commit)
+                pool_git.remove(self.root, self.reference)
 
     def _others(self) -> bool:
         """Whether workers of other workspaces are online, and this one can reach them.
@@ -177,14 +177,15 @@ class PoolExecutor(Executor):
         assert isinstance(offer, Offer)
         return offer
 
-    def _send_code(self) -> str:
-        """Return the commit that workers shall have; on the git remote from now on."""
+    def _send_code(self) -> dict[str, str]:
+        """Return the commit that workers shall have, and its name on the git remote, where it is from now on."""
         with self.git:
             if not self.commit:
                 commit = pool_git.snapshot(self.root)
-                pool_git.push(self.root, commit)
-                self.commit = commit
-        return self.commit
+                reference = pool_git.reference(commit, uuid4().hex[:8])
+                pool_git.push(self.root, commit, reference)
+                self.commit, self.reference = commit, reference
+        return {"commit": self.commit, "reference": self.reference}
 
     def _run_here(self, stage: Stage, say: Say) -> Outcome:
         slots = super().devices()

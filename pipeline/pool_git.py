@@ -1,7 +1,8 @@
 """The code that a stage runs with on another machine: the coordinator's workspace as a git commit, a clone at it.
 
 What is not committed is sent too: as a commit of its own on no branch, made with an index of its own, so that
-nothing of the user's changes. It is pushed as ``refs/facet/COMMIT`` and removed when the run has ended.
+nothing of the user's changes. It is pushed as ``refs/facet/COMMIT-RUN`` and removed when the run has ended:
+another run of the same tree has its own.
 """
 
 from __future__ import annotations
@@ -68,31 +69,38 @@ def snapshot(root: Path) -> str:
     return _git(root, "commit-tree", tree, "-p", head, "-m", "Workspace as it was sent to workers", extra=who)
 
 
-def reference(commit: str) -> str:
-    """Return the name under which a commit is on the remote."""
-    return f"refs/facet/{commit}"
+def reference(commit: str, run: str) -> str:
+    """Return the name under which a run has a commit on the remote."""
+    # one level: git takes no COMMIT/RUN where a killed run of an earlier version has left a COMMIT
+    return f"refs/facet/{commit}-{run}"
 
 
-def push(root: Path, commit: str) -> None:
-    """Put a commit on the remote.
-
-    Raises:
-        RuntimeError: git could not; the message is git's.
-    """
-    _git(root, "push", "--quiet", "--no-verify", "--force", remote_of(root), f"{commit}:{reference(commit)}")
-
-
-def remove(root: Path, commit: str) -> None:
-    """Remove a commit's reference from the remote.
+def push(root: Path, commit: str, name: str) -> None:
+    """Put a commit on the remote under the `reference` ``name``.
 
     Raises:
         RuntimeError: git could not; the message is git's.
     """
-    _git(root, "push", "--quiet", "--no-verify", remote_of(root), f":{reference(commit)}")
+    _git(root, "push", "--quiet", "--no-verify", "--force", remote_of(root), f"{commit}:{name}")
 
 
-def check_out(clone: Path, tree: Path, commit: str) -> None:
+def remove(root: Path, name: str) -> None:
+    """Remove a reference from the remote.
+
+    Raises:
+        RuntimeError: git could not; the message is git's.
+    """
+    _git(root, "push", "--quiet", "--no-verify", remote_of(root), f":{name}")
+
+
+def check_out(clone: Path, tree: Path, commit: str, name: str) -> None:
     """Bring ``tree``, a worker's own workspace beside its ``clone``, to ``commit``; made if it is not there.
+
+    Args:
+        clone: of the project; knows the remote.
+        tree: the worker's.
+        commit: that ``tree`` shall be at.
+        name: the reference under which the remote has it.
 
     Raises:
         RuntimeError: git could not, or the remote has no such commit; the message is git's.
@@ -104,7 +112,7 @@ def check_out(clone: Path, tree: Path, commit: str) -> None:
         address = _git(clone, "remote", "get-url", remote_of(clone))
         # a relative address is relative to the clone
         address = str((clone / address).resolve()) if (clone / address).exists() else address
-        _git(tree, "fetch", "--quiet", "--no-tags", address, f"+{reference(commit)}:{reference(commit)}")
+        _git(tree, "fetch", "--quiet", "--no-tags", address, f"+{name}:{name}")
     _git(tree, "checkout", "--quiet", "--force", "--detach", commit)
 
 

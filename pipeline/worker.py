@@ -155,7 +155,7 @@ class Worker:
             outcome = attention.executor.run(stage, lease, attention.say)
             return outcome, _result(outcome)
         tree = self.post.state_folder / "tree"
-        pool_git.check_out(self.post.root, tree, request["commit"])
+        pool_git.check_out(self.post.root, tree, request["commit"], request["reference"])
         attention.executor = executor = self._executor(tree, request["patience"], request["commit"])
         wanted = {name: request[name] for name in ("address", "key", "reads", "inputs")}
         refused = self._call(executor, attention, "pool_inputs:receive", **wanted, own=str(self.post.root))
