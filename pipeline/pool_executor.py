@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
-from pipeline import environment, pool_git, workspace
+from pipeline import environment, leases, pool_git, workspace
 from pipeline.execute import Executor, Patience, Say
 from pipeline.graph import RESOLVE, Stage, num_gpus
 from pipeline.leases import Device, Lease, Pool
@@ -188,7 +188,8 @@ class PoolExecutor(Executor):
         return {"commit": self.commit, "reference": self.reference}
 
     def _run_here(self, stage: Stage, say: Say) -> Outcome:
-        slots = super().devices()
+        # `jobs` counts what waits in the pool; this machine does one stage per core
+        slots = Pool(leases.find_gpus(), environment.num_cores(), self.slot_folder)
         return super().run(stage, slots.lease(needs_device=False), say)
 
     def _queue_path(self) -> str:

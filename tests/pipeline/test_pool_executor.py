@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from pipeline import pool_executor, pool_git
+from pipeline import environment, pool_executor, pool_git
+from pipeline.leases import Device, try_lease
 from pipeline.pool_executor import PoolExecutor
+from pipeline.reproduce import Outcome
 from tests.machines.network import Network
 from tests.pipeline.dummy import Dummy
 
@@ -67,3 +70,25 @@ def test_a_run_that_ends_leaves_the_code_of_another_run_of_the_same_tree(
         pool_git.check_out(other.path, tree, sent["commit"], sent["reference"])
         assert Dummy(tree).params()["runs"]["r0"]["margin"] == 0.9
     assert network.references() == ["refs/heads/main"]
+
+
+def test_what_runs_here_takes_a_core_however_many_stages_are_in_the_pool(
+    make_dummy: Callable[..., Dummy], coordinate: Callable[[Path], PoolExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "num_cores", lambda: 1)
+    project = make_dummy(1)
+    executor = coordinate(project.path)
+    assert executor.jobs > 1
+    stage = next(s for s in executor.read_graph().stages.values() if s.name == "unpack")
+    busy = try_lease(Device("cpu:0"), executor.slot_folder)
+    assert busy is not None
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(executor._run_here(stage, lambda line: None)))
+    thread.start()
+    thread.join(3)
+    assert outcomes == []
+    assert project.counts() == {}
+    busy.release()
+    thread.join(60)
+    assert [outcome.state for outcome in outcomes] == ["executed"]
+    assert project.journal()[0]["device"] == "cpu:0"
