@@ -250,6 +250,7 @@ def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stoppi
             repo.close()
             repo = _open(root, queue_path, stopping)
         done = repo.reproduce(address, single_item=True)
+            lock = repo.lock  # of the repository that runs the command, if one runs after all
     except (DvcException, OSError) as error:
         cause = error.__cause__ or error
         if stopping.asked:

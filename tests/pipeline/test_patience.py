@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -180,3 +181,32 @@ def test_what_was_kept_and_then_touched_is_made_again(
     assert reproduce(QUICK)[0].state == "executed"
     assert project.counts() == {"unpack": 2}
     assert "edited" not in (project.path / "data/unpacked.txt").read_text()
+
+
+EDITED_BETWEEN = """
+from pathlib import Path
+from pipeline import kept, reproduce
+record = kept.record
+def record_and_edit(root, repo, address):
+    done = record(root, repo, address)
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("data: 1", "data: 2"))
+    return done
+kept.record = record_and_edit
+outcome = reproduce.reproduce(Path.cwd(), "unpack", Path(".facet/dvc-queue.lock"))
+print(outcome.state, outcome.command_s > 0)
+"""
+
+
+def test_a_program_that_runs_after_what_was_kept_is_recorded_counts_as_run(
+    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+) -> None:
+    blocked = project.path / "blocked"
+    blocked.touch()
+    (project.path / ".dvc/config.local").write_text(f"[cache]\n    dir = {blocked}\n")
+    assert reproduce(QUICK)[0].state == "failed"
+    blocked.unlink()
+    # its input is edited in the moment in which DVC has recorded the old one's result
+    done = project.run(sys.executable, "-c", EDITED_BETWEEN)
+    assert done.stdout.splitlines()[-1] == "executed True"
+    assert project.counts() == {"unpack": 2}
