@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
 import psutil
 
@@ -20,6 +19,7 @@ from pipeline.forker import Forker, Job, unpack
 from pipeline.graph import Graph, Stage
 from pipeline.leases import Lease, Pool
 from pipeline.reproduce import GRACE_S, Outcome
+from pipeline.stage_log import StageLog
 
 LINGER_S = 2.0
 """How long output is read after the result: something that a stage left behind may hold the pipe for ever."""
@@ -81,11 +81,8 @@ class Executor:
 
     def run(self, stage: Stage, lease: Lease, say: Say) -> Outcome:
         """Reproduce ``stage`` on the leased device, calling ``say`` with each line; give the lease back."""
-        logs = environment.log_folder(self.root)
-        for suffix in (".log", ".jsonl"):
-            with contextlib.suppress(OSError):
-                (logs / f"{stage.name}{suffix}").replace(logs / f"{stage.name}.previous{suffix}")
-        with lease, _open_log(logs / f"{stage.name}.log") as log:
+        log = StageLog(environment.log_folder(self.root) / f"{stage.name}.log")
+        with lease:
             lines = _Lines(log, say)
             outcome = self._attempt(stage, lease, lines)
             for retry in range(1, self.patience.retries + 1):
@@ -93,6 +90,8 @@ class Executor:
                     break
                 lines.note(f"{outcome.message}: trying again, {retry} of {self.patience.retries}")
                 outcome = self._attempt(stage, lease, lines)
+            if outcome.state == "failed":
+                log.failed()
             return outcome
 
     def _pause(self, seconds: float) -> bool:
@@ -109,13 +108,13 @@ class Executor:
         job = self.forker.start(
             "reproduce",
             {"address": stage.address, "queue_path": queue_path},
-            self._environment(stage, lease),
+            self._environment(lease) | lines.log.environment,
             keep=lease.descriptors,
         )
         with self.lock:
             self.running.add(job.pid)
         try:
-            return self._follow(job, lines, self._log_file(stage))
+            return self._follow(job, lines)
         finally:
             with self.lock:
                 self.running.discard(job.pid)
@@ -133,18 +132,15 @@ class Executor:
         """End the forking process, and with it all that still runs."""
         self.forker.close()
 
-    def _log_file(self, stage: Stage) -> Path:
-        return environment.log_folder(self.root) / f"{stage.name}.jsonl"
-
-    def _environment(self, stage: Stage, lease: Lease) -> dict[str, str]:
+    def _environment(self, lease: Lease) -> dict[str, str]:
         threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.threads_per_stage)}
-        return threads | lease.device.environment | {"FACET_LOG_FILE": str(self._log_file(stage))}
+        return threads | lease.device.environment
 
-    def _follow(self, job: Job, lines: _Lines, measurements: Path) -> Outcome:
+    def _follow(self, job: Job, lines: _Lines) -> Outcome:
         """Pass lines on until the process has answered and its output is at its end."""
         answer = bytearray()
         deadline_s: float | None = None
-        watch = _SilenceWatch(job, self.patience.silent_s, measurements)
+        watch = _SilenceWatch(job, self.patience.silent_s, lines.log.measurements)
         with selectors.DefaultSelector() as selector:
             selector.register(job.output, selectors.EVENT_READ)
             selector.register(job.result, selectors.EVENT_READ)
@@ -190,15 +186,6 @@ class Executor:
         job.stop(signal.SIGKILL if time.monotonic() - asked_s > KILL_AFTER_S else signal.SIGTERM)
 
 
-def _open_log(path: Path) -> TextIO:
-    """Open a stage's log; a full disk costs us the log, not the stage."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", encoding="utf-8")
-    except OSError:
-        return Path(os.devnull).open("w", encoding="utf-8")
-
-
 class _SilenceWatch:
     """Notices a stage whose program has shown no sign of life for too long: no line, no measurement."""
 
@@ -237,7 +224,7 @@ def _has_children(pid: int) -> bool:
 class _Lines:
     """Cuts bytes into lines; a progress bar that rewrites its line counts as its last state."""
 
-    def __init__(self, log: TextIO, say: Say) -> None:
+    def __init__(self, log: StageLog, say: Say) -> None:
         self.log, self.say = log, say
         self.rest = b""
         self.last = ""
@@ -259,9 +246,6 @@ class _Lines:
 
     def _pass_on(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2].rstrip()
-        if text:
-            with contextlib.suppress(OSError):
-                self.log.write(text + "\n")
-                self.log.flush()
+        if text and self.log.hear(text):
             self.say(text)
             self.last = text

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import psutil
 
-from pipeline import kept, lock_entries
+from pipeline import kept, lock_entries, stage_log
 
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = int(os.environ.get("FACET_GRACE_S", "15"))
@@ -128,6 +128,7 @@ class QueuedLock:
     def unlock(self) -> None:
         """Let others work while the command runs; after SIGTERM it does not run."""
         self.stopping.check()
+        stage_log.begin()
         self.started_s = time.monotonic()
         self._release()
 
@@ -249,8 +250,8 @@ def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stoppi
         if recorded:
             repo.close()
             repo = _open(root, queue_path, stopping)
-        done = repo.reproduce(address, single_item=True)
             lock = repo.lock  # of the repository that runs the command, if one runs after all
+        done = repo.reproduce(address, single_item=True)
     except (DvcException, OSError) as error:
         cause = error.__cause__ or error
         if stopping.asked:

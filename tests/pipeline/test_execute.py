@@ -16,6 +16,7 @@ from pipeline.execute import Executor, Patience
 from pipeline.graph import Stage
 from pipeline.leases import Device, Lease, Pool, try_lease
 from pipeline.reproduce import Outcome
+from pipeline.stage_log import StageLog
 from tests.pipeline.dummy import Dummy, alive, wait_until_dead
 
 
@@ -87,6 +88,8 @@ def test_lines_come_while_the_stage_runs_and_stay_in_its_log(
 def test_the_log_of_the_attempt_before_is_kept(start: Callable[..., tuple[Dummy, Executor]]) -> None:
     project, executor = start()
     run(project, executor, "unpack")
+    project.write_params(project.params() | {"data": 2})
+    project.tell_to("fail", "unpack")
     run(project, executor, "unpack")
     logs = project.path / ".facet/logs"
     assert "unpack ends" in (logs / "unpack.previous.log").read_text()
@@ -267,11 +270,10 @@ def test_a_killed_forker_is_reported_and_takes_its_stages_with_it(
 
 def test_a_progress_bar_counts_as_its_last_state(tmp_path: Path) -> None:
     lines: list[str] = []
-    with (tmp_path / "log").open("w") as log:
-        cutter = execute._Lines(log, lines.append)
-        for data in (b"10%\r50%\r10", b"0%\n\nlast", b" words \xff"):
-            cutter.feed(data)
-        cutter.end()
+    cutter = execute._Lines(StageLog(tmp_path / "log"), lines.append)
+    for data in (b"10%\r50%\r10", b"0%\n\nlast", b" words \xff"):
+        cutter.feed(data)
+    cutter.end()
     assert lines == ["100%", "last words \ufffd"]
 
 
