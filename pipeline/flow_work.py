@@ -148,7 +148,7 @@ class Work:
             self.running.pop(stage.address, None)
             self._note(stage, outcome, lease.device.name)
         state = _task_state(outcome)
-        self._keep(stage, state, [f"device:{lease.device.name}", *self.labels([stage])])
+        self._keep(stage.name, state, [f"device:{lease.device.name}", *self.labels([stage])])
         return state
 
     def _finish(
@@ -160,11 +160,11 @@ class Work:
             self._note(stage, Outcome("failed", "Prefect did not start it"), "")
         note_end(stage)
 
-    def _keep(self, stage: Stage, state: State[Any], labels: Sequence[str]) -> None:
+    def _keep(self, name: str, state: State[Any], labels: Sequence[str] = ()) -> None:
         """Keep what Prefect's server should know, in case that it is away; called within the task."""
         context = TaskRunContext.get()
         if context is not None:
-            what = (stage.name, state.type.value, state.name or "", state.message or "", tuple(labels))
+            what = (name, state.type.value, state.name or "", state.message or "", tuple(labels))
             self.tasks.append(records.Task(str(context.task_run.id), *what))
 
     def _note(self, stage: Stage, outcome: Outcome, device: str) -> None:
@@ -180,7 +180,7 @@ class Work:
 
     def _skipped(self, stage: Stage, reason: str) -> State[Any]:
         state: State[Any] = Cancelled(name="Skipped", message=reason)
-        self._keep(stage, state, self.labels([stage]))
+        self._keep(stage.name, state, self.labels([stage]))
         return state
 
     def wait(self) -> None:
@@ -198,7 +198,9 @@ class Work:
         def body() -> State[Any]:
             workspace = self.prepared.root if self.prepared.home else None
             code = recording.track(self.prepared.project, get_run_logger().info, lambda: self.stop.asked, workspace)
-            return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
+            state: State[Any] = Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
+            self._keep(TRACK, state)
+            return state
 
         # not by asking for its state, which is the server's to tell, and that may be away
         over = threading.Event()
