@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline import services
@@ -27,8 +29,11 @@ def bring_back(home: Path) -> None:
 
 
 def kill(service: Service) -> None:
-    for process in service.members():
+    members = service.members()
+    for process in members:
         process.kill()
+    # until then its port is taken, and the next one would get another
+    psutil.wait_procs(members, timeout=10)
 
 
 @pytest.fixture
@@ -110,20 +115,93 @@ def recorded(root: Path) -> list[str]:
     return sorted(name for (name,) in rows)
 
 
-def test_mlflows_server_dies(mortal: Servers, note: Note, tmp_path: Path) -> None:
+def sweep(margins: str) -> list[str]:
+    """Return the arguments of a sweep; each test has its own margins, for MLflow takes the same results once."""
+    return ["run", "--set", f"runs.r1.margin={margins}", "--jobs", "2"]
+
+
+def swept(margins: str) -> list[str]:
+    """Return the names that MLflow shows of it."""
+    names = [(f"r1 margin={margin}", f"r1_margin_{margin.replace('.', 'p')}") for margin in margins.split(",")]
+    return [name for pair in names for name in pair]
+
+
+@pytest.fixture
+def held(tmp_path: Path, mortal: Servers) -> Iterator[Dummy]:
+    """A project to sweep whose trainings last as long as the file `hold` beside it is there; servers run."""
     from tests.pipeline.test_sweep import make
 
     home, _ = mortal
     bring_back(home)
-    mlflow = services.known(home)["mlflow"]
+    (tmp_path / "hold").touch()
     project = make(tmp_path / "project", services.known(home)["prefect"].url + "/api")
-    sweep = ("run", "--set", "runs.r1.margin=0.3,0.5", "--jobs", "2")
+    program = project.path / "work.py"
+    hold = f'while kind == "train_backbone" and pathlib.Path("{tmp_path}/hold").exists():\n    time.sleep(0.1)\n'
+    text = program.read_text()
+    assert "time.sleep(seconds)\n" in text
+    program.write_text(text.replace("time.sleep(seconds)\n", hold))
+    yield project
+    for process in scene.processes_in(project.path):
+        process.kill()
+
+
+def begin_sweep(project: Dummy, margins: str, mlflow_url: str) -> subprocess.Popen[str]:
+    """Start a sweep and wait until both its trainings run."""
+    run = project.start(*sweep(margins), MLFLOW_TRACKING_URI=mlflow_url)
+    try:
+        dummy.wait_until(lambda: trainings(project, "start") == 2)
+    except BaseException:
+        project.stop(run)
+        raise
+    return run
+
+
+def trainings(project: Dummy, what: str) -> int:
+    """Return how many trainings of the sweep have begun or ended."""
+    found = [Dummy(path.parent).counts(what) for path in project.path.glob(".facet/sweeps/*/journal.jsonl")]
+    return sum(count for each in found for name, count in each.items() if name.startswith("train_backbone"))
+
+
+def let_go(project: Dummy, run: subprocess.Popen[str]) -> str:
+    """Let the trainings, which still run, come to their end and return what the run said."""
+    assert run.poll() is None
+    assert trainings(project, "end") == 0
+    (project.path.parent / "hold").unlink()
+    assert run.wait(timeout=150) == 0, project.output()
+    assert trainings(project, "end") == trainings(project, "start") == 2
+    scene.assert_no_orphan(project)
+    return project.output()
+
+
+def test_mlflows_server_dies_and_stays_away(held: Dummy, mortal: Servers, note: Note) -> None:
+    (home, _), margins = mortal, "0.3,0.5"
+    mlflow = services.known(home)["mlflow"]
+    before = recorded(home)
+    run = begin_sweep(held, margins, mlflow.url)
     kill(mlflow)
-    answer = project.facet(*sweep, MLFLOW_TRACKING_URI=mlflow.url)
-    assert "MLflow did not take them" in answer.stdout + answer.stderr
-    assert "| 0.5 | 1 |" in answer.stdout  # the table is there
+    said = let_go(held, run)
+    assert "MLflow did not take them" in said
+    assert "| 0.5 | 1 |" in said  # the table is there
+    assert recorded(home) == before
     bring_back(home)
-    again = project.facet(*sweep, MLFLOW_TRACKING_URI=services.known(home)["mlflow"].url)
+    again = held.facet(*sweep(margins), MLFLOW_TRACKING_URI=services.known(home)["mlflow"].url)
     assert "nothing to do" in again.stdout
-    assert recorded(home) == ["r1 margin=0.3", "r1 margin=0.5", "r1_margin_0p3", "r1_margin_0p5"]
+    assert recorded(home) == sorted(before + swept(margins))
     note("SIGKILL of MLflow's server", "results are whole; the run says that MLflow did not take them; the next records each once")
+
+
+def test_mlflows_server_dies_and_comes_back(held: Dummy, mortal: Servers, note: Note) -> None:
+    (home, _), margins = mortal, "0.4,0.6"
+    mlflow = services.known(home)["mlflow"]
+    before = recorded(home)
+    run = begin_sweep(held, margins, mlflow.url)
+    kill(mlflow)
+    bring_back(home)
+    assert services.known(home)["mlflow"].url == mlflow.url
+    said = let_go(held, run)
+    assert "MLflow did not take them" not in said
+    assert recorded(home) == sorted(before + swept(margins))
+    again = held.facet(*sweep(margins), MLFLOW_TRACKING_URI=mlflow.url)
+    assert "nothing to do" in again.stdout
+    assert recorded(home) == sorted(before + swept(margins))
+    note("SIGKILL of MLflow's server, which comes back", "stages go on; the run records each once when they have ended")
