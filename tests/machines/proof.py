@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -182,6 +184,12 @@ def write(path: Path, name: str, lines: list[str]) -> None:
     path.write_text(before + begin + "\n" + "\n".join(lines) + finish + after, encoding="utf-8")
 
 
+def neutral(lines: list[str], folder: str, host: str) -> list[str]:
+    """Return ``lines`` without what is this machine's alone: the temporary ``folder`` and its ``host`` name."""
+    at_host = re.compile(rf" on {re.escape(host)} \(")
+    return [at_host.sub(" on desk (", line.replace(folder, "<folder>")) for line in lines]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--s3", action="store_true", help="an S3-compatible server as the DVC remote; needs dvc-s3 and moto")
@@ -204,8 +212,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if arguments.write:
-        # temporary folders have names of no interest
-        lines = [line.replace(str(folder), "/tmp/machines") for line in transcript.lines]
+        lines = neutral(transcript.lines, str(folder), socket.gethostname())
         write(arguments.write, "s3" if arguments.s3 else "folder", lines)
 
 
