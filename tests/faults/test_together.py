@@ -52,4 +52,5 @@ def test_a_run_beside_dvc(project: Dummy, api_url: str, note: Note) -> None:
     assert {name: count for name, count in counts.items() if count > 1} == {}
     scene.assert_no_orphan(project)
     scene.assert_the_next_run_finishes(project)
-    note("`facet run` beside `dvc repro`", f"the run waits for DVC's stage and does the rest; DVC ends with {code}; every stage runs once")
+    end = "refuses a stage on which the run works (`busy`)" if code else "goes on to its end"
+    note("`facet run` beside `dvc repro`", f"the run waits for DVC's stage and does the rest; DVC {end}; every stage runs once")
