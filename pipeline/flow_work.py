@@ -212,7 +212,7 @@ class Work:
 def _task(name: str, body: Callable[[], State[Any]], labels: Sequence[str] = ()) -> Task[[], Any]:
     """Return a task whose run has its name, and whose result is nobody's business."""
     return Task(
-        body, name=name, task_run_name=name, tags=labels, persist_result=False, cache_policy=NO_CACHE
+        body, name=name, task_run_name=name, tags=prefect_run.few(labels), persist_result=False, cache_policy=NO_CACHE
     )
 
 

@@ -19,6 +19,8 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Running
 
+MAX_TAGS = 80
+"""Prefect's server fails (status 500) at each change of state of a run with more than about a hundred."""
 WATCH_S = 3.0
 SIGNALS = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}
 
@@ -26,7 +28,18 @@ SIGNALS = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTE
 def tag(identity: UUID, labels: Sequence[str]) -> None:
     """Tag this flow run; `prefect.tags` would tag every task run with all of them."""
     with get_client(sync_client=True) as client:
-        client.update_flow_run(identity, tags=labels)
+        client.update_flow_run(identity, tags=few(labels))
+
+
+def few(labels: Sequence[str]) -> list[str]:
+    """Return as many tags as a run may have: where there are too many, not those of runs, which tasks have.
+
+    >>> few(["run:a", "table:b"]), few([f"run:{i}" for i in range(99)] + ["table:b"])
+    (['run:a', 'table:b'], ['table:b'])
+    """
+    if len(labels) > MAX_TAGS:
+        labels = [label for label in labels if not label.startswith("run:")]
+    return list(labels[:MAX_TAGS])
 
 
 @contextmanager

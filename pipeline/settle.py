@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.logging import get_logger
 from prefect.states import Crashed
 
-from pipeline import records, zombies
+from pipeline import prefect_run, records, zombies
 from pipeline.records import FlowRun, Task
 
 PAGE = 200
@@ -32,6 +32,8 @@ def settle_all(root: Path) -> None:
             settle(one)
         except (httpx.HTTPError, PrefectException) as error:
             get_logger("facet").warning("Prefect could not be told how flow run %s ended: %s", one.flow_run_id, error)
+            if isinstance(error, httpx.HTTPStatusError):
+                continue  # it answers: what it does not take of one run is no reason to keep the others from it
             return
         records.forget(root, one)
 
@@ -45,9 +47,12 @@ def settle(one: FlowRun) -> None:
     identity = UUID(one.flow_run_id)
     with get_client(sync_client=True) as client:
         try:
-            state = client.read_flow_run(identity).state
+            shown = client.read_flow_run(identity)
         except ObjectNotFound:
             return  # another server's, perhaps
+        state = shown.state
+        if len(shown.tags) > prefect_run.MAX_TAGS:  # of an earlier version, which could not end it for that
+            prefect_run.tag(identity, shown.tags)
         if state is None or not state.is_final() or (one.state and state.is_crashed()):
             ended = State(type=StateType(one.state), message=one.message) if one.state else Crashed(message=KILLED)
             client.set_flow_run_state(identity, ended, force=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from pipeline import records, settle
 from tests.pipeline import dummy
 from tests.pipeline.asking import task_runs
 
@@ -50,3 +52,52 @@ def test_recording_that_ended_is_shown_so_though_the_server_missed_its_end(
         ("resolve", "unpack", "train_backbone@r0", "evaluate_hq@r0"), "COMPLETED"
     )
     assert shown["track"]["state_type"] == state, shown["track"]["state"]
+
+
+# a run whose process is gone, with more tags than the server takes in the event of a change of state. It takes them for
+# a minute after it has seen the run without, so what is asserted is that they were taken away
+MANY = """
+from pathlib import Path
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Running
+from pipeline import records, settle
+
+@flow
+def nothing():
+    pass
+
+with get_client(sync_client=True) as client:
+    one = client.create_flow_run(nothing, state=Running())
+    client.update_flow_run(one.id, tags=["table:t", *(f"run:r{i}" for i in range(130))])
+    records.write_open(Path.cwd(), records.FlowRun(str(one.id), 1, 0.0))
+    settle.settle_all(Path.cwd())
+    shown = client.read_flow_run(one.id)
+    print(shown.state.type.value, *shown.tags)
+"""
+
+
+def test_a_run_with_more_tags_than_the_server_takes_loses_those_that_its_tasks_have(
+    tmp_path: Path, api_url: str
+) -> None:
+    project = dummy.make(tmp_path / "project", 1, api_url=api_url)
+    assert project.run(sys.executable, "-c", MANY).stdout.splitlines()[-1] == "CRASHED table:t"
+
+
+def test_a_run_that_the_server_refuses_keeps_no_other_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        records.write_open(tmp_path, records.FlowRun(name, 1, 0.0))
+    asked = []
+
+    def answer(one: records.FlowRun) -> None:
+        asked.append(one.flow_run_id)
+        if one.flow_run_id != "c":
+            request = httpx.Request("POST", "http://server")
+            raise httpx.HTTPStatusError("500", request=request, response=httpx.Response(500, request=request))
+
+    monkeypatch.setattr(settle, "settle", answer)
+    settle.settle_all(tmp_path)
+    assert sorted(asked) == ["a", "b", "c"]
+    assert sorted(one.flow_run_id for one in records.unsettled(tmp_path)) == ["a", "b"]
