@@ -121,7 +121,7 @@ class Account:
     """What a run or a worker holds of the GPUs or of the slots, and its turn at them."""
 
     def __init__(self, folder: Path) -> None:
-        self.turns = Turns(folder)
+        self.turns = Turns(folder, _open)
         self.held: list[Lease] = []
 
     def take(self, find: Callable[[], Lease | None]) -> Lease | None:
@@ -141,7 +141,7 @@ class Account:
         if len(held) < len(self.held):
             self.turns.released()
         self.held = held
-        return self.turns.is_ours(_open)
+        return self.turns.is_ours()
 
     def _note(self, lease: Lease | None) -> None:
         """Keep account of what was found: who has nothing and finds nothing waits, and others can tell."""
@@ -149,7 +149,7 @@ class Account:
             self.held.append(lease)
             self.turns.stop_waiting()
         elif not self.held:
-            self.turns.wait(_open)
+            self.turns.wait()
 
 
 class Pool:

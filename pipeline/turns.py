@@ -18,16 +18,18 @@ waits may be unable to use it (another mask, a stopped process)."""
 
 
 def waiting_file(folder: Path) -> Path:
-    """Return the file that those who wait lock together (shared); stages/lease.py knows its name too."""
+    """Return the file that those who wait lock together (shared)."""
     return folder / "waiting.lock"
 
 
 class Turns:
     """The turn of one run at the devices of one folder."""
 
-    def __init__(self, folder: Path, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, folder: Path, open_file: Callable[[Path], int], now_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self.path = waiting_file(folder)
-        self.now_s = now_s
+        self.open_file, self.now_s = open_file, now_s
         self._mark: int | None = None
         self._released_s: float | None = None
 
@@ -35,16 +37,16 @@ class Turns:
         """Note that this run has just given a device back."""
         self._released_s = self.now_s()
 
-    def is_ours(self, open_file: Callable[[Path], int]) -> bool:
+    def is_ours(self) -> bool:
         """Whether this run may take a device now; False while it lets others go first."""
         if self._released_s is None or self._mark is not None:
             return True
-        return self.now_s() - self._released_s >= YIELD_S or not self._others_wait(open_file)
+        return self.now_s() - self._released_s >= YIELD_S or not self._others_wait()
 
-    def wait(self, open_file: Callable[[Path], int]) -> None:
+    def wait(self) -> None:
         """Say that this run has no device and wants one, until `stop_waiting` or the end of this process."""
         if self._mark is None:
-            self._mark = open_file(self.path)
+            self._mark = self.open_file(self.path)
             # blocks for as long as another one looks: microseconds
             fcntl.flock(self._mark, fcntl.LOCK_SH)
 
@@ -54,8 +56,8 @@ class Turns:
             os.close(self._mark)
             self._mark = None
 
-    def _others_wait(self, open_file: Callable[[Path], int]) -> bool:
-        descriptor = open_file(self.path)
+    def _others_wait(self) -> bool:
+        descriptor = self.open_file(self.path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
