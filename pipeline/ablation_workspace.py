@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +76,20 @@ def tables(root: Path, profile: str) -> list[str]:
     return found
 
 
-def lineage(root: Path, profile: str) -> list[str]:
-    """Return the profiles that a profile builds on (``base``), the first one first, and itself.
+def lineage(root: Path, profile: str) -> dict[str, dict[str, Any]]:
+    """Return what a profile and those that it builds on (``base``) say, the first one first.
 
     Raises:
         LookupError: there is no such profile.
-        ValueError: profiles build on one another in a circle.
+        ValueError: one has sections that nobody reads, or they build on one another in a circle.
     """
-    found = [profile]
-    while base := _one(root, found[0]).get("base"):
+    found = {profile: _one(root, profile)}
+    while base := found[profile].get("base"):
         if base in found:
-            raise ValueError(f"ablations/{found[0]}.yaml builds on {base}, which builds on it")
-        found.insert(0, base)
-    return found
+            raise ValueError(f"ablations/{profile}.yaml builds on {base}, which builds on it")
+        profile = base
+        found[profile] = _one(root, profile)
+    return dict(reversed(found.items()))
 
 
 def scale(root: Path, profile: str) -> dict[str, Any]:
@@ -97,10 +99,7 @@ def scale(root: Path, profile: str) -> dict[str, Any]:
         LookupError: there is no such profile.
         ValueError: it has sections that nobody reads.
     """
-    tree: dict[str, Any] = {}
-    for name in lineage(root, profile):
-        tree = merge(tree, _one(root, name))
-    return tree
+    return reduce(merge, lineage(root, profile).values())
 
 
 def _one(root: Path, profile: str) -> dict[str, Any]:
@@ -119,8 +118,8 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
     Raises:
         LookupError: a table, run, data set or net that is not there; the message names those there are.
     """
-    project, at = _read(root, "params.yaml"), scale(root, asked.profile)
-    profiles = lineage(root, asked.profile)
+    project, profiles = _read(root, "params.yaml"), lineage(root, asked.profile)
+    at = reduce(merge, profiles.values())
     described = _read(root, RUNS)
     rows: dict[str, dict[str, str]] = {}
     runs: dict[str, dict[str, Any]] = {}
@@ -131,7 +130,7 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
                 run = f"{name}_s{end}" if end else name
                 rows[f"{table}-{row}" + (f"-{end}" if end else "")] = {"table": table, "run": run}
                 if run not in runs:
-                    own = _run(name, described, at, profiles, f"tables/{table}.yaml, row {row}")
+                    own = _run(name, described, at, list(profiles), f"tables/{table}.yaml, row {row}")
                     runs[run] = own | ({"seed": seed} if seed else {})
     datasets = _datasets(root, project, at, {run["dataset"] for run in runs.values()}, asked.profile)
     return {
