@@ -1,78 +1,123 @@
-# `make demo` and `make test` on a machine with only Python 3.11, git and make. `make help` lists the rest.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# `make demo` and `make test` on Linux with Python 3.11, 3.12 or 3.13, git and make. `make help` lists the rest.
+ifneq ($(shell uname -s),Linux)
+$(error facet needs Linux and this is $(shell uname -s): use WSL 2 on Windows, a container or a virtual machine elsewhere)
+endif
+VENV ?= .venv
+bin := $(VENV)/bin
+# the first that starts: pyenv puts programs on PATH that end with an error
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do $$python -c \
+	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+# a uv that pyproject.toml takes, else one in a folder of its own
+uv := $(shell uv python dir >/dev/null 2>&1 && command -v uv || echo .venv-uv/bin/uv)
+# which build of torch: what was asked for when the environment was made, unless it is set
+UV_TORCH_BACKEND ?= $(shell cat $(VENV)/installed 2>/dev/null)
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-bin := .venv/bin
-export PATH := $(CURDIR)/$(bin):$(PATH)
+# the certificates of the machine: behind a company's proxy no others will do
+export UV_SYSTEM_CERTS = 1
+export PATH := $(abspath $(bin)):$(PATH)
 
-.PHONY: help demo test lint down test-mxnet real-faces ablations browser faults machines machines-s3 deps quality-real-faces bench-quality clean
+.PHONY: help install demo test check lint down test-mxnet real-faces ablations browser faults machines machines-s3 deps quality-real-faces bench-quality lock locked clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# one stamp for both commands: installing twice would cost minutes
-.venv/installed: constraints.txt pyproject.toml
-	test -x $(bin)/python || $(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --quiet -c constraints.txt -e '.[test]'
-	touch $@
+locked_torch = $(shell sed -n '/^name = "torch"$$/{n;s/version = "\(.*\)"/torch==\1/p}' uv.lock)
 
-demo: .venv/installed  ## one ablation table, end to end, on the embedded data
+# Not `uv sync`: it takes every file from PyPI itself, past a mirror, and knows nothing of UV_TORCH_BACKEND. Where that is
+# set, torch comes from PyTorch's own index, and the CUDA libraries that PyPI's torch brings are left out.
+define install
+	$(uv) export --quiet --frozen --python $(bin)/python --no-emit-project $(1) \
+		$(if $(UV_TORCH_BACKEND),--prune torch) --output-file $(VENV)/locked.txt
+	$(uv) pip install --python $(VENV) --no-deps --require-hashes --requirements $(VENV)/locked.txt
+	$(if $(UV_TORCH_BACKEND),$(uv) pip install --python $(VENV) --torch-backend $(UV_TORCH_BACKEND) $(locked_torch))
+	$(uv) pip install --quiet --python $(VENV) --no-deps --editable .
+endef
+
+# pip before 24.2 knows neither the machine's certificates nor SSL_CERT_FILE
+.venv-uv/bin/uv:
+	@test -n "$(PYTHON)" || { echo 'facet needs Python 3.11, 3.12 or 3.13 and none is on PATH: install one, or name it: make PYTHON=/path/to/python3.12'; exit 1; }
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet $(if $(SSL_CERT_FILE),--cert $(SSL_CERT_FILE)) 'uv>=0.13,<0.14'
+
+# one stamp for all commands; it says which build of torch was asked for
+$(VENV)/installed: uv.lock pyproject.toml | $(uv)
+	test -x $(bin)/python || $(uv) venv --quiet --seed $(PYTHON:%=--python %) $(VENV)
+	$(call install,--extra test)
+	echo '$(UV_TORCH_BACKEND)' > $@
+
+install: $(VENV)/installed  ## the environment alone; EXTRAS="s3 brisque" adds to it
+	$(if $(EXTRAS),$(call install,--extra test $(EXTRAS:%=--extra %)))
+
+demo: $(VENV)/installed  ## one ablation table, end to end, on the embedded data
 	$(bin)/facet demo
 
-down: .venv/installed  ## stop the servers that `make demo` left running
+down: $(VENV)/installed  ## stop the servers that `make demo` left running
 	$(bin)/facet down
 
-lint: .venv/installed  ## ruff, import layers, types
+lint: $(VENV)/installed locked  ## ruff, import layers, types, uv.lock
 	$(bin)/ruff check .
 	$(bin)/lint-imports
 	$(bin)/mypy
 
+check: lint  ## lint, types, the tests that are quick
+	$(bin)/python -m pytest -m 'not slow'
+
 test: lint  ## lint, types, tests
 	$(bin)/python -m pytest
 
-.venv-mxnet/installed:
-	test -x .venv-mxnet/bin/python || $(PYTHON) -m venv .venv-mxnet
-	.venv-mxnet/bin/python -m pip install --quiet 'mxnet==1.9.1' 'numpy==1.23.5'
+# mxnet 1.9.1 goes with no newer numpy, and that numpy with no newer Python
+.venv-mxnet/installed: | $(uv)
+	test -x .venv-mxnet/bin/python || $(uv) venv --quiet --python 3.11 .venv-mxnet
+	$(uv) pip install --python .venv-mxnet 'mxnet==1.9.1' 'numpy==1.23.5'
 	touch $@
 
-test-mxnet: .venv/installed .venv-mxnet/installed  ## RecordIO both ways against mxnet 1.9.1
+test-mxnet: $(VENV)/installed .venv-mxnet/installed  ## RecordIO both ways against mxnet 1.9.1
 	FACET_MXNET_PYTHON=$(CURDIR)/.venv-mxnet/bin/python $(bin)/python -m pytest -m mxnet tests
 
-ablations: .venv/installed  ## every table of the documents, 50 minutes; SEEDS=0,1,2 TABLES="..." PROFILE=faces REPORT=folder
+ablations: $(VENV)/installed  ## every table of the documents, 50 minutes; SEEDS=0,1,2 TABLES="..." PROFILE=faces REPORT=folder
 	$(bin)/facet ablations $(TABLES) --profile $(or $(PROFILE),demo) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPORT),--report $(REPORT))
 
 # pictures of invented numbers do not replace those of a table that ran
 browser: pictures = $(if $(FACET_BROWSER),docs/images,.facet/pictures)
-browser: .venv/installed  ## MLflow's pages in a headless Chromium (`chromium` of Debian), pictures into .facet/pictures; half a minute
-	$(bin)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+browser: $(VENV)/installed  ## MLflow's pages in a headless Chromium (`chromium` of Debian), pictures into .facet/pictures; half a minute
+	$(call install,--extra test --extra browser)
 	mkdir -p $(pictures)
 	FACET_SCREENSHOTS=$(CURDIR)/$(pictures) $(bin)/python -m pytest -m browser tests/browser
 
-faults: .venv/installed  ## kill one process after another, fill disks: docs/faults.md, some minutes
+faults: $(VENV)/installed  ## kill one process after another, fill disks: docs/faults.md, some minutes
 	FACET_FAULTS=$(CURDIR)/docs/faults.md $(bin)/python -m pytest -m faults tests/faults
 
-machines: .venv/installed  ## the proof over several clones, into docs/machines.md, and restarts; ten minutes
+machines: $(VENV)/installed  ## the proof over several clones, into docs/machines.md, and restarts; ten minutes
 	$(bin)/python -m tests.machines.proof --write docs/machines.md
 	FACET_FULL=1 $(bin)/python -m pytest tests/machines tests/pipeline/test_pool.py -k "survives or never_comes or stopped"
 
-machines-s3: .venv/installed  ## the same with an S3-compatible server as the DVC remote
-	$(bin)/python -m pip install --quiet -c constraints.txt -e '.[s3]' 'moto[server]'
+machines-s3: $(VENV)/installed  ## the same with an S3-compatible server as the DVC remote
+	$(call install,--extra test --extra s3-test)
 	$(bin)/python -m tests.machines.proof --s3 --write docs/machines.md
 
-deps: .venv/installed  ## write what the stages really import into the deps of dvc.yaml
+deps: $(VENV)/installed  ## write what the stages really import into the deps of dvc.yaml
 	$(bin)/python -m tests.deps
 
-real-faces: .venv/installed  ## docs/real-faces.md in full, some minutes; wants ../shared/faces or FACET_FACES
+real-faces: $(VENV)/installed  ## docs/real-faces.md in full, some minutes; wants ../shared/faces or FACET_FACES
 	FACET_FULL=1 $(bin)/python -m pytest -s tests/test_real_faces.py -k 80_percent
 
-quality-real-faces: .venv/installed  ## real faces degraded in known steps, docs/quality.md's table; two minutes, wants ../shared
+quality-real-faces: $(VENV)/installed  ## real faces degraded in known steps, docs/quality.md's table; two minutes, wants ../shared
 	OMP_NUM_THREADS=1 $(bin)/python benchmarks/quality_real_faces.py --images 400 --training 4000
 
-bench-quality: .venv/installed  ## what a quality head adds to a training step; three minutes alone
+bench-quality: $(VENV)/installed  ## what a quality head adds to a training step; three minutes alone
 	OMP_NUM_THREADS=1 $(bin)/python benchmarks/bench_quality_step.py
 
+# PyPI by name: a mirror that uv is set to would stand in uv.lock for everybody
+lock: $(uv)  ## write uv.lock after a change of pyproject.toml; UPGRADE=--upgrade takes newer versions
+	$(uv) lock --quiet --default-index https://pypi.org/simple $(UPGRADE)
+
+locked: $(uv)  ## whether uv.lock fits pyproject.toml
+	@$(uv) lock --quiet --check --offline --default-index https://pypi.org/simple \
+		|| { echo 'error: uv.lock does not fit pyproject.toml: run `make lock` and commit it'; exit 1; }
+
 clean:  ## remove the environments (data and results stay)
-	rm -rf .venv .venv-mxnet
+	rm -rf .venv .venv-*
