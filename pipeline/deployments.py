@@ -1,7 +1,8 @@
 """Puts the deployments of prefect.yaml on the server: `prefect deploy --all` of 3.8.8 makes only the first, then fails.
 
 A deployment runs in this workspace, by a worker of Prefect's own that `facet up` starts here: its queue bears the
-workspace's name, so that several workspaces may share a server.
+workspace's name, so that several workspaces may share a server. The first one's deployments are called as in
+prefect.yaml, those of others have their workspace's name behind it.
 """
 
 from __future__ import annotations
@@ -76,12 +77,12 @@ def _apply(api: SyncPrefectClient, root: Path, flow: UUID, entry: Mapping[str, A
     if entry["entrypoint"] != wanted:
         raise ValueError(f"prefect.yaml, {entry['name']}: entrypoint {entry['entrypoint']}, should be {wanted}")
     version = hashlib.sha256(json.dumps([entry, str(root)], sort_keys=True).encode()).hexdigest()[:12]
-    with contextlib.suppress(ObjectNotFound):
-        if api.read_deployment_by_name(f"{FLOW}/{entry['name']}").version == version:
-            return
+    name, there = _own_name(api, entry["name"], workspace.identity(root))
+    if there == version:
+        return
     api.create_deployment(
         flow_id=flow,
-        name=entry["name"],
+        name=name,
         version=version,
         description=entry.get("description"),
         parameters=entry.get("parameters"),
@@ -95,6 +96,20 @@ def _apply(api: SyncPrefectClient, root: Path, flow: UUID, entry: Mapping[str, A
         enforce_parameter_schema=True,
         schedules=[_schedule(each) for each in entry.get("schedules") or ()],
     )
+
+
+def _own_name(api: SyncPrefectClient, name: str, here: str) -> tuple[str, str | None]:
+    """Return what a deployment is called, and the version that is there; another workspace's of that name stays."""
+    version = None
+    for own in (name, f"{name} ({here})"):
+        try:
+            found = api.read_deployment_by_name(f"{FLOW}/{own}")
+        except ObjectNotFound:
+            return own, None
+        version = found.version
+        if found.work_queue_name == workspace.queue(here):
+            break
+    return own, version
 
 
 def _schedule(entry: Mapping[str, Any]) -> DeploymentScheduleCreate:

@@ -227,7 +227,8 @@ class StagePool:
         """Say that a stage is worked on: without that for 90 s the server shows it as crashed (`zombies`)."""
         resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
         event = {"event": "prefect.flow-run.heartbeat", "id": str(uuid4()), "occurred": datetime.now(UTC).isoformat()}
-        self.api.request("POST", "/events", json=[event | {"resource": resource}]).raise_for_status()
+        flow = zombies.related(FLOW) | {"prefect.resource.id": f"prefect.flow.{run.flow_id}"}
+        self.api.request("POST", "/events", json=[event | {"resource": resource, "related": [flow]}]).raise_for_status()
 
     def workers(self) -> dict[str, bool]:
         """Return all workers that the pool has had, and whether each is online, by the server's clock."""

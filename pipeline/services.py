@@ -6,7 +6,6 @@ here in its place.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -96,9 +95,8 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
             raise errors[0]
         for name in set(services) & set(PORTS) - set(wanted):
             _await_health(root, services[name])
-        if PREFECT in wanted:
-            with contextlib.suppress(OSError):  # it is for what others see; no run depends on it
-                zombies.ensure(services[PREFECT].url + "/api")
+        if url := services[PREFECT].url if PREFECT in wanted else elsewhere().get(PREFECT):
+            zombies.watch(f"{url}/api", say)
         return {name: services[name] for name in sorted(services) if name in PORTS}
 
 

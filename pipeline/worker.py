@@ -73,8 +73,7 @@ class Worker:
     def _join(self) -> None:
         patiently(lambda: self.pool.prepare(self.queues[0]), self.stopping.is_set)
         patiently(lambda: self.pool.beat(self.name), self.stopping.is_set)
-        with contextlib.suppress(OSError, ValueError):  # it is for what others see; no stage depends on it
-            zombies.ensure(str(self.pool.api.api_url).rstrip("/"))
+        zombies.watch(str(self.pool.api.api_url).rstrip("/"), self.say)
         # what a worker of this name had when it was killed
         patiently(lambda: self.pool.mark_lost_of({self.name}), self.stopping.is_set)
         mark = {"pid": os.getpid(), "pool": self.pool.name, "name": self.name}

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline import environment
+from pipeline import environment, workspace
 from tests.pipeline import dummy
 from tests.pipeline.asking import ask
 from tests.pipeline.dummy import Dummy
@@ -36,13 +36,20 @@ def settings(project: Dummy) -> dict[str, str]:
     return environment.prefect_settings(project.path, project.api_url)
 
 
-def deployment(api_url: str, name: str) -> Any:
-    return ask(api_url, f"/deployments/name/facet%20run/{name}")
+def deployment(project: Dummy, name: str) -> Any:
+    """The project's own: another project may have had the name before."""
+    here = workspace.identity(project.path)
+    wanted = {"flows": {"name": {"any_": ["facet run"]}}}
+    (found,) = [
+        each for each in ask(project.api_url, "/deployments/filter", wanted)
+        if each["name"] in (name, f"{name} ({here})") and each["work_queue_name"] == workspace.queue(here)
+    ]  # fmt: skip
+    return found
 
 
 def test_a_deployment_runs_what_it_is_asked_for_in_its_workspace(project: Dummy, api_url: str) -> None:
     project.run(sys.executable, "-c", APPLY, **settings(project))
-    found = {name: deployment(api_url, name) for name in ("all", "table", "run")}
+    found = {name: deployment(project, name) for name in ("all", "table", "run")}
     assert {each["work_pool_name"] for each in found.values()} == {"runs"}
     assert set(found["table"]["parameter_openapi_schema"]["properties"]) == {"targets", "jobs", "pool"}
     (schedule,) = found["all"]["schedules"]
@@ -58,11 +65,23 @@ def test_a_deployment_runs_what_it_is_asked_for_in_its_workspace(project: Dummy,
 
 def test_a_schedule_that_was_switched_on_in_the_ui_stays_so(project: Dummy, api_url: str) -> None:
     project.run(sys.executable, "-c", APPLY, **settings(project))
-    (schedule,) = deployment(api_url, "all")["schedules"]
-    path = f"/deployments/{deployment(api_url, 'all')['id']}/schedules/{schedule['id']}"
+    (schedule,) = deployment(project, "all")["schedules"]
+    path = f"/deployments/{deployment(project, 'all')['id']}/schedules/{schedule['id']}"
 
 
     httpx.patch(api_url + path, json={"active": True}, timeout=30).raise_for_status()
     project.run(sys.executable, "-c", APPLY, **settings(project))
-    assert [each["active"] for each in deployment(api_url, "all")["schedules"]] == [True]
+    assert [each["active"] for each in deployment(project, "all")["schedules"]] == [True]
     httpx.patch(api_url + path, json={"active": False}, timeout=30).raise_for_status()
+
+
+def test_another_workspaces_deployments_stay_as_they_are(project: Dummy, api_url: str, tmp_path: Path) -> None:
+    other = dummy.make(tmp_path / "other", 1, api_url=api_url)
+    (other.path / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text())
+    project.run(sys.executable, "-c", APPLY, **settings(project))
+    before = deployment(project, "all")
+    for _ in range(2):
+        other.run(sys.executable, "-c", APPLY, **settings(other))
+    assert deployment(project, "all") == before
+    (step,) = deployment(other, "all")["pull_steps"]
+    assert step["prefect.deployments.steps.set_working_directory"] == {"directory": str(other.path)}
