@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import environment, side_workspace
+from pipeline import environment, own_data, side_workspace
 
 RUNS = "ablations/runs.yaml"
 WORDS = ("data", "net", "at", "recipe")
@@ -207,7 +207,9 @@ def _datasets(
     root: Path, project: Mapping[str, Any], at: Mapping[str, Any], wanted: set[str], profile: str
 ) -> dict[str, dict[str, Any]]:
     """Return the data sets that the runs need; what params.yaml says of one counts before the profile's word."""
+    own_data.refuse_both(project, "params.yaml")
     described = {**at.get("datasets", {}), **(project.get("datasets") or {})}
+    own_data.refuse_both({"datasets": described}, f"ablations/{profile}.yaml", at.get("embedded", {}))
     known = {name: {} for name in at.get("embedded", {})} | described
     missing = sorted(wanted - set(known))
     if missing:

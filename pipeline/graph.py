@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import once
+from pipeline import once, own_data
 
 RESOLVE = "resolve"
 TABULATE = "tabulate"
@@ -162,7 +162,7 @@ def read(root: Path) -> Graph:
     Waits while another process holds DVC's lock (which none does while its stage runs).
 
     Raises:
-        ValueError: dvc.yaml or params.yaml cannot be read; the message is DVC's.
+        ValueError: dvc.yaml or params.yaml cannot be read (the message is DVC's), or a person's data would be at risk.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, lock_repo
@@ -170,6 +170,7 @@ def read(root: Path) -> Graph:
 
     if Path.cwd() != root:
         raise ValueError(f"DVC names stages from the working directory: wanted {root}, got {Path.cwd()}")
+    own_data.look(root)
     try:
         repo = Repo(str(root), _wait_for_lock=True)
         with lock_repo(repo), once.each_file_once():

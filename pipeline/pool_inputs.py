@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import own_data
 from pipeline.pool_transport import opened, read
+
+DATA = "data"
 
 
 def receive(address: str, key: str, reads: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], own: str) -> str:
@@ -20,13 +23,15 @@ def receive(address: str, key: str, reads: Mapping[str, Any], inputs: Sequence[M
         key: of the coordinator's offer.
         reads: of the coordinator's offer.
         inputs: of the coordinator's offer.
-        own: this machine's own clone; a data set that nobody makes and git does not have is linked from there.
+        own: this machine's own clone; what nobody makes and git does not have is linked from there. A data set with a
+            `root` is listed here, from the folder of that name on this machine.
     """
     _borrow(Path(own))
     with opened("") as repo:
         for given in inputs:
             _materialise(repo, given)
         stage = repo.stage.get_target(address)
+        own_data.look(Path.cwd())
         if missing := [path for dep in stage.deps if (path := _link_own(dep, Path(own)))]:
             return f"{', '.join(missing)}: neither made by a stage nor in {own}: put or link it there"
         found, has = read(repo, stage)
@@ -71,6 +76,8 @@ def _link_own(dep: Any, own: Path) -> str:
         return ""
     root = Path.cwd()
     path = Path(dep.fs_path).relative_to(root)
+    if path.parts[0] == DATA:  # outputs go there: through a link, DVC would remove the clone's own
+        return path.as_posix()
     for part in [*reversed(path.parents[:-1]), path]:
         if (root / part).is_dir():
             continue

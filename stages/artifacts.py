@@ -25,21 +25,30 @@ RUNS = Path("runs")
 RESULTS = Path("results")
 RESOLVED = Path("resolved")
 STATE = Path(os.environ.get("FACET_HOME", ".facet"))
+UNPACKED = "unpacked"
+"""Beside the data sets under ``data/``."""
 
 
 def train_folder(dataset: str) -> Path:
     """Folder with ``train.rec``, ``train.idx``, ``train.lst`` and ``property``."""
-    return DATA / dataset / "train"
+    return data_folder(dataset, "train")
 
 
 def eval_folder(dataset: str) -> Path:
     """Folder with the test sets: ``NAME.bin``, ``ijb/IJBB``, ``tinyface``, ``scface``."""
-    return DATA / dataset / "eval"
+    return data_folder(dataset, "eval")
+
+
+def data_folder(dataset: str, part: str) -> Path:
+    """Folder with the ``train`` or ``eval`` of a data set: below its ``root`` if it has one, else below ``data``."""
+    described = RESOLVED / "datasets" / f"{dataset}.yaml"
+    root = (yaml.safe_load(described.read_text(encoding="utf-8")) or {}).get("root") if described.is_file() else None
+    return Path(root or DATA / dataset) / part
 
 
 def unpacked_folder(dataset: str) -> Path:
     """Folder with ``manifest.parquet``, ``card.json`` and, where asked for, ``images/IDENTITY/KEY.jpg``."""
-    return DATA / "unpacked" / dataset
+    return DATA / UNPACKED / dataset
 
 
 def backbone_folder(run: str) -> Path:
@@ -121,11 +130,11 @@ def write_file(path: Path) -> Iterator[Path]:
     aside.replace(path)
 
 
-def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+def write_json(path: Path, tree: Mapping[str, Any], *, ascii_only: bool = False) -> None:
     """Write JSON that diffs well: indented, keys in the order given, no NaN."""
     with write_file(path) as aside:
         aside.write_text(
-            json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=ascii_only) + "\n", encoding="utf-8"
         )
 
 

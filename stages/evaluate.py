@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages import artifacts, benchmarks, program, progress, recognition, seeing
+from stages import artifacts, benchmarks, pin, program, progress, recognition, seeing
 from stages.core.features import Embed
 from stages.core.measured import Measured, Score
 from stages.core.quality import Scorer
@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
         }
     embedder = Embedder.load(artifacts.backbone_folder(run), flip=flip, keep=True)
     embed, scores = seeing.watched(embedder, scorers), seeing.scores_of(scorers)
-    measured = measure(suite, artifacts.eval_folder(section.dataset), section.switches, embed, scores, others)
+    measured = measure(suite, pin.checked(section.dataset, "eval"), section.switches, embed, scores, others)
     model = artifacts.read_json(artifacts.backbone_folder(run) / "model.json")
     provenance = {"run": run, "dataset": section.dataset, "weights_sha256": model["weights_sha256"]}
     write(run, suite, measured, provenance)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from stages import benchmarks, plugins, report, training
+from stages import benchmarks, pin, plugins, report, training
 from stages.artifacts import explain
 from stages.datasets import insightface_rec
 from stages.synthesis import config as synthesis_config
@@ -111,7 +111,9 @@ def load(root: Path = Path()) -> Params:
         ValueError: something in them does not fit; the message names file, field, what was wanted and what came.
         LookupError: a head, backbone, data set, run or table that is not there.
     """
-    tree = _check(Tree, _read_yaml(root / "params.yaml"), "params.yaml")
+    written = _read_yaml(root / "params.yaml")
+    tree = _check(Tree, written, "params.yaml")
+    pin.roots_of(written)
     profile_path = root / "profiles" / f"{tree.profile}.yaml"
     profile = _read_yaml(profile_path)
     if set(profile) - {"defaults"}:

@@ -1,7 +1,7 @@
 """Stage `resolve`: writes params.yaml, profile and tables out as one file per run, data set and table.
 
 Every other stage depends on its own file only, so that editing one run reruns one run, and DVC's own comparison of
-outputs stops the rest. It also links data sets that live elsewhere to data/NAME.
+outputs stops the rest. It also pins data sets that live elsewhere (``stages.pin``), which are read where they are.
 
     python -m stages.resolve
 """
@@ -12,21 +12,26 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages import artifacts, params, program
+from stages import artifacts, params, pin, program
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Resolve, check and write everything."""
     resolved = params.load()
-    for name, dataset in resolved.datasets.items():
-        if dataset.root is not None:
-            link(artifacts.DATA / name, Path(dataset.root))
+    pin.pin_all(
+        {
+            "embedded": resolved.embedded,
+            "datasets": {name: {"root": dataset.root} for name, dataset in resolved.datasets.items()},
+        }
+    )
     with artifacts.write_folder(artifacts.RESOLVED) as folder:
         for name, spec in resolved.embedded.items():
             artifacts.write_yaml(folder / "embedded" / f"{name}.yaml", {"synthesize": spec.model_dump(mode="json")})
         for name, dataset in resolved.datasets.items():
+            # no stage depends on `root`: the same files elsewhere are the same
+            place = {} if dataset.root is None else {"root": str(Path(dataset.root).absolute())}
             artifacts.write_yaml(
-                folder / "datasets" / f"{name}.yaml", {"unpack": dataset.unpack.model_dump(mode="json")}
+                folder / "datasets" / f"{name}.yaml", {"unpack": dataset.unpack.model_dump(mode="json"), **place}
             )
         for name, run in resolved.runs.items():
             artifacts.write_yaml(folder / "runs" / f"{name}.yaml", sections(run))
@@ -49,22 +54,6 @@ def sections(run: params.Run) -> dict[str, object]:
         f"evaluate_{suite}": {"dataset": dataset, "switches": switches} for suite, switches in measured_on.items()
     }
     return {"train": run.train.model_dump(mode="json"), "quality": run.quality.model_dump(mode="json"), **suites}
-
-
-def link(path: Path, root: Path) -> None:
-    """Make ``path`` a link to ``root``, a data set that lives elsewhere.
-
-    Raises:
-        FileNotFoundError: ``root`` is not there.
-        ValueError: something else is at ``path``.
-    """
-    if not root.is_dir():
-        raise FileNotFoundError(f"datasets.{path.name}.root: no folder {root}; it should hold train/ and eval/")
-    if path.exists() and not path.is_symlink():
-        raise ValueError(f"{path} is a folder of its own, but datasets.{path.name}.root says {root}: remove one")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.symlink_to(root.resolve(), target_is_directory=True)
 
 
 if __name__ == "__main__":

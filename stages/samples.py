@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages import artifacts
+from stages import artifacts, pin
 from stages.core import augment, jpeg, low_view
 from stages.core.order import Order, Streams
 from stages.core.pixels import SIDE
@@ -63,7 +63,7 @@ def open_records(dataset: str) -> Records:
             f"{path}: {wrong_N.sum()} images are not aligned to {SIDE} x {SIDE}, the first is record "
             f"{key_N[n]} with {width_N[n]} x {height_N[n]}: align them, a network takes nothing else"
         )
-    folder = artifacts.train_folder(dataset)
+    folder = pin.checked(dataset, "train")
     images = RecordImages(folder, key_N, offset_N, length_N)
     size = (folder / "train.rec").stat().st_size
     # what was declared, or the labels say: bad records that `unpack` allowed are not among them

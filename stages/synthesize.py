@@ -30,12 +30,14 @@ P = TypeVar("P", plan.Ijb, plan.Listed, plan_more.Ijbs, plan_more.NamedPairs)
 def main(arguments: argparse.Namespace) -> None:
     """Draw the training set, then the test sets."""
     config = artifacts.read_section(artifacts.RESOLVED / "embedded" / f"{arguments.dataset}.yaml", "synthesize", Config)
+    # never by `artifacts.data_folder`, which may be a person's own
+    home = artifacts.DATA / arguments.dataset
     cv2.setNumThreads(1)  # one face is too small to share
     studio = Studio(config, arguments.processes or cores())
-    with artifacts.write_folder(artifacts.train_folder(arguments.dataset)) as folder:
+    with artifacts.write_folder(home / "train") as folder:
         studio.write_train(folder)
     asked = {"seed": config.seed, "eval": config.eval.model_dump(mode="json")}
-    with artifacts.write_folder(artifacts.eval_folder(arguments.dataset)) as folder:
+    with artifacts.write_folder(home / "eval") as folder:
         drawn_before.fill(folder, asked, studio.write_eval)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from stages import artifacts, devices, exporting, networks, processes, program, trainer
+from stages import artifacts, devices, exporting, networks, pin, processes, program, trainer
 from stages.checkpoints import Checkpoints, code, key_of
 from stages.core.pixels import SIDE
 from stages.processes import Processes
@@ -73,7 +73,7 @@ def validation(config: Config) -> trainer.Validate:
 
     wanted = config.validation
     switches = benchmarks.Hq.model_validate({"sets": wanted.sets, "fusion": wanted.fusion})
-    folder = artifacts.eval_folder(config.dataset)
+    folder = pin.checked(config.dataset, "eval")
     for name in wanted.sets:
         if not (folder / f"{name}.bin").is_file():
             raise FileNotFoundError(f"{folder / name}.bin is missing: put it there, or take it out of validation.sets")

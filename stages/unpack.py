@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stages import artifacts, program
+from stages import artifacts, pin, program
 from stages.core.data_card import describe_images, ranges_that_disagree
 from stages.core.image_format import extension
 from stages.core.recordio import RecordError
@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Check, export if asked for, and write manifest and card."""
     name = arguments.name
     config = artifacts.read_section(artifacts.RESOLVED / "datasets" / f"{name}.yaml", "unpack", Config)
-    train = TrainSet.open(artifacts.train_folder(name))
+    train = TrainSet.open(pin.checked(name, "train"))
     aside = begin_aside(artifacts.unpacked_folder(name), train, config.export)
     checked = check_all(train, aside / "images" if config.export == "folder" else None)
     ranges = check_ranges(train, checked)
