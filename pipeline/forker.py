@@ -6,8 +6,8 @@ pipeline.forker``), so that a fork copies no lock that another thread holds, and
 parent's but a socket: when the parent is gone, however it went, the socket closes, the forker ends, and its
 children get SIGTERM from the kernel.
 
-A job that is killed leaves its stage's program behind where a shell stands between them (dash does not replace itself
-by its last command): such strays become the forker's own children, and it ends them.
+A job that is killed leaves its stage's program to itself: that follows the process which started its shell, and ends
+(stages/program.py).
 """
 
 from __future__ import annotations
@@ -32,10 +32,8 @@ from types import TracebackType
 from typing import Any
 
 from pipeline import environment, preload
-from pipeline.strays import Strays
 
 PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
 REFUSED = 0
 """Answered in place of a pid."""
 MAX_REQUEST = 1 << 17
@@ -205,32 +203,19 @@ def serve(descriptor: int) -> None:
     preload.load()
     requests = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    deaths = _hear_of_deaths()
-    strays = Strays()
     gc.freeze()
-    with selectors.DefaultSelector() as selector:
-        selector.register(requests, selectors.EVENT_READ)
-        selector.register(deaths, selectors.EVENT_READ)
-        while True:
-            ready = {key.fd for key, _ in selector.select(strays.patience_s())}
-            if deaths in ready:
-                os.read(deaths, 1 << 12)
-            strays.end()
-            if requests.fileno() in ready and not _answer(requests, strays):
-                break
-    strays.bury()
-    strays.kill()
+    while _answer(requests):
+        _reap()
+    _reap()
 
 
-def _answer(requests: socket.socket, strays: Strays) -> bool:
+def _answer(requests: socket.socket) -> bool:
     """Fork for one request; False when the parent is gone."""
     request, descriptors, flags, _ = socket.recv_fds(requests, MAX_REQUEST, MAX_DESCRIPTORS)
     if not request:
         return False
     # a lease without some of its locks would share its GPUs with others
     pid = REFUSED if flags & socket.MSG_CTRUNC else _fork(requests, request, descriptors)
-    if pid != REFUSED:
-        strays.jobs.add(pid)
     requests.send(pid.to_bytes(8, "big"))
     for each in descriptors:
         os.close(each)
@@ -246,16 +231,11 @@ def _fork(requests: socket.socket, request: bytes, descriptors: Sequence[int]) -
     return pid
 
 
-def _hear_of_deaths() -> int:
-    """Return a descriptor that can be read when a child has died; what dead jobs leave behind becomes ours."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    heard, tell = os.pipe()
-    os.set_blocking(tell, False)
-    # a handler that does nothing: what is to be done is done in the loop, where no fork is half made
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    return heard
+def _reap() -> None:
+    """Wait for jobs that have ended: the CPU seconds of a child that nobody waits for are counted nowhere."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0] != 0:
+            continue
 
 
 def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -> None:
@@ -265,8 +245,6 @@ def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != forker:
             os._exit(1)
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     os.dup2(output, 1)
@@ -281,7 +259,8 @@ def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -
         value = error if isinstance(error, (ValueError, LookupError, OSError)) else RuntimeError(repr(error))
     sys.stdout.flush()
     sys.stderr.flush()
-    with os.fdopen(result, "wb") as stream:
+    # the result is at its end when this process is: its descriptor is left open
+    with os.fdopen(result, "wb", closefd=False) as stream:
         pickle.dump(value, stream)
     os._exit(0)
 

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import tracking
+from stages import program
 
 
 def main(arguments: Sequence[str] = ()) -> int:
     """Record, say what was done, and return the exit code."""
     asked = _parser().parse_args(arguments)
+    program.die_with_parent()
     again = "`dvc repro track`" if asked.workspace is None else "the same command again"
     try:
         done = tracking.track(say=_say, workspace=asked.workspace, profile=asked.profile)

@@ -45,7 +45,6 @@ WHOLE = """\
         aside.write_text(text + "x" * params["bytes"])
         aside.replace(path)
 """
-DIE = "from stages import program\nprogram.die_with_parent()\n"
 STEPS_OF_ONE = 60
 
 
@@ -55,7 +54,6 @@ def make(path: Path, api_url: str | None) -> Dummy:
     program = project.path / "work.py"
     text = program.read_text()
     for old, new in (
-        ("ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # as stages.program does\n", DIE),
         ("time.sleep(seconds)\n", STEPS),
         ('note("end")\n', END),
         ("        path.write_text(text)\n", WHOLE),

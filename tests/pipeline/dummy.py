@@ -19,11 +19,12 @@ import yaml
 from pipeline import environment
 
 PROGRAM = """\
-import ctypes, json, os, pathlib, signal, sys, time
+import json, os, pathlib, signal, sys, time
 import yaml
+from stages import program
 kind, key, *outs = sys.argv[1:]
 name = f"{kind}@{key}" if key != "-" else kind
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # as stages.program does
+program.die_with_parent()
 
 def note(what):
     told = {"cuda": "CUDA_VISIBLE_DEVICES", "device": "FACET_SLOT", "threads": "OMP_NUM_THREADS",
