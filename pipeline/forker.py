@@ -31,7 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline import environment, preload
+from pipeline import environment
 
 PR_SET_PDEATHSIG = 1
 REFUSED = 0
@@ -39,6 +39,16 @@ REFUSED = 0
 MAX_REQUEST = 1 << 17
 MAX_DESCRIPTORS = 64
 """Of a request: two pipes, and the locks of all GPUs of a lease."""
+# fmt: off
+NEEDED = (
+    "configobj", "dulwich.worktree", "dvc.cachemgr", "dvc.data_cloud", "dvc.lock", "dvc.repo.artifacts",
+    "dvc.repo.graph", "dvc.repo.datasets", "dvc.repo.index", "dvc.repo.metrics", "dvc.repo.params", "dvc.repo.plots",
+    "dvc.repo.reproduce", "dvc.repo.stage", "dvc.repo.status", "dvc.repo.trie", "dvc.rwlock", "dvc.stage.cache",
+    "dvc.utils.strictyaml", "networkx", "pyparsing", "ruamel.yaml", "scmrepo.git", "pipeline.graph",
+    "pipeline.reproduce",
+)
+# fmt: on
+"""What DVC imports late, in the midst of its work."""
 
 
 @dataclass
@@ -198,9 +208,16 @@ def _call(function: str, **arguments: Any) -> Any:
 JOBS: dict[str, Callable[..., Any]] = {"read_graph": _read_graph, "reproduce": _reproduce, "call": _call}
 
 
+def import_dvc() -> None:
+    """Import what every job needs, so that no fork has to; a version of DVC that lacks a module costs time alone."""
+    for name in NEEDED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 def serve(descriptor: int) -> None:
     """Fork a process for every request until the parent is gone; runs in the forker."""
-    preload.load()
+    import_dvc()
     requests = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()

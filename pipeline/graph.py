@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import once, own_data
+from pipeline import own_data
 
 RESOLVE = "resolve"
 TABULATE = "tabulate"
@@ -173,7 +173,7 @@ def read(root: Path) -> Graph:
     own_data.look(root)
     try:
         repo = Repo(str(root), _wait_for_lock=True)
-        with lock_repo(repo), once.each_file_once():
+        with lock_repo(repo):
             edges = repo.index.graph
             found = [stage for stage in edges if isinstance(stage, PipelineStage)]
             above = {

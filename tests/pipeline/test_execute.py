@@ -277,11 +277,13 @@ def test_a_progress_bar_counts_as_its_last_state(tmp_path: Path) -> None:
     assert lines == ["100%", "last words \ufffd"]
 
 
-def test_the_forker_has_one_thread_when_it_begins_to_fork(make_dummy: Callable[..., Dummy]) -> None:
-    project = make_dummy(runs=1)
-    answer = project.run(
+def test_the_forker_has_one_thread_when_it_begins_to_fork_and_all_modules_that_it_names(
+    make_dummy: Callable[..., Dummy],
+) -> None:
+    answer = make_dummy(runs=1).run(
         "python",
         "-c",
-        "import threading; from pipeline import forker; forker.preload.load(); print(threading.active_count())",
+        "import sys, threading; from pipeline import forker; forker.import_dvc(); "
+        "print(threading.active_count(), set(forker.NEEDED) - set(sys.modules))",
     )
-    assert answer.stdout.strip() == "1"
+    assert answer.stdout.strip() == "1 set()"

@@ -118,6 +118,20 @@ def test_dvc_is_read_with_addresses_edges_and_reasons(make_dummy: Callable[..., 
     assert all(position[above] < position[a] for a, stage in graph.stages.items() for above in stage.upstream)
 
 
+def test_a_file_and_a_parameter_that_changed_are_reasons_of_whom_they_concern(
+    make_dummy: Callable[..., Dummy],
+) -> None:
+    project = make_dummy(3)
+    project.run("dvc", "repro")
+    (project.path / "data/unpacked.txt").write_text("other")
+    (project.path / "resolved/runs/r1.yaml").write_text("train: {margin: 9}\n")
+    stale = read(project.path).stale()
+    trainings = {address.partition(":")[2]: why for address, why in stale.items() if "train_backbone" in address}
+    assert all("data/unpacked.txt modified" in why for why in trainings.values())
+    assert [name for name, why in trainings.items() if any("r1.yaml:train" in each for each in why)] == ["train_backbone@r1"]
+    assert len(trainings) == 3
+
+
 def test_an_edit_of_params_makes_only_resolve_stale_by_itself(make_dummy: Callable[..., Dummy]) -> None:
     project = make_dummy(runs=2)
     project.run("dvc", "repro", "--all-pipelines", "-q")
