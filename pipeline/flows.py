@@ -31,7 +31,6 @@ from pipeline import (
     settle,
     summary,
     sweep_workspace,
-    witness,
 )
 from pipeline.execute import Executor
 from pipeline.flow_board import Board
@@ -114,8 +113,7 @@ def _work_on(prepared: Prepared, targets: Sequence[str], jobs: int) -> State[Any
     work = Work(prepared, jobs, stop)
     one = records.this_flow_run(str(identity))
     records.write_open(prepared.root, one)
-    watched = witness.watching(prepared.root, str(identity))
-    with watched, stop.watching(), prefect_run.no_limits_by_tag(), Board(identity, work.view) as board:
+    with stop.watching(), prefect_run.no_limits_by_tag(), Board(identity, work.view) as board:
         try:
             _tag(identity, work.labels(prepared.graph.select(targets)))
             _run_everything(work, targets)

@@ -24,6 +24,9 @@ disks (tmpfs). Each row is a test in `tests/faults`, which also holds after each
 record in a `dvc.lock` is lost or there twice, Prefect shows within two minutes how it ended, and the next `facet run` finishes the
 work, trainings from their checkpoints.
 
+A run that was killed is shown as Crashed by an automation of Prefect's server, about 90 s after its last heartbeat, or by the next
+`facet` command, whichever comes first. Its tasks stay as the server last heard of them.
+
 | fault | what happens |
 |---|---|
 """
