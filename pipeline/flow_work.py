@@ -12,7 +12,6 @@ from typing import Any
 
 from prefect import State, Task, get_run_logger
 from prefect.cache_policies import NO_CACHE
-from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
@@ -58,7 +57,6 @@ class Work:
         self.expected: dict[str, Stage] = {}
         self.running: dict[str, summary.Running] = {}
         self.links: dict[str, str] = {}
-        self.tasks: list[records.Task] = []
         self.ended: dict[str, Ended] = {}
         self.seconds = records.durations(prepared.root)
         self.futures: dict[str, PrefectFuture[Any]] = {}
@@ -147,9 +145,7 @@ class Work:
         finally:
             self.running.pop(stage.address, None)
             self._note(stage, outcome, lease.device.name)
-        state = _task_state(outcome)
-        self._keep(stage.name, state, [f"device:{lease.device.name}", *self.labels([stage])])
-        return state
+        return _task_state(outcome)
 
     def _finish(
         self, stage: Stage, lease: leases.Lease, note_end: Callable[[Stage], None], future: PrefectFuture[Any]
@@ -160,13 +156,6 @@ class Work:
             self._note(stage, Outcome("failed", "Prefect did not start it"), "")
         note_end(stage)
 
-    def _keep(self, name: str, state: State[Any], labels: Sequence[str] = ()) -> None:
-        """Keep what Prefect's server should know, in case that it is away; called within the task."""
-        context = TaskRunContext.get()
-        if context is not None:
-            what = (name, state.type.value, state.name or "", state.message or "", tuple(labels))
-            self.tasks.append(records.Task(str(context.task_run.id), *what))
-
     def _note(self, stage: Stage, outcome: Outcome, device: str) -> None:
         what = (outcome.state, outcome.message, outcome.command_s)
         self.ended[stage.address] = Ended(stage.name, *what, device)
@@ -174,14 +163,13 @@ class Work:
 
     def skip(self, stages: Sequence[Stage], reason: str) -> None:
         """Show stages that will not run."""
+
+        def body() -> State[Any]:
+            return Cancelled(name="Skipped", message=reason)
+
         for stage in stages:
             self.ended[stage.address] = Ended(stage.name, "skipped", reason)
-            self._submit(stage, partial(self._skipped, stage, reason))
-
-    def _skipped(self, stage: Stage, reason: str) -> State[Any]:
-        state: State[Any] = Cancelled(name="Skipped", message=reason)
-        self._keep(stage.name, state, self.labels([stage]))
-        return state
+            self._submit(stage, body)
 
     def wait(self) -> None:
         """Wait until every task has ended."""
@@ -198,9 +186,7 @@ class Work:
         def body() -> State[Any]:
             workspace = self.prepared.root if self.prepared.home else None
             code = recording.track(self.prepared.project, get_run_logger().info, lambda: self.stop.asked, workspace)
-            state: State[Any] = Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
-            self._keep(TRACK, state)
-            return state
+            return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
 
         # not by asking for its state, which is the server's to tell, and that may be away
         over = threading.Event()

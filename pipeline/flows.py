@@ -122,7 +122,7 @@ def _work_on(prepared: Prepared, targets: Sequence[str], jobs: int) -> State[Any
             get_run_logger().warning("killing what still runs")
             prepared.executor.close()
         state = _end(work, targets, board)
-        ended = replace(one, state=state.type.value, message=state.message or "", tasks=tuple(work.tasks))
+        ended = replace(one, state=state.type.value, message=state.message or "")
         records.write_open(prepared.root, ended)
         prepared.ended, prepared.server_was_away = ended, stop.server_was_away
         return state

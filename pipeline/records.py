@@ -6,7 +6,7 @@ import json
 import os
 import time
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import psutil
@@ -45,19 +45,6 @@ class LastRun:
 
 
 @dataclass(frozen=True)
-class Task:
-    """How a task of a flow run ended."""
-
-    id: str
-    name: str
-    state: str
-    """Prefect's type: ``COMPLETED``."""
-    state_name: str
-    message: str = ""
-    tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class FlowRun:
     """A flow run of which Prefect's server may not know the end: it runs, was killed, or the server was away."""
 
@@ -68,7 +55,6 @@ class FlowRun:
     state: str = ""
     """How it ended; empty while it runs, or if it was killed."""
     message: str = ""
-    tasks: tuple[Task, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -103,7 +89,8 @@ def write_open(root: Path, one: FlowRun) -> None:
 def unsettled(root: Path) -> list[FlowRun]:
     """Return the flow runs that have ended, killed or not, without Prefect's server being known to know."""
     trees = [environment.read_json(path) for path in sorted(_open_folder(root).glob("*.json"))]
-    found = [FlowRun(**(tree | {"tasks": tuple(Task(**task) for task in tree["tasks"])})) for tree in trees if tree]
+    names = [field.name for field in fields(FlowRun)]  # an earlier version wrote more
+    found = [FlowRun(**{name: tree[name] for name in names}) for tree in trees if tree]
     return [one for one in found if not one.alive]
 
 

@@ -25,7 +25,7 @@ record in a `dvc.lock` is lost or there twice, Prefect shows within two minutes 
 work, trainings from their checkpoints.
 
 A run that was killed is shown as Crashed by an automation of Prefect's server, about 90 s after its last heartbeat, or by the next
-`facet` command, whichever comes first. Its tasks stay as the server last heard of them.
+`facet` command, whichever comes first. Task runs stay as the server last heard of them, also where it was away when they ended.
 
 | fault | what happens |
 |---|---|

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,4 +46,11 @@ def test_a_flow_run_lives_on_when_the_clock_is_set(tmp_path: Path) -> None:
     records.write_open(tmp_path, replace(mine, born=mine.born - 3))
     assert records.unsettled(tmp_path) == []
     records.write_open(tmp_path, replace(mine, born=mine.born - 30))
+    assert [one.flow_run_id for one in records.unsettled(tmp_path)] == ["id"]
+
+
+def test_a_flow_run_that_an_earlier_version_wrote_down_with_its_tasks_is_read(tmp_path: Path) -> None:
+    records.write_open(tmp_path, replace(records.this_flow_run("id"), state="COMPLETED"))
+    (path,) = (tmp_path / ".facet/flow-runs").glob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tasks": []}))
     assert [one.flow_run_id for one in records.unsettled(tmp_path)] == ["id"]
