@@ -15,7 +15,8 @@ from pipeline.cli_sweep import Asked, OfTable, Save, Seeds, Set, run_sweep
 if TYPE_CHECKING:
     from pipeline.execute import Executor
     from pipeline.graph import Graph, Stage
-    from pipeline.records import Attempt, LastRun
+    from pipeline.records import LastRun
+    from pipeline.stage_result import StageResult
 
 COLOURS = {
     "done": typer.colors.GREEN,
@@ -180,7 +181,7 @@ def status(targets: Targets = None) -> None:
             typer.echo(f"table {name}: {', '.join(counts)}, of {len(part)} stages")
 
 
-def _state(stage: Stage, reasons: tuple[str, ...], last: Attempt | None) -> tuple[str, str]:
+def _state(stage: Stage, reasons: tuple[str, ...], last: StageResult | None) -> tuple[str, str]:
     """Return a stage's state, and why it is not done."""
     if stage.running:
         return "running", ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import threading
 import time
@@ -15,11 +14,12 @@ from pathlib import Path
 import psutil
 
 from pipeline import environment, leases
-from pipeline.forker import Forker, Job, unpack
+from pipeline.forker import Forker, Job
 from pipeline.graph import Graph, Stage
 from pipeline.leases import Lease, Pool
-from pipeline.reproduce import GRACE_S, Outcome
+from pipeline.reproduce import GRACE_S
 from pipeline.stage_log import StageLog
+from pipeline.stage_result import StageResult
 
 LINGER_S = 2.0
 """How long output is read after the result: something that a stage left behind may hold the pipe for ever."""
@@ -79,7 +79,7 @@ class Executor:
         """Return the devices on which stages may run here."""
         return Pool(leases.find_gpus(), self.jobs, self.slot_folder, per_device=self.per_device)
 
-    def run(self, stage: Stage, lease: Lease, say: Say) -> Outcome:
+    def run(self, stage: Stage, lease: Lease, say: Say) -> StageResult:
         """Reproduce ``stage`` on the leased device, calling ``say`` with each line; give the lease back."""
         log = StageLog(environment.log_folder(self.root) / f"{stage.name}.log")
         with lease:
@@ -101,9 +101,9 @@ class Executor:
             time.sleep(0.05)
         return self.stop_asked_s is None
 
-    def _attempt(self, stage: Stage, lease: Lease, lines: _Lines) -> Outcome:
+    def _attempt(self, stage: Stage, lease: Lease, lines: _Lines) -> StageResult:
         if self.stop_asked_s is not None:
-            return Outcome("stopped", "stopped before it began")
+            return StageResult("stopped", "stopped before it began")
         queue_path = str(environment.state_folder(self.root) / "dvc-queue.lock")
         job = self.forker.start(
             "reproduce",
@@ -136,46 +136,38 @@ class Executor:
         threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.threads_per_stage)}
         return threads | lease.device.environment
 
-    def _follow(self, job: Job, lines: _Lines) -> Outcome:
+    def _follow(self, job: Job, lines: _Lines) -> StageResult:
         """Pass lines on until the process has answered and its output is at its end."""
-        answer = bytearray()
         deadline_s: float | None = None
         watch = _SilenceWatch(job, self.patience.silent_s, lines.log.measurements)
-        with selectors.DefaultSelector() as selector:
-            selector.register(job.output, selectors.EVENT_READ)
-            selector.register(job.result, selectors.EVENT_READ)
-            while selector.get_map() and (deadline_s is None or time.monotonic() < deadline_s):
-                self._kill_if_deaf(job, watch.hung_s)
-                for key, _ in selector.select(timeout=0.5):
-                    data = os.read(key.fd, 1 << 16)
-                    if not data:
-                        selector.unregister(key.fd)
-                        if key.fd == job.result:
-                            # without an answer it was killed, and its program may take its time to end
-                            deadline_s = time.monotonic() + (LINGER_S if answer else KILL_AFTER_S)
-                    elif key.fd == job.output:
-                        watch.heard()
-                        lines.feed(data)
-                    else:
-                        answer += data
-                watch.look()
+        for data in job.events(every_s=0.5):
+            self._kill_if_deaf(job, watch.hung_s)
+            if data:
+                watch.heard()
+                lines.feed(data)
+            if job.over and deadline_s is None:
+                # without an answer it was killed, and its program may take its time to end
+                deadline_s = time.monotonic() + (LINGER_S if job.answer else KILL_AFTER_S)
+            if deadline_s is not None and time.monotonic() >= deadline_s:
+                break
+            watch.look()
         lines.end()
-        outcome = self._outcome(bytes(answer), job.pid)
+        outcome = self._outcome(job)
         if watch.hung_s is not None and not outcome.good and self.stop_asked_s is None:
-            return Outcome("failed", watch.verdict, outcome.command_s, temporary=True)
+            return StageResult("failed", watch.verdict, outcome.command_s, temporary=True)
         if outcome.state == "failed" and lines.last:
             # what the program said last says more than how it ended
             return replace(outcome, message=f"{lines.last} ({outcome.message})")
         return outcome
 
-    def _outcome(self, answer: bytes, pid: int) -> Outcome:
+    def _outcome(self, job: Job) -> StageResult:
         try:
-            outcome = unpack(answer, pid)
+            outcome = job.value()
         except (RuntimeError, ValueError, LookupError, OSError) as error:
             if self.stop_asked_s is not None:
-                return Outcome("stopped", str(error))
-            return Outcome("failed", str(error), temporary=not answer)
-        assert isinstance(outcome, Outcome)
+                return StageResult("stopped", str(error))
+            return StageResult("failed", str(error), temporary=not job.answer)
+        assert isinstance(outcome, StageResult)
         return outcome
 
     def _kill_if_deaf(self, job: Job, hung_s: float | None) -> None:

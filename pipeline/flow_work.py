@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from prefect.states import Cancelled, Completed, Failed
 from pipeline import leases, prefect_run, recording, records, summary
 from pipeline.execute import Executor
 from pipeline.graph import Graph, Stage, num_gpus
-from pipeline.reproduce import Outcome
 from pipeline.schedule import Schedule
-from pipeline.summary import Ended, View
+from pipeline.stage_result import StageResult
+from pipeline.summary import View
 
 POLL_S = 0.5
 TRACK = "track"
@@ -57,7 +57,7 @@ class Work:
         self.expected: dict[str, Stage] = {}
         self.running: dict[str, summary.Running] = {}
         self.links: dict[str, str] = {}
-        self.ended: dict[str, Ended] = {}
+        self.ended: dict[str, StageResult] = {}
         self.seconds = records.durations(prepared.root)
         self.futures: dict[str, PrefectFuture[Any]] = {}
         self.pool = prepared.executor.devices()
@@ -132,7 +132,7 @@ class Work:
 
     def _reproduce(self, stage: Stage, lease: leases.Lease) -> State[Any]:
         """Reproduce one stage; runs in a thread of Prefect's."""
-        outcome = Outcome("failed", "it could not be started")
+        result = StageResult("failed", "it could not be started")
         running = self.running[stage.address] = summary.Running(lease.device.name)
         log = get_run_logger()
 
@@ -141,11 +141,11 @@ class Work:
             log.info(line)
 
         try:
-            outcome = self.prepared.executor.run(stage, lease, say)
+            result = self.prepared.executor.run(stage, lease, say)
         finally:
             self.running.pop(stage.address, None)
-            self._note(stage, outcome, lease.device.name)
-        return _task_state(outcome)
+            self._note(stage, replace(result, device=lease.device.name))
+        return _task_state(result)
 
     def _finish(
         self, stage: Stage, lease: leases.Lease, note_end: Callable[[Stage], None], future: PrefectFuture[Any]
@@ -153,13 +153,12 @@ class Work:
         """Account for a task that has ended, also for one whose body Prefect never called."""
         lease.release()
         if stage.address not in self.ended:
-            self._note(stage, Outcome("failed", "Prefect did not start it"), "")
+            self._note(stage, StageResult("failed", "Prefect did not start it"))
         note_end(stage)
 
-    def _note(self, stage: Stage, outcome: Outcome, device: str) -> None:
-        what = (outcome.state, outcome.message, outcome.command_s)
-        self.ended[stage.address] = Ended(stage.name, *what, device)
-        records.add_attempt(self.prepared.root, records.Attempt(stage.address, *what))
+    def _note(self, stage: Stage, result: StageResult) -> None:
+        self.ended[stage.address] = known = replace(result, address=stage.address, name=stage.name)
+        records.add_attempt(self.prepared.root, known)
 
     def skip(self, stages: Sequence[Stage], reason: str) -> None:
         """Show stages that will not run."""
@@ -168,7 +167,7 @@ class Work:
             return Cancelled(name="Skipped", message=reason)
 
         for stage in stages:
-            self.ended[stage.address] = Ended(stage.name, "skipped", reason)
+            self.ended[stage.address] = StageResult("skipped", reason, name=stage.name)
             self._submit(stage, body)
 
     def wait(self) -> None:
@@ -202,10 +201,10 @@ def _task(name: str, body: Callable[[], State[Any]], labels: Sequence[str] = ())
     )
 
 
-def _task_state(outcome: Outcome) -> State[Any]:
+def _task_state(result: StageResult) -> State[Any]:
     """Return what Prefect shows for a stage."""
-    if outcome.good:
-        return Completed(name="Completed" if outcome.state == "executed" else outcome.state.capitalize())
-    if outcome.state == "stopped":
-        return Cancelled(message=outcome.message)
-    return Failed(message=outcome.message)
+    if result.good:
+        return Completed(name="Completed" if result.state == "executed" else result.state.capitalize())
+    if result.state == "stopped":
+        return Cancelled(message=result.message)
+    return Failed(message=result.message)

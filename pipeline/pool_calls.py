@@ -8,7 +8,6 @@ has used next to no CPU time for so long waits for somebody who does not answer.
 from __future__ import annotations
 
 import os
-import selectors
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.forker import Forker, Job, unpack
+from pipeline.forker import Forker, Job
 
 SILENT_S = 300.0
 ALIVE_CPU_S = 0.05
@@ -78,26 +77,18 @@ class Calls:
                     os.kill(pid, signal.SIGTERM)
 
     def _wait(self, job: Job) -> Any:
-        answer, used_s, moved_s = bytearray(), 0.0, time.monotonic()
-        with selectors.DefaultSelector() as selector:
-            selector.register(job.result, selectors.EVENT_READ)
-            selector.register(job.output, selectors.EVENT_READ)
-            while True:
-                for key, _ in selector.select(LOOK_S):
-                    data = os.read(key.fd, 1 << 16)
-                    if key.fd == job.result and not data:
-                        return unpack(bytes(answer), job.pid)
-                    if not data:
-                        selector.unregister(key.fd)
-                    elif key.fd == job.result:
-                        answer += data  # what it says is nobody's business, but a full pipe would stop it
-                now_s = _cpu_s(job.pid)
-                if now_s - used_s > ALIVE_CPU_S:
-                    used_s, moved_s = now_s, time.monotonic()
-                if time.monotonic() - moved_s > self.limit_s:
-                    job.stop(signal.SIGKILL)
-                    self.closed_until_s = time.monotonic() + self.limit_s
-                    raise SilentRemoteError(self._why())
+        used_s, moved_s = 0.0, time.monotonic()
+        for _ in job.events(LOOK_S):
+            if job.over:
+                break
+            now_s = _cpu_s(job.pid)
+            if now_s - used_s > ALIVE_CPU_S:
+                used_s, moved_s = now_s, time.monotonic()
+            if time.monotonic() - moved_s > self.limit_s:
+                job.stop(signal.SIGKILL)
+                self.closed_until_s = time.monotonic() + self.limit_s
+                raise SilentRemoteError(self._why())
+        return job.value()
 
     def _why(self) -> str:
         return (

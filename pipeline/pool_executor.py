@@ -36,7 +36,7 @@ from pipeline.pool_api import (
 )
 from pipeline.pool_calls import Calls
 from pipeline.pool_transport import Offer
-from pipeline.reproduce import Outcome
+from pipeline.stage_result import StageResult
 
 JOBS = 32
 """Stages at a time in a pool if nobody says: workers come and go, and Prefect keeps the queue."""
@@ -105,18 +105,18 @@ class PoolExecutor(Executor):
         """Return this machine's slots and the pool."""
         return Devices(self.pool.name, self.slot_folder)
 
-    def run(self, stage: Stage, lease: Lease, say: Say) -> Outcome:
+    def run(self, stage: Stage, lease: Lease, say: Say) -> StageResult:
         """Bring ``stage`` up to date, in the pool if it needs a device; give the lease back."""
         if not stage.needs_device or stage.name == RESOLVE:
             return super().run(stage, lease, say)
         if (processes := num_gpus(self.root, stage)) > 1:
-            return Outcome("failed", f"it trains with {processes} processes, {ONE_DEVICE}")
+            return StageResult("failed", f"it trains with {processes} processes, {ONE_DEVICE}")
         try:
             return self._run_in_pool(stage, say)
         except (ValueError, LookupError, RuntimeError, OSError) as error:
-            return Outcome("failed" if self.stop_asked_s is None else "stopped", str(error))
+            return StageResult("failed" if self.stop_asked_s is None else "stopped", str(error))
 
-    def _run_in_pool(self, stage: Stage, say: Say) -> Outcome:
+    def _run_in_pool(self, stage: Stage, say: Say) -> StageResult:
         if not self._others():
             return self._in_pool(stage, {}, workspace.queue(self.here), say)
         offer = self._offer(stage)
@@ -187,7 +187,7 @@ class PoolExecutor(Executor):
                 self.commit, self.reference = commit, reference
         return {"commit": self.commit, "reference": self.reference}
 
-    def _run_here(self, stage: Stage, say: Say) -> Outcome:
+    def _run_here(self, stage: Stage, say: Say) -> StageResult:
         # `jobs` counts what waits in the pool; this machine does one stage per core
         slots = Pool(leases.find_gpus(), environment.num_cores(), self.slot_folder)
         return super().run(stage, slots.lease(needs_device=False), say)
@@ -195,15 +195,15 @@ class PoolExecutor(Executor):
     def _queue_path(self) -> str:
         return str(environment.state_folder(self.root) / "dvc-queue.lock")
 
-    def _in_pool(self, stage: Stage, more: Mapping[str, Any], queue: str, say: Say) -> Outcome:
+    def _in_pool(self, stage: Stage, more: Mapping[str, Any], queue: str, say: Say) -> StageResult:
         """Send a stage, wait for it and fetch its result; again if its worker died."""
         parent = flow_run.get_id()
         request = {"address": stage.address, "name": stage.name, "workspace": self.here, "parent": parent, **more}
         request["patience"] = asdict(self.patience)
-        outcome = Outcome("failed", "it was not sent")
+        outcome = StageResult("failed", "it was not sent")
         for attempt in range(1, TRIES + 1):
             if self.stop_asked_s is not None:
-                return Outcome("stopped", "stopped before it began")
+                return StageResult("stopped", "stopped before it began")
             run = self._sent(stage, request, queue, say)
             outcome, again = self._ended(stage, run, say)
             if not again or attempt == TRIES:
@@ -241,30 +241,30 @@ class PoolExecutor(Executor):
     def _stopping(self) -> bool:
         return self.stop_asked_s is not None
 
-    def _ended(self, stage: Stage, run: FlowRun | None, say: Say) -> tuple[Outcome, bool]:
+    def _ended(self, stage: Stage, run: FlowRun | None, say: Say) -> tuple[StageResult, bool]:
         """Return how a stage ended in the pool, and whether to send it again."""
         if run is None or run.state is None:
-            return Outcome("stopped", "stopped; its worker has not answered yet"), False
+            return StageResult("stopped", "stopped; its worker has not answered yet"), False
         state = run.state
         result = {name: str(value) for name, value in run.labels.items()}
         seconds = float(result.get(SECONDS, 0.0))
         if state.is_cancelled():
-            return Outcome("stopped", state.message or "cancelled", seconds), False
+            return StageResult("stopped", state.message or "cancelled", seconds), False
         if state.is_crashed():
-            return Outcome("failed", state.message or "its worker died"), True
+            return StageResult("failed", state.message or "its worker died"), True
         if not state.is_completed():
-            return Outcome("failed", state.message or "failed", seconds), False
+            return StageResult("failed", state.message or "failed", seconds), False
         executed = result.get(STATE) == "executed"
         if VALUE in result:
             return self._restored(stage, result, seconds if executed else None, say), False
-        return Outcome("executed" if executed else "unchanged", state.message or "", seconds), False
+        return StageResult("executed" if executed else "unchanged", state.message or "", seconds), False
 
-    def _restored(self, stage: Stage, result: Mapping[str, str], seconds: float | None, say: Say) -> Outcome:
+    def _restored(self, stage: Stage, result: Mapping[str, str], seconds: float | None, say: Say) -> StageResult:
         """Write the result of a worker elsewhere into this workspace and its dvc.lock."""
         arguments = {"address": stage.address, "key": result[KEY], "value": result[VALUE]}
         arguments["queue_path"] = self._queue_path()
         if not self.calls.call(self.forker, "pool_transport:fetch", **arguments):
-            return Outcome("failed", "its worker pushed a result that is not on the DVC remote: is it the same remote?")
+            return StageResult("failed", "its worker pushed a result which is not on the DVC remote: is it the same?")
         outcome = self._run_here(stage, say)
         if outcome.state == "restored" and seconds is not None:
             return replace(outcome, state="executed", command_s=seconds)

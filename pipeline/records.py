@@ -13,25 +13,12 @@ import psutil
 
 from pipeline import environment
 from pipeline.processes import BIRTH_TOLERANCE_S
+from pipeline.stage_result import StageResult
 
 
 def _as_far_as_possible() -> AbstractContextManager[None]:
     """Let a full disk cost us a note, not the run."""
     return suppress(OSError)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One attempt to bring a stage up to date."""
-
-    address: str
-    state: str
-    """``executed``, ``restored``, ``unchanged``, ``failed`` or ``stopped``."""
-    message: str = ""
-    command_s: float = 0.0
-    """Seconds in the stage's own program."""
-    ended: float = 0.0
-    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +90,7 @@ def _attempts_file(root: Path) -> Path:
     return environment.state_folder(root) / "attempts.jsonl"
 
 
-def add_attempt(root: Path, attempt: Attempt) -> None:
+def add_attempt(root: Path, attempt: StageResult) -> None:
     """Append an attempt; several processes may do so at once."""
     path = _attempts_file(root)
     line = json.dumps(asdict(attempt) | {"ended": attempt.ended or time.time()}) + "\n"
@@ -116,7 +103,7 @@ def add_attempt(root: Path, attempt: Attempt) -> None:
             os.close(descriptor)
 
 
-def attempts(root: Path) -> list[Attempt]:
+def attempts(root: Path) -> list[StageResult]:
     """Return all attempts, oldest first; lines that were cut off are left out."""
     try:
         lines = _attempts_file(root).read_text(encoding="utf-8").splitlines()
@@ -125,13 +112,13 @@ def attempts(root: Path) -> list[Attempt]:
     found = []
     for line in lines:
         try:
-            found.append(Attempt(**json.loads(line)))
+            found.append(StageResult(**json.loads(line)))
         except (json.JSONDecodeError, TypeError):
             continue
     return found
 
 
-def last_attempts(root: Path) -> dict[str, Attempt]:
+def last_attempts(root: Path) -> dict[str, StageResult]:
     """Return the last attempt of each stage by address."""
     return {attempt.address: attempt for attempt in attempts(root)}
 

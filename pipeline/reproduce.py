@@ -16,39 +16,20 @@ import re
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 
 from pipeline import kept, lock_entries, stage_log
+from pipeline.stage_result import StageResult
 
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = int(os.environ.get("FACET_GRACE_S", "15"))
 """How long a stage may take to keep what it has after SIGTERM."""
 RETRY_S = 0.5
 EX_TEMPFAIL = 75
-
-State = Literal["executed", "restored", "unchanged", "failed", "stopped"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the reproduction of a stage ended."""
-
-    state: State
-    message: str = ""
-    command_s: float = 0.0
-    """Seconds in the stage's own program; 0 if it did not run."""
-    temporary: bool = False
-    """It failed in a way that another attempt may mend: it was killed, crashed, hung, or said so itself."""
-
-    @property
-    def good(self) -> bool:
-        """The stage is up to date now."""
-        return self.state in ("executed", "restored", "unchanged")
 
 
 class StopError(BaseException):
@@ -166,7 +147,7 @@ class QueuedLock:
         os.close(self.descriptor)
 
 
-def reproduce(root: Path, address: str, queue_path: Path) -> Outcome:
+def reproduce(root: Path, address: str, queue_path: Path) -> StageResult:
     """Bring the stage at ``address`` up to date, as its inputs stand; ``root`` must be the working directory.
 
     The process must be one that may be ended: this takes over its signals.
@@ -176,7 +157,7 @@ def reproduce(root: Path, address: str, queue_path: Path) -> Outcome:
     try:
         outcome = _reproduce_patiently(root, address, queue_path, stopping)
     except StopError:
-        outcome = Outcome("stopped", "stopped before it began")
+        outcome = StageResult("stopped", "stopped before it began")
     for command in kill_descendants():
         _say(f"killed what the stage left running: {command}")
     return outcome
@@ -222,7 +203,7 @@ def _say(line: str) -> None:
     sys.stderr.flush()
 
 
-def _reproduce_patiently(root: Path, address: str, queue_path: Path, stopping: Stopping) -> Outcome:
+def _reproduce_patiently(root: Path, address: str, queue_path: Path, stopping: Stopping) -> StageResult:
     """Reproduce; as often as another process is at work on the same files, wait and look again."""
     said = False
     while (outcome := _reproduce_once(root, address, queue_path, stopping)) is None:
@@ -236,7 +217,7 @@ def _reproduce_patiently(root: Path, address: str, queue_path: Path, stopping: S
     return outcome
 
 
-def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stopping) -> Outcome | None:
+def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stopping) -> StageResult | None:
     """Return how it ended; None if it did not begin because the files are busy."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -255,22 +236,22 @@ def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stoppi
     except (DvcException, OSError) as error:
         cause = error.__cause__ or error
         if stopping.asked:
-            return Outcome("stopped", "stopped; finished work is kept", lock.command_s)
+            return StageResult("stopped", "stopped; finished work is kept", lock.command_s)
         if isinstance(cause, LockError) and not lock.command_ran:
             return None
         if isinstance(cause, StageCmdFailedError):
             said = str(cause).rpartition(", ")[2]
-            return Outcome("failed", said, lock.command_s, may_help_to_retry(said))
+            return StageResult("failed", said, lock.command_s, may_help_to_retry(said))
         if lock.command_ran and kept.keep(root, _open(root, queue_path, stopping), address):
             _say(f"{address}: its program ended well, and what it made is kept: the next run records it")
-        return Outcome("failed", " ".join(in_full(error).split()), lock.command_s)
+        return StageResult("failed", " ".join(in_full(error).split()), lock.command_s)
     finally:
         repo.close()
     if recorded and not done:
-        return Outcome("restored", "what its program had made before is recorded now")
+        return StageResult("restored", "what its program had made before is recorded now")
     if not done:
-        return Outcome("unchanged")
-    return Outcome("executed", "", lock.command_s) if lock.command_ran else Outcome("restored")
+        return StageResult("unchanged")
+    return StageResult("executed", "", lock.command_s) if lock.command_ran else StageResult("restored")
 
 
 def _open(root: Path, queue_path: Path, stopping: Stopping) -> Any:

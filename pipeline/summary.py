@@ -12,31 +12,14 @@ import yaml
 
 from pipeline import environment
 from pipeline.graph import Stage
-
-GOOD = ("executed", "restored", "unchanged")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How one stage ended in a run."""
-
-    name: str
-    state: str
-    """``executed``, ``restored``, ``unchanged``, ``failed``, ``stopped`` or ``skipped``."""
-    message: str = ""
-    command_s: float = 0.0
-    device: str = ""
-
-    @property
-    def good(self) -> bool:
-        """Whether the stage is up to date."""
-        return self.state in GOOD
+from pipeline.stage_result import GOOD, StageResult
 
 
-def sentence(ended: Iterable[Ended]) -> str:
+def sentence(ended: Iterable[StageResult]) -> str:
     """Return a run in one sentence, which names what failed.
 
-    >>> sentence([Ended("unpack", "executed"), Ended("train@a", "failed"), Ended("row@a", "skipped")])
+    >>> ends = {"unpack": "executed", "train@a": "failed", "row@a": "skipped"}
+    >>> sentence(StageResult(state, name=name) for name, state in ends.items())
     'failed: train@a; skipped, because they need it: row@a; 1 executed'
     """
     every = list(ended)
@@ -78,7 +61,7 @@ class Running:
 def view(
     expected: Mapping[str, Stage],
     running: Mapping[str, Running],
-    ended: Mapping[str, Ended],
+    ended: Mapping[str, StageResult],
     seconds: Mapping[str, float],
     links: Mapping[str, str] | None = None,
 ) -> View:
@@ -103,7 +86,7 @@ def view(
     return View(percent, f"{counted} of {len(expected)} stages; {what}", rows)
 
 
-def _row(stage: Stage, running: Running | None, ended: Ended | None, links: Mapping[str, str]) -> dict[str, str]:
+def _row(stage: Stage, running: Running | None, ended: StageResult | None, links: Mapping[str, str]) -> dict[str, str]:
     """Return one line of the table of stages; what runs says what it said last."""
     row = {"stage": stage.name, "state": "waiting", "seconds": "", "device": "", "message": ""}
     if ended is not None:

@@ -30,7 +30,7 @@ from pipeline.graph import Stage
 from pipeline.leases import Account, Lease, try_lease
 from pipeline.pool_api import AWAY, Forgiven, StagePool, patiently
 from pipeline.pool_calls import Calls
-from pipeline.reproduce import Outcome
+from pipeline.stage_result import StageResult
 from pipeline.workers import Post, ready_file
 
 IDLE_S = 1.0
@@ -135,7 +135,7 @@ class Worker:
             try:
                 outcome, result = self._work(request, lease, attention)
             except (RuntimeError, ValueError, LookupError, OSError) as error:
-                outcome, result = Outcome("stopped" if attention.why else "failed", str(error)), {}
+                outcome, result = StageResult("stopped" if attention.why else "failed", str(error)), {}
         self.say(f"{request['name']}: {outcome.state} {outcome.message}".rstrip())
         give_up_s = time.monotonic() + 10.0
         with contextlib.suppress(ObjectNotFound, *(AWAY if self.stopping.is_set() else ())):
@@ -147,7 +147,7 @@ class Worker:
 
     def _work(
         self, request: Mapping[str, Any], lease: Lease, attention: Attention
-    ) -> tuple[Outcome, dict[str, str | float]]:
+    ) -> tuple[StageResult, dict[str, str | float]]:
         stage = Stage(request["address"], request["name"], (), ())
         if request["workspace"] == self.here:
             attention.executor = self._executor(self.post.root, request["patience"])
@@ -159,7 +159,7 @@ class Worker:
         wanted = {name: request[name] for name in ("address", "key", "reads", "inputs")}
         refused = self._call(executor, attention, "pool_inputs:receive", **wanted, own=str(self.post.root))
         if refused:
-            return Outcome("failed", f"{self.name}: {refused}"), {}
+            return StageResult("failed", f"{self.name}: {refused}"), {}
         outcome = executor.run(stage, lease, attention.say)
         if not outcome.good:
             return outcome, {}
@@ -187,7 +187,7 @@ class Worker:
         self.executors[wanted].patience = Patience(**patience)
         return self.executors[wanted]
 
-    def _report(self, identity: UUID, outcome: Outcome, result: Mapping[str, str | float], why: str) -> None:
+    def _report(self, identity: UUID, outcome: StageResult, result: Mapping[str, str | float], why: str) -> None:
         if outcome.state == "stopped" and self.stopping.is_set():
             self.pool.give_back(identity, f"{self.name} was stopped; finished work is kept")
             return
@@ -204,7 +204,7 @@ class Worker:
         self.pool.set_state(identity, state)
 
 
-def _result(outcome: Outcome) -> dict[str, str | float]:
+def _result(outcome: StageResult) -> dict[str, str | float]:
     return {pool_api.STATE: outcome.state, pool_api.SECONDS: round(outcome.command_s, 3)}
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline import environment, records
 from pipeline.cli import app
+from pipeline.stage_result import StageResult
 from tests.pipeline.dummy import Dummy
 from tests.support import ROOT
 
@@ -80,7 +81,7 @@ def test_status_shows_done_stale_and_failed_stages_and_tables(make_dummy: Callab
     project.run("dvc", "repro", "-q", "--single-item", "resolve", "unpack")
     project.run("dvc", "repro", "-q", "--single-item", "graph/train_backbone/dvc.yaml:train_backbone@r0")
     failed = "graph/train_backbone/dvc.yaml:train_backbone@r1"
-    records.add_attempt(project.path, records.Attempt(failed, "failed", "error: no memory (exited with 2)"))
+    records.add_attempt(project.path, StageResult("failed", "error: no memory (exited with 2)", address=failed))
     lines = project.facet("status").stdout.splitlines()
     shown = {line.split()[0]: line.split()[1:] for line in lines[:-1]}
     assert shown["unpack"] == ["done"]

@@ -15,8 +15,8 @@ from pipeline import execute
 from pipeline.execute import Executor, Patience
 from pipeline.graph import Stage
 from pipeline.leases import Device, Lease, Pool, try_lease
-from pipeline.reproduce import Outcome
 from pipeline.stage_log import StageLog
+from pipeline.stage_result import StageResult
 from tests.pipeline.dummy import Dummy, alive, wait_until_dead
 
 
@@ -45,7 +45,7 @@ def silent(line: str) -> None:
     """Nobody listens."""
 
 
-def run(project: Dummy, executor: Executor, name: str, say: Callable[[str], None] = silent) -> Outcome:
+def run(project: Dummy, executor: Executor, name: str, say: Callable[[str], None] = silent) -> StageResult:
     return executor.run(stage_named(executor, name), lease_of(project), say)
 
 
@@ -53,8 +53,8 @@ def stage_named(executor: Executor, name: str) -> Stage:
     return next(stage for stage in executor.read_graph().stages.values() if stage.name == name)
 
 
-def in_background(body: Callable[[], Outcome]) -> tuple[threading.Thread, list[Outcome]]:
-    outcomes: list[Outcome] = []
+def in_background(body: Callable[[], StageResult]) -> tuple[threading.Thread, list[StageResult]]:
+    outcomes: list[StageResult] = []
     thread = threading.Thread(target=lambda: outcomes.append(body()))
     thread.start()
     return thread, outcomes
@@ -67,9 +67,9 @@ def test_a_stage_is_executed_then_unchanged_then_restored(
     first = run(project, executor, "unpack")
     assert first.state == "executed"
     assert 0.2 <= first.command_s < 20
-    assert run(project, executor, "unpack") == Outcome("unchanged")
+    assert run(project, executor, "unpack") == StageResult("unchanged")
     (project.path / "data/unpacked.txt").unlink()
-    assert run(project, executor, "unpack") == Outcome("restored")
+    assert run(project, executor, "unpack") == StageResult("restored")
     assert project.counts() == {"unpack": 1}
 
 
@@ -123,7 +123,7 @@ def test_a_users_number_of_threads_is_kept(
 def test_a_failure_is_told_in_the_words_of_the_stage(start: Callable[..., tuple[Dummy, Executor]]) -> None:
     project, executor = start()
     project.tell_to("fail", "unpack")
-    assert run(project, executor, "unpack") == Outcome(
+    assert run(project, executor, "unpack") == StageResult(
         "failed", "error: unpack was told to fail (exited with 2)", pytest.approx(0, abs=20)
     )
     assert project.lock_entries() == set()
@@ -161,7 +161,7 @@ def test_a_stage_on_which_another_process_works_is_waited_for(
     other = project.start_program("dvc", "repro", "--single-item", "unpack")
     project.wait_for("unpack")
     lines: list[str] = []
-    assert run(project, executor, "unpack", lines.append) == Outcome("unchanged")
+    assert run(project, executor, "unpack", lines.append) == StageResult("unchanged")
     assert lines[0] == "unpack: waiting for another process that works on it"
     assert other.wait(timeout=30) == 0
     assert project.counts() == {"unpack": 1}

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.execute import Executor, Patience
 from pipeline.leases import Device, try_lease
-from pipeline.reproduce import Outcome
+from pipeline.stage_result import StageResult
 from tests.pipeline.dummy import Dummy, alive
 
 QUICK = Patience(silent_s=None, retries=2, pause_s=0.1)
@@ -24,11 +24,11 @@ def project(make_dummy: Callable[..., Dummy]) -> Dummy:
 
 
 @pytest.fixture
-def reproduce(project: Dummy) -> Iterator[Callable[[Patience], tuple[Outcome, list[str]]]]:
+def reproduce(project: Dummy) -> Iterator[Callable[[Patience], tuple[StageResult, list[str]]]]:
     """Reproduce `unpack` with so much patience; return the outcome and the lines it said."""
     executors: list[Executor] = []
 
-    def run(patience: Patience) -> tuple[Outcome, list[str]]:
+    def run(patience: Patience) -> tuple[StageResult, list[str]]:
         executors.append(Executor(project.path, 1, patience=patience))
         stage = next(s for s in executors[-1].read_graph().stages.values() if s.name == "unpack")
         lease = try_lease(Device("cpu:0"), project.path / "leases")
@@ -57,7 +57,7 @@ def kill_the_first(project: Dummy, number: int) -> threading.Thread:
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
 def test_a_killed_stage_is_tried_again(
     project: Dummy,
-    reproduce: Callable[[Patience], tuple[Outcome, list[str]]],
+    reproduce: Callable[[Patience], tuple[StageResult, list[str]]],
     monkeypatch: pytest.MonkeyPatch,
     shell: str,
 ) -> None:
@@ -74,7 +74,7 @@ def test_a_killed_stage_is_tried_again(
 
 
 def test_a_stage_that_a_person_ended_is_not_tried_again(
-    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+    project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:
     project.slow_down(unpack=60)
     killer = kill_the_first(project, signal.SIGTERM)
@@ -85,7 +85,7 @@ def test_a_stage_that_a_person_ended_is_not_tried_again(
 
 
 def test_input_that_cannot_be_used_is_not_tried_again(
-    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+    project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:
     project.tell_to("fail", "unpack")
     assert reproduce(QUICK)[0].state == "failed"
@@ -93,7 +93,7 @@ def test_input_that_cannot_be_used_is_not_tried_again(
 
 
 def test_a_stage_that_says_it_may_help_is_tried_again_and_no_oftener_than_told(
-    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+    project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:
     program = project.path / "work.py"
     program.write_text(program.read_text().replace("sys.exit(2)", "sys.exit(75)"))
@@ -108,7 +108,7 @@ def test_a_stage_that_says_it_may_help_is_tried_again_and_no_oftener_than_told(
 @pytest.mark.parametrize("deaf", [False, True])
 def test_a_stage_that_hangs_is_ended_and_tried_again(
     project: Dummy,
-    reproduce: Callable[[Patience], tuple[Outcome, list[str]]],
+    reproduce: Callable[[Patience], tuple[StageResult, list[str]]],
     monkeypatch: pytest.MonkeyPatch,
     deaf: bool,
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_stage_that_hangs_is_ended_and_tried_again(
 
 
 def test_a_stage_that_measures_does_not_hang_though_it_says_nothing(
-    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+    project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:
     program = project.path / "work.py"
     text = program.read_text().replace(
@@ -140,19 +140,19 @@ def test_a_stage_that_measures_does_not_hang_though_it_says_nothing(
 
 
 def test_waiting_for_another_process_is_not_hanging(
-    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+    project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:
     project.slow_down(unpack=4)
     other = project.start_program("dvc", "repro", "--single-item", "unpack")
     project.wait_for("unpack")
     outcome, _ = reproduce(Patience(silent_s=1.0, retries=0))
     assert other.wait(timeout=30) == 0
-    assert outcome == Outcome("unchanged")
+    assert outcome == StageResult("unchanged")
     assert project.counts() == {"unpack": 1}
 
 
 def test_what_dvc_could_not_record_is_recorded_later_and_not_made_again(
-    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+    project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:
     # a file where the cache's folder should be stands for a full disk
     blocked = project.path / "blocked"
@@ -166,11 +166,11 @@ def test_what_dvc_could_not_record_is_recorded_later_and_not_made_again(
     assert (again.state, again.message) == ("restored", "what its program had made before is recorded now")
     assert project.counts() == {"unpack": 1}
     assert project.lock_entries() == {"unpack"}
-    assert reproduce(QUICK)[0] == Outcome("unchanged")
+    assert reproduce(QUICK)[0] == StageResult("unchanged")
 
 
 def test_what_was_kept_and_then_touched_is_made_again(
-    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+    project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:
     blocked = project.path / "blocked"
     blocked.touch()
@@ -199,7 +199,7 @@ print(outcome.state, outcome.command_s > 0)
 
 
 def test_a_program_that_runs_after_what_was_kept_is_recorded_counts_as_run(
-    project: Dummy, reproduce: Callable[[Patience], tuple[Outcome, list[str]]]
+    project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:
     blocked = project.path / "blocked"
     blocked.touch()

@@ -13,7 +13,7 @@ import pytest
 from pipeline import environment, pool_executor, pool_git
 from pipeline.leases import Device, try_lease
 from pipeline.pool_executor import PoolExecutor
-from pipeline.reproduce import Outcome
+from pipeline.stage_result import StageResult
 from tests.machines.network import Network
 from tests.pipeline.dummy import Dummy
 
@@ -82,7 +82,7 @@ def test_what_runs_here_takes_a_core_however_many_stages_are_in_the_pool(
     stage = next(s for s in executor.read_graph().stages.values() if s.name == "unpack")
     busy = try_lease(Device("cpu:0"), executor.slot_folder)
     assert busy is not None
-    outcomes: list[Outcome] = []
+    outcomes: list[StageResult] = []
     thread = threading.Thread(target=lambda: outcomes.append(executor._run_here(stage, lambda line: None)))
     thread.start()
     thread.join(3)

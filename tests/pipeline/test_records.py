@@ -5,26 +5,34 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import records
-from pipeline.records import Attempt, LastRun
+from pipeline.records import LastRun
+from pipeline.stage_result import StageResult
 
 
 def test_the_last_attempt_of_a_stage_counts(tmp_path: Path) -> None:
     for state, ended in (("failed", 1.0), ("executed", 2.0)):
-        records.add_attempt(tmp_path, Attempt("unpack", state, "why", 3.0, ended))
-    records.add_attempt(tmp_path, Attempt("train@a", "failed", "error: no", ended=3.0))
+        records.add_attempt(tmp_path, StageResult(state, "why", 3.0, address="unpack", ended=ended))
+    records.add_attempt(tmp_path, StageResult("failed", "error: no", address="train@a", ended=3.0))
     last = records.last_attempts(tmp_path)
-    assert last["unpack"] == Attempt("unpack", "executed", "why", 3.0, 2.0)
+    assert last["unpack"] == StageResult("executed", "why", 3.0, address="unpack", ended=2.0)
     assert last["train@a"].message == "error: no"
+
+
+def test_attempts_that_an_earlier_version_wrote_are_read(tmp_path: Path) -> None:
+    (tmp_path / ".facet").mkdir()
+    line = '{"address": "unpack", "state": "executed", "message": "", "command_s": 3.0, "ended": 2.0}'
+    (tmp_path / ".facet/attempts.jsonl").write_text(line + "\n")
+    assert records.durations(tmp_path) == {"unpack": 3.0}
 
 
 def test_only_stages_that_ran_to_their_end_say_how_long_they_take(tmp_path: Path) -> None:
     for state, command_s in (("executed", 9.0), ("restored", 0.0), ("stopped", 2.0)):
-        records.add_attempt(tmp_path, Attempt("unpack", state, command_s=command_s))
+        records.add_attempt(tmp_path, StageResult(state, command_s=command_s, address="unpack"))
     assert records.durations(tmp_path) == {"unpack": 9.0}
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
-    records.add_attempt(tmp_path, Attempt("unpack", "executed"))
+    records.add_attempt(tmp_path, StageResult("executed", address="unpack"))
     with (tmp_path / ".facet/attempts.jsonl").open("a") as stream:
         stream.write('{"address": "tra')
     assert [attempt.address for attempt in records.attempts(tmp_path)] == ["unpack"]

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.execute import Executor
 from pipeline.leases import Device, try_lease
-from pipeline.reproduce import Outcome
+from pipeline.stage_result import StageResult
 from tests.pipeline.dummy import Dummy
 
 
@@ -23,11 +23,11 @@ def project(make_dummy: Callable[..., Dummy]) -> Dummy:
 
 
 @pytest.fixture
-def unpack(project: Dummy) -> Iterator[Callable[[Callable[[str], None]], Outcome]]:
+def unpack(project: Dummy) -> Iterator[Callable[[Callable[[str], None]], StageResult]]:
     """Bring `unpack` up to date, each time as a run of its own."""
     executors: list[Executor] = []
 
-    def run(say: Callable[[str], None]) -> Outcome:
+    def run(say: Callable[[str], None]) -> StageResult:
         executors.append(executor := Executor(project.path, 1))
         stage = next(s for s in executor.read_graph().stages.values() if s.name == "unpack")
         lease = try_lease(Device(f"cpu:{len(executors)}"), project.path / "leases")
@@ -45,10 +45,10 @@ def logs(project: Dummy) -> Path:
 
 
 def test_who_waits_for_a_stage_leaves_the_files_of_who_runs_it(
-    project: Dummy, logs: Path, unpack: Callable[[Callable[[str], None]], Outcome]
+    project: Dummy, logs: Path, unpack: Callable[[Callable[[str], None]], StageResult]
 ) -> None:
     project.slow_down(unpack=60)
-    outcomes: list[Outcome] = []
+    outcomes: list[StageResult] = []
     said: list[str] = []
     first = threading.Thread(target=lambda: outcomes.append(unpack(said.append)))
     first.start()
@@ -81,7 +81,7 @@ def test_who_waits_for_a_stage_leaves_the_files_of_who_runs_it(
 
 
 def test_a_stage_that_needs_no_program_leaves_the_log_of_the_last_time(
-    project: Dummy, logs: Path, unpack: Callable[[Callable[[str], None]], Outcome]
+    project: Dummy, logs: Path, unpack: Callable[[Callable[[str], None]], StageResult]
 ) -> None:
     said: list[str] = []
     assert unpack(said.append).state == "executed"
@@ -93,7 +93,7 @@ def test_a_stage_that_needs_no_program_leaves_the_log_of_the_last_time(
 
 
 def test_what_keeps_a_program_from_starting_is_in_the_log_behind_the_last_time(
-    project: Dummy, logs: Path, unpack: Callable[[Callable[[str], None]], Outcome]
+    project: Dummy, logs: Path, unpack: Callable[[Callable[[str], None]], StageResult]
 ) -> None:
     said: list[str] = []
     assert unpack(said.append).state == "executed"
