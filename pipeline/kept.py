@@ -1,7 +1,7 @@
-"""Results whose program ended well but which DVC could not record, for want of space say: recorded later, not redone.
+"""Deferred commit: what a stage made and DVC's cache had no space for is committed by the next run, not made again.
 
 DVC removes outputs before it runs a stage again, and a training has removed its checkpoint when it succeeded: a full
-cache would cost all of it. What stands there still, untouched, made from the same inputs, is committed instead.
+disk would cost all of it. What stands there still, untouched, made from the same inputs, is committed instead.
 """
 
 from __future__ import annotations
@@ -13,50 +13,74 @@ from typing import Any
 
 from pipeline import environment
 
+BLANK = "-" * 64
+
 
 def _note_file(root: Path, address: str) -> Path:
-    return environment.state_folder(root) / "kept" / f"{hashlib.sha256(address.encode()).hexdigest()[:16]}.json"
+    return environment.state_folder(root) / "kept" / hashlib.sha256(address.encode()).hexdigest()[:16]
+
+
+def reserve(root: Path, address: str) -> None:
+    """Write a blank note while there is space for it: on a full disk a file can only be written over."""
+    path = _note_file(root, address)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(BLANK, encoding="ascii")
 
 
 def keep(root: Path, repo: Any, address: str) -> bool:
-    """Note that a stage's outputs are whole although DVC has not recorded them; False where that cannot be noted."""
-    with suppress(Exception):  # DVC's many errors, and a disk too full for a note: then it runs again
-        environment.write_json(_note_file(root, address), {"made": _state(root, repo, address)})
+    """Note that a stage's outputs are whole although DVC's cache lacks them; False where that cannot be noted."""
+    with suppress(Exception):  # of DVC's many errors, and a file system that cannot write over: it runs again
+        made = _state(root, repo, address)
+        with _note_file(root, address).open("r+", encoding="ascii") as stream:
+            stream.write(made)
         return True
     return False
 
 
+def forget(root: Path, address: str) -> None:
+    """Remove the note of a stage."""
+    _note_file(root, address).unlink(missing_ok=True)
+
+
 def record(root: Path, repo: Any, address: str) -> bool:
-    """Have DVC record a stage's outputs if they were kept and nothing has changed since; say whether it did.
+    """Commit a stage's outputs if they were kept and nothing has changed since; return whether it did.
 
     Raises:
-        dvc.exceptions.DvcException, OSError: it could not record them this time either.
+        dvc.exceptions.DvcException, OSError: they do not fit into the cache this time either.
     """
-    path = _note_file(root, address)
-    note = environment.read_json(path)
-    if not note:
+    try:
+        made = _note_file(root, address).read_text(encoding="ascii")
+    except OSError:
         return False
     same = False
     with suppress(Exception):
-        same = note["made"] == _state(root, repo, address)
+        same = made != BLANK and made == _state(root, repo, address)
     if same:
-        repo.commit(address, force=True)
-    path.unlink(missing_ok=True)
+        (stage,) = repo.commit(address, force=True)
+        if missing := uncached(stage):
+            raise OSError(f"DVC's cache still has no space for {missing}")
+    forget(root, address)
     return same
 
 
-def _state(root: Path, repo: Any, address: str) -> list[str]:
-    """Return what tells a stage's inputs and the files it has made."""
+def uncached(stage: Any) -> str:
+    """Return the outputs that DVC's cache lacks: where files of a folder do not fit, DVC logs it and goes on."""
+    return ", ".join(out.def_path for out in stage.outs if out.use_cache and out.changed_cache())
+
+
+def _state(root: Path, repo: Any, address: str) -> str:
+    """Return a hash of a stage's inputs and of names, sizes and times of the files that it has made."""
     from dvc.stage.cache import _get_stage_hash
 
     (stage,) = repo.stage.collect(address)
     stage.save_deps()
-    files: list[str] = []
+    lines = [str(_get_stage_hash(stage))]
     for out in stage.outs:
         path = Path(out.fs_path)
         if not path.exists():
             raise FileNotFoundError(path)
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             status = file.stat()
-            files.append(f"{file.relative_to(root)} {status.st_size} {status.st_mtime_ns}")
-    return [str(_get_stage_hash(stage)), *files]
+            lines.append(f"{file.relative_to(root)} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

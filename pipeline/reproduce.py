@@ -16,6 +16,8 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -90,8 +92,8 @@ class QueuedLock:
     around the stage's command: so the clock of the command is here too.
     """
 
-    def __init__(self, inner: Any, path: Path, stopping: Stopping) -> None:
-        self.inner, self.path, self.stopping = inner, path, stopping
+    def __init__(self, inner: Any, path: Path, stopping: Stopping, begin: Callable[[], None] = lambda: None) -> None:
+        self.inner, self.path, self.stopping, self.begin = inner, path, stopping, begin
         self.descriptor = -1
         self.started_s: float | None = None
         self.command_s = 0.0
@@ -109,6 +111,7 @@ class QueuedLock:
     def unlock(self) -> None:
         """Let others work while the command runs; after SIGTERM it does not run."""
         self.stopping.check()
+        self.begin()
         stage_log.begin()
         self.started_s = time.monotonic()
         self._release()
@@ -220,33 +223,28 @@ def _reproduce_patiently(root: Path, address: str, queue_path: Path, stopping: S
 def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stopping) -> StageResult | None:
     """Return how it ended; None if it did not begin because the files are busy."""
     from dvc.exceptions import DvcException
-    from dvc.lock import LockError
-    from dvc.stage.exceptions import StageCmdFailedError
 
-    repo = _open(root, queue_path, stopping)
+    repo = _open(root, queue_path, stopping, address)
     lock: QueuedLock = repo.lock
-    recorded = False
     try:
         recorded = kept.record(root, repo, address)
         if recorded:
             repo.close()
-            repo = _open(root, queue_path, stopping)
+            repo = _open(root, queue_path, stopping, address)
             lock = repo.lock  # of the repository that runs the command, if one runs after all
         done = repo.reproduce(address, single_item=True)
+        missing = kept.uncached(done[0]) if lock.command_ran else ""
     except (DvcException, OSError) as error:
-        cause = error.__cause__ or error
-        if stopping.asked:
-            return StageResult("stopped", "stopped; finished work is kept", lock.command_s)
-        if isinstance(cause, LockError) and not lock.command_ran:
-            return None
-        if isinstance(cause, StageCmdFailedError):
-            said = str(cause).rpartition(", ")[2]
-            return StageResult("failed", said, lock.command_s, may_help_to_retry(said))
-        if lock.command_ran and kept.keep(root, _open(root, queue_path, stopping), address):
-            _say(f"{address}: its program ended well, and what it made is kept: the next run records it")
-        return StageResult("failed", " ".join(in_full(error).split()), lock.command_s)
+        result = _failed(error, lock, stopping.asked)
+        if result is not None and result.state == "failed" and lock.command_ran and not _is_of_command(error):
+            return _kept(root, address, queue_path, stopping, result)
+        return result
     finally:
         repo.close()
+    if missing:
+        why = f"DVC's cache did not take {missing}: is its disk full?"
+        return _kept(root, address, queue_path, stopping, StageResult("failed", why, lock.command_s))
+    kept.forget(root, address)
     if recorded and not done:
         return StageResult("restored", "what its program had made before is recorded now")
     if not done:
@@ -254,12 +252,42 @@ def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stoppi
     return StageResult("executed", "", lock.command_s) if lock.command_ran else StageResult("restored")
 
 
-def _open(root: Path, queue_path: Path, stopping: Stopping) -> Any:
+def _is_of_command(error: BaseException) -> bool:
+    """Whether the stage's own program failed, and not DVC."""
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    return isinstance(error.__cause__ or error, StageCmdFailedError)
+
+
+def _failed(error: BaseException, lock: QueuedLock, stopped: bool) -> StageResult | None:
+    """Return what an error of DVC means; None if it did not begin because the files are busy."""
+    from dvc.lock import LockError
+
+    if stopped:
+        return StageResult("stopped", "stopped; finished work is kept", lock.command_s)
+    if isinstance(error.__cause__ or error, LockError) and not lock.command_ran:
+        return None
+    if _is_of_command(error):
+        ending = str(error.__cause__ or error).rpartition(", ")[2]
+        return StageResult("failed", ending, lock.command_s, may_help_to_retry(ending))
+    return StageResult("failed", " ".join(in_full(error).split()), lock.command_s)
+
+
+def _kept(root: Path, address: str, queue_path: Path, stopping: Stopping, result: StageResult) -> StageResult:
+    """Have the next run commit what the stage's program has made, if it can be."""
+    repo = _open(root, queue_path, stopping, address)
+    if kept.keep(root, repo, address):
+        _say(f"{address}: its program ended well, and what it made is kept: the next run records it")
+    repo.close()
+    return result
+
+
+def _open(root: Path, queue_path: Path, stopping: Stopping, address: str) -> Any:
     """Return a fresh Repo: one that outlives a change of the workspace believes what it saw before."""
     from dvc.repo import Repo
 
     lock_entries.install()
     repo = Repo(str(root), _wait_for_lock=True)
-    repo.lock = QueuedLock(repo.lock, queue_path, stopping)
+    repo.lock = QueuedLock(repo.lock, queue_path, stopping, partial(kept.reserve, root, address))
     repo.scm_context.quiet = True  # no advice on `git add` after every stage
     return repo
