@@ -18,7 +18,7 @@ from pipeline.forker import Forker, Job
 from pipeline.graph import Graph, Stage
 from pipeline.leases import Lease, Pool
 from pipeline.reproduce import GRACE_S
-from pipeline.stage_log import StageLog
+from pipeline.stage_log import MEASUREMENTS, StageLog
 from pipeline.stage_result import StageResult
 
 LINGER_S = 2.0
@@ -81,7 +81,7 @@ class Executor:
 
     def run(self, stage: Stage, lease: Lease, say: Say) -> StageResult:
         """Reproduce ``stage`` on the leased device, calling ``say`` with each line; give the lease back."""
-        log = StageLog(environment.log_folder(self.root) / f"{stage.name}.log")
+        log = StageLog(environment.log_folder(self.root), stage.name)
         with lease:
             lines = _Lines(log, say)
             outcome = self._attempt(stage, lease, lines)
@@ -90,8 +90,7 @@ class Executor:
                     break
                 lines.note(f"{outcome.message}: trying again, {retry} of {self.patience.retries}")
                 outcome = self._attempt(stage, lease, lines)
-            if outcome.state == "failed":
-                log.failed()
+            log.close(outcome.state == "failed")
             return outcome
 
     def _pause(self, seconds: float) -> bool:
@@ -108,7 +107,7 @@ class Executor:
         job = self.forker.start(
             "reproduce",
             {"address": stage.address, "queue_path": queue_path},
-            self._environment(lease) | lines.log.environment,
+            self._environment(lease) | {MEASUREMENTS: str(lines.log.measurements)},
             keep=lease.descriptors,
         )
         with self.lock:
@@ -238,6 +237,7 @@ class _Lines:
 
     def _pass_on(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2].rstrip()
-        if text and self.log.hear(text):
+        if text:
+            self.log.append(text)
             self.say(text)
             self.last = text

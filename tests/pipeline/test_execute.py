@@ -108,7 +108,7 @@ def test_a_stage_finds_its_device_its_share_of_threads_and_its_log_file(
     executor.run(unpack, lease, silent)
     noted = project.journal()[0]
     assert (noted["device"], noted["cuda"], noted["threads"]) == ("gpu:1", "1", "2")
-    assert noted["log"] == str(project.path / ".facet/logs/unpack.jsonl")
+    assert noted["log"] == os.path.realpath(project.path / ".facet/logs/unpack.jsonl")
 
 
 def test_a_users_number_of_threads_is_kept(
@@ -270,7 +270,7 @@ def test_a_killed_forker_is_reported_and_takes_its_stages_with_it(
 
 def test_a_progress_bar_counts_as_its_last_state(tmp_path: Path) -> None:
     lines: list[str] = []
-    cutter = execute._Lines(StageLog(tmp_path / "log"), lines.append)
+    cutter = execute._Lines(StageLog(tmp_path, "log"), lines.append)
     for data in (b"10%\r50%\r10", b"0%\n\nlast", b" words \xff"):
         cutter.feed(data)
     cutter.end()
