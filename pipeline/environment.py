@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages import files
+
 # nothing we start calls home
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -102,11 +104,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """Write a JSON object aside, then move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with files.replacing(path, shared=True) as aside:
         aside.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
+
+
+def last_line(text: str) -> str:
+    """Return the last line that is not blank."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"

@@ -1,7 +1,7 @@
 """Leases of devices, held by the kernel: a `flock` per device, gone with its holders, however they died.
 
 A GPU's lock lies in a folder of the whole machine, under the GPU's own identity, so that two checkouts share
-GPUs, and plain `dvc repro` with them (stages/lease.py takes the same locks; docs/decisions/0012 says which). The
+GPUs, and plain `dvc repro` with them (docs/decisions/0012 says which locks). The
 slots of a CPU are each checkout's own affair. Prefect's concurrency limits count, but do not say *which* device,
 and free what a killed holder had only after minutes.
 """
@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +17,9 @@ from pathlib import Path
 from types import TracebackType
 
 from pipeline.turns import Turns
+from stages import locks
+from stages.lease import lease_folder, visible
+from stages.lease import list_gpus as _list_gpus
 
 POLL_S = 0.1
 
@@ -71,11 +71,6 @@ class Lease:
         self.release()
 
 
-def lease_folder() -> Path:
-    """Return the machine's folder for leases of GPUs: ``FACET_LEASES``, or one in the temporary folder."""
-    return Path(os.environ.get("FACET_LEASES") or Path(tempfile.gettempdir()) / "facet-leases")
-
-
 def try_lease(device: Device, folder: Path) -> Lease | None:
     """Return a lease of ``device``, or None if another holds it; never waits.
 
@@ -88,40 +83,19 @@ def try_lease(device: Device, folder: Path) -> Lease | None:
     if device.share is not None:
         wanted = [(f"{name}.lock", fcntl.LOCK_SH), (f"{name}.share{device.share}.lock", fcntl.LOCK_EX)]
     for file, kind in wanted:
-        descriptor = _open(folder / file)
-        lease.descriptors.append(descriptor)
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
+        descriptor = locks.try_lock(folder / file, kind)
+        if descriptor is None:
             lease.release()
             return None
+        lease.descriptors.append(descriptor)
     return lease
-
-
-def _open(path: Path) -> int:
-    """Open a lock file that other users may have made; reading is enough for `flock`."""
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(0o1777)
-    while True:
-        try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            # O_CREAT alone on another user's file fails in a sticky folder (fs.protected_regular)
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            except FileExistsError:
-                continue
-            # a umask of 077 would keep every other user from opening it
-            os.fchmod(descriptor, 0o644)
-            os.close(descriptor)
 
 
 class Account:
     """What a run or a worker holds of the GPUs or of the slots, and its turn at them."""
 
     def __init__(self, folder: Path) -> None:
-        self.turns = Turns(folder, _open)
+        self.turns = Turns(folder)
         self.held: list[Lease] = []
 
     def take(self, find: Callable[[], Lease | None]) -> Lease | None:
@@ -245,40 +219,9 @@ def find_gpus(
     mask = (os.environ if environment is None else environment).get("CUDA_VISIBLE_DEVICES")
     if mask is not None and not mask.strip():
         return []
-    there = (list_gpus or _nvidia_smi)()
-    identity_of = {index: uuid for index, uuid in there} | {uuid: uuid for _, uuid in there}
-    wanted = [index for index, _ in there] if mask is None else _masked(mask, identity_of)
-    return [Device(f"gpu:{entry}", entry, identity_of.get(entry, f"gpu-{entry}")) for entry in wanted]
+    return [Device(f"gpu:{entry}", entry, identity) for entry, identity in visible(mask, (list_gpus or _list_gpus)())]
 
 
 def num_jobs(asked: int | None, num_cores: int, per_device: int = 1) -> int:
     """Return how many stages to run at a time if nobody says: one per core, and what fits on the GPUs."""
     return asked or len(find_gpus()) * per_device + num_cores
-
-
-def _masked(mask: str, known: Mapping[str, str]) -> list[str]:
-    """Return the devices that a mask names; CUDA itself stops reading at the first one that is not there."""
-    entries: list[str] = []
-    for entry in (part.strip() for part in mask.split(",")):
-        # an abbreviated UUID or a MIG instance is CUDA's to know
-        if entry not in known and not entry.startswith(("GPU-", "MIG-")):
-            break
-        entries.append(entry)
-    return entries if known else []
-
-
-def _nvidia_smi() -> list[tuple[str, str]]:
-    """Return (index, UUID) of every NVIDIA GPU of this machine; none where there is no driver."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    answer = subprocess.run(
-        ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if answer.returncode:
-        return []
-    rows = (line.split(",") for line in answer.stdout.splitlines() if "," in line)
-    return [(index.strip(), uuid.strip()) for index, uuid in rows]

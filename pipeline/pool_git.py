@@ -142,6 +142,5 @@ def _git(folder: Path, *arguments: str, extra: Mapping[str, str] | None = None) 
         waited = f"took more than {TIMEOUT_S:.0f} s: does the remote answer?"
         raise RuntimeError(f"git {arguments[0]} in {folder} {waited}") from error
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise RuntimeError(f"git {arguments[0]} in {folder}: {lines[-1] if lines else 'failed without a word'}")
+        raise RuntimeError(f"git {arguments[0]} in {folder}: {environment.last_line(done.stderr)}")
     return done.stdout.strip()

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline import lock_entries
 from pipeline.reproduce import QueuedLock, Stopping
+from stages import files
 
 UNABLE = "its results cannot travel: DVC's run cache has none for a stage that persists, or reads nothing"
 
@@ -191,10 +192,8 @@ def _fetch(repo: Any, stage: Any, key: str, value: str = "") -> bool:
 def _fetch_entry(repo: Any, remote: Any, path: str, key: str, value: str) -> bool:
     cache = repo.stage_cache
     target = Path(cache._get_cache_path(key, value))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f"{value}.{os.getpid()}.partial")
-    remote.fs.get_file(path, str(aside))
-    aside.replace(target)
+    with files.replacing(target, shared=True) as aside:
+        remote.fs.get_file(path, str(aside))
     os.utime(target)  # of several results DVC takes the newest
     entry = cache._load_cache(key, value)
     if entry is None:

@@ -7,7 +7,6 @@ because pids come again).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import os
 import signal
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from pipeline import environment
+from stages import locks
 
 PREFECT, MLFLOW, WORKER = "prefect", "mlflow", "worker"
 HEALTH = {PREFECT: "/api/health", MLFLOW: "/health"}
@@ -174,8 +174,5 @@ def write(root: Path, services: Mapping[str, Service]) -> None:
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
     """Keep a second `facet up` or `facet down` of this project waiting."""
-    path = environment.state_folder(root) / "services.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with locks.held(environment.state_folder(root) / "services.lock"):
         yield

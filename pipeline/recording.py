@@ -120,11 +120,5 @@ def _answer(root: Path, code: str, *arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"MLflow's database cannot be opened: {last_line(done.stderr)}")
-    return last_line(done.stdout)
-
-
-def last_line(text: str) -> str:
-    """Return the last line that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+        raise RuntimeError(f"MLflow's database cannot be opened: {environment.last_line(done.stderr)}")
+    return environment.last_line(done.stdout)

@@ -181,7 +181,8 @@ def _await_health(root: Path, service: Service) -> None:
     while not (service.healthy and service.listens):
         if not service.alive:
             text = log_path.read_text(errors="replace") if log_path.is_file() else ""
-            raise RuntimeError(f"the {service.name} server ended at once ({recording.last_line(text)}): see {log_path}")
+            last = environment.last_line(text)
+            raise RuntimeError(f"the {service.name} server ended at once ({last}): see {log_path}")
         if time.monotonic() > until_s:
             raise RuntimeError(f"the {service.name} server gave no answer in {START_TIMEOUT_S:.0f} s: see {log_path}")
         time.sleep(0.2)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from stages import locks
+
 YIELD_S = 2.5
 """How long a device is left to others; those who wait look at least once a second. No longer, because whoever
 waits may be unable to use it (another mask, a stopped process)."""
@@ -25,11 +27,8 @@ def waiting_file(folder: Path) -> Path:
 class Turns:
     """The turn of one run at the devices of one folder."""
 
-    def __init__(
-        self, folder: Path, open_file: Callable[[Path], int], now_s: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.path = waiting_file(folder)
-        self.open_file, self.now_s = open_file, now_s
+    def __init__(self, folder: Path, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.path, self.now_s = waiting_file(folder), now_s
         self._mark: int | None = None
         self._released_s: float | None = None
 
@@ -46,7 +45,7 @@ class Turns:
     def wait(self) -> None:
         """Say that this run has no device and wants one, until `stop_waiting` or the end of this process."""
         if self._mark is None:
-            self._mark = self.open_file(self.path)
+            self._mark = locks.open_file(self.path)
             # blocks for as long as another one looks: microseconds
             fcntl.flock(self._mark, fcntl.LOCK_SH)
 
@@ -57,11 +56,7 @@ class Turns:
             self._mark = None
 
     def _others_wait(self) -> bool:
-        descriptor = self.open_file(self.path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
+        descriptor = locks.try_lock(self.path)
+        if descriptor is not None:
             os.close(descriptor)
-        return False
+        return descriptor is None

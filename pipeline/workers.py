@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline import environment, leases, processes
 from pipeline.leases import Device
+from stages.lease import lease_folder
 
 READY_TIMEOUT_S = 120.0
 
@@ -51,7 +52,7 @@ def post(root: Path, wanted: str | None, threads: int | None) -> Post:
     name = name if ":" in name else f"gpu:{name}"
     share = threads or max(1, environment.num_cores() // max(1, len(gpus)))
     if name in gpus:
-        return Post(root, gpus[name], leases.lease_folder(), share)
+        return Post(root, gpus[name], lease_folder(), share)
     if not (name.startswith("cpu:") and name.removeprefix("cpu:").isdecimal()):
         raise LookupError(f"no device {wanted!r}: there are {', '.join([*gpus, 'cpu:0', 'cpu:1'])} and so on")
     # as in leases.Pool: a stage that needs no GPU does not see those that others hold

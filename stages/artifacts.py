@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from stages import files
+
 C = TypeVar("C", bound=BaseModel)
 
 DATA = Path("data")
@@ -124,10 +126,8 @@ def write_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def write_file(path: Path) -> Iterator[Path]:
     """Give a path aside to write; move it to ``path`` if the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".partial")
-    yield aside
-    aside.replace(path)
+    with files.replacing(path) as aside:
+        yield aside
 
 
 def write_json(path: Path, tree: Mapping[str, Any], *, ascii_only: bool = False) -> None:

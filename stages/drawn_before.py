@@ -8,7 +8,6 @@ any time. The data set gets a copy: nobody can damage what is kept through it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages import artifacts, progress
+from stages import artifacts, locks, progress
 
 KEPT = 4
 """As many are kept, those used last."""
@@ -35,9 +34,8 @@ def fill(folder: Path, asked: Mapping[str, Any], draw: Callable[[Path], None]) -
     home = artifacts.STATE / "drawn"
     home.mkdir(parents=True, exist_ok=True)
     kept = home / key(asked)
-    with (home / f"{kept.name}.lock").open("w") as stream:
-        # who comes second waits, and copies
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    # the second process waits, and copies
+    with locks.held(home / f"{kept.name}.lock"):
         if kept.is_dir():
             progress.say("these test sets were drawn before, for another data set: copied")
         else:

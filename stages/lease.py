@@ -1,13 +1,12 @@
 """Takes a GPU for a stage that nobody gave a device, by the same locks as `facet run`: docs/decisions/0012.
 
 So `dvc repro` beside `facet run`, or two of either, never share a GPU by accident. The lock is the kernel's: it
-is gone with this process, however that ends. pipeline/leases.py does the same for stages that `facet run` starts,
-and says so in ``FACET_DEVICE``; neither imports the other.
+is gone with this process, however that ends. pipeline/leases.py takes the same locks for
+stages that `facet run` starts, and passes the device on in ``FACET_DEVICE``.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import progress
+from stages import locks, progress
 
 POLL_S = 1.0
 
@@ -31,11 +30,11 @@ def take() -> None:
     """
     if _held or os.environ.get("FACET_DEVICE") or os.environ.get("RANK"):
         return
-    gpus = visible(os.environ.get("CUDA_VISIBLE_DEVICES"), _list_gpus())
+    gpus = visible(os.environ.get("CUDA_VISIBLE_DEVICES"), list_gpus())
     said = False
     while gpus:
         for entry, identity in gpus:
-            descriptor = _try_lock(_folder() / f"{identity}.lock")
+            descriptor = locks.try_lock(lease_folder() / f"{identity}.lock")
             if descriptor is not None:
                 _held.append(descriptor)
                 os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": entry}
@@ -66,7 +65,7 @@ def visible(mask: str | None, gpus: Sequence[tuple[str, str]]) -> list[tuple[str
     return found
 
 
-def _list_gpus() -> list[tuple[str, str]]:
+def list_gpus() -> list[tuple[str, str]]:
     """Return index and UUID of every NVIDIA GPU of this machine; none where there is no driver."""
     if shutil.which("nvidia-smi") is None:
         return []
@@ -76,22 +75,6 @@ def _list_gpus() -> list[tuple[str, str]]:
     return [] if answer.returncode else [(index.strip(), identity.strip()) for index, identity in rows]
 
 
-def _folder() -> Path:
+def lease_folder() -> Path:
+    """Return the machine's folder for locks of GPUs: ``FACET_LEASES``, or one in the temporary folder."""
     return Path(os.environ.get("FACET_LEASES") or Path(tempfile.gettempdir()) / "facet-leases")
-
-
-def _try_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock, or None if another process does."""
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(0o1777)
-    if not path.exists():
-        # O_CREAT alone on another user's file fails in a sticky folder (fs.protected_regular)
-        path.touch(0o644, exist_ok=True)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor

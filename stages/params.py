@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from stages import benchmarks, pin, plugins, report, training
 from stages.artifacts import explain
 from stages.datasets import insightface_rec
+from stages.merge import merge
 from stages.synthesis import config as synthesis_config
 
 M = TypeVar("M", bound=BaseModel)
@@ -82,25 +83,6 @@ class Params:
     def measured(self, table: str) -> dict[str, dict[str, str]]:
         """Return, for each row of a table that is measured, the names of its rows here and their runs."""
         return _measured(table, self.rows)
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``below`` with ``above`` laid over it; a section that names another plugin replaces the one below whole.
-
-    >>> merge({"head": {"name": "arcface", "margin": 0.5}, "seed": 1}, {"head": {"margin": 0.4}})
-    {'head': {'name': 'arcface', 'margin': 0.4}, 'seed': 1}
-    >>> merge({"head": {"name": "arcface", "margin": 0.5}}, {"head": {"name": "cosface"}})
-    {'head': {'name': 'cosface'}}
-    """
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            other = "name" in value and "name" in old and value["name"] != old["name"]
-            merged[key] = dict(value) if other else merge(old, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def load(root: Path = Path()) -> Params:

@@ -14,6 +14,7 @@ import pytest
 from pipeline import leases
 from pipeline.execute import Executor
 from pipeline.leases import Device
+from stages.lease import lease_folder
 from tests.pipeline.dummy import Dummy
 from tests.support import ROOT
 
@@ -138,7 +139,7 @@ def test_several_stages_share_a_gpu_where_that_is_asked_for(
         held = [pool.try_lease(True) for _ in range(5)]
         # the second share of a GPU comes after the first of all
         assert [lease.device.visible if lease else None for lease in held] == ["0", "1", "0", "1", None]
-        whole = leases.try_lease(Device("gpu:0", "0", "GPU-0000"), leases.lease_folder())
+        whole = leases.try_lease(Device("gpu:0", "0", "GPU-0000"), lease_folder())
         assert whole is None
         waiting = take()
         assert waiting.stderr is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from stages import artifacts
+from stages import artifacts, files
 
 
 class Wanted(BaseModel, extra="forbid"):
@@ -53,3 +53,15 @@ def test_a_section_that_does_not_fit_says_what_is_wrong(tmp_path: Path, text: st
 def test_a_missing_resolved_file_says_who_writes_it(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="dvc repro"):
         artifacts.read_section(tmp_path / "run.yaml", "train", Wanted)
+
+
+def test_a_write_that_fails_leaves_the_file_before_and_nothing_aside(tmp_path: Path):
+    path = tmp_path / "made/file.txt"
+    for shared in (False, True):
+        with files.replacing(path, shared=shared) as aside:
+            aside.write_text("whole")
+        with pytest.raises(OSError, match="full"), files.replacing(path, shared=shared) as aside:
+            aside.write_text("ha")
+            raise OSError("full")
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
