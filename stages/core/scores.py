@@ -66,12 +66,16 @@ class PairScores:
         return self.exact(genuine_G), Falling(self.score_P, self.error, self.exact, tied_S, genuine_G)
 
     def _shared(self, is_same_P: Mask) -> NDArray[np.int64]:
-        """Return one of each group of impostor pairs that have equal embeddings on both sides."""
+        """Return one of each group of processed impostor pairs that have equal embeddings on both sides."""
         canonical_T = _canonical(self.embedding_TD)
         doubled_T = np.bincount(canonical_T, minlength=canonical_T.size)[canonical_T] > 1
         if not doubled_T.any():
             return np.zeros(0, dtype=np.int64)
-        place_K = np.flatnonzero((doubled_T[self.first_P] | doubled_T[self.second_P]) & ~is_same_P)
+        among_P = (doubled_T[self.first_P] | doubled_T[self.second_P]) & ~is_same_P
+        if self.processed_T is not None:
+            # a pair without an image scores NO_MATCH: it may not stand for those whose embeddings equal its own
+            among_P &= self.processed_T[self.first_P] & self.processed_T[self.second_P]
+        place_K = np.flatnonzero(among_P)
         left_K, right_K = canonical_T[self.first_P[place_K]], canonical_T[self.second_P[place_K]]
         key_K = np.minimum(left_K, right_K) * canonical_T.size + np.maximum(left_K, right_K)
         _, first_S, count_S = np.unique(key_K, return_index=True, return_counts=True)

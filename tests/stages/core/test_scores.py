@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.core import rates
@@ -59,6 +59,8 @@ def test_no_pairs_give_no_scores():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.booleans(), st.floats(0.05, 1.5), st.booleans())
+# the template that stands several times has failed in one of its places
+@example(seed=1202, short=False, noise=0.5, failed=True)
 def test_rates_of_sieved_scores_are_those_of_exact_ones(seed, short, noise, failed):
     # templates that stand twice make ties; little noise leaves no genuine score near most targets
     rng = np.random.default_rng(seed)
