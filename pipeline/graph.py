@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import own_data
+from pipeline import lock_damage, own_data
 
 RESOLVE = "resolve"
 TABULATE = "tabulate"
@@ -185,7 +185,7 @@ def read(root: Path) -> Graph:
             stages = [_typed(stage, names[stage.addressing], above[stage], writing) for stage in order]
         repo.close()
     except DvcException as error:
-        raise ValueError(_message(error)) from error
+        raise ValueError(lock_damage.sentence(root) or _message(error)) from error
     return Graph({stage.address: stage for stage in stages})
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from pipeline import lock_damage
+
 # the C parser reads a lock file of a hundred stages ten times faster, where it was built
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # what a recorded run is made of, beside code and metrics
@@ -78,12 +80,20 @@ class Locked:
 
 
 def read(root: Path) -> Locked:
-    """Read dvc.lock and graph/*/dvc.lock; files that are not there hold no stages."""
+    """Read dvc.lock and graph/*/dvc.lock; files that are not there hold no stages.
+
+    Raises:
+        ValueError: one of them is cut short.
+    """
     entries = {}
-    for path in (root / "dvc.lock", *sorted(root.glob("graph/*/dvc.lock"))):
-        if path.is_file():
+    try:
+        for path in lock_damage.files(root):
             tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER) or {}
             entries.update({entry.name: entry for entry in _entries(tree)})
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        if told := lock_damage.sentence(root):
+            raise ValueError(told) from error
+        raise
     return Locked(entries)
 
 

@@ -81,8 +81,11 @@ class Entries(Mapping[str, Any]):
 
 def install() -> None:
     """Let DVC, in this process, read and write entries one by one."""
+    from dvc import dvcfile
     from dvc.dvcfile import Lockfile
 
+    # what is left to DVC, a first entry too, is written aside as well
+    dvcfile.modify_yaml = _modify_aside
     if Lockfile.dump_stages is not _dump_stages:
         global _their_load, _their_dump_stages
         _their_load, _their_dump_stages = Lockfile.load, Lockfile.dump_stages
@@ -127,12 +130,32 @@ def _dump_stages(self: Any, stages: Sequence[Any], **options: Any) -> None:
         self.repo.scm_context.track_file(self.relpath)
 
 
+@contextlib.contextmanager
+def _modify_aside(path: str, fs: Any = None) -> Iterator[Any]:
+    """Let DVC change a YAML file, whole or not at all; ``fs`` is that of the workspace, which is this machine's."""
+    from dvc.utils.serialize import modify_yaml
+
+    with _aside(Path(path).resolve()) as aside:
+        if Path(path).is_file():
+            shutil.copyfile(path, aside)
+        with modify_yaml(str(aside)) as tree:
+            yield tree
+
+
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a full disk, or a kill, leaves the one before."""
+    """Write a file whole or not at all."""
+    with _aside(path) as aside:
+        aside.write_bytes(text.encode())
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, which then takes the place of ``path``: a full disk or a kill leaves the one before."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        aside.write_bytes(text.encode())
-        shutil.copymode(path, aside)
+        yield aside
+        if path.exists():
+            shutil.copymode(path, aside)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
