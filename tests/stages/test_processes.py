@@ -163,21 +163,21 @@ class TwoViews(Objective):
         return replace(output, loss=output.loss + self.weigh(features[1]).square().mean())
 
 
-@pytest.fixture
-def two_views(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def train_two_views(of: Config, key: str, ours: Processes | None = None) -> None:
     plugin = SimpleNamespace(
         Config=plugins.load("objectives", "classification").Config,
         build=lambda of, feature_dim, num_classes: TwoViews(feature_dim),
     )
     load = plugins.load
-    monkeypatch.setattr(plugins, "load", lambda kind, name: plugin if kind == "objectives" else load(kind, name))
-    return {"name": "classification"}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(plugins, "load", lambda kind, name: plugin if kind == "objectives" else load(kind, name))
+        train(of, key, ours)
 
 
-def test_two_views_and_an_objective_with_parameters_are_shared_too(project: Path, two_views: dict[str, str]):
+def test_two_views_and_an_objective_with_parameters_are_shared_too(project: Path):
     of = config("cosface", compute=SHARED, dropout=0.0, epochs=1)
-    ranks.run(2, lambda ours: train(of, "two", ours))
-    train(of, "one")
+    ranks.run(2, lambda ours: train_two_views(of, "two", ours))
+    train_two_views(of, "one")
     one, two = last("one"), last("two")
     assert torch.linalg.vector_norm(one.own["weigh.weight"] - two.own["weigh.weight"]) < 1e-9
     assert distance(two, one) < 1e-9

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -175,8 +176,7 @@ def test_killed_with_sigkill_at_any_step_and_in_any_moment_of_writing_it_ends_in
     died = 0
     for _ in range(12):
         kill = drawn.choice(KILLS), drawn.randrange(1, 4)
-        status = os.waitpid(ranks.fork(lambda kill=kill: train_until_killed(*kill)), 0)[1]
-        died += os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        died += ranks.exit_code(partial(train_until_killed, *kill)) == -signal.SIGKILL
     assert died >= 4  # the others came to the end
     survivor = train(config(), "killed")
     assert same(wanted, survivor)
