@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline import ablation_rows, columns
 from pipeline.finished import Finished, flatten, read_json, read_yaml
-from pipeline.wanted import REPORTS, TRAININGS, Experiment, Look, Record, Scope, Wanted
-from pipeline.wanted import sweep_key as sweep_key
+from pipeline.wanted import REPORTS, TRAININGS, Experiment, Look, Record, Scope, Wanted, scope_of
+from pipeline.workspace import Workspace
 
 NOTES = {
     TRAININGS: "Every training, with its curves and its model. Rows of tables name theirs in `facet.run`.",
@@ -23,19 +23,18 @@ SHOWN_PARAMS = 12
 """Of a training, in the list of trainings: those in which trainings differ, and no more than can be read."""
 
 
-def collect(root: Path, workspace: Path | None = None, profile: str | None = None) -> Wanted:
+def collect(root: Path, workspace: Workspace | None = None) -> Wanted:
     """Return what is finished: what DVC locked and the workspace still holds as it was locked.
 
     Args:
         root: of the project.
-        workspace: of the documents' tables, to collect those in place of the project's.
-        profile: of the workspace; its folder's name, if it is not given.
+        workspace: beside it, to collect its tables in place of the project's.
 
     Raises:
         ValueError: MLflow could not tell the columns of a table apart.
     """
-    scope = Scope() if workspace is None else Scope(profile or workspace.name)
-    project = Finished(workspace or root, scope, root)
+    scope = Scope() if workspace is None else scope_of(workspace)
+    project = Finished(workspace.folder if workspace else root, scope, root)
     folder = project.root / "resolved"
     tables = {path.stem: read_yaml(path) for path in sorted((folder / "tables").glob("*.yaml"))}
     runs = [path.stem for path in sorted((folder / "runs").glob("*.yaml"))]

@@ -140,7 +140,7 @@ class _Table:
         full_name, where = f"{self.name}-{key}", f"{self.name}/{row['label']}"
         tags["facet.published_only"] = "true"
         prefix = self.project.scope.prefix
-        more = (prefix,) if prefix else ()  # nothing else would tell one profile's from another's
+        more = (prefix,) if prefix else ()  # nothing else would tell one workspace's from another's
         identity = lineage.fingerprint(Entry(full_name, "published only"), row, self.table["columns"], *more)
         return Record(
             "row", identity, row["label"], where, tags, columns.published(self.table, row)
@@ -174,6 +174,8 @@ class _Table:
 
     def best(self, rows: Mapping[str, Record]) -> Best | None:
         """Return the best row's model; None if no row has one, or it is not here."""
+        if not self.project.scope.models:
+            return None
         primary, higher = columns.primary(self.table)
         measured = {
             key: rows[key].metrics[primary] for key in self.gathered if primary in rows[key].metrics

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from pipeline import environment, own_data, side_workspace
+from pipeline import own_data, seeds, side_workspace, workspace
+from pipeline.workspace import Workspace
 
 RUNS = "ablations/runs.yaml"
 WORDS = ("data", "net", "at", "recipe")
@@ -25,7 +27,6 @@ WORDS = ("data", "net", "at", "recipe")
 SECTIONS = {"base", "profile", "data", "nets", "embedded", "datasets", "all", "tables"}
 FEW = 4
 """So many tables are named one by one."""
-DROPPED_STAGES = ("track",)  # the project's own; records of the workspace are made by the flow
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Ablations:
 
     profile: str
     seeds: Mapping[str, Sequence[int]]
-    """Of each table, in the tables' order."""
+    """Of each table, in the tables' order, beside the seed that a run has anyway."""
 
     @property
     def tables(self) -> list[str]:
@@ -48,18 +49,19 @@ class Ablations:
         return f"{named} ({self.profile})"
 
 
-def folder(root: Path, profile: str) -> Path:
-    """Return where the workspace of a profile is."""
-    return environment.state_folder(root).resolve() / "ablations" / profile
-
-
 @contextmanager
-def opened(root: Path, asked: Ablations) -> Iterator[tuple[Path, bool]]:
-    """Bring the workspace up to date and keep it so while the block runs, as ``side_workspace.opened`` does."""
-    path = folder(root, asked.profile)
-    tree = params(root, asked)
-    with side_workspace.opened(root, path, lambda: {"params.yaml": tree, "dvc.yaml": _graph(root)}) as alone:
-        yield path, alone
+def opened(root: Path, asked: Ablations, tree: Mapping[str, Any]) -> Iterator[tuple[Workspace, bool]]:
+    """Bring the workspace up to date and keep it so while the block runs, as ``side_workspace.opened`` does.
+
+    Args:
+        root: of the project.
+        asked: which tables.
+        tree: what ``params`` returns for them.
+    """
+    where = workspace.beside(root, "ablations", asked.profile)
+    generated = {"params.yaml": tree, "dvc.yaml": side_workspace.graph(root)}
+    with side_workspace.opened(root, where.folder, lambda: generated) as alone:
+        yield where, alone
 
 
 def tables(root: Path, profile: str) -> list[str]:
@@ -121,21 +123,21 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
     project, profiles = _read(root, "params.yaml"), lineage(root, asked.profile)
     at = reduce(merge, profiles.values())
     described = _read(root, RUNS)
+    project["profile"] = at.get("profile", asked.profile)
     rows: dict[str, dict[str, str]] = {}
     runs: dict[str, dict[str, Any]] = {}
-    for table, seeds in asked.seeds.items():
+    for table, more in asked.seeds.items():
         for row, name in _runs_of(root, table).items():
-            for seed in seeds:
-                end = "" if seed == 0 else str(seed)
-                run = f"{name}_s{end}" if end else name
-                rows[f"{table}-{row}" + (f"-{end}" if end else "")] = {"table": table, "run": run}
-                if run not in runs:
-                    own = _run(name, described, at, list(profiles), f"tables/{table}.yaml, row {row}")
-                    runs[run] = own | ({"seed": seed} if seed else {})
+            plain = _run(name, described, at, list(profiles), f"tables/{table}.yaml, row {row}")
+            # the row's file names the run itself, so that its own seed is always the first one
+            own = seeds.own(root, project, plain)
+            for seed in dict.fromkeys([own, *more]):
+                run = seeds.name(name, seed, own)
+                rows[seeds.row(table, row, seed, own)] = {"table": table, "run": run}
+                runs[run] = deepcopy(plain) | ({} if seed == own else {"seed": seed})
     datasets = _datasets(root, project, at, {run["dataset"] for run in runs.values()}, asked.profile)
     return {
         **project,
-        "profile": at.get("profile", asked.profile),
         "embedded": {name: entry for name, entry in at.get("embedded", {}).items() if name in datasets},
         "datasets": datasets,
         "recognition": {**project.get("recognition", {}), **_judges(runs)},
@@ -250,32 +252,21 @@ def parse_seeds(root: Path, profile: str, named: Sequence[str], said: Sequence[s
         LookupError: a table that is not there.
         ValueError: seeds that cannot be read.
     """
-    from pipeline.sweep import parse_seeds as parse
-
     there = tables(root, profile)
     if odd := [name for name in named if name not in there]:
         raise LookupError(f"profile {profile} has no table {', '.join(odd)}: there are {', '.join(there) or 'none'}")
     chosen = list(named) or there
-    everywhere: tuple[int, ...] = (0,)
+    everywhere: tuple[int, ...] = ()
     of_one: dict[str, tuple[int, ...]] = {}
     for text in said:
-        table, equals, seeds = text.rpartition("=")
+        table, equals, listed = text.rpartition("=")
         if not equals:
-            everywhere = parse(seeds)
+            everywhere = seeds.parse(listed)
         elif table not in chosen:
             raise LookupError(f"--seeds {text}: no table {table!r} is asked for: there are {', '.join(chosen)}")
         else:
-            of_one[table] = parse(seeds)
-    # the first seed is every table's: rows are named after it
-    found = {table: tuple(sorted({0, *of_one.get(table, everywhere)})) for table in chosen}
-    return Ablations(profile, found)
-
-
-def _graph(root: Path) -> dict[str, Any]:
-    """Return the root's dvc.yaml without what is the project's alone."""
-    graph = _read(root, "dvc.yaml")
-    stages = {name: stage for name, stage in graph["stages"].items() if name not in DROPPED_STAGES}
-    return {"stages": stages}
+            of_one[table] = seeds.parse(listed)
+    return Ablations(profile, {table: of_one.get(table, everywhere) for table in chosen})
 
 
 def _read(root: Path, name: str) -> dict[str, Any]:

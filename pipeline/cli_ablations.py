@@ -5,22 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from pipeline.cli_base import Jobs, app, enter, in_a_sentence, num_jobs
-from pipeline.cli_run import How, PerDevice, Retries, Timeout, Track, leave_if_bad
-
-if TYPE_CHECKING:
-    from pipeline.ablation_workspace import Ablations
-    from pipeline.records import LastRun
+from pipeline.cli_base import app, enter, in_a_sentence
+from pipeline.launch import leave_if_bad, run_stale
+from pipeline.run_options import RunOptions, with_run_options
+from pipeline.workspace import Workspace
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Tables: names of files in tables/; default: the profile's")]
 Profile = Annotated[str, typer.Option(help="The scale: a file in ablations/, as demo, faces or paper.")]
 Seeds = Annotated[
     list[str] | None,
-    typer.Option("--seeds", metavar="0,1,2", help="Train each row with these: 0..2; TABLE=0..2 for one table alone."),
+    typer.Option("--seeds", metavar="0,1,2", help="Train each row with these too: 0..2; TABLE=0..2 for one table."),
 ]
 Report = Annotated[Path | None, typer.Option(help="Copy the report here when it is done.")]
 Show = Annotated[bool, typer.Option("--show", help="Print what would be run, as a params.yaml, and run nothing.")]
@@ -28,15 +26,12 @@ Show = Annotated[bool, typer.Option("--show", help="Print what would be run, as 
 
 @app.command(epilog="Example: facet ablations qgface_ablation adaface_arcface --seeds 0,1,2")
 @in_a_sentence
+@with_run_options
 def ablations(
+    options: RunOptions,
     tables: Tables = None,
     profile: Profile = "demo",
     seeds: Seeds = None,
-    jobs: Jobs = None,
-    per_device: PerDevice = 1,
-    retries: Retries = 2,
-    timeout: Timeout = 30.0,
-    track: Track = True,
     report: Report = None,
     show: Show = False,
 ) -> None:
@@ -50,6 +45,8 @@ def ablations(
 
     from pipeline import ablation_workspace
 
+    if options.pool is not None:
+        raise ValueError("tables of the documents run on this machine: put what --show prints in params.yaml's place")
     root = enter()
     asked = ablation_workspace.parse_seeds(root, profile, tables or [], seeds or [])
     tree = ablation_workspace.params(root, asked)
@@ -58,33 +55,21 @@ def ablations(
         return
     sizes = f"{len(asked.tables)} tables, {len(tree['rows'])} rows, {len(tree['runs'])} trainings"
     typer.echo(f"{sizes}, profile {profile}")
-    how = How(num_jobs(jobs, per_device), per_device, retries, timeout, track)
-    last = run_tables(root, asked, how)
-    _say_where(root, profile, asked.tables, report)
+    with ablation_workspace.opened(root, asked, tree) as (where, fresh):
+        if not fresh:
+            typer.echo("these tables run in another process already: working with what that began with")
+        last = run_stale(where, [], options, f"ablations {asked.title}")
+    _say_where(where, asked.tables, report)
     leave_if_bad(last)
 
 
-def run_tables(root: Path, asked: Ablations, how: How) -> LastRun | None:
-    """Run what is stale in the workspace; return how the flow run ended, or None if there was nothing to do."""
-    from pipeline import ablation_workspace, cli_workspace
-
-    with (
-        cli_workspace.refusing_other_work(),
-        ablation_workspace.opened(root, asked) as (workspace, fresh),
-    ):
-        if not fresh:
-            typer.echo("these tables run in another process already: working with what that began with")
-        return cli_workspace.run_in(root, workspace, [], f"ablations {asked.title}", how)
-
-
-def _say_where(root: Path, profile: str, tables: Sequence[str], copy: Path | None) -> None:
+def _say_where(where: Workspace, tables: Sequence[str], copy: Path | None) -> None:
     """Print where the reports are; copy them where somebody wants them."""
-    from pipeline import ablation_workspace, provenance
+    from pipeline import provenance
 
-    workspace = ablation_workspace.folder(root, profile)
-    whole = workspace / "results" / "report"
+    root, whole = where.project, where.folder / "results" / "report"
     for table in tables:
-        page = workspace / "results" / "tables" / table / "report" / "table.html"
+        page = where.folder / "results" / "tables" / table / "report" / "table.html"
         if page.is_file():
             typer.echo(f"table   {_short(root, page)}")
     if not (whole / "index.html").is_file():
@@ -93,7 +78,7 @@ def _say_where(root: Path, profile: str, tables: Sequence[str], copy: Path | Non
     if copy is not None:
         shutil.copytree(whole, copy, dirs_exist_ok=True)
         for page in copy.glob("*.html"):
-            page.write_text(provenance.add(page.read_text(encoding="utf-8"), root, profile), encoding="utf-8")
+            page.write_text(provenance.add(page.read_text(encoding="utf-8"), where), encoding="utf-8")
         typer.echo(f"copied to {copy}")
 
 

@@ -28,10 +28,6 @@ Targets = Annotated[
     list[str] | None,
     typer.Argument(help="Stages (train_backbone@adaface, or evaluate_hq: all of them); tables; default: all"),
 ]
-Jobs = Annotated[
-    int | None,
-    typer.Option("--jobs", "-j", min=1, help="Stages at a time; default: one per core, and what fits on the GPUs"),
-]
 
 
 def in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
@@ -55,7 +51,7 @@ def in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
             # str() of a KeyError is the repr of its message
             message = error.args[0] if isinstance(error, KeyError) and error.args else error
             typer.echo(f"error: {message}", err=True)
-            raise typer.Exit(2) from error
+            raise typer.Exit(getattr(error, "exit_code", 2)) from error
 
     return wrapped
 
@@ -66,10 +62,3 @@ def enter() -> Path:
     os.chdir(root)
     os.environ.update(environment.for_children())
     return root
-
-
-def num_jobs(asked: int | None, per_device: int = 1) -> int:
-    """Return how many stages to run at a time, as ``leases.num_jobs`` does."""
-    from pipeline import leases
-
-    return leases.num_jobs(asked, environment.num_cores(), per_device)

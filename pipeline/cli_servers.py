@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline import environment
 from pipeline.cli_base import app, enter, in_a_sentence
+from pipeline.launch import enter_prefect, start_servers
 
 STAGES = "stages"
 """The pool whose workers run stages, unless told otherwise."""
@@ -37,29 +35,6 @@ def up(
     api_url = enter_prefect(root, urls["prefect"] + "/api")
     workers.up(root, pool, workers.devices(cpu_workers), api_url, typer.echo)
     workers.up_for_deployments(root, api_url, typer.echo)
-
-
-def start_servers(root: Path, show: bool = True) -> dict[str, str]:
-    """Start what does not run, and return the servers' addresses by name."""
-    from pipeline import services
-
-    missing = services.missing(root)
-    if missing:
-        typer.echo(f"starting {' and '.join(missing)} ...")
-    started = services.up(root, typer.echo)
-    urls = {name: service.url for name, service in started.items()} | services.elsewhere()
-    for name, url in sorted(urls.items()) if show or missing else ():
-        typer.echo(f"{name:8} {url}" + ("" if name in started else " (yours)"))
-    return urls
-
-
-def enter_prefect(root: Path, api_url: str | None = None) -> str:
-    """Set what Prefect reads when it is imported, starting its server if need be; return its API's address."""
-    api_url = api_url or os.environ.get("PREFECT_API_URL") or start_servers(root, show=False)["prefect"] + "/api"
-    # Prefect warns of a home of which it would have to make two levels
-    environment.state_folder(root).mkdir(parents=True, exist_ok=True)
-    os.environ.update(environment.prefect_settings(root, api_url))
-    return api_url
 
 
 @app.command(epilog="Example: facet worker --device 0 --pool gpus")

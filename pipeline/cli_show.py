@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli_base import Jobs, app, enter, in_a_sentence, num_jobs
-from pipeline.cli_run import How, leave_if_bad, run_stale
-from pipeline.cli_servers import start_servers
+from pipeline.cli_base import app, enter, in_a_sentence
+from pipeline.launch import leave_if_bad, run_stale, start_servers
+from pipeline.run_options import RunOptions, with_run_options
 
 
 class Format(StrEnum):
@@ -34,25 +34,27 @@ def table(
     diff: Annotated[str | None, typer.Option(metavar="REV", help="Beside itself at a commit, or A..B.")] = None,
 ) -> None:
     """Print a table, measured beside published."""
-    from pipeline import provenance, summary, table_diff
+    from pipeline import provenance, summary, table_diff, workspace
 
     root = enter()
     if every == (name is not None) or (every and diff is not None):
         raise ValueError("give one table, as in `facet table heads`, or --all, which takes no --diff")
-    if not profile:
-        profile = summary.profile_with(root, f"results/tables/{name}/report" if name else "results/report")
-        if profile:
-            typer.echo(f"of facet ablations, profile {profile}", err=True)
+    if profile:
+        where = workspace.beside(root, "ablations", profile)
+    else:
+        where = summary.workspace_with(root, f"results/tables/{name}/report" if name else "results/report")
+        if where.kind == "ablations":
+            typer.echo(f"of facet ablations, profile {where.name}", err=True)
     if name is None:
-        shown = summary.tables(root, format_.value, profile)
+        shown = summary.tables(where, format_.value)
     elif diff is None:
-        shown = summary.table(root, name, format_.value, profile)
+        shown = summary.table(where, name, format_.value)
     elif format_ in (Format.md, Format.csv):
-        sides = table_diff.read(root, name, diff, profile)
+        sides = table_diff.read(where, name, diff)
         shown = table_diff.markdown(sides) if format_ == Format.md else table_diff.as_csv(sides)
     else:
         raise ValueError(f"--diff is printed as md or csv, not as {format_.value}")
-    typer.echo(provenance.add(shown, root, profile) if format_ == Format.html else shown)
+    typer.echo(provenance.add(shown, where) if format_ == Format.html else shown)
 
 
 @app.command(epilog="Example: facet track")
@@ -62,29 +64,31 @@ def track() -> None:
 
     What is there already stays as it is; a lost or empty database is filled again.
     """
-    from pipeline import recording
+    from pipeline import recording, workspace
 
-    if code := recording.track(enter(), typer.echo):
+    if code := recording.track(workspace.of_project(enter()), typer.echo):
         raise typer.Exit(code)
 
 
 @app.command(epilog="Example: facet demo --jobs 2")
 @in_a_sentence
-def demo(jobs: Jobs = None) -> None:
+@with_run_options
+def demo(options: RunOptions) -> None:
     """Run everything and show where to look.
 
     Starts the servers, runs what is stale, prints the tables; a second time reruns nothing.
     """
-    from pipeline import recording
+    from pipeline import recording, workspace
 
     root = enter()
     _check_tools(root)
     urls = start_servers(root)
-    last = run_stale(root, [], How(num_jobs(jobs)))
+    where = workspace.of_project(root)
+    last = run_stale(where, [], options)
     leave_if_bad(last)
     if last is None:
         # rebuilds the records if somebody deleted them
-        recording.track(root, typer.echo)
+        recording.track(where, typer.echo)
     _show(root, urls)
 
 
@@ -102,7 +106,7 @@ def _check_tools(root: Path) -> None:
 
 def _show(root: Path, urls: dict[str, str]) -> None:
     """Print the tables and where to look."""
-    from pipeline import recording, records, services, summary
+    from pipeline import recording, records, services, summary, workspace
 
     reports = sorted((root / "results" / "tables").glob("*/report/table.md"))
     tables = [path.parent.parent.name for path in reports]
@@ -111,7 +115,7 @@ def _show(root: Path, urls: dict[str, str]) -> None:
     last = records.last_run(root)
     prefect = urls[services.PREFECT]
     typer.echo(f"Prefect  {services.flow_run_url(prefect, last.flow_run_id) if last else prefect}")
-    links = recording.experiment_links(root, urls[services.MLFLOW], tables)
+    links = recording.experiment_links(workspace.of_project(root), urls[services.MLFLOW], tables)
     for link in links.values() or [urls[services.MLFLOW]]:
         typer.echo(f"MLflow   {link}")
     for name in tables:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.launch import run_stale
+from pipeline.run_options import RunOptions
+
 if TYPE_CHECKING:
-    from pipeline.cli_run import How
     from pipeline.records import LastRun
     from pipeline.sweep_workspace import Sweep
+    from pipeline.workspace import Workspace
 
 Set = Annotated[
     list[str] | None,
@@ -46,26 +49,26 @@ class Asked:
         return bool(self.settings or self.seeds)
 
 
-def run_sweep(root: Path, targets: Sequence[str], asked: Asked, how: How) -> LastRun | None:
+def run_sweep(root: Path, targets: Sequence[str], asked: Asked, options: RunOptions) -> LastRun | None:
     """Run a sweep, print its table and where it is recorded; None if there was nothing to do.
 
     Raises:
         ValueError, LookupError: it cannot be understood, or names what is not there.
     """
-    from pipeline import cli_workspace, summary, sweep_save, sweep_workspace
+    from pipeline import summary, sweep_save, sweep_workspace
 
-    if how.pool is not None:
+    if options.pool is not None:
         raise ValueError("a sweep runs on this machine: save it (--save TABLE), then `facet run TABLE --pool NAME`")
     sweep = understand(root, targets, asked)
     num_runs = sum(len(variant.runs) for variant in sweep.variants)
     typer.echo(f"{sweep.title}: {len(sweep.variants)} variants, {num_runs} trainings")
-    with cli_workspace.refusing_other_work(), sweep_workspace.opened(root, sweep) as (workspace, fresh):
+    with sweep_workspace.opened(root, sweep) as (where, fresh):
         if not fresh:
             typer.echo("this sweep runs in another process already: working with the code that it began with")
-        last = cli_workspace.run_in(root, workspace, [sweep_workspace.SPREAD], f"sweep {sweep.title}", how)
+        last = run_stale(where, [sweep.key], options, f"sweep {sweep.title}")
         if last is None or last.state == "COMPLETED":
-            typer.echo(f"\n{summary.sweep(workspace).strip()}\n")
-            _say_where(root, workspace)
+            typer.echo(f"\n{summary.table(where, sweep.key, 'md')}\n")
+            _say_where(where)
             if asked.save is not None:
                 added = sweep_save.save(root, sweep, asked.save)
                 typer.echo(f"params.yaml has {added} new runs; `facet run {asked.save}` restores their results")
@@ -76,16 +79,18 @@ def understand(root: Path, targets: Sequence[str], asked: Asked) -> Sweep:
     """Return the sweep that is meant; targets narrow the runs down: names of runs or tables."""
     import yaml
 
-    from pipeline import sweep
+    from pipeline import seeds, sweep
     from pipeline.sweep_workspace import Sweep
 
-    tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    runs = list(tree["runs"]) if not targets else _runs_of(tree, targets)
+    tree: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    runs = {name: tree["runs"][name] for name in (_runs_of(tree, targets) if targets else tree["runs"])}
     settings = [sweep.parse_setting(text) for text in asked.settings]
-    seeds: Sequence[int | None] = [None] if asked.seeds is None else sweep.parse_seeds(asked.seeds)
-    variants = sweep.variants(runs, settings, seeds)
+    chosen = () if asked.seeds is None else seeds.parse(asked.seeds)
+    variants = sweep.variants(runs, settings, chosen, lambda run: seeds.own(root, tree, run))
     bases = list(dict.fromkeys(variant.base for variant in variants))
-    return Sweep(sweep.title(settings, seeds, bases), variants, _columns(root, tree, asked.columns, bases))
+    table = _table(root, tree, asked.columns, bases)
+    quality = {row["run"]: row["quality"] for row in (table.get("rows") or {}).values() if row.get("quality")}
+    return Sweep(sweep.title(settings, chosen, bases), variants, table["columns"], quality)
 
 
 def _runs_of(tree: Mapping[str, Any], targets: Sequence[str]) -> list[str]:
@@ -100,8 +105,8 @@ def _runs_of(tree: Mapping[str, Any], targets: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _columns(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the columns of a table: of the one that is named, of the first with one of the runs, or of the first."""
+def _table(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequence[str]) -> dict[str, Any]:
+    """Return the table whose columns are shown: the one that is named, the first with one of the runs, or the first."""
     import yaml
 
     tables = list(tree.get("tables", {}))
@@ -111,18 +116,19 @@ def _columns(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequ
     if name is None or not path.is_file():
         there = ", ".join(sorted(path.stem for path in (root / "tables").glob("*.yaml"))) or "none"
         raise LookupError(f"a sweep shows the columns of a table, and there is no table {name!r}: there are {there}")
-    columns = yaml.safe_load(path.read_text(encoding="utf-8"))["columns"]
-    filled = {"unit": "percent", "higher_is_better": True, "decimals": 2}
-    return [{**filled, **column} for column in columns]
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
 
 
-def _say_where(root: Path, workspace: Path) -> None:
-    from pipeline import ablation, processes, store
+def _say_where(where: Workspace) -> None:
+    from pipeline import processes, store, summary, wanted
 
-    folder = workspace.relative_to(root) if workspace.is_relative_to(root) else workspace
-    typer.echo(f"table   {folder / 'results/spread'}/table.{{md,csv,json}}")
+    root, page = where.project, summary.report_folder(where.folder, where.name) / "table.html"
+    typer.echo(f"table   {page.relative_to(root) if page.is_relative_to(root) else page}")
+    typer.echo(f"        `facet table {where.name}` prints it; --format csv, html, tex, json")
     mlflow = processes.known(root).get(processes.MLFLOW)
-    found = store.experiment_id(store.uri(root), ablation.sweep_key(workspace.name))
+    key = wanted.scope_of(where).key(wanted.table_key(where.name))
+    found = store.experiment_id(store.uri(root), key)
     if mlflow is not None and found is not None:
         from pipeline import views
 

@@ -45,7 +45,9 @@ class Finished:
         return entry, identity
 
     def model(self, run: str, weights_sha256: str) -> Model | None:
-        """Return a run's model, if it is here and is the one that was measured."""
+        """Return a run's model, if it is here, is the one that was measured and shall be recorded."""
+        if not self.scope.models:
+            return None
         folder = self.root / "runs" / run / "backbone"
         if not (folder / "program.pt2").is_file() or not (folder / "model.json").is_file():
             return None

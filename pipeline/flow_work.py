@@ -5,9 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from prefect import State, Task, get_run_logger
@@ -21,54 +20,36 @@ from pipeline.graph import Graph, Stage, num_gpus
 from pipeline.schedule import Schedule
 from pipeline.stage_result import StageResult
 from pipeline.summary import View
+from pipeline.workspace import Workspace
 
 POLL_S = 0.5
 TRACK = "track"
 
 
-@dataclass
-class Prepared:
-    """What the caller of the flow has at hand already, so that the flow need not make it again."""
-
-    root: Path
-    executor: Executor
-    graph: Graph
-    record: bool = True
-    """Record in MLflow at the end."""
-    home: Path | None = None
-    """The project whose sweep or whose documents' tables these are: servers and records are its."""
-
-    ended: records.FlowRun | None = None
-    """How it ended, once it has."""
-    server_was_away: bool = False
-    """Prefect's server may have missed something."""
-
-    @property
-    def project(self) -> Path:
-        """Where servers and records are."""
-        return self.home or self.root
-
-
 class Work:
     """Submits stages as tasks and keeps account of how they end."""
 
-    def __init__(self, prepared: Prepared, jobs: int, stop: prefect_run.Stop) -> None:
-        self.prepared, self.jobs, self.stop = prepared, jobs, stop
+    def __init__(self, where: Workspace, executor: Executor, stop: prefect_run.Stop) -> None:
+        self.where, self.executor, self.stop = where, executor, stop
+        self.graph = Graph({})
         self.expected: dict[str, Stage] = {}
         self.running: dict[str, summary.Running] = {}
         self.links: dict[str, str] = {}
         self.ended: dict[str, StageResult] = {}
-        self.seconds = records.durations(prepared.root)
+        self.seconds = records.durations(where.folder)
         self.futures: dict[str, PrefectFuture[Any]] = {}
-        self.pool = prepared.executor.devices()
+        self.pool = executor.devices()
+
+    def read_graph(self) -> None:
+        """Read the graph, and what is stale in it, as it is now."""
+        self.graph = self.executor.read_graph()
 
     def labels(self, stages: Iterable[Stage]) -> list[str]:
         """Return the tags of ``stages``: the tables they have a part in, the runs they work on."""
-        graph = self.prepared.graph
         found = set()
         for stage in stages:
-            found |= {f"table:{table}" for table in graph.tables_of(stage)}
-            if name := graph.run_of(stage):
+            found |= {f"table:{table}" for table in self.graph.tables_of(stage)}
+            if name := self.graph.run_of(stage):
                 found.add(f"run:{name}")
         return sorted(found)
 
@@ -81,7 +62,7 @@ class Work:
         return summary.view(self.expected, dict(self.running), dict(self.ended), self.seconds, self.links)
 
     def drive(self, stages: Sequence[Stage]) -> None:
-        """Run ``stages`` in dependency order, ``jobs`` at a time, until all have ended one way or another."""
+        """Run ``stages`` in dependency order, as many at a time as the executor takes, until all have ended."""
         try:
             self._drive(stages)
         finally:
@@ -96,7 +77,7 @@ class Work:
                 if not warned:
                     get_run_logger().warning("stopping: stages may take a moment to keep what they have")
                     warned = True
-                self.prepared.executor.stop_all()
+                self.executor.stop_all()
                 self.skip(schedule.abandon(), f"the run was {self.stop.reason}")
             self._start_ready(schedule, ended.put)
             try:
@@ -108,9 +89,9 @@ class Work:
 
     def _start_ready(self, schedule: Schedule, note_end: Callable[[Stage], None]) -> None:
         for stage in schedule.ready():
-            if len(schedule.running) >= self.jobs:
+            if len(schedule.running) >= self.executor.jobs:
                 return
-            wanted = num_gpus(self.prepared.root, stage) if self.pool.gpus else 1
+            wanted = num_gpus(self.where.folder, stage) if self.pool.gpus else 1
             lease = self.pool.try_lease(stage.needs_device, wanted)
             if lease is not None:
                 schedule.start(stage)
@@ -141,7 +122,7 @@ class Work:
             log.info(line)
 
         try:
-            result = self.prepared.executor.run(stage, lease, say)
+            result = self.executor.run(stage, lease, say)
         finally:
             self.running.pop(stage.address, None)
             self._note(stage, replace(result, device=lease.device.name))
@@ -158,7 +139,7 @@ class Work:
 
     def _note(self, stage: Stage, result: StageResult) -> None:
         self.ended[stage.address] = known = replace(result, address=stage.address, name=stage.name)
-        records.add_attempt(self.prepared.root, known)
+        records.add_attempt(self.where.folder, known)
 
     def skip(self, stages: Sequence[Stage], reason: str) -> None:
         """Show stages that will not run."""
@@ -183,8 +164,7 @@ class Work:
             return
 
         def body() -> State[Any]:
-            workspace = self.prepared.root if self.prepared.home else None
-            code = recording.track(self.prepared.project, get_run_logger().info, lambda: self.stop.asked, workspace)
+            code = recording.track(self.where, get_run_logger().info, lambda: self.stop.asked)
             return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
 
         # not by asking for its state, which is the server's to tell, and that may be away

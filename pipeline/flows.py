@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
 
@@ -21,54 +20,38 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline import (
-    environment,
-    leases,
-    prefect_run,
-    recording,
-    records,
-    services,
-    settle,
-    summary,
-    sweep_workspace,
-)
+from pipeline import environment, prefect_run, recording, records, services, settle, side_workspace, summary
+from pipeline import workspace as workspaces
 from pipeline.execute import Executor
 from pipeline.flow_board import Board
-from pipeline.flow_work import Prepared, Work
+from pipeline.flow_work import Work
 from pipeline.graph import RESOLVE, Graph, Stage
-from pipeline.pool_executor import PoolExecutor
-
-__all__ = ["Prepared", "facet_run", "run"]
+from pipeline.run_options import RunOptions
+from pipeline.workspace import Workspace
 
 KEPT = "finished work is kept, run again to go on"
 
 
-_prepared: ContextVar[Prepared | None] = ContextVar("prepared", default=None)
-
-
-def run(prepared: Prepared, targets: Sequence[str], jobs: int, name: str | None = None) -> records.LastRun:
-    """Run the flow in this process, named after its targets if it has no other name, and say how it ended."""
-    name = name or ", ".join(targets) or "all"
-    settle.settle_all(prepared.root)
+def run(where: Workspace, targets: Sequence[str], options: RunOptions, title: str | None = None) -> records.LastRun:
+    """Run the flow in this process, named after its targets if it has no title, and return how it ended."""
+    name = title or ", ".join(targets) or "all"
     prefect_run.be_brief_with_a_dead_server()
-    token = _prepared.set(prepared)
-    told = False
+    ended = None
     try:
-        state = facet_run.with_options(flow_run_name=name)(list(targets), jobs, return_state=True)
-        told = True
+        state = facet_run.with_options(flow_run_name=name)(
+            list(targets), workspace=where.text, **asdict(options), return_state=True
+        )
         last = records.LastRun(str(state.state_details.flow_run_id or ""), name, state.type.value, state.message or "")
+        ended = records.ended_here(where.folder)
     except (httpx.HTTPError, PrefectException):
-        if prepared.ended is None:
-            raise
         # the work is done; only Prefect's server does not know
-        ended = prepared.ended
-        last = records.LastRun(ended.flow_run_id, name, ended.state, ended.message)
-    finally:
-        _prepared.reset(token)
-    if prepared.ended is not None and told and not prepared.server_was_away:
-        records.forget(prepared.root, prepared.ended)
-    settle.settle_all(prepared.root)
-    records.write_last_run(prepared.root, last)
+        missed = records.ended_here(where.folder)
+        if missed is None:
+            raise
+        last = records.LastRun(missed.flow_run_id, name, missed.state, missed.message)
+    if ended is not None and not ended.missed:
+        records.forget(where.folder, ended)
+    settle.settle_all(where.folder)
     return last
 
 
@@ -77,54 +60,60 @@ def _named_after_targets() -> str:
 
 
 @flow(name="facet run", flow_run_name=_named_after_targets, persist_result=False, validate_parameters=False)
-def facet_run(targets: list[str], jobs: int | None = None, pool: str | None = None) -> State[Any]:
+def facet_run(
+    targets: list[str],
+    jobs: int | None = None,
+    pool: str | None = None,
+    per_device: int = 1,
+    retries: int = 2,
+    timeout_minutes: float = 30.0,
+    track: bool = True,
+    workspace: str = "",
+) -> State[Any]:
     """Bring targets up to date.
 
     Args:
         targets: Stages, tables or runs; none for everything.
         jobs: Stages at a time; empty for one per GPU or core.
         pool: The work pool whose workers run what needs a device; empty for this machine.
+        per_device: Stages at a time on one GPU.
+        retries: Extra attempts for a stage that was killed, crashed, hung or exited with 75.
+        timeout_minutes: Without output for so long a stage counts as hung; 0 for never.
+        track: Record finished rows in MLflow at the end.
+        workspace: KIND/NAME of a workspace beside the project, as ablations/demo; empty for the project itself.
     """
-    prepared = _prepared.get()
-    if prepared is None:
-        return _as_deployed(targets, jobs, pool)
-    return _work_on(prepared, targets, jobs or prepared.executor.jobs)
-
-
-def _as_deployed(targets: Sequence[str], jobs: int | None, pool: str | None) -> State[Any]:
-    """Do what `facet run` would have done before the flow began: Prefect itself started it, from a deployment."""
-    root = environment.find_root()
+    # from a deployment it is Prefect that started this process
     os.environ.update(environment.for_children())
-    settle.settle_all(root)
     prefect_run.be_brief_with_a_dead_server()
-    here = leases.num_jobs(jobs, environment.num_cores())
-    executor = PoolExecutor(root, pool, jobs) if pool else Executor(root, here)
-    with contextlib.closing(executor):
-        state = _work_on(Prepared(root, executor, executor.read_graph()), targets, executor.jobs)
-    name = _named_after_targets()
-    records.write_last_run(root, records.LastRun(str(flow_run.get_id()), name, state.type.value, state.message or ""))
+    where = workspaces.parse(environment.find_root(), workspace)
+    settle.settle_all(where.folder)
+    options = RunOptions(jobs, per_device, retries, timeout_minutes, track, pool)
+    with side_workspace.kept(where), contextlib.closing(options.executor(where)) as executor:
+        state = _work_on(where, executor, targets, track)
+    last = records.LastRun(str(flow_run.get_id()), flow_run.get_name() or "", state.type.value, state.message or "")
+    records.write_last_run(where.folder, last)
     return state
 
 
-def _work_on(prepared: Prepared, targets: Sequence[str], jobs: int) -> State[Any]:
+def _work_on(where: Workspace, executor: Executor, targets: Sequence[str], track: bool) -> State[Any]:
     """Run, watch for the end that somebody else wants, and say how it ended."""
     identity = UUID(flow_run.get_id())
     stop = prefect_run.Stop(identity)
-    work = Work(prepared, jobs, stop)
     one = records.this_flow_run(str(identity))
-    records.write_open(prepared.root, one)
+    records.write_open(where.folder, one)
+    work = Work(where, executor, stop)
     with stop.watching(), prefect_run.no_limits_by_tag(), Board(identity, work.view) as board:
         try:
-            _tag(identity, work.labels(prepared.graph.select(targets)))
-            _run_everything(work, targets)
+            work.read_graph()
+            _tag(identity, work.labels(work.graph.select(targets)))
+            _run_everything(work, targets, track)
             work.wait()
         except KeyboardInterrupt:
             get_run_logger().warning("killing what still runs")
-            prepared.executor.close()
+            executor.close()
         state = _end(work, targets, board)
-        ended = replace(one, state=state.type.value, message=state.message or "")
-        records.write_open(prepared.root, ended)
-        prepared.ended, prepared.server_was_away = ended, stop.server_was_away
+        ended = replace(one, state=state.type.value, message=state.message or "", missed=stop.server_was_away)
+        records.write_open(where.folder, ended)
         return state
 
 
@@ -135,9 +124,8 @@ def _tag(identity: UUID, labels: Sequence[str]) -> None:
         get_run_logger().warning("the flow run could not be tagged: %s", error)
 
 
-def _run_everything(work: Work, targets: Sequence[str]) -> None:
-    prepared = work.prepared
-    stale = _stale(prepared.graph, targets)
+def _run_everything(work: Work, targets: Sequence[str], track: bool) -> None:
+    stale = _stale(work.graph, targets)
     work.expect(stale)
     resolve = [stage for stage in stale if stage.name == RESOLVE]
     if resolve:
@@ -147,11 +135,11 @@ def _run_everything(work: Work, targets: Sequence[str]) -> None:
             rest = [stage for stage in stale if stage.name != RESOLVE]
             work.skip(rest, f"needs {RESOLVE}, which did not end well")
             return
-        prepared.graph = prepared.executor.read_graph()
-        stale = _stale(prepared.graph, targets)
+        work.read_graph()
+        stale = _stale(work.graph, targets)
         work.expect([*resolve, *stale])
     work.drive(stale)
-    if prepared.record and not work.stop.asked:
+    if track and not work.stop.asked:
         work.record()
 
 
@@ -174,15 +162,10 @@ def _end(work: Work, targets: Sequence[str], board: Board) -> State[Any]:
 
 def _leave_artifacts(work: Work, targets: Sequence[str], board: Board) -> None:
     """Leave a table of the stages, and the project's tables, both with links to MLflow."""
-    graph, prepared = work.prepared.graph, work.prepared
+    graph, where = work.graph, work.where
     tables = sorted({table for stage in graph.select(targets) for table in graph.tables_of(stage)})
-    mlflow = services.known(prepared.project).get(services.MLFLOW)
-    if sweep_workspace.is_one(prepared.root):
-        board.finish(summary.sweep(prepared.root), targets)
-        return
-    # a workspace of the documents' tables is called after its profile
-    profile, project = (prepared.root.name if prepared.home else ""), prepared.project
-    links = recording.experiment_links(project, mlflow.url, tables, profile) if mlflow else {}
+    mlflow = services.known(where.project).get(services.MLFLOW)
+    links = recording.experiment_links(where, mlflow.url, tables) if mlflow else {}
     if mlflow:
-        work.links = recording.run_links(project, mlflow.url, profile)
-    board.finish(summary.markdown(prepared.root, tables, links), tables)
+        work.links = recording.run_links(where, mlflow.url)
+    board.finish(summary.markdown(where.folder, tables, links), tables)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import re
 from html import escape
-from pathlib import Path
 
-from pipeline import ablation_workspace, lineage, services, store
-from pipeline.wanted import Scope
+from pipeline import lineage, recording, services, store
+from pipeline.wanted import scope_of
+from pipeline.workspace import Workspace
 
 MARKER = re.compile(r"<!-- recorded ([a-z][a-z0-9_]*) -->")
 """Where stages/reporting/provenance.py leaves room for a run."""
 
 
-def add(html: str, root: Path, profile: str = "") -> str:
+def add(html: str, where: Workspace) -> str:
     """Return a page with the fingerprint, the commit and the link of each run.
 
     Args:
         html: a page of a table, or of all.
-        root: of the project.
-        profile: whose ablations the runs belong to; empty: the project's own.
+        where: the workspace in which it was made.
     """
     if MARKER.search(html) is None:
         return html
-    project = ablation_workspace.folder(root, profile) if profile else root
-    locked, links = lineage.read(project).entries, run_links(root, profile)
-    commits = store.commits(store.uri(root), Scope(profile or None))
+    locked, links = lineage.read(where.folder).entries, run_links(where)
+    commits = store.commits(store.uri(where.project), scope_of(where))
 
     def facts(found: re.Match[str]) -> str:
         stage = f"train_backbone@{found[1]}"
@@ -43,15 +41,11 @@ def add(html: str, root: Path, profile: str = "") -> str:
     return MARKER.sub(facts, html)
 
 
-def run_links(root: Path, profile: str) -> dict[str, str]:
-    """Return where MLflow shows each recorded stage, if its server is up; else nothing."""
-    server = services.known(root).get(services.MLFLOW)
+def run_links(where: Workspace) -> dict[str, str]:
+    """Return where MLflow shows each recorded stage of a workspace, if its server is up; else nothing."""
+    server = services.known(where.project).get(services.MLFLOW)
     url = services.elsewhere().get(services.MLFLOW) or (server.url if server else "")
-    scope = Scope(profile) if profile else Scope()
-    return {
-        stage: f"{url.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
-        for stage, experiment, run in (store.current_runs(store.uri(root), scope) if url else ())
-    }
+    return recording.run_links(where, url) if url else {}
 
 
 def _entry(name: str, value: str) -> str:

@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline import environment, sweep_workspace
+from pipeline import environment
+from pipeline.workspace import Workspace
 
 INITIALISE = "from pipeline import tracking; print(tracking.initialise_store())"
 LINKS = (
-    "import json, sys; from pathlib import Path; from pipeline import tracking\n"
-    "base, profile, *tables = sys.argv[1:]\n"
-    "print(json.dumps({table: tracking.experiment_url(base, table, Path(), profile or None) for table in tables}))"
+    "import json, sys; from pathlib import Path; from pipeline import tracking, wanted\n"
+    "base, workspace, kind, *tables = sys.argv[1:]\n"
+    "scope = wanted.Scope(workspace or None, kind)\n"
+    "print(json.dumps({table: tracking.experiment_url(base, table, Path(), scope) for table in tables}))"
 )
 
 
@@ -36,28 +38,20 @@ def initialise_store(root: Path) -> str:
     return _answer(root, INITIALISE)
 
 
-def track(
-    root: Path,
-    say: Callable[[str], None],
-    stopped: Callable[[], bool] = lambda: False,
-    workspace: Path | None = None,
-) -> int:
-    """Record what is finished, calling ``say`` with each line it prints; return its exit code.
+def track(where: Workspace, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> int:
+    """Record what is finished in a workspace, calling ``say`` with each line it prints; return its exit code.
 
     Args:
-        root: of the project.
+        where: the workspace.
         say: called with lines.
         stopped: asked now and then whether to give up; the next call goes on from there.
-        workspace: of a sweep or of the documents' tables, to record that and nothing else.
     """
     program = ["pipeline.track"]
-    if workspace is not None:
-        program = ["pipeline.sweep_track", str(workspace)]
-        if not sweep_workspace.is_one(workspace):
-            program = ["pipeline.track", "--workspace", str(workspace)]
+    if where.kind != "project":
+        program += ["--workspace", where.text]
     with subprocess.Popen(
         [sys.executable, "-m", *program],
-        cwd=root,
+        cwd=where.project,
         env=environment.for_children(),
         text=True,
         stdin=subprocess.DEVNULL,
@@ -78,34 +72,27 @@ def track(
     return process.returncode
 
 
-def experiment_links(root: Path, mlflow_url: str, tables: Sequence[str], profile: str = "") -> dict[str, str]:
-    """Return where MLflow shows each of ``tables``, as far as it is recorded.
-
-    Args:
-        root: of the project.
-        mlflow_url: of the server.
-        tables: their names.
-        profile: whose documents' tables they are; empty: the project's own.
-    """
+def experiment_links(where: Workspace, mlflow_url: str, tables: Sequence[str]) -> dict[str, str]:
+    """Return where MLflow shows each of a workspace's ``tables``, as far as it is recorded."""
     if not tables or not can_record():
         return {}
     try:
-        links = json.loads(_answer(root, LINKS, mlflow_url, profile, *tables))
+        links = json.loads(_answer(where.project, LINKS, mlflow_url, where.name, where.kind, *tables))
     except RuntimeError:
         return {}
     return {table: link for table, link in links.items() if link}
 
 
-def run_links(root: Path, mlflow_url: str, profile: str = "") -> dict[str, str]:
+def run_links(where: Workspace, mlflow_url: str) -> dict[str, str]:
     """Return where MLflow shows the current run of each stage that is recorded there: training, row, report."""
     if not can_record():
         return {}
     from pipeline import store
-    from pipeline.wanted import Scope
+    from pipeline.wanted import scope_of
 
     return {
         stage: f"{mlflow_url.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
-        for stage, experiment, run in store.current_runs(store.uri(root), Scope(profile or None))
+        for stage, experiment, run in store.current_runs(store.uri(where.project), scope_of(where))
     }
 
 

@@ -42,6 +42,8 @@ class FlowRun:
     state: str = ""
     """How it ended; empty while it runs, or if it was killed."""
     message: str = ""
+    missed: bool = False
+    """Prefect's server was away for a time, so that it may have missed something."""
 
     @property
     def alive(self) -> bool:
@@ -79,6 +81,11 @@ def unsettled(root: Path) -> list[FlowRun]:
     names = [field.name for field in fields(FlowRun)]  # an earlier version wrote more
     found = [FlowRun(**{name: tree[name] for name in names}) for tree in trees if tree]
     return [one for one in found if not one.alive]
+
+
+def ended_here(root: Path) -> FlowRun | None:
+    """Return the flow run that this process worked on and whose end is not settled yet, if it has come to one."""
+    return next((one for one in unsettled(root) if one.pid == os.getpid() and one.state), None)
 
 
 def forget(root: Path, one: FlowRun) -> None:

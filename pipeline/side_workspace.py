@@ -18,12 +18,18 @@ from typing import Any
 
 import yaml
 
+from pipeline import workspace
+from pipeline.workspace import Workspace
+
 GENERATED = ("dvc.yaml", "params.yaml")
-NOT_COPIED = ("results/", "docs/", "tests/", "benchmarks/", ".dvc/")
+NOT_COPIED = ("results/", "docs/", "tests/", "benchmarks/", ".dvc/", "pipeline/")
+"""`pipeline/` runs a workspace from outside: an older copy in it would have to understand the project's."""
 
 
 class OtherWorkError(RuntimeError):
     """A workspace is in use for other work than what is asked for."""
+
+    exit_code = 1
 
 
 @contextmanager
@@ -56,6 +62,31 @@ def opened(root: Path, path: Path, generated: Callable[[], Mapping[str, Mapping[
         fcntl.flock(stream, fcntl.LOCK_SH)
         _refuse_other_work(path, trees["params.yaml"])
         yield alone
+
+
+@contextmanager
+def kept(where: Workspace) -> Iterator[None]:
+    """Keep a workspace beside the project as it is while the block runs, whoever has opened it.
+
+    Raises:
+        LookupError: there is none of that name.
+    """
+    if where.kind == "project":
+        yield
+        return
+    if not (where.folder / "params.yaml").is_file():
+        there = ", ".join(one.text for one in workspace.side_workspaces(where.project)) or "none"
+        raise LookupError(f"no workspace {where.text}: there are {there}")
+    with (where.folder / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        yield
+
+
+def graph(root: Path) -> dict[str, Any]:
+    """Return the project's dvc.yaml without what is the project's alone."""
+    tree = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
+    # records of a side workspace are made by the flow
+    return {"stages": {name: stage for name, stage in tree["stages"].items() if name != "track"}}
 
 
 def _refuse_other_work(path: Path, asked: Mapping[str, Any]) -> None:
@@ -116,8 +147,20 @@ def _copy(root: Path, path: Path) -> list[str]:
     listing = path / ".files.json"
     before = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else []
     for name in set(before) - set(wanted):
-        (path / name).unlink(missing_ok=True)
+        _remove(path, path / name)
     return wanted
+
+
+def _remove(path: Path, file: Path) -> None:
+    """Remove a file, and folders above it in which nothing is left but bytecode.
+
+    Python would take an empty ``pipeline/`` for the package of that name.
+    """
+    file.unlink(missing_ok=True)
+    for folder in file.parents:
+        if folder == path or not folder.is_dir() or any(entry.name != "__pycache__" for entry in folder.iterdir()):
+            return
+        shutil.rmtree(folder)
 
 
 def _is_wanted(name: str) -> bool:

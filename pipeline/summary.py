@@ -10,9 +10,10 @@ from pathlib import Path
 
 import yaml
 
-from pipeline import environment
+from pipeline import workspace
 from pipeline.graph import Stage
 from pipeline.stage_result import GOOD, StageResult
+from pipeline.workspace import Workspace
 
 
 def sentence(ended: Iterable[StageResult]) -> str:
@@ -102,77 +103,63 @@ def report_folder(root: Path, table: str) -> Path:
     return root / "results" / "tables" / table / "report"
 
 
-def table(root: Path, name: str, format_: str, profile: str = "") -> str:
+def table(where: Workspace, name: str, format_: str) -> str:
     """Return a finished table in ``format_``: ``md``, ``csv``, ``html``, ``tex`` or ``json``.
 
     Args:
-        root: of the project.
+        where: the workspace to which it belongs.
         name: of the table.
         format_: a suffix.
-        profile: whose ablations it belongs to; empty: the project's own.
 
     Raises:
         LookupError: it is not there; the message says what is, or what to run.
     """
-    folder = report_folder(_base(root, profile), name)
+    folder = report_folder(where.folder, name)
     path = folder / f"table.{format_}"
     if path.is_file():
         return path.read_text(encoding="utf-8").rstrip("\n")
-    there = sorted(entry.stem for entry in (root / "tables").glob("*.yaml"))
+    there = sorted(entry.stem for entry in (where.project / "tables").glob("*.yaml"))
     if name not in there:
         raise LookupError(f"no table {name!r}: there are {', '.join(there) or 'none'}")
     if others := sorted(entry.suffix[1:] for entry in folder.glob("table.*")):
         raise LookupError(f"table {name!r} is not written as {format_}, only as {', '.join(others)}")
-    raise LookupError(f"table {name!r} has not been made yet: run `{_how_to_make(root, name, profile)}`")
+    raise LookupError(f"table {name!r} has not been made yet: run `{_how_to_make(where, name)}`")
 
 
-def tables(root: Path, format_: str, profile: str = "") -> str:
-    """Return the report of all tables.
+def tables(where: Workspace, format_: str) -> str:
+    """Return the report of all tables of a workspace.
 
     Raises:
         LookupError: it has not been made; the message says what to run.
     """
-    path = _base(root, profile) / "results" / "report" / f"index.{format_}"
+    path = where.folder / "results" / "report" / f"index.{format_}"
     if path.is_file():
         return path.read_text(encoding="utf-8").rstrip("\n")
-    run = f"facet ablations --profile {profile}" if profile else "facet run report"
+    run = f"facet ablations --profile {where.name}" if where.kind == "ablations" else "facet run report"
     raise LookupError(f"the report has not been made yet: run `{run}`")
 
 
-def profile_with(root: Path, path: str) -> str:
-    """Return whose ablations have a file that the project itself has not; an empty string: the project, or nobody's.
+def workspace_with(root: Path, path: str) -> Workspace:
+    """Return the workspace that has a file: the project, if it or nobody has it, else the one beside it.
 
     Raises:
-        LookupError: several have it.
+        LookupError: several of those beside it have it.
     """
     if (root / path).exists():
-        return ""
-    there = sorted(base.name for base in _ablations(root).glob("*") if (base / path).exists())
+        return workspace.of_project(root)
+    there = [one for one in workspace.side_workspaces(root) if (one.folder / path).exists()]
     if len(there) > 1:
-        raise LookupError(f"{path} is there for the profiles {', '.join(there)}: say which with --profile")
-    return there[0] if there else ""
+        names = ", ".join(one.name for one in there)
+        raise LookupError(f"{path} is there for the profiles {names}: say which with --profile")
+    return there[0] if there else workspace.of_project(root)
 
 
-def _base(root: Path, profile: str) -> Path:
-    return _ablations(root) / profile if profile else root
-
-
-def _ablations(root: Path) -> Path:
-    # as pipeline/ablation_workspace.py has it, which takes longer to import
-    return environment.state_folder(root).resolve() / "ablations"
-
-
-def _how_to_make(root: Path, name: str, profile: str) -> str:
-    listed = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) if not profile else {}
-    if name in (listed.get("tables") or {}):
-        return f"facet run {name}"
-    return f"facet ablations {name}" + (f" --profile {profile}" if profile else "")
-
-
-def sweep(workspace: Path) -> str:
-    """Return the table of a sweep as Markdown."""
-    path = workspace / "results" / "spread" / "table.md"
-    return path.read_text(encoding="utf-8") if path.is_file() else "The sweep is not finished yet."
+def _how_to_make(where: Workspace, name: str) -> str:
+    if where.kind == "project":
+        listed = yaml.safe_load((where.project / "params.yaml").read_text(encoding="utf-8"))
+        if name in (listed.get("tables") or {}):
+            return f"facet run {name}"
+    return f"facet ablations {name}" + (f" --profile {where.name}" if where.name else "")
 
 
 def markdown(root: Path, tables: Sequence[str], links: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
-"""What `facet run --set runs.x.head.m=0.3,0.4 --seeds 0..4` asks for: runs that stand in no params.yaml. Pure.
+"""The runs of a sweep: what `facet run --set runs.x.head.m=0.3,0.4 --seeds 0..4` trains. Pure.
 
 A run's name follows from what it is, not from the sweep that asks for it: sweeps that share a setting share its
-results, and a row that is saved to params.yaml finds them all made.
+results, a run without settings and with its own seed is the project's run itself, and a row that is saved to
+params.yaml finds them all made.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
+from pipeline import seeds as seeds_of
 
 SYMBOLS = {"head.m": "head.margin", "head.s": "head.scale"}
 """Parameters by the letters that the papers give them."""
@@ -43,8 +47,15 @@ class Variant:
 
     base: str
     settings: Mapping[str, Any]
-    runs: Mapping[str, int | None]
-    """Seeds by the name of the training; None: the seed that the run has anyway."""
+    runs: Mapping[str, int]
+    """Seeds by the name of the training, in order."""
+    trained: Mapping[str, Tree]
+    """Parameters of each, as params.yaml has them."""
+
+    @property
+    def name(self) -> str:
+        """What it is called without its seeds."""
+        return name_of(self.base, self.settings)
 
 
 def parse_setting(text: str) -> Setting:
@@ -75,51 +86,47 @@ def parse_setting(text: str) -> Setting:
     return Setting(parts[1], SYMBOLS.get(parts[2], parts[2]), values)
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds: a list, a range with both its ends, or both.
-
-    >>> parse_seeds("0..4"), parse_seeds("1,7,10..11")
-    ((0, 1, 2, 3, 4), (1, 7, 10, 11))
-
-    Raises:
-        ValueError: it is neither, or says a seed twice.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
-        if found is None:
-            raise ValueError(f"--seeds wants 0..4 or 0,1,2; got {text!r}")
-        first = int(found[1])
-        seeds += range(first, int(found[2] or first) + 1)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds {text!r} says {'no seed' if not seeds else 'a seed twice'}")
-    return tuple(seeds)
-
-
-def variants(runs: Sequence[str], settings: Sequence[Setting], seeds: Sequence[int | None]) -> list[Variant]:
+def variants(
+    runs: Mapping[str, Tree], settings: Sequence[Setting], seeds: Sequence[int], own_seed: Callable[[Tree], int]
+) -> list[Variant]:
     """Return every combination of values for every run that a setting names.
 
     Args:
-        runs: names of those that may be varied.
+        runs: those that may be varied, with their own parameters.
         settings: what to vary; with none, each run is one variant.
-        seeds: to train each with.
+        seeds: to train each with; none: each with its own.
+        own_seed: returns the seed that a run is trained with as it stands.
 
     Raises:
         LookupError: a setting names no run.
-        ValueError: there are more than ``MAX_RUNS`` trainings.
+        ValueError: there are more than ``MAX_RUNS`` trainings, or two of them have one name.
     """
     for setting in settings:
         if not fnmatch.filter(runs, setting.runs):
             raise LookupError(f"--set runs.{setting.runs}: no such run: there are {', '.join(sorted(runs))}")
-    named = [run for run in runs if any(fnmatch.fnmatchcase(run, setting.runs) for setting in settings)] or runs
-    found = [
-        Variant(base, chosen, {name_of(base, chosen, seed): seed for seed in seeds})
+    named = [run for run in runs if any(fnmatch.fnmatchcase(run, setting.runs) for setting in settings)] or list(runs)
+    chosen = [
+        (base, values)
         for base in named
-        for chosen in _combinations([one for one in settings if fnmatch.fnmatchcase(base, one.runs)])
+        for values in _combinations([one for one in settings if fnmatch.fnmatchcase(base, one.runs)])
     ]
-    if sum(len(variant.runs) for variant in found) > MAX_RUNS:
+    if len(chosen) * max(1, len(seeds)) > MAX_RUNS:
         raise ValueError(f"that is more than {MAX_RUNS} trainings: name fewer values or seeds")
+    found = [_variant(base, runs[base], values, seeds, own_seed) for base, values in chosen]
+    twice = [name for name, count in Counter(name for one in found for name in one.runs).items() if count > 1]
+    if twice:
+        raise ValueError(f"two trainings would be called {twice[0]}: sweep over one of them at a time")
     return found
+
+
+def _variant(
+    base: str, tree: Tree, settings: Mapping[str, Any], seeds: Sequence[int], own_seed: Callable[[Tree], int]
+) -> Variant:
+    plain = parameters(tree, settings)
+    own = own_seed(plain)
+    names = {seeds_of.name(name_of(base, settings), seed, own): seed for seed in seeds or [own]}
+    trained = {name: copy.deepcopy(plain) | ({} if seed == own else {"seed": seed}) for name, seed in names.items()}
+    return Variant(base, settings, names, trained)
 
 
 def _combinations(settings: Sequence[Setting]) -> Iterator[dict[str, Any]]:
@@ -127,13 +134,13 @@ def _combinations(settings: Sequence[Setting]) -> Iterator[dict[str, Any]]:
         yield dict(zip((setting.path for setting in settings), values, strict=True))
 
 
-def name_of(base: str, settings: Tree, seed: int | None) -> str:
-    """Return the name of a training, the same in every sweep; what does not fit in a name is told by a digest.
+def name_of(base: str, settings: Tree) -> str:
+    """Return the name of a run with settings, the same in every sweep; what does not fit in it becomes a digest.
 
-    >>> name_of("arcface", {"head.margin": 0.3}, 2)
-    'arcface_head_margin_0p3_seed_2'
-    >>> name_of("arcface", {"head": {"name": "cosface"}}, None)
-    'arcface_head_dcb6f3'
+    >>> name_of("arcface", {"head.margin": 0.3})
+    'arcface_head_margin_0p3'
+    >>> name_of("arcface", {"head": {"name": "cosface"}})
+    'arcface_head_4bde37'
     """
     name, exact = base, True
     for path, value in settings.items():
@@ -143,19 +150,17 @@ def name_of(base: str, settings: Tree, seed: int | None) -> str:
         simple = isinstance(value, (int, float, str)) and re.fullmatch(allowed, text) is not None
         name += f"_{re.sub(r'[^a-z0-9]+', '_', path.lower())}" + (f"_{text}" if simple else "")
         exact = exact and simple
-    if seed is not None:
-        name += f"_seed_{seed}"
     if exact and len(name) <= MAX_NAME:
         return name
-    digest = hashlib.sha256(json.dumps([base, settings, seed], sort_keys=True).encode()).hexdigest()[:6]
+    digest = hashlib.sha256(json.dumps([base, settings], sort_keys=True).encode()).hexdigest()[:6]
     return f"{name[: MAX_NAME - 7]}_{digest}"
 
 
-def parameters(base: Tree, settings: Tree, seed: int | None) -> dict[str, Any]:
+def parameters(base: Tree, settings: Tree) -> dict[str, Any]:
     """Return a base run's own parameters with what a variant says laid over.
 
-    >>> parameters({"head": {"name": "arcface", "margin": 0.5}}, {"head.margin": 0.3}, 1)
-    {'head': {'name': 'arcface', 'margin': 0.3}, 'seed': 1}
+    >>> parameters({"head": {"name": "arcface", "margin": 0.5}}, {"head.margin": 0.3})
+    {'head': {'name': 'arcface', 'margin': 0.3}}
 
     Raises:
         ValueError: a path goes through something that is no mapping.
@@ -169,10 +174,10 @@ def parameters(base: Tree, settings: Tree, seed: int | None) -> dict[str, Any]:
             if not isinstance(below, dict):
                 raise ValueError(f"--set {path}: {key} is no section but {below!r}")
         below[last] = value
-    return tree if seed is None else tree | {"seed": seed}
+    return tree
 
 
-def title(settings: Sequence[Setting], seeds: Sequence[int | None], bases: Sequence[str]) -> str:
+def title(settings: Sequence[Setting], seeds: Sequence[int], bases: Sequence[str]) -> str:
     """Return a sweep in words.
 
     >>> title([Setting("arcface", "head.margin", (0.3, 0.5))], [0, 1, 2], [])

@@ -1,6 +1,6 @@
 """Writes the runs of a sweep into params.yaml as a table of their own, where somebody asks for it.
 
-Runs keep their names, so that `facet run` restores what the sweep made and runs nothing again.
+Runs keep their names, so that `facet run` restores what the sweep made and trains nothing again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import sweep
-from pipeline.sweep_workspace import Sweep, label
+from pipeline.sweep_workspace import Sweep
 
 
 def save(root: Path, asked: Sweep, table: str) -> int:
@@ -34,23 +33,19 @@ def save(root: Path, asked: Sweep, table: str) -> int:
     writer = YAML()
     writer.width = 200
     tree: Any = writer.load((root / "params.yaml").read_text(encoding="utf-8"))
-    rows, added = {}, 0
-    for variant in asked.variants:
-        for name, seed in variant.runs.items():
-            own = _plain(sweep.parameters(tree["runs"][variant.base], variant.settings, seed))
-            if name in tree["runs"] and _plain(tree["runs"][name]) != own:
-                raise ValueError(f"params.yaml has another run {name!r} already: rename that")
-            added += name not in tree["runs"]
+    added = 0
+    for name, own in asked.runs().items():
+        if name not in tree["runs"]:
             tree["runs"][name] = own
-            tree.setdefault("rows", {})[f"{table}-{name}"] = {"table": table, "run": name}
-            rows[name] = {"label": label(variant) + ("" if seed is None else f" seed {seed}"), "run": name}
+            added += 1
+        elif _plain(tree["runs"][name]) != own:
+            raise ValueError(f"params.yaml has another run {name!r} already: rename that")
+    for name, row in asked.rows(table).items():
+        tree.setdefault("rows", {})[name] = row
     tree.setdefault("tables", {})[table] = {}
-    axes = [axis for axis in asked.axes if axis != "run"]
-    described = {"title": asked.title, "source": "a sweep, so nothing is published", "ablation": [*axes, "seed"],
-                 "columns": [dict(column) for column in asked.columns], "rows": rows}  # fmt: skip
     stream = io.StringIO()
     writer.dump(tree, stream)
-    file.write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    file.write_text(yaml.safe_dump(asked.table(), sort_keys=False, allow_unicode=True), encoding="utf-8")
     (root / "params.yaml").write_text(stream.getvalue(), encoding="utf-8")
     return added
 

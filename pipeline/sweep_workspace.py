@@ -1,131 +1,137 @@
-"""A sweep's workspace: the project as it is now with other runs, beside it, on the same cache.
+"""A sweep's workspace: the project as it is now with other runs and one table of them, beside it, on the same cache.
 
-DVC's templates read params.yaml, so runs that shall not stand there need another one. The workspace is a folder
-under ``.facet/sweeps`` with a snapshot of the project's files, a params.yaml of the sweep's runs alone, and the
-stage `spread` behind them. It shares DVC's cache with the project and with other sweeps: what any of them made is
-restored, not run again. Two sweeps never meet in a file; the same sweep again finds its checkpoints.
+The table is like any other of ``tables/``, but generated: a row for each variant, measured with each seed. The same
+sweep again finds its checkpoints; two sweeps never meet in a file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline import environment, side_workspace, sweep
+from pipeline import seeds, side_workspace, workspace
 from pipeline.sweep import Variant
+from pipeline.workspace import Workspace
 
-SPREAD = "spread"
-DESCRIPTION = "sweep.yaml"
-OF_TABLES = ("row", "tabulate", "report", "track")
-CODE = ("artifacts", "core/spread", "program", "report", "spread")
+COMPUTED = {"averages": ("hq", "ijb", "lq")}
+"""What a column's metric may begin with that no stage measures, and the suites that the stage `row` makes it of."""
+OF_NO_TRAINING = ("benchmarks", "quality", "recipe")
+"""Sections of a run that are not among the parameters of its training."""
+SUITE = re.compile(r"results/\$\{item\.run\}/(\w+)")
+"""In the deps of the stage `row`: a suite that it reads."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is asked for, in words and in full."""
+    """What to train, and what to show of it."""
 
     title: str
     variants: Sequence[Variant]
     columns: Sequence[Mapping[str, Any]]
-
-    @property
-    def axes(self) -> list[str]:
-        """Names of what varies: ``run``, if there are several, and the parameters."""
-        several = len({variant.base for variant in self.variants}) > 1
-        paths = dict.fromkeys(path for variant in self.variants for path in variant.settings)
-        return [*(["run"] if several or not paths else []), *paths]
+    quality: Mapping[str, str] = field(default_factory=dict)
+    """By base run: the method that a column's ``{quality}`` stands for."""
 
     @property
     def key(self) -> str:
-        """A name for its workspace: the same sweep again goes on where it was."""
-        text = json.dumps(self.description(), sort_keys=True)
-        return f"{self.variants[0].base}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        """A name for its workspace and its table: the same sweep again goes on where it was."""
+        parts = [[one.base, dict(one.settings), dict(one.runs)] for one in self.variants]
+        text = json.dumps([self.title, [dict(one) for one in self.columns], parts], sort_keys=True)
+        return f"{self.variants[0].base}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
-    def description(self) -> dict[str, Any]:
-        """Return what the stage `spread` reads."""
+    def table(self) -> dict[str, Any]:
+        """Return its table, as a file of ``tables/`` has it."""
         return {
             "title": self.title,
-            "axes": self.axes,
+            "source": "a sweep, so nothing is published",
+            "ablation": list(dict.fromkeys(name for one in self.variants for name in _parameters(one.settings))),
             "columns": [dict(column) for column in self.columns],
-            "variants": [
-                {
-                    "label": label(variant),
-                    "settings": {"run": variant.base, **variant.settings},
-                    "runs": dict(variant.runs),
-                }
-                for variant in self.variants
-            ],
+            "rows": {
+                one.name: {"label": label(one), "run": next(iter(one.runs))}
+                | ({"quality": self.quality[one.base]} if one.base in self.quality else {})
+                for one in self.variants
+            },
         }
+
+    def runs(self) -> dict[str, Mapping[str, Any]]:
+        """Return its trainings, as params.yaml has them."""
+        return {name: tree for one in self.variants for name, tree in one.trained.items()}
+
+    def rows(self, table: str) -> dict[str, dict[str, str]]:
+        """Return what measures the rows of its table under the name ``table``, as params.yaml has it."""
+        found = {}
+        for one in self.variants:
+            first = next(iter(one.runs.values()))
+            for run, seed in one.runs.items():
+                found[seeds.row(table, one.name, seed, first)] = {"table": table, "run": run}
+        return found
 
 
 def label(variant: Variant) -> str:
     """Return a variant's name for people.
 
-    >>> label(Variant("arcface", {"head.margin": 0.3}, {}))
+    >>> label(Variant("arcface", {"head.margin": 0.3}, {}, {}))
     'arcface head.margin=0.3'
     """
     return " ".join([variant.base, *(f"{path}={value}" for path, value in variant.settings.items())])
 
 
-def folder(root: Path, asked: Sweep) -> Path:
-    """Return where the workspace of a sweep is."""
-    return environment.state_folder(root).resolve() / "sweeps" / asked.key
+def _parameters(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the parameters of a training that settings vary; a section is all that it holds.
 
-
-def is_one(path: Path) -> bool:
-    """Whether a workspace is a sweep's."""
-    return (path / DESCRIPTION).is_file()
+    >>> list(_parameters({"head": {"name": "cosface"}, "quality.name": "cr_fiqa", "seed": 1}))
+    ['head.name', 'seed']
+    """
+    for path, value in settings.items():
+        if path.partition(".")[0] in OF_NO_TRAINING:
+            continue
+        if isinstance(value, Mapping):
+            yield from _parameters({f"{path}.{key}": below for key, below in value.items()})
+        else:
+            yield path
 
 
 @contextmanager
-def opened(root: Path, asked: Sweep) -> Iterator[tuple[Path, bool]]:
+def opened(root: Path, asked: Sweep) -> Iterator[tuple[Workspace, bool]]:
     """Bring the workspace up to date and keep it so while the block runs.
 
     Yields:
-        The folder, and whether it could be brought up to date, as ``side_workspace.opened`` says.
+        The workspace, and whether it could be brought up to date, as ``side_workspace.opened`` says.
     """
-    path = folder(root, asked)
-    with side_workspace.opened(root, path, lambda: _generated(root, asked)) as alone:
-        yield path, alone
+    where = workspace.beside(root, "sweep", asked.key)
+    with side_workspace.opened(root, where.folder, lambda: generated(root, asked)) as alone:
+        yield where, alone
 
 
-def _generated(root: Path, asked: Sweep) -> dict[str, Mapping[str, Any]]:
+def generated(root: Path, asked: Sweep) -> dict[str, Mapping[str, Any]]:
+    """Return the files of its workspace that are not the project's, by name."""
     tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    params = sweep_params(root, tree, asked.variants)
-    return {"params.yaml": params, "dvc.yaml": _graph(root, asked), DESCRIPTION: asked.description()}
-
-
-def sweep_params(root: Path, tree: Mapping[str, Any], variants: Sequence[Variant]) -> dict[str, Any]:
-    """Return params.yaml with the runs of a sweep in place of its own, and without tables."""
-    runs = {
-        name: sweep.parameters(tree["runs"][variant.base], variant.settings, seed)
-        for variant in variants
-        for name, seed in variant.runs.items()
+    graph = side_workspace.graph(root)
+    suites = {str(column["metric"]).partition(".")[0] for column in asked.columns}
+    _narrow(graph["stages"]["row"]["do"], {one for suite in suites for one in COMPUTED.get(suite, (suite,))})
+    return {
+        "params.yaml": params(root, tree, asked),
+        "dvc.yaml": graph,
+        f"tables/{asked.key}.yaml": asked.table(),
     }
+
+
+def params(root: Path, tree: Mapping[str, Any], asked: Sweep) -> dict[str, Any]:
+    """Return params.yaml with the runs of a sweep in place of its own, and with its table alone."""
     datasets = side_workspace.absolute_roots(root, tree.get("datasets", {}))
     more = {"datasets": datasets} if datasets else {}
-    return {**tree, **more, "runs": runs, "rows": {}, "tables": {}}
+    return {**tree, **more, "runs": asked.runs(), "rows": asked.rows(asked.key), "tables": {asked.key: {}}}
 
 
-def _graph(root: Path, asked: Sweep) -> dict[str, Any]:
-    """Return the root's dvc.yaml without what makes tables, with the stage that makes the sweep's."""
-    graph: dict[str, Any] = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
-    suites = sorted({str(column["metric"]).partition(".")[0] for column in asked.columns})
-    runs = [run for variant in asked.variants for run in variant.runs]
-    metrics = [f"results/{run}/{suite}.json" for run in runs for suite in suites]
-    code = [f"stages/{name}.py" for name in CODE if (root / f"stages/{name}.py").is_file()]
-    stages = {name: stage for name, stage in graph["stages"].items() if name not in OF_TABLES}
-    stages[SPREAD] = {
-        "cmd": f"python -m stages.spread {DESCRIPTION}",
-        "deps": [DESCRIPTION, *metrics, *code],
-        "outs": [f"results/{SPREAD}"],
-        "meta": {"device": "cpu"},
-    }
-    return {**graph, "stages": stages}
+def _narrow(row: dict[str, Any], suites: set[str]) -> None:
+    """Have the stage `row` read these suites alone, so that no other has to be measured."""
+    wanted = {"train", *suites}
+    row["deps"] = [dep for dep in row["deps"] if (found := SUITE.match(dep)) is None or found[1] in wanted]
+    row["cmd"] += f" --suites={','.join(sorted(suites - {'train'}))}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import summary
+from pipeline.workspace import Workspace
 
 NOW = "now"
 Tree = Mapping[str, Any]
@@ -30,24 +31,24 @@ class Sides:
     new_name: str
 
 
-def read(root: Path, name: str, revisions: str, profile: str = "") -> Sides:
+def read(where: Workspace, name: str, revisions: str) -> Sides:
     """Return a table at ``OLD`` and now, or at ``OLD..NEW``.
 
     Raises:
         LookupError: no such revision, no such table there, or its files are neither in the cache nor in a remote.
     """
     old, _, new = revisions.partition("..")
-    after = at(root, name, new, profile) if new else json.loads(summary.table(root, name, "json", profile))
-    return Sides(at(root, name, old, profile), after, old, new or NOW)
+    after = at(where, name, new) if new else json.loads(summary.table(where, name, "json"))
+    return Sides(at(where, name, old), after, old, new or NOW)
 
 
-def at(root: Path, name: str, revision: str, profile: str = "") -> Tree:
+def at(where: Workspace, name: str, revision: str) -> Tree:
     """Return a table's data as a commit has it: what the project made, or the report kept in docs/report."""
-    if not profile:
-        found = _made(root, name, revision)
+    if where.kind == "project":
+        found = _made(where.folder, name, revision)
         if found is not None:
             return found
-    kept = _kept(root, name, revision)
+    kept = _kept(where.project, name, revision)
     if kept is None:
         raise LookupError(
             f"{revision} has no table {name!r}: neither a dvc.lock there has results/tables/{name}/report, "

@@ -1,6 +1,6 @@
 """Stage `track`, the last one: records in MLflow what all others made; its failure loses nothing.
 
-Run as `python -m pipeline.track`; with `--workspace FOLDER` it records the documents' tables that were made there.
+Run as `python -m pipeline.track`; with `--workspace KIND/NAME` it records the tables of a side workspace.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import tracking
+from pipeline import tracking, workspace
 from stages import program
 
 
@@ -20,23 +20,23 @@ def main(arguments: Sequence[str] = ()) -> int:
     program.die_with_parent()
     again = "`dvc repro track`" if asked.workspace is None else "the same command again"
     try:
-        done = tracking.track(say=_say, workspace=asked.workspace, profile=asked.profile)
+        where = None if asked.workspace is None else workspace.parse(Path(), asked.workspace)
+        done = tracking.track(say=_say, workspace=where)
     # MLflow raises what its server, its database and its client raise: all of it means the same here
     except Exception as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         sys.stderr.write(f"error: results are whole, but MLflow did not take them: {lines[0]}; ")
         sys.stderr.write(f"put that right and run {again}\n")
         return 1
-    for where, reason in done.waiting.items():
-        _say(f"not recorded yet: {where}: {reason}")
+    for name, reason in done.waiting.items():
+        _say(f"not recorded yet: {name}: {reason}")
     _say(f"MLflow: {len(done.created)} recorded, {len(done.existing)} were there")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("--workspace", type=Path, help="folder in which the documents' tables were made")
-    options.add_argument("--profile", help="of the workspace; its folder's name, if it is not given")
+    options.add_argument("--workspace", metavar="KIND/NAME", help="as ablations/demo")
     return options
 
 

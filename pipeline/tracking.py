@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pipeline import ablation, store, views, wanted
 from pipeline.wanted import Experiment, Scope, Wanted
+from pipeline.workspace import Workspace
 
 RECEIPT = store.TRACKING / "receipt.json"
 
@@ -46,17 +47,15 @@ def initialise_store(root: Path = Path()) -> str:
 def track(
     root: Path = Path(),
     say: Say = lambda line: None,
-    workspace: Path | None = None,
-    profile: str | None = None,
+    workspace: Workspace | None = None,
 ) -> Tracked:
     """Record everything that is finished and not yet recorded, and mark what is current.
 
     Args:
         root: of the project.
         say: called with a line for each run made.
-        workspace: of the documents' tables, to record those, in the project's store; what else is there stays as it
-            is: the project's own, other profiles', and tables that the workspace has not now.
-        profile: of the workspace; its folder's name, if it is not given.
+        workspace: beside it, to record its tables, in the project's store; what else is there stays as it is: the
+            project's own, other workspaces', and tables that the workspace has not now.
 
     Raises:
         ValueError: the store cannot be used.
@@ -65,7 +64,7 @@ def track(
     tracking_uri = store.uri(root)
     with store.alone(root):
         # read inside: whoever held the store may have made us wait while results changed
-        asked = ablation.collect(root, workspace, profile)
+        asked = ablation.collect(root, workspace)
         receipt = _receipt(asked, tracking_uri)
         path = root / receipt_path(asked.scope)
         if _is_recorded(path, asked, tracking_uri, receipt):
@@ -81,21 +80,19 @@ def track(
 
 def receipt_path(scope: Scope) -> Path:
     """Return where the receipt is: the project's is an output of the stage `track`."""
-    return RECEIPT if scope.profile is None else store.TRACKING / f"ablations-{scope.profile}.json"
+    return RECEIPT if scope.workspace is None else store.TRACKING / f"{scope.kind}-{scope.workspace}.json"
 
 
-def experiment_url(
-    base_url: str, table: str, root: Path = Path(), profile: str | None = None
-) -> str | None:
+def experiment_url(base_url: str, table: str, root: Path = Path(), scope: Scope = store.PROJECT) -> str | None:
     """Return where an MLflow server shows a table's runs as the table; None if it is not recorded.
 
     Args:
         base_url: of a server on this project's store: ``http://127.0.0.1:5000``.
         table: its name.
         root: of the project.
-        profile: of the workspace whose table it is; None: the project's own.
+        scope: whose table it is.
     """
-    key = Scope(profile).key(wanted.table_key(table))
+    key = scope.key(wanted.table_key(table))
     tracking_uri = store.uri(root)
     if store.database(tracking_uri) is not None:
         found = store.experiment_id(tracking_uri, key)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.workspace import Kind, Workspace
+
 TRAININGS, REPORTS = "runs", "reports"
 SWEEPS, ABLATIONS = "sweep.", "ablations."
 
@@ -78,14 +80,20 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Scope:
-    """Whose records these are: the project's, or those of the documents' tables at one profile, in a workspace."""
+    """Whose records these are: the project's, or those of a side workspace."""
 
-    profile: str | None = None
+    workspace: str | None = None
+    kind: Kind = "ablations"
 
     @property
     def prefix(self) -> str:
         """What keys of its experiments begin with."""
-        return "" if self.profile is None else f"{ABLATIONS}{self.profile}."
+        return "" if self.workspace is None else f"{self.kind}.{self.workspace}."
+
+    @property
+    def models(self) -> bool:
+        """Whether models are recorded: those of a sweep are many, and stay in its workspace and DVC's cache."""
+        return self.workspace is None or self.kind != "sweep"
 
     def key(self, name: str) -> str:
         """Return the identity of an experiment.
@@ -97,15 +105,19 @@ class Scope:
 
     def name(self, name: str) -> str:
         """Return what an experiment that holds something of all tables is called."""
-        return name if self.profile is None else f"{name} ({self.profile} ablations)"
+        if self.workspace is None:
+            return name
+        return f"{name} (sweep {self.workspace})" if self.kind == "sweep" else f"{name} ({self.workspace} ablations)"
 
     def table(self, table: str, title: str) -> str:
         """Return what a table's experiment is called: by its key first, where there are many."""
-        return title if self.profile is None else f"{table} ({self.profile}): {title}"
+        if self.workspace is None:
+            return title
+        return f"sweep {title}" if self.kind == "sweep" else f"{table} ({self.workspace}): {title}"
 
     def model(self, table: str) -> str:
         """Return the name under which the best model of a table is registered."""
-        return f"facet-{table}" if self.profile is None else f"facet-{table}-{self.profile}"
+        return f"facet-{table}" if self.workspace is None else f"facet-{table}-{self.workspace}"
 
     def has(self, key: str) -> bool:
         """Say whether an experiment's key is one of these.
@@ -113,9 +125,14 @@ class Scope:
         >>> Scope().has("table.heads"), Scope().has("sweep.a"), Scope("demo").has("ablations.demo.runs")
         (True, False, True)
         """
-        if self.profile is None:
+        if self.workspace is None:
             return not key.startswith((SWEEPS, ABLATIONS))
         return key.startswith(self.prefix)
+
+
+def scope_of(where: Workspace) -> Scope:
+    """Return whose records those of a workspace are."""
+    return Scope() if where.kind == "project" else Scope(where.name, where.kind)
 
 
 @dataclass(frozen=True)
@@ -125,7 +142,7 @@ class Wanted:
     experiments: tuple[Experiment, ...]
     waiting: Mapping[str, str]
     locked: frozenset[str]  # fingerprints that dvc.lock has, whether or not their files are here
-    whole: bool = True  # all that the project has; False: a sweep or some tables, beside what is there
+    whole: bool = True  # all that the project has; False: some tables, beside what is there
     scope: Scope = Scope()
 
     @property
@@ -137,11 +154,6 @@ class Wanted:
     def best(self) -> list[Best]:
         """The models to be registered."""
         return [experiment.best for experiment in self.experiments if experiment.best is not None]
-
-
-def sweep_key(sweep: str) -> str:
-    """Return the identity of a sweep's experiment, which `track` lets alone."""
-    return f"{SWEEPS}{sweep}"
 
 
 def table_key(table: str) -> str:

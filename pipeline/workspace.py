@@ -1,15 +1,79 @@
-"""Which workspace this is: one folder with its own dvc.lock. Workers of the same one need no transport."""
+"""Workspaces, folders with a graph and a dvc.lock of their own: which one a command works in, and its identity.
+
+Workers of the same workspace need no transport.
+"""
 
 from __future__ import annotations
 
 import secrets
 import socket
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline import environment
 
 EVERYWHERE = "default"
 """The queue of a pool from which the workers of all workspaces take stages."""
+
+
+Kind = Literal["project", "ablations", "sweep"]
+FOLDERS: dict[Kind, str] = {"ablations": "ablations", "sweep": "sweeps"}
+"""Of the workspaces beside a project, below its state folder."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder where the graph runs."""
+
+    folder: Path
+    project: Path
+    """Whose servers, leases and MLflow store it uses."""
+    kind: Kind = "project"
+    name: str = ""
+    """The profile of ablations, the key of a sweep."""
+
+    @property
+    def text(self) -> str:
+        """What ``parse`` reads."""
+        return "" if self.kind == "project" else f"{self.kind}/{self.name}"
+
+
+def of_project(root: Path) -> Workspace:
+    """Return the project's own workspace."""
+    return Workspace(root, root)
+
+
+def beside(root: Path, kind: Kind, name: str) -> Workspace:
+    """Return the side workspace of a project that has this name; it need not be there yet."""
+    return Workspace(_folder(root, kind) / name, root, kind, name)
+
+
+def parse(root: Path, text: str) -> Workspace:
+    """Return the workspace of a project that ``KIND/NAME`` names; the project's own if it is empty.
+
+    >>> parse(Path("/p"), "ablations/demo").folder, parse(Path("/p"), "").kind
+    (PosixPath('/p/.facet/ablations/demo'), 'project')
+
+    Raises:
+        ValueError: it is neither.
+    """
+    kind, _, name = text.partition("/")
+    for known in FOLDERS:
+        if kind == known and name:
+            return beside(root, known, name)
+    if text:
+        raise ValueError(f"a workspace is KIND/NAME, and KIND one of {', '.join(FOLDERS)}; got {text!r}")
+    return of_project(root)
+
+
+def side_workspaces(root: Path) -> list[Workspace]:
+    """Return every side workspace of a project that is there."""
+    return [beside(root, kind, path.name) for kind in FOLDERS for path in sorted(_folder(root, kind).glob("*"))]
+
+
+def _folder(root: Path, kind: Kind) -> Path:
+    return environment.state_folder(root).resolve() / FOLDERS[kind]
 
 
 def identity(root: Path) -> str:

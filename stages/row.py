@@ -21,16 +21,18 @@ import yaml
 from stages import artifacts, program
 from stages.protocols import averages
 
-SUITES = ("train", "quality", "hq", "ijb", "lq", "fiqa")
+SUITES = ("quality", "hq", "ijb", "lq", "fiqa")
 CURVES = {"hq": ("roc",), "ijb": ("roc", "cmc"), "lq": ("cmc", "roc"), "fiqa": ("edc",)}
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Write results/tables/TABLE/rows/TABLE-ROW[-N].json."""
     run = arguments.run
-    measured = {suite: read_metrics(artifacts.metrics_file(run, suite)) for suite in SUITES}
+    suites = ("train", *arguments.suites)
+    measured = {suite: read_metrics(artifacts.metrics_file(run, suite)) for suite in suites}
     means, missing = averages.averages(measured)
-    details = {suite: read_details(artifacts.details_folder(run, suite) / "details.json") for suite in CURVES}
+    curves = {suite: stems for suite, stems in CURVES.items() if suite in suites}
+    details = {suite: read_details(artifacts.details_folder(run, suite) / "details.json") for suite in curves}
     unmeasured = {suite: dict(_reasons(tree.get("sets", {}))) for suite, tree in details.items()}
     tree = {
         "run": run,
@@ -41,7 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
         "unmeasured": {**unmeasured, "averages": missing},
         "curves": {
             suite: {stem: read_curve(artifacts.details_folder(run, suite) / f"{stem}.csv") for stem in stems}
-            for suite, stems in CURVES.items()
+            for suite, stems in curves.items()
         },
     }
     table = arguments.row.partition("-")[0]
@@ -176,7 +178,17 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("row", help="TABLE-ROW or TABLE-ROW-N, as under `rows` in params.yaml")
     options.add_argument("run", help="the run that stands in it")
+    options.add_argument(
+        "--suites", type=_suites, default=SUITES, metavar=",".join(SUITES), help="what to gather; default: all"
+    )
     return options
+
+
+def _suites(text: str) -> tuple[str, ...]:
+    suites = tuple(suite for suite in text.split(",") if suite)
+    if unknown := [suite for suite in suites if suite not in SUITES]:
+        raise argparse.ArgumentTypeError(f"no suite {', '.join(unknown)}: there are {', '.join(SUITES)}")
+    return suites
 
 
 if __name__ == "__main__":

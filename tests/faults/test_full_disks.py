@@ -126,10 +126,10 @@ def test_the_mlflow_store_is_full(
     sweep = ("run", "--set", "runs.r1.margin=0.3,0.5", "--seeds", "0..9", "--jobs", "2")
     answer = project.facet(*sweep)
     assert "MLflow did not take them" in answer.stdout + answer.stderr
-    assert "| 0.5 | 10 |" in answer.stdout
+    assert "| **r1 margin=0.5** | measured |" in answer.stdout
     small_disk("project/tracking", "60m")
     assert "nothing to do" in project.facet(*sweep).stdout
-    assert len(test_sweep.records(project)) == 2 + 20
+    assert len(test_sweep.records(project)) == 2 + 20 + 20 + 1
     note("Disk full in MLflow's store", "results are whole; the run says that MLflow did not take them; the next records each once")
 
 

@@ -123,7 +123,7 @@ def sweep(margins: str) -> list[str]:
 def swept(margins: str) -> list[str]:
     """Return the names that MLflow shows of it."""
     names = [(f"r1 margin={margin}", f"r1_margin_{margin.replace('.', 'p')}") for margin in margins.split(",")]
-    return [name for pair in names for name in pair]
+    return [*(name for pair in names for name in pair), f"r1: margin = {margins.replace(',', ', ')}"]
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_mlflows_server_dies_and_stays_away(held: Dummy, mortal: Servers, note: 
     kill(mlflow)
     said = let_go(held, run)
     assert "MLflow did not take them" in said
-    assert "| 0.5 | 1 |" in said  # the table is there
+    assert "| **r1 margin=0.5** | measured |" in said  # the table is there
     assert recorded(home) == before
     bring_back(home)
     again = held.facet(*sweep(margins), MLFLOW_TRACKING_URI=services.known(home)["mlflow"].url)

@@ -53,7 +53,7 @@ def make(
             for curve in [] if plots else (root / "results" / run).glob("*/*.csv"):
                 curve.write_text(curve.read_text().splitlines(keepends=True)[0])
             with contextlib.chdir(root):
-                row.main(Namespace(row=stem, run=run))
+                row.main(row.parser().parse_args([stem, run]))
             stages[f"row@{stem}"] = _entry(
                 root, f"row {stem} {run}", outs=[f"results/tables/heads/rows/{stem}.json"],
                 deps=[f"results/{run}/train.json", f"results/{run}/hq.json"],

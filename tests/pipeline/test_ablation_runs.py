@@ -52,7 +52,7 @@ def resolve(folder: Path, profile: str) -> Params:
         tree["datasets"][name] = {"root": f"sets/{name}"}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     tables = [name for name in ablation_workspace.tables(folder, profile) if name != "heads"]
-    asked = Ablations(profile, {name: (0,) for name in tables})
+    asked = Ablations(profile, {name: () for name in tables})
     (folder / "params.yaml").write_text(yaml.safe_dump(ablation_workspace.params(folder, asked)))
     return params.load(folder)
 

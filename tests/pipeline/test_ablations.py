@@ -108,6 +108,17 @@ def test_tables_share_runs_and_seeds_are_runs_of_their_own(root: Path) -> None:
     assert "heads-ada-2" not in tree["rows"]
 
 
+def test_a_recipes_seed_is_the_first_and_further_seeds_are_what_they_say(root: Path) -> None:
+    (root / "sets").mkdir()
+    project = yaml.safe_load((root / "params.yaml").read_text()) | {"datasets": {"ms1mv2": {"root": "sets"}}}
+    write(root, {"profiles/recipes/insightface.yaml": {"seed": 2048}, "params.yaml": project})
+    tree = ablation_workspace.params(root, Ablations("paper", {"heads": (0, 1, 2048)}))
+    assert {name: run.get("seed") for name, run in tree["runs"].items() if name.startswith("arc")} == {
+        "arc_r50_ms1mv2": None, "arc_r50_ms1mv2_s0": 0, "arc_r50_ms1mv2_s1": 1
+    }  # fmt: skip
+    assert [name for name in tree["rows"] if name.startswith("heads-arc")] == ["heads-arc", "heads-arc-0", "heads-arc-1"]
+
+
 def test_a_flow_run_is_named_after_its_tables_if_they_are_few() -> None:
     assert Ablations("demo", {"heads": (0,), "alone": (0, 2)}).title == "heads, alone (demo)"
     assert Ablations("demo", {f"t{i}": (0,) for i in range(14)}).title == "14 tables (demo)"
@@ -138,9 +149,9 @@ def test_seeds_are_read_for_all_tables_and_for_one(root: Path) -> None:
     def asked(named: list[str], *said: str) -> dict[str, Any]:
         return dict(ablation_workspace.parse_seeds(root, "demo", named, said).seeds)
 
-    assert asked([]) == {"alone": (0,), "heads": (0,)}
+    assert asked([]) == {"alone": (), "heads": ()}
     assert asked(["heads"], "0..2") == {"heads": (0, 1, 2)}
-    assert asked([], "1", "heads=0,2") == {"alone": (0, 1), "heads": (0, 2)}
+    assert asked([], "1", "heads=0,2") == {"alone": (1,), "heads": (0, 2)}
     with pytest.raises(LookupError, match="no table 'other' is asked for: there are heads"):
         asked(["heads"], "other=0,1")
     with pytest.raises(LookupError, match="profile demo has no table nothing: there are alone, heads"):

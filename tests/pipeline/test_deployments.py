@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from pipeline import environment, workspace
+from pipeline.run_options import RunOptions
 from tests.pipeline import dummy
 from tests.pipeline.asking import ask
 from tests.pipeline.dummy import Dummy
@@ -51,7 +53,9 @@ def test_a_deployment_runs_what_it_is_asked_for_in_its_workspace(project: Dummy,
     project.run(sys.executable, "-c", APPLY, **settings(project))
     found = {name: deployment(project, name) for name in ("all", "table", "run")}
     assert {each["work_pool_name"] for each in found.values()} == {"runs"}
-    assert set(found["table"]["parameter_openapi_schema"]["properties"]) == {"targets", "jobs", "pool"}
+    assert set(found["table"]["parameter_openapi_schema"]["properties"]) == {
+        "targets", "workspace", *(one.name for one in fields(RunOptions))
+    }  # fmt: skip
     (schedule,) = found["all"]["schedules"]
     assert (schedule["schedule"]["cron"], schedule["active"]) == ("0 2 * * *", False)
     asked = {"parameters": {"targets": ["r1"], "jobs": 2}}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline import ablation_workspace, cli_sweep, sweep_workspace
+from pipeline import ablation_workspace, cli_sweep, side_workspace, sweep_workspace, workspace
 from pipeline.ablation_workspace import Ablations
 from pipeline.side_workspace import OtherWorkError
+from pipeline.sweep_workspace import Sweep
+from pipeline.workspace import Workspace
 from tests.pipeline import test_ablations, test_sweep
 from tests.pipeline.dummy import Dummy
 
@@ -29,6 +33,10 @@ def project(tmp_path: Path) -> Dummy:
     return project
 
 
+def opened(project: Dummy, asked: Ablations) -> AbstractContextManager[tuple[Workspace, bool]]:
+    return ablation_workspace.opened(project.path, asked, ablation_workspace.params(project.path, asked))
+
+
 @pytest.mark.parametrize(
     ("command", "asked", "differs"),
     [
@@ -39,13 +47,14 @@ def project(tmp_path: Path) -> Dummy:
 def test_other_tables_than_those_that_run_are_refused(
     project: Dummy, command: tuple[str, ...], asked: str, differs: str
 ) -> None:
-    with ablation_workspace.opened(project.path, Ablations("demo", {"heads": (0,)})) as (workspace, fresh):
+    with opened(project, Ablations("demo", {"heads": (0,)})) as (where, fresh):
         assert fresh
-        before = (workspace / "params.yaml").read_text()
+        folder = where.folder
+        before = (folder / "params.yaml").read_text()
         answer = project.facet("ablations", *command, "--no-track", code=1, **NOWHERE)
-        assert (workspace / "params.yaml").read_text() == before
+        assert (folder / "params.yaml").read_text() == before
     assert answer.stderr == (
-        f"error: another process works in {workspace} on 2 trainings of heads, and this command asks for {asked}"
+        f"error: another process works in {folder} on 2 trainings of heads, and this command asks for {asked}"
         f" (other: {differs}): wait until that ends, or give the command that it began with\n"
     )
     assert "table " not in answer.stdout
@@ -53,27 +62,78 @@ def test_other_tables_than_those_that_run_are_refused(
 
 def test_the_same_tables_again_work_with_what_is_there(project: Dummy) -> None:
     asked = Ablations("demo", {"heads": (0, 1)})
-    with ablation_workspace.opened(project.path, asked) as (workspace, fresh):
+    with opened(project, asked) as (where, fresh):
         assert fresh
-        with ablation_workspace.opened(project.path, asked) as again:
-            assert again == (workspace, False)
-    with ablation_workspace.opened(project.path, Ablations("demo", {"alone": (0,)})) as (_, fresh):
+        with opened(project, asked) as again:
+            assert again == (where, False)
+    with opened(project, Ablations("demo", {"alone": (0,)})) as (_, fresh):
         assert fresh, "nobody works there any more"
 
 
 def test_a_sweep_of_runs_that_were_edited_since_it_began_is_refused(project: Dummy) -> None:
     command = ("run", "r1", "--seeds", "0..1", "--no-track")
-    asked = cli_sweep.understand(project.path, ["r1"], cli_sweep.Asked([], "0..1", None, None))
-    with sweep_workspace.opened(project.path, asked) as (workspace, _):
+
+    def understood() -> Sweep:
+        return cli_sweep.understand(project.path, ["r1"], cli_sweep.Asked([], "0..1", None, None))
+
+    asked = understood()
+    with sweep_workspace.opened(project.path, asked) as (where, _):
         with sweep_workspace.opened(project.path, asked) as again:
-            assert again == (workspace, False)
+            assert again == (where, False)
         project.edit("r1", margin=0.9)
         answer = project.facet(*command, code=1, **NOWHERE)
         assert re.fullmatch(
-            r"error: another process works in .*/sweeps/r1-\w+ on 2 trainings, and this command asks for 2 trainings"
-            r" \(other: runs\): wait until that ends, .*\n",
+            r"error: another process works in .*/sweeps/(r1_\w+) on 2 trainings of \1, and this command asks for 2 trainings"
+            r" of \1 \(other: runs\): wait until that ends, .*\n",
             answer.stderr,
         )
-        with pytest.raises(OtherWorkError), sweep_workspace.opened(project.path, asked):
+        with pytest.raises(OtherWorkError), sweep_workspace.opened(project.path, understood()):
             pass
-    assert yaml.safe_load((workspace / "params.yaml").read_text())["runs"]["r1_seed_0"]["margin"] == 0.1
+    assert yaml.safe_load((where.folder / "params.yaml").read_text())["runs"]["r1"]["margin"] == 0.1
+
+
+def test_code_that_is_copied_no_more_leaves_no_folder_for_python_to_find(project: Dummy) -> None:
+    """An earlier version copied `pipeline/`, whose bytecode git does not list."""
+    (project.path / "kept").mkdir()
+    (project.path / "old/below").mkdir(parents=True)
+    for name in ("old/module.py", "old/below/module.py", "kept/module.py", "kept/mine.py"):
+        (project.path / name).write_text("")
+    asked = Ablations("demo", {"heads": ()})
+    with opened(project, asked) as (where, _):
+        for folder in ("old", "old/below", "kept"):
+            (where.folder / folder / "__pycache__").mkdir()
+        (where.folder / "kept/result.txt").write_text("of a person")
+    shutil.rmtree(project.path / "old")
+    shutil.rmtree(project.path / "kept")
+    with opened(project, asked):
+        assert not (where.folder / "old").exists()
+        assert sorted(path.name for path in (where.folder / "kept").iterdir()) == ["__pycache__", "result.txt"]
+
+
+def test_tables_in_a_pool_are_refused_before_anything_is_made(project: Dummy) -> None:
+    answer = project.facet("ablations", "heads", "--pool", "gpus", code=2, **NOWHERE)
+    assert answer.stderr.startswith("error: tables of the documents run on this machine: ")
+    assert not (project.path / ".facet/ablations").exists()
+
+
+def test_a_workspace_that_a_flow_run_of_prefects_own_works_in_is_kept_as_it_is(project: Dummy) -> None:
+    asked = Ablations("demo", {"heads": ()})
+    with pytest.raises(LookupError, match="no workspace ablations/demo: there are none"), kept(project):
+        pass
+    with opened(project, asked):
+        pass
+    with kept(project), opened(project, asked) as (_, fresh):
+        assert not fresh
+    with opened(project, asked) as (_, fresh):
+        assert fresh
+
+
+def kept(project: Dummy) -> AbstractContextManager[None]:
+    return side_workspace.kept(workspace.parse(project.path, "ablations/demo"))
+
+
+def test_a_workspace_has_no_pipeline_of_its_own(project: Dummy) -> None:
+    (project.path / "pipeline").mkdir()
+    (project.path / "pipeline/__init__.py").write_text("")
+    with opened(project, Ablations("demo", {"heads": ()})) as (where, _):
+        assert not (where.folder / "pipeline").exists()

@@ -14,7 +14,7 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from pipeline import lineage, provenance, services, store
+from pipeline import lineage, provenance, services, store, workspace
 from pipeline.cli import app
 from pipeline.lineage import Entry
 
@@ -203,7 +203,7 @@ def test_a_page_is_given_fingerprint_commit_and_link_of_each_run(project: Path, 
     monkeypatch.setattr(services, "elsewhere", lambda: {services.MLFLOW: "http://mlflow.example:5000"})
     monkeypatch.setattr(store, "current_runs", lambda uri, scope: [(entry.name, "7", "abc")])
     monkeypatch.setattr(store, "commits", lambda uri, scope: {lineage.fingerprint(entry): "12ab, with changes"})
-    shown = provenance.add("a<!-- recorded arcface -->b<!-- recorded cosface -->c", project)
+    shown = provenance.add("a<!-- recorded arcface -->b<!-- recorded cosface -->c", workspace.of_project(project))
     assert f"<dt>fingerprint</dt><dd><code>{lineage.fingerprint(entry)}</code></dd>" in shown
     assert "<dt>recorded at commit</dt><dd><code>12ab, with changes</code></dd>" in shown
     assert 'href="http://mlflow.example:5000/#/experiments/7/runs/abc"' in shown
@@ -212,4 +212,4 @@ def test_a_page_is_given_fingerprint_commit_and_link_of_each_run(project: Path, 
 
 def test_without_a_server_there_is_no_link(project: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(services, "elsewhere", dict)
-    assert provenance.run_links(project, "") == {}
+    assert provenance.run_links(workspace.of_project(project)) == {}

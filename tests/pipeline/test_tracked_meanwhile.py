@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import store, sweep_track, tracking
+from pipeline import store, tracking
+from pipeline.workspace import Workspace
 from tests.pipeline import fabricated
 from tests.pipeline.dummy import wait_until
 from tests.pipeline.tracked import quietly
@@ -75,25 +76,16 @@ def test_who_waited_for_the_store_records_what_is_there_now(root: Path) -> None:
     assert store.recorded(store.uri(root)) == before
 
 
-def swept(root: Path, value: float) -> Path:
-    """A sweep's workspace with a table of one variant and one seed."""
-    cell = {"values": {"r1": value}, "mean": value}
-    tree = {
-        "title": "a sweep", "axes": [], "columns": [{"name": "LFW", "metric": "hq.lfw"}],
-        "variants": [{"label": "r1", "settings": {}, "runs": {"r1": 0}, "cells": {"LFW": cell}}],
-    }  # fmt: skip
-    path = root / "r1-0/results/spread/table.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(tree))
-    return root / "r1-0"
-
-
-def test_who_waited_with_a_sweep_records_the_table_that_is_there_now(root: Path) -> None:
-    workspace = swept(root, 0.5)
-    track_while_held(root, lambda: sweep_track.track(root, workspace), lambda: swept(root, 0.9))
+def test_who_waited_with_a_side_workspace_records_the_table_that_is_there_now(root: Path) -> None:
+    where = Workspace(root / "made", root, "sweep", "r1_0")
+    where.folder.mkdir()
+    fabricated.make(where.folder, rows=("arcface",), margin=0.5)
+    change = lambda: fabricated.make(where.folder, rows=("arcface",), margin=0.9)  # noqa: E731
+    track_while_held(root, lambda: tracking.track(root, workspace=where), change)
     with quietly():
-        assert sweep_track.track(root, workspace) == []
-    assert marks(root, lambda key: key.startswith("sweep.")) == {True: 2}
+        assert tracking.track(root, workspace=where).created == ()
+    # a published row, a measured one, its training, the report
+    assert marks(root, lambda key: key.startswith("sweep.")) == {True: 4}
 
 
 @pytest.mark.parametrize("gone", ["heads-arcface", "heads-arcface-1"])

@@ -14,6 +14,7 @@ import pytest
 
 from pipeline import ablation, store, tracking
 from pipeline.wanted import Experiment, Scope, Wanted
+from pipeline.workspace import Workspace
 from tests.fake_results import TABLE
 from tests.pipeline import fabricated
 from tests.pipeline.tracked import quietly
@@ -173,12 +174,12 @@ def test_a_model_is_logged_once_however_many_rows_and_seeds_show_it(root: Path, 
             assert training.data.tags["facet.model"] == f"models:/{model.model_id}"
 
 
-@pytest.mark.parametrize("workspace", [None, ".facet/ablations/demo"])
+@pytest.mark.parametrize("workspace", [None, "made"])
 def test_a_row_that_gets_more_seeds_replaces_the_row_of_one(
     root: Path, client: Any, program: Path, workspace: str | None
 ):
-    at = None if workspace is None else root / workspace
-    made = at or root
+    at = None if workspace is None else Workspace(root / workspace, root, "ablations", "demo")
+    made = at.folder if at else root
     fabricated.make(root, program=program, rows=("arcface",))
     made.mkdir(parents=True, exist_ok=True)
     for seeds in (1, 3):
@@ -200,9 +201,9 @@ def test_a_row_that_gets_more_seeds_replaces_the_row_of_one(
 
 def test_tables_of_a_workspace_stand_beside_the_projects_own_in_its_store(root: Path, client: Any, program: Path):
     fabricated.make(root, program=program, rows=("arcface",))
-    workspace = root / ".facet/ablations/faces"
-    workspace.mkdir(parents=True)
-    fabricated.make(workspace, program=program)
+    workspace = Workspace(root / "made", root, "ablations", "faces")
+    workspace.folder.mkdir()
+    fabricated.make(workspace.folder, program=program)
     track(root)
     own = store.recorded(store.uri(root))
     assert len(track(root, workspace=workspace).created) == 4 + 3 + 1
@@ -216,17 +217,18 @@ def test_tables_of_a_workspace_stand_beside_the_projects_own_in_its_store(root: 
     }
     assert client.get_model_version_by_alias("facet-heads-faces", "best").tags["facet.run"] == "adaface"
     assert client.get_model_version_by_alias("facet-heads", "best").tags["facet.run"] == "arcface"
-    assert not (workspace / "tracking").exists()
-    url = tracking.experiment_url("http://here", "heads", root, "faces")
+    assert not (workspace.folder / "tracking").exists()
+    url = tracking.experiment_url("http://here", "heads", root, Scope("faces"))
     assert url is not None
     assert url != tracking.experiment_url("http://here", "heads", root)
 
 
 def test_tables_that_a_workspace_has_no_longer_stay_current_and_replaced_rows_do_not(root: Path):
-    workspace, scope = root / "demo", Scope("demo")
+    where, scope = Workspace(root / "made", root, "ablations", "demo"), Scope("demo")
+    workspace = where.folder
     workspace.mkdir()
     fabricated.make(workspace)
-    track(root, workspace=workspace)
+    track(root, workspace=where)
 
     def marks() -> list[bool]:
         found = store.recorded(store.uri(root), scope.has) or {}
@@ -237,21 +239,36 @@ def test_tables_that_a_workspace_has_no_longer_stay_current_and_replaced_rows_do
     resolved.rename(workspace / "heads.away")
     for run in fabricated.ROWS:
         (workspace / f"resolved/runs/{run}.yaml").unlink()
-    track(root, workspace=workspace)
+    track(root, workspace=where)
     assert marks() == [True] * 8, "it was run with other tables since"
     fabricated.make(workspace, margin=0.9)
-    track(root, workspace=workspace)
+    track(root, workspace=where)
     assert marks() == [False] * 3 + [True] * 8, "arcface: its training, its row, the report"
+
+
+def test_tables_of_a_sweep_are_recorded_without_their_models(root: Path, client: Any, program: Path):
+    workspace = Workspace(root / "made", root, "sweep", "r1_0")
+    workspace.folder.mkdir()
+    fabricated.make(workspace.folder, program=program)
+    done = track(root, workspace=workspace)
+    assert len(done.created) == 4 + 3 + 1
+    assert done.waiting == {}
+    assert track(root, workspace=workspace).created == ()
+    keys = {one.tags["facet.key"] for one in client.search_experiments() if "facet.key" in one.tags}
+    assert keys == {"sweep.r1_0.table.heads", "sweep.r1_0.runs", "sweep.r1_0.reports"}
+    assert client.search_registered_models() == []
+    assert client.search_logged_models([one.experiment_id for one in client.search_experiments()]) == []
 
 
 def test_the_command_records_a_workspace(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     from pipeline import track as program
 
-    (root / "made").mkdir()
-    fabricated.make(root / "made", rows=("arcface",))
+    made = root / ".facet/ablations/paper"
+    made.mkdir(parents=True)
+    fabricated.make(made, rows=("arcface",))
     monkeypatch.chdir(root)
     with quietly():
-        assert program.main(["--workspace", "made", "--profile", "paper"]) == 0
+        assert program.main(["--workspace", "ablations/paper"]) == 0
     assert "MLflow: 4 recorded, 0 were there" in capsys.readouterr().out
     assert any(key.startswith("ablations.paper.") for key in json.loads(
         (root / "tracking/ablations-paper.json").read_text())["experiments"])  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import lineage, recording, store, tracking
+from pipeline import lineage, recording, store, tracking, workspace
 from pipeline.wanted import Scope
 from tests import fake_results
 from tests.pipeline.small_project import RUNS
@@ -188,7 +188,7 @@ def test_the_address_of_a_table_is_that_of_its_view(recorded: Project):
 
 
 def test_a_stage_links_to_its_current_run(recorded: Project, client: Any):
-    links = recording.run_links(recorded.path, "http://127.0.0.1:5000/")
+    links = recording.run_links(workspace.of_project(recorded.path), "http://127.0.0.1:5000/")
     assert set(links) == {"tabulate@heads", *(f"{kind}{run}" for run in RUNS for kind in ("row@heads-", "train_backbone@"))}
     experiment, run = links["row@heads-adaface"].removeprefix("http://127.0.0.1:5000/#/experiments/").split("/runs/")
     assert client.get_run(run).info.experiment_id == experiment

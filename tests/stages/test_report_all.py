@@ -201,7 +201,7 @@ def test_rows_of_several_seeds_go_through_row_and_tabulate(tmp_path: Path, monke
     drawn = plots.plots
     monkeypatch.setattr(plots, "plots", lambda comparison: drawn(comparison, ("seeds",)))  # others take seconds
     for name, run in [item for rows in tree["measured"].values() for item in rows.items()]:
-        row.main(argparse.Namespace(row=name, run=run))
+        row.main(row.parser().parse_args([name, run]))
     tabulate.main(argparse.Namespace(table="heads"))
     report = artifacts.report_folder("heads")
     assert "| **ArcFace** | measured | 71.00 ± 1.41 | 20.00 ± 0.00 |" in (report / "table.md").read_text()

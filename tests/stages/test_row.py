@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -20,8 +19,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def gather(run: str = "arcface") -> Gathered:
-    row.main(argparse.Namespace(row=f"heads-{run}", run=run))
+def gather(run: str = "arcface", *options: str) -> Gathered:
+    row.main(row.parser().parse_args([f"heads-{run}", run, *options]))
     return Gathered.model_validate_json(Path(f"results/tables/heads/rows/heads-{run}.json").read_text())
 
 
@@ -36,6 +35,22 @@ def test_a_row_holds_metrics_curves_parameters_and_the_weights(project: Path):
         "hq": ["roc"], "ijb": ["roc", "cmc"], "lq": ["cmc", "roc"], "fiqa": ["edc"],
     }  # fmt: skip
     assert gathered.curves["lq"]["cmc"][0] == {"set": "tinyface", "rank": 1, "rate": 0.3}
+
+
+def test_a_row_of_some_suites_reads_no_other(project: Path):
+    for name in ("quality", "ijb", "lq", "fiqa"):
+        Path(f"results/arcface/{name}.json").unlink()
+    gathered = gather("arcface", "--suites=hq")
+    assert list(gathered.measured) == ["train", "hq", "averages"]
+    assert list(gathered.curves) == list(gathered.switches) == ["hq"]
+    assert gathered.unmeasured["averages"]["all_avg"].startswith("needs lq.scface_d1")
+    assert list(gather("arcface", "--suites=").measured) == ["train", "averages"]
+
+
+def test_a_suite_that_is_not_there_is_named_with_those_that_are(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        row.parser().parse_args(["heads-arcface", "arcface", "--suites=hq,high"])
+    assert "no suite high: there are quality, hq, ijb, lq, fiqa" in capsys.readouterr().err
 
 
 def test_a_row_is_json_with_one_point_of_a_curve_a_line(project: Path):

@@ -39,7 +39,7 @@ def report(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def make() -> None:
     for run in fake_results.SKILL:
-        row.main(argparse.Namespace(row=f"heads-{run}", run=run))
+        row.main(row.parser().parse_args([f"heads-{run}", run]))
     tabulate.main(argparse.Namespace(table="heads"))
 
 
