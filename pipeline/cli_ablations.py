@@ -20,7 +20,7 @@ Seeds = Annotated[
     list[str] | None,
     typer.Option("--seeds", metavar="0,1,2", help="Train each row with these too: 0..2; TABLE=0..2 for one table."),
 ]
-Report = Annotated[Path | None, typer.Option(help="Copy the report here when it is done.")]
+Report = Annotated[Path | None, typer.Option(help="Copy the report here when it is done: pages, text and data.")]
 Show = Annotated[bool, typer.Option("--show", help="Print what would be run, as a params.yaml, and run nothing.")]
 
 
@@ -76,7 +76,7 @@ def _say_where(where: Workspace, tables: Sequence[str], copy: Path | None) -> No
         return
     typer.echo(f"report  {_short(root, whole / 'index.html')}")
     if copy is not None:
-        shutil.copytree(whole, copy, dirs_exist_ok=True)
+        shutil.copytree(whole, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.csv", "*.tex"))
         for page in copy.glob("*.html"):
             page.write_text(provenance.add(page.read_text(encoding="utf-8"), where), encoding="utf-8")
         typer.echo(f"copied to {copy}")

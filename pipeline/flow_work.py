@@ -160,7 +160,7 @@ class Work:
         """Record in MLflow what is finished, unless a stage of the graph did; nothing depends on it."""
         changed = any(one.state in ("executed", "restored") for one in self.ended.values())
         done = any(one.name == TRACK and one.good for one in self.ended.values())
-        if not changed or done or not recording.can_record():
+        if not changed or done:
             return
 
         def body() -> State[Any]:

@@ -44,6 +44,8 @@ class Writer:
             return self._write(wanted, say)
 
     def _write(self, wanted: Wanted, say: Callable[[str], None]) -> list[str]:
+        if warning := views.warning():
+            say(warning)
         there = {one.tags[KEY]: one for one in self._experiments() if KEY in one.tags}
         # single seeds have an experiment where there are any; one from the time when there were stays
         asked = [one for one in wanted.experiments if one.records or not one.key.endswith(".seeds") or one.key in there]

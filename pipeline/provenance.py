@@ -49,4 +49,4 @@ def run_links(where: Workspace) -> dict[str, str]:
 
 
 def _entry(name: str, value: str) -> str:
-    return f"<dt>{escape(name)}</dt><dd><code>{escape(value)}</code></dd>"
+    return f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"

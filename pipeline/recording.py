@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import selectors
 import subprocess
@@ -22,19 +21,12 @@ LINKS = (
 )
 
 
-def can_record() -> bool:
-    """Whether this installation has the MLflow side."""
-    return importlib.util.find_spec("pipeline.tracking") is not None
-
-
 def initialise_store(root: Path) -> str:
     """Create or upgrade MLflow's database; return its URI.
 
     Raises:
         RuntimeError: that failed.
     """
-    if not can_record():
-        return f"sqlite:///{root / 'tracking' / 'mlflow.db'}"
     return _answer(root, INITIALISE)
 
 
@@ -74,7 +66,7 @@ def track(where: Workspace, say: Callable[[str], None], stopped: Callable[[], bo
 
 def experiment_links(where: Workspace, mlflow_url: str, tables: Sequence[str]) -> dict[str, str]:
     """Return where MLflow shows each of a workspace's ``tables``, as far as it is recorded."""
-    if not tables or not can_record():
+    if not tables:
         return {}
     try:
         links = json.loads(_answer(where.project, LINKS, mlflow_url, where.name, where.kind, *tables))
@@ -85,8 +77,6 @@ def experiment_links(where: Workspace, mlflow_url: str, tables: Sequence[str]) -
 
 def run_links(where: Workspace, mlflow_url: str) -> dict[str, str]:
     """Return where MLflow shows the current run of each stage that is recorded there: training, row, report."""
-    if not can_record():
-        return {}
     from pipeline import store
     from pipeline.wanted import scope_of
 

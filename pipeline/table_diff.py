@@ -131,7 +131,7 @@ def as_csv(sides: Sides) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["row", "column", sides.old_name, sides.new_name, "difference"])
     for row, column, old, new, decimals in cells(sides):
-        values = [_number(None if one is None else one["measured"], decimals) for one in (old, new)]
+        values = [_number(None if one is None else one.get("measured"), decimals) for one in (old, new)]
         writer.writerow([row, column, *values, _difference(old, new, decimals).replace("−", "-")])
     return stream.getvalue().rstrip("\n")
 
@@ -140,13 +140,14 @@ def _shown(cell: Tree | None, decimals: int) -> str:
     if cell is None:
         return ""
     spread = f" ± {cell['std']:.{decimals}f}" if cell.get("std") is not None else ""
-    return str(cell["missing"]) or _number(cell["measured"], decimals) + spread
+    return str(cell.get("missing", "")) or _number(cell.get("measured"), decimals) + spread
 
 
 def _difference(old: Tree | None, new: Tree | None, decimals: int) -> str:
-    if old is None or new is None or old["measured"] is None or new["measured"] is None:
+    before, after = ((one or {}).get("measured") for one in (old, new))
+    if before is None or after is None:
         return ""
-    difference = round(new["measured"] - old["measured"], decimals)
+    difference = round(after - before, decimals)
     return f"{difference:+.{decimals}f}".replace("-", "−") if difference else f"{0:.{decimals}f}"
 
 

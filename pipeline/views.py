@@ -1,11 +1,13 @@
 """A saved view of MLflow's list of runs: which columns, in which order, of which runs, and which charts.
 
-MLflow keeps views as tags of the experiment, as JSON or deflated (mlflow/server/js savedViewEnvelope.ts).
+MLflow keeps views as tags of the experiment, as JSON or deflated (mlflow/server/js savedViewEnvelope.ts). No
+document of MLflow's describes them: what is here was read from the pages of ``MADE_FOR``; no other module knows it.
 """
 
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import json
 import zlib
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from urllib.parse import quote
 from pipeline.columns import PUBLISHED
 from pipeline.wanted import Look
 
+MADE_FOR = "3.17"
+"""The version of MLflow, without its last number, whose pages these views were made for."""
 NAME = "table"
 TAG = f"mlflow.sharedViewState.{NAME}"
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
@@ -26,6 +30,24 @@ MAX_TAG = 5000
 """Characters that MLflow takes in a tag of an experiment."""
 MAX_RUNS = 100
 WIDE = {"Description": 700}
+
+
+def warning(version: str | None = None) -> str | None:
+    """Return a sentence where MLflow is of another version than the views were made for; None where it is not.
+
+    >>> warning("3.17.9") is None
+    True
+
+    Args:
+        version: of MLflow; None: the installed one.
+    """
+    version = version or importlib.metadata.version("mlflow")
+    if version.split(".")[:2] == MADE_FOR.split("."):
+        return None
+    return (
+        f"MLflow is {version}, the saved views of tables were made for {MADE_FOR}: every run and number is recorded, "
+        "but columns and charts of the pages may look otherwise"
+    )
 
 
 def path(experiment_id: str) -> str:

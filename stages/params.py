@@ -1,4 +1,4 @@
-"""The only reader of params.yaml: a run is defaults <- profile <- recipe <- its own, resolved and checked here."""
+"""Reads params.yaml, resolves each run (defaults <- profile <- recipe <- its own fields) and validates it."""
 
 from __future__ import annotations
 

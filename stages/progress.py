@@ -1,4 +1,4 @@
-"""Progress of a stage: lines a person reads, and a JSON line per measurement that a tracker can follow."""
+"""Progress of a stage: lines for a person, and a JSON line per measurement, a sign of life to the executor."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def say(message: str) -> None:
 def log_point(step: int, **values: float) -> None:
     """Append one measurement to the file named by ``FACET_LOG_FILE`` (nothing if unset).
 
-    One JSON object a line: ``{"time": seconds since the epoch, "step": ..., NAME: value, ...}``. Stages do not know
-    who reads it; a full disk or a missing folder must not end a training, so write errors are reported and passed over.
+    One JSON object a line: ``{"time": seconds since the epoch, "step": ..., NAME: value, ...}``. The executor looks
+    at the file's time of change, not into it. A full disk or a missing folder must not end a training run, so write
+    errors are reported and passed over.
     """
     path = os.environ.get("FACET_LOG_FILE")
     if not path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field, RootModel, model_validator
@@ -61,13 +62,21 @@ class Claim(BaseModel, extra="forbid", frozen=True):
     columns: tuple[str, ...] = Field((), description="names of columns; none: all of them")
 
 
+class Finding(BaseModel, extra="forbid", frozen=True):
+    """What a table shows, as somebody wrote it about results of one day."""
+
+    text: str = Field(min_length=1, description="what it shows, in a paragraph")
+    date: datetime.date = Field(description="of the results")
+    digest: str = Field(pattern="^[0-9a-f]{16}$", description="of the measured cells: `digest` of table.json")
+
+
 class Table(BaseModel, extra="forbid", frozen=True):
     """One table of the documents: one file under ``tables/``."""
 
     title: str = Field(min_length=1)
     source: str = Field(description="document, table and commit the published numbers were copied from")
     note: str = Field("", description="what it asks, in a paragraph")
-    findings: dict[str, str] = Field(default_factory=dict, description="by profile: what it shows, in a paragraph")
+    findings: dict[str, Finding] = Field(default_factory=dict, description="by profile: what its results showed")
     columns: tuple[Column, ...] = Field(min_length=1)
     rows: dict[str, Row] = Field(min_length=1)
     ablation: tuple[str, ...] = Field(

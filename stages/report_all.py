@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages import artifacts, program, tabulate
-from stages.reporting import collected, index
+from stages.reporting import collected, index, page
 from stages.reporting.beside import Beside, beside
 from stages.reporting.comparison import Comparison
 
@@ -23,7 +23,7 @@ FOLDER = artifacts.RESULTS / "report"
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write index.html, .md, .csv, .json and .tex, and NAME.html of each table."""
+    """Write index.html, .md, .csv, .json and .tex, NAME.html of each table, and the style that the pages share."""
     root = Path(arguments.root)
     comparisons, unfinished = read(root)
     besides = witnesses(comparisons, Path(arguments.beside)) if arguments.beside else {}
@@ -67,15 +67,20 @@ def write(
     """Write everything into a folder."""
     pages = []
     for comparison in comparisons:
-        page = root / artifacts.report_folder(comparison.name) / "table.html"
-        if page.is_file():
-            shutil.copyfile(page, folder / f"{comparison.name}.html")
+        made = root / artifacts.report_folder(comparison.name) / "table.html"
+        if made.is_file():
+            _write(folder / f"{comparison.name}.html", page.linked(made.read_text(encoding="utf-8")))
             pages.append(comparison.name)
-    (folder / "index.html").write_text(index.html(comparisons, besides, pages, unfinished), encoding="utf-8")
-    (folder / "index.md").write_text(collected.markdown(comparisons, besides), encoding="utf-8")
-    (folder / "index.csv").write_text(collected.as_csv(comparisons), encoding="utf-8")
-    (folder / "index.tex").write_text(collected.latex(comparisons), encoding="utf-8")
-    artifacts.write_json(folder / "index.json", collected.as_tree(comparisons, besides))
+    shutil.copyfile(page.STYLE, folder / page.STYLE.name)
+    _write(folder / "index.html", page.linked(index.html(comparisons, besides, pages, unfinished)))
+    _write(folder / "index.md", collected.markdown(comparisons, besides))
+    _write(folder / "index.csv", collected.as_csv(comparisons))
+    _write(folder / "index.tex", collected.latex(comparisons))
+    _write(folder / "index.json", collected.as_json(collected.as_tree(comparisons, besides)) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,3 +91,36 @@ def as_tree(comparisons: Sequence[Comparison], besides: Mapping[str, Beside]) ->
             for name, one in besides.items()
         },
     }
+
+
+def as_json(tree: Mapping[str, Any]) -> str:
+    """Return ``as_tree`` as JSON in short, one line a row of a table, so that it diffs well; fields of cells may lack.
+
+    >>> print(as_json({"tables": [{"name": "heads", "rows": [{"key": "a"}, {"key": "b"}]}], "beside": {}}))
+    {"tables":[
+    {"name":"heads","rows":[
+    {"key":"a"},
+    {"key":"b"}]}],
+    "beside":{}}
+    """
+    tables = []
+    for table in tree["tables"]:
+        head = _short({name: value for name, value in table.items() if name != "rows"}).removesuffix("}")
+        rows = ",\n".join(_short(_without_empty(row)) for row in table["rows"])
+        tables.append(f'{head},"rows":[\n{rows}]}}')
+    return '{"tables":[\n' + ",\n".join(tables) + f'],\n"beside":{_short(tree["beside"])}}}'
+
+
+def _without_empty(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without those fields of its cells that are None, empty or False, and the weights that `runs` has."""
+    cells = row.get("cells", {}).items()
+    kept = {
+        name: {key: value for key, value in cell.items() if value is not None and value is not False and value != ""}
+        for name, cell in cells
+    }
+    rest = {key: value for key, value in row.items() if not (key == "weights_sha256" and row.get("runs"))}
+    return {**rest, "cells": kept} if kept else rest
+
+
+def _short(tree: Any) -> str:
+    return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

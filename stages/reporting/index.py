@@ -1,4 +1,4 @@
-"""All tables as one HTML page that needs nothing beside it: what each shows, and how far it agrees."""
+"""All tables as one HTML page: what each shows, and how far it agrees; values and plots have their own pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def html(
     """
     tables = [_table(one, besides.get(one.name), one.name in pages) for one in comparisons]
     head = [_head(comparisons, unfinished or {}), _overview(comparisons, besides)]
-    return page.document(TITLE, [*head, *tables, provenance.section(comparisons)])
+    alone = provenance.section([one for one in comparisons if one.name not in pages])
+    return page.document(TITLE, [*head, *tables, alone])
 
 
 def _head(comparisons: Sequence[Comparison], unfinished: Mapping[str, str]) -> str:
@@ -99,18 +100,19 @@ def _anchor(comparison: Comparison) -> str:
 
 def _table(comparison: Comparison, beside: Beside | None, has_page: bool) -> str:
     table = comparison.table
-    link = f'<a href="{comparison.name}.html">All plots of this table</a>'
+    says = "The table with every value, all plots, and where the numbers come from"
+    link = f'<a href="{comparison.name}.html">{says}</a>'
     more = f'<p class="key">{link}</p>' if has_page else ""
-    finding = table.findings.get(comparison.scale.profile, "")
-    order = "".join(page.figures(comparison, plot) for plot in plots.plots(comparison, ("order",)))
+    order = (page.figures(comparison, plot) for plot in plots.plots(comparison, ("order",)))
     parts = [
         f'<p class="eyebrow">table {escape(comparison.name)}</p><h1 class="of-table">{escape(table.title)}</h1>',
         page.paragraph("lede", table.note),
-        page.paragraph("finding", finding),
+        page.finding(comparison),
         f'<p class="verdict">{escape(words.verdict(comparison))}</p>{more}',
-        page.measured(comparison),
+        "" if has_page else page.measured(comparison),
         page.claims(comparison),
-        order,
+        page.elsewhere(comparison),
+        "" if has_page else "".join(order),
         "" if beside is None else witnesses(beside),
     ]
     return f'<article id="{_anchor(comparison)}">\n' + "\n".join(part for part in parts if part) + "\n</article>"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from stages.core.agreement_spread import SHARE
 from stages.report import Column
-from stages.reporting import plots, provenance, words
+from stages.reporting import findings, plots, provenance, words
+from stages.reporting.compact import compact, share
 from stages.reporting.comparison import Cell, Comparison, Line
 
 STYLE = Path(__file__).with_name("page.css")
@@ -17,7 +18,8 @@ STYLE = Path(__file__).with_name("page.css")
 
 def html(comparison: Comparison, drawn: Sequence[plots.Plot]) -> str:
     """Return the whole page of a table."""
-    body = [head(comparison), measured(comparison), claims(comparison), *_plots(comparison, drawn)]
+    body = [head(comparison), measured(comparison), claims(comparison), elsewhere(comparison)]
+    body += _plots(comparison, drawn)
     return document(comparison.table.title, [*body, provenance.section([comparison])])
 
 
@@ -28,14 +30,18 @@ def document(title: str, body: Sequence[str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
-        "<body>\n<main>\n" + "\n".join(part for part in body if part) + "\n</main>\n</body>\n</html>\n"
+        "<body>\n<main>\n" + share("\n".join(part for part in body if part)) + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def linked(html: str) -> str:
+    """Return a page with its style in ``page.css`` beside it, as pages of one folder share it."""
+    return re.sub(r"<style>.*?</style>", f'<link rel="stylesheet" href="{STYLE.name}">', html, count=1, flags=re.DOTALL)
 
 
 def head(comparison: Comparison) -> str:
     """Return what a table asks, what it shows, and what to know before believing it."""
     table, overall = comparison.table, comparison.overall
-    finding = table.findings.get(comparison.scale.profile, "")
     facts = [
         ("agreement τ", words.agreement(overall)),
         *([("τ of redrawn seeds", words.interval(overall))] if overall.interval else []),
@@ -49,9 +55,24 @@ def head(comparison: Comparison) -> str:
     return (
         f'<header>\n<p class="eyebrow">facet · table {escape(comparison.name)}</p>\n'
         f"<h1>{escape(table.title)}</h1>\n{paragraph('lede', table.note)}"
-        f'<p class="verdict">{escape(words.verdict(comparison))}</p>\n{paragraph("finding", finding)}'
+        f'<p class="verdict">{escape(words.verdict(comparison))}</p>\n{finding(comparison)}'
         f'<dl class="facts">{tiles}</dl>\n</header>\n<ul class="caveats">{caveats}</ul>'
     )
+
+
+def finding(comparison: Comparison) -> str:
+    """Return what was found in the results that the page shows, or nothing."""
+    one = findings.found(comparison)
+    return paragraph("finding", one.text) if one and one.here else ""
+
+
+def elsewhere(comparison: Comparison) -> str:
+    """Return, behind a fold, what was found in other results of the table, or nothing."""
+    one = findings.found(comparison)
+    if one is None or one.here:
+        return ""
+    text = paragraph("finding", one.text)
+    return f"<section>\n<details><summary>{one.elsewhere}</summary>{text}</details>\n</section>"
 
 
 def paragraph(style: str, text: str) -> str:
@@ -62,7 +83,7 @@ def paragraph(style: str, text: str) -> str:
 def measured(comparison: Comparison) -> str:
     """Return the table itself: measured beside published, each measured cell with a link to what it was made of."""
     columns = comparison.table.columns
-    heads = "".join(f'<th scope="col">{_heading(column)}</th>' for column in columns)
+    heads = "".join(f'<th scope="col" title="{escape(column.metric)}">{_heading(column)}</th>' for column in columns)
     rows = "\n".join(_row(comparison, line, style) for style, line in enumerate(comparison.lines))
     return (
         '<section>\n<h2>Measured beside published</h2>\n<div class="scroll" tabindex="0" role="region" '
@@ -101,13 +122,13 @@ def _row(comparison: Comparison, line: Line, style: int) -> str:
     small = f'<small class="set">{small}</small>' if small else ""
     made = provenance.anchor(comparison, line)
     cells = "".join(
-        _cell(cell, column, column.suite + "." + column.key(comparison.table.rows[line.key]), made)
+        _cell(cell, column, made)
         for cell, column in zip(line.cells, comparison.table.columns, strict=True)
     )
     return f'<tr><th scope="row"><div>{swatch}<span>{escape(line.label)}{small}</span></div></th>{cells}</tr>'
 
 
-def _cell(cell: Cell, column: Column, metric: str, made: str) -> str:
+def _cell(cell: Cell, column: Column, made: str) -> str:
     number = words.number(cell.measured, column.decimals)
     shown = f'<a href="#{made}">{f"<b>{number}</b>" if cell.best else number}</a>' if number else ""
     shown += f'<span class="spread">{words.spread(cell, column.decimals)}</span>' if cell.std is not None else ""
@@ -119,7 +140,7 @@ def _cell(cell: Cell, column: Column, metric: str, made: str) -> str:
         best = ' class="top"' if cell.best_published else ""
         published = f"<small{best}>{words.number(cell.published, column.decimals)}</small>"
         published += f"<small>{difference}</small>" if difference else ""
-    return f'<td title="{escape(metric)}">{shown}{published}</td>'
+    return f'<td>{shown}{published}</td>'
 
 
 def claims(comparison: Comparison) -> str:
@@ -153,7 +174,7 @@ def figures(comparison: Comparison, plot: plots.Plot) -> str:
         if line.gathered
     )
     drawn = "\n".join(
-        f'<figure aria-label="{escape(panel.title)}">{inline(plots.draw([panel], legend=False))}</figure>'
+        f'<figure>{compact(plots.draw([panel], legend=False))}</figure>'
         for panel in plot.panels
     )
     return (

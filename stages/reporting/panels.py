@@ -22,6 +22,7 @@ LINESTYLES = ("-", "--", ":", "-.")
 _DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 PANEL_INCHES = (3.3, 2.6)
 _MARGIN_INCHES = (0.6, 0.28, 0.48, 0.28)  # left, right, bottom, top of a panel
+AREA_INCHES = (0.6, 0.28, PANEL_INCHES[0] - 0.28, PANEL_INCHES[1] - 0.48)  # left, top, right, bottom of its curves
 _LEGEND_COLUMNS, _LEGEND_INCHES = 4, 0.21
 STYLE = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own font

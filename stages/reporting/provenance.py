@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -15,23 +16,74 @@ def anchor(comparison: Comparison, line: Line) -> str:
     return f"made-{comparison.name}-{line.key}"
 
 
+@dataclass(frozen=True)
+class Made:
+    """What one row's numbers were made of."""
+
+    label: str
+    anchor: str
+    runs: str  # entries: run, seed and weights of each, with the place for what is recorded of it
+    by_seed: str  # a table, or nothing
+    settings: Mapping[str, Mapping[str, str]]  # by heading: the switches of each suite, and the parameters
+
+
 def section(comparisons: Sequence[Comparison]) -> str:
-    """Return one entry a row, and the metrics behind the columns."""
+    """Return one entry a row, one of what all rows of a table have in common, and the metrics behind the columns."""
     several = len(comparisons) > 1
     parts = [part for comparison in comparisons for part in _table(comparison, several)]
-    return "<section>\n<h2>Where the numbers come from</h2>\n" + "\n".join(parts) + "\n</section>"
+    return "<section>\n<h2>Where the numbers come from</h2>\n" + "\n".join(parts) + "\n</section>" if parts else ""
+
+
+def rows(made: Sequence[Made]) -> Iterator[str]:
+    """Yield what the rows share, and then of each row what is its own."""
+    shared = common([one.settings for one in made])
+    if shared:
+        yield f"<details><summary>All rows</summary>{_settings(shared)}</details>"
+    for one in made:
+        own = {
+            heading: {name: value for name, value in said.items() if shared.get(heading, {}).get(name) != value}
+            for heading, said in one.settings.items()
+        }
+        yield (
+            f'<details><summary>{escape(one.label)}</summary><dl class="made" id="{one.anchor}">{one.runs}</dl>'
+            f"{one.by_seed}{_settings(own)}</details>"
+        )
+
+
+def common(settings: Sequence[Mapping[str, Mapping[str, str]]]) -> dict[str, dict[str, str]]:
+    """Return the settings that all rows have, if there are several rows.
+
+    >>> common([{"Training": {"epochs": "6", "seed": "0"}}, {"Training": {"epochs": "6", "seed": "1"}}])
+    {'Training': {'epochs': '6'}}
+    """
+    if len(settings) < 2:
+        return {}
+    first, *others = settings
+    shared = {
+        heading: {
+            name: value
+            for name, value in said.items()
+            if all(one.get(heading, {}).get(name) == value for one in others)
+        }
+        for heading, said in first.items()
+    }
+    return {heading: said for heading, said in shared.items() if said}
+
+
+def _settings(settings: Mapping[str, Mapping[str, str]]) -> str:
+    some = ((heading, said) for heading, said in settings.items() if said)
+    return "".join(f'<h4>{escape(heading)}</h4><dl class="made">{_entries(said)}</dl>' for heading, said in some)
 
 
 def _table(comparison: Comparison, several: bool) -> Iterator[str]:
     if several:
         yield f"<h3>{escape(comparison.table.title)}</h3>"
-    for line in comparison.runs:
-        yield _row(comparison, line)
+    yield from rows([_made(comparison, line) for line in comparison.runs])
     metrics = _entries((column.name, column.metric) for column in comparison.table.columns)
     yield f'<details><summary>Columns</summary><dl class="made">{metrics}</dl></details>'
 
 
-def _row(comparison: Comparison, line: Line) -> str:
+def _made(comparison: Comparison, line: Line) -> Made:
     first = line.gathered
     assert first is not None
     runs = "".join(
@@ -39,16 +91,16 @@ def _row(comparison: Comparison, line: Line) -> str:
         for seed, run in line.by_seed.items()
     )
     parameters = {name: value for name, value in first.parameters.items() if len(line.seeds) == 1 or name != "seed"}
-    switches = "".join(
-        f'<h4>Suite {escape(suite)}</h4><dl class="made">{_entries(said.items())}</dl>'
+    settings = {
+        f"Suite {suite}": said
         for suite, said in first.switches.items()
         if said and any(column.suite in (suite, "averages") for column in comparison.table.columns)
-    )
-    return (
-        f"<details><summary>{escape(line.label)}</summary>"
-        f'<dl class="made" id="{anchor(comparison, line)}">{runs}</dl>{_each_seed(comparison, line)}{switches}'
-        f'<h4>Training</h4><dl class="made">{_entries(parameters.items())}</dl></details>'
-    )
+    }
+    texts = {
+        heading: {name: str(value) for name, value in said.items()}
+        for heading, said in {**settings, "Training": parameters}.items()
+    }
+    return Made(line.label, anchor(comparison, line), runs, _each_seed(comparison, line), texts)
 
 
 def marker(run: str) -> str:
@@ -78,4 +130,4 @@ def _each_seed(comparison: Comparison, line: Line) -> str:
 
 def _entries(facts: Any) -> str:
     pairs = facts.items() if isinstance(facts, Mapping) else facts
-    return "".join(f"<dt>{escape(str(key))}</dt><dd><code>{escape(str(value))}</code></dd>" for key, value in pairs)
+    return "".join(f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in pairs)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stages.report import Column
-from stages.reporting import words
+from stages.reporting import findings, words
 from stages.reporting.agreeing import Agreement
 from stages.reporting.claims import Checked
 from stages.reporting.comparison import Cell, Comparison, Line
@@ -27,10 +27,12 @@ def markdown(comparison: Comparison) -> str:
         lines.append(["", "redrawn seeds", *(words.interval(column) for column in comparison.columns)])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
     sources = [words.units(comparison), f"Published: {table.source.strip()}"]
-    notes = "\n".join(f"- {note}" for note in [*words.caveats(comparison), *sources])
     claims = "".join(f"- {claim(checked)}\n" for checked in comparison.claims)
-    finding = table.findings.get(comparison.scale.profile, "").strip()
-    parts = [f"# {table.title}", table.note.strip(), words.verdict(comparison), finding, body,
+    found = findings.found(comparison)
+    other = [f"{found.elsewhere}: {found.text}"] if found and not found.here else []
+    notes = "\n".join(f"- {note}" for note in [*words.caveats(comparison), *sources, *other])
+    here = found.text if found and found.here else ""
+    parts = [f"# {table.title}", table.note.strip(), words.verdict(comparison), here, body,
              f"Stated in words:\n\n{claims.strip()}" if claims else "", notes]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -96,13 +98,15 @@ def _csv_fields(cell: Cell, column: Column) -> list[str]:
 
 def as_tree(comparison: Comparison) -> dict[str, Any]:
     """Return the table as plain data, for the tracker and other programs; values in their column's unit."""
-    table = comparison.table
+    table, found = comparison.table, findings.found(comparison)
     return {
         "name": comparison.name,
         "title": table.title,
         "source": table.source.strip(),
         "note": table.note.strip(),
-        "finding": table.findings.get(comparison.scale.profile, "").strip(),
+        "digest": findings.digest(comparison.lines),
+        "finding": found.text if found and found.here else "",
+        "found_elsewhere": f"{found.elsewhere}: {found.text}" if found and not found.here else "",
         "profile": comparison.scale.profile,
         "verdict": words.verdict(comparison),
         "caveats": words.caveats(comparison),

@@ -204,10 +204,10 @@ def test_a_page_is_given_fingerprint_commit_and_link_of_each_run(project: Path, 
     monkeypatch.setattr(store, "current_runs", lambda uri, scope: [(entry.name, "7", "abc")])
     monkeypatch.setattr(store, "commits", lambda uri, scope: {lineage.fingerprint(entry): "12ab, with changes"})
     shown = provenance.add("a<!-- recorded arcface -->b<!-- recorded cosface -->c", workspace.of_project(project))
-    assert f"<dt>fingerprint</dt><dd><code>{lineage.fingerprint(entry)}</code></dd>" in shown
-    assert "<dt>recorded at commit</dt><dd><code>12ab, with changes</code></dd>" in shown
+    assert f"<dt>fingerprint</dt><dd>{lineage.fingerprint(entry)}</dd>" in shown
+    assert "<dt>recorded at commit</dt><dd>12ab, with changes</dd>" in shown
     assert 'href="http://mlflow.example:5000/#/experiments/7/runs/abc"' in shown
-    assert shown.endswith("train_backbone@cosface is not in dvc.lock</code></dd>c")
+    assert shown.endswith("train_backbone@cosface is not in dvc.lock</dd>c")
 
 
 def test_without_a_server_there_is_no_link(project: Path, monkeypatch: pytest.MonkeyPatch):

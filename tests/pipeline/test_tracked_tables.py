@@ -304,6 +304,25 @@ def test_the_view_has_a_chart_a_column_in_order_and_published_ones_folded_away(t
     assert len({one["uuid"] for _, one in charts}) == len(charts)
 
 
+def test_another_version_of_mlflow_is_named_in_one_sentence_and_the_installed_one_is_not():
+    from pipeline import views
+
+    assert views.warning() is None, "constraints.txt has another MLflow: look at its pages, then change MADE_FOR"
+    assert "MLflow is 3.18.0, the saved views of tables were made for 3.17" in (views.warning("3.18.0") or "")
+
+
+def test_the_writer_says_once_that_views_were_made_for_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from pipeline import tracking, views
+
+    monkeypatch.setattr(views, "MADE_FOR", "2.0")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    fabricated.make(tmp_path)
+    said: list[str] = []
+    tracking.track(tmp_path, said.append)
+    assert [line for line in said if "were made for 2.0" in line] == said[:1]
+    assert "recording" in said[1]
+
+
 def test_a_view_too_wide_for_mlflow_keeps_its_columns_and_leaves_the_charts():
     import secrets
 

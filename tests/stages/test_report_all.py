@@ -19,12 +19,14 @@ from stages.reporting.comparison import Comparison
 from tests import fake_results
 
 SEEDS = (0, 1, 2)
+# of the table of DEMO under any profile; of other results it was found elsewhere
+FINDING = {"text": "What it shows.", "date": "2026-01-02", "digest": "3ae64beffb7d49ac"}
 
 
 def write_table(root: Path, name: str, profile: str, x: dict[str, tuple[float, ...]]) -> None:
     """Write a table of one published column, and a row for each run and seed."""
     table: dict[str, Any] = {
-        "title": f"Table {name} & more", "source": "S", "note": "What it asks.", "findings": {profile: "What it shows."},
+        "title": f"Table {name} & more", "source": "S", "note": "What it asks.", "findings": {profile: FINDING},
         "columns": [{"name": "X", "metric": "hq.x"}],
         "rows": {key: {"label": key.upper(), "run": key, "published": {"X": 90.0 + i}} for i, key in enumerate(x)},
         "claims": [{"text": "C is best", "source": "S", "better": ["c"], "worse": ["a"]}],
@@ -56,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(root / "demo", "one", "demo", DEMO)
     write_table(root / "demo", "two", "demo", FACES)
     write_table(root / "faces", "one", "faces", FACES)
-    fake_results.write(root / "demo/results/tables/one/report/table.html", "<p>of one</p>")
+    fake_results.write(root / "demo/results/tables/one/report/table.html", "<style>p {}</style><p>of one</p>")
     arguments = ["--root", str(root / "demo"), "--beside", str(root / "faces"), "--out", str(root / "docs")]
     report_all.main(report_all.parser().parse_args(arguments))
     return root / "docs"
@@ -64,10 +66,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_has_one_page_for_all_and_those_of_tables_that_are_made(folder: Path):
     names = {path.name for path in folder.iterdir()}
-    assert names == {"index.html", "index.md", "index.csv", "index.tex", "index.json", "one.html"}
+    assert names == {"index.html", "index.md", "index.csv", "index.tex", "index.json", "one.html", "page.css"}
     text = (folder / "index.html").read_text()
     assert 'href="one.html"' in text
     assert 'href="two.html"' not in text
+    assert (folder / "one.html").read_text() == '<link rel="stylesheet" href="page.css"><p>of one</p>'
+    assert '<link rel="stylesheet" href="page.css">' in text
+    assert "<style>" not in text
 
 
 def test_the_page_shows_the_agreement_of_each_table_with_its_interval_and_what_it_shows(folder: Path):
@@ -78,7 +83,12 @@ def test_the_page_shows_the_agreement_of_each_table_with_its_interval_and_what_i
     cells = re.findall(r"<td>(.*?)</td>", lines[0])
     assert cells[:3] == ["+1.00", "[+1.00, +1.00]", "+1.00, +1.00, +1.00"]
     assert cells[-1] == "+0.33 [+0.33, +0.33]"
-    assert text.count("What it shows.") == 2
+    one, two = text[text.index('id="table-one"') :].split('id="table-two"')
+    assert '<p class="finding">What it shows.</p>' in one[: one.index("</h1>") + 200]
+    assert "in other results" not in one
+    fold = "<details><summary>Found on 2026-01-02, in other results of this table</summary>"
+    assert f'{fold}<p class="finding">What it shows.</p>' in two
+    assert two.count("What it shows.") == 1
     assert "The order of the rows is the claim under test." in text
     assert "published only" in text
 
@@ -86,14 +96,19 @@ def test_the_page_shows_the_agreement_of_each_table_with_its_interval_and_what_i
 def test_a_measured_value_leads_to_runs_weights_and_switches(folder: Path):
     text = (folder / "index.html").read_text()
     links = set(re.findall(r'href="#(made-[\w-]+)"', text))
-    assert links == {f"made-{table}-{row}" for table in ("one", "two") for row in "abc"}
+    assert links == {f"made-two-{row}" for row in "abc"}, "those of one are on its own page"
     ids = re.findall(r' id="((?:made|table)-[^"]+)"', text)
     assert links <= set(ids)
     assert len(ids) == len(set(ids))
-    made = text[text.index('id="made-one-c"') :]
+    made = text[text.index('id="made-two-c"') :]
     made = made[: made.index("</details>")]
-    for shown in ("c_s0", "c_s1", "c_s2", "c2", "protocol.verification", "fusion", "<!-- recorded c_s1 -->", "31.00"):
+    for shown in ("c_s0", "c_s1", "c_s2", "c2", "<!-- recorded c_s1 -->", "61.00"):
         assert shown in made, shown
+    shared = text[text.index("<summary>All rows</summary>") :]
+    shared = shared[: shared.index("</details>")]
+    for shown in ("protocol.verification", "fusion"):
+        assert shown in shared
+        assert shown not in made
 
 
 class Opened(HTMLParser):
@@ -120,7 +135,7 @@ def test_the_page_is_whole_and_names_cannot_break_it(folder: Path):
     page.feed(text)
     assert page.open == []
     assert "Table one &amp; more" in text
-    assert not re.search(r'(?:src|href)="(?!#|one\.html)', text.replace('xlink:href="#', "")), "nothing from elsewhere"
+    assert not re.search(r'(?:src|href)="(?!#|one\.html|page\.css)', text.replace('xlink:href="#', "")), "nothing from elsewhere"
 
 
 def test_two_profiles_stand_side_by_side_and_say_where_they_differ(folder: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ from stages.benchmarks import FiqaSet, HqSet
 from stages.datasets.ijbs import PROTOCOLS
 from stages.protocols import averages, ijb_1to1, ijb_1ton, ijbs
 from stages.report import Table
+from stages.reporting.findings import digest_of_tree
 from stages.suites import lq
 from tests.support import ROOT
 
@@ -163,3 +165,16 @@ def test_the_page_on_tables_names_each_of_them_and_counts_them_right():
     assert f"{trainings} trainings for {measured} rows; {len(rows) - measured} more rows are published only" in page
     for name in TABLES:
         assert f"`{name}`" in page.partition("## The fourteen")[2]
+
+
+def findings() -> list[tuple[str, str]]:
+    return [(name, profile) for name in TABLES for profile in load(name).findings]
+
+
+@pytest.mark.parametrize(("name", "profile"), findings())
+def test_a_finding_is_about_the_results_of_the_committed_report(name: str, profile: str):
+    folder = ROOT / "docs/report" / ("" if profile == "demo" else profile)
+    tables = json.loads((folder / "index.json").read_text())["tables"]
+    (table,) = (table for table in tables if table["name"] == name)
+    assert load(name).findings[profile].digest == digest_of_tree(table["rows"]) == table["digest"]
+    assert table["finding"] == load(name).findings[profile].text.strip()
