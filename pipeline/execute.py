@@ -17,9 +17,9 @@ from pipeline import environment, leases
 from pipeline.forker import Forker, Job
 from pipeline.graph import Graph, Stage
 from pipeline.leases import Lease, Pool
-from pipeline.reproduce import GRACE_S
 from pipeline.stage_log import MEASUREMENTS, StageLog
 from pipeline.stage_result import StageResult
+from pipeline.stopping import GRACE_S
 
 LINGER_S = 2.0
 """How long output is read after the result: something that a stage left behind may hold the pipe for ever."""

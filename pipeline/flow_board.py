@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.exceptions import PrefectException
 
 from pipeline import prefect_run
 from pipeline.summary import View
@@ -39,7 +37,7 @@ class Board:
         """Show the end: the last state of all, and the project's tables as Markdown.
 
         Raises:
-            httpx.HTTPError, PrefectException: the server does not take it.
+            prefect_run.AWAY: the server does not take it.
         """
         self.over.set()
         self.thread.join()
@@ -56,7 +54,7 @@ class Board:
                     try:
                         self._show(client, view)
                         shown = view
-                    except (httpx.HTTPError, PrefectException):
+                    except prefect_run.AWAY:
                         pass  # at the next turn, perhaps
                 self.over.wait(EVERY_S)
 

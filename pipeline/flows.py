@@ -14,13 +14,21 @@ from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect import State, flow, get_run_logger
-from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from pipeline import environment, prefect_run, recording, records, services, settle, side_workspace, summary
+from pipeline import (
+    environment,
+    prefect_patches,
+    prefect_run,
+    recording,
+    records,
+    services,
+    settle,
+    side_workspace,
+    summary,
+)
 from pipeline import workspace as workspaces
 from pipeline.execute import Executor
 from pipeline.flow_board import Board
@@ -35,7 +43,8 @@ KEPT = "finished work is kept, run again to go on"
 def run(where: Workspace, targets: Sequence[str], options: RunOptions, title: str | None = None) -> records.LastRun:
     """Run the flow in this process, named after its targets if it has no title, and return how it ended."""
     name = title or ", ".join(targets) or "all"
-    prefect_run.be_brief_with_a_dead_server()
+    prefect_patches.check()
+    prefect_patches.be_brief_with_a_dead_server()
     ended = None
     try:
         state = facet_run.with_options(flow_run_name=name)(
@@ -43,7 +52,7 @@ def run(where: Workspace, targets: Sequence[str], options: RunOptions, title: st
         )
         last = records.LastRun(str(state.state_details.flow_run_id or ""), name, state.type.value, state.message or "")
         ended = records.ended_here(where.folder)
-    except (httpx.HTTPError, PrefectException):
+    except prefect_run.AWAY:
         # the work is done; only Prefect's server does not know
         missed = records.ended_here(where.folder)
         if missed is None:
@@ -84,7 +93,8 @@ def facet_run(
     """
     # from a deployment it is Prefect that started this process
     os.environ.update(environment.for_children())
-    prefect_run.be_brief_with_a_dead_server()
+    prefect_patches.check()
+    prefect_patches.be_brief_with_a_dead_server()
     where = workspaces.parse(environment.find_root(), workspace)
     settle.settle_all(where.folder)
     options = RunOptions(jobs, per_device, retries, timeout_minutes, track, pool)
@@ -102,7 +112,7 @@ def _work_on(where: Workspace, executor: Executor, targets: Sequence[str], track
     one = records.this_flow_run(str(identity))
     records.write_open(where.folder, one)
     work = Work(where, executor, stop)
-    with stop.watching(), prefect_run.no_limits_by_tag(), Board(identity, work.view) as board:
+    with stop.watching(), prefect_patches.no_limits_by_tag(), Board(identity, work.view) as board:
         try:
             work.read_graph()
             _tag(identity, work.labels(work.graph.select(targets)))
@@ -120,7 +130,7 @@ def _work_on(where: Workspace, executor: Executor, targets: Sequence[str], track
 def _tag(identity: UUID, labels: Sequence[str]) -> None:
     try:
         prefect_run.tag(identity, labels)
-    except (httpx.HTTPError, PrefectException) as error:
+    except prefect_run.AWAY as error:
         get_run_logger().warning("the flow run could not be tagged: %s", error)
 
 
@@ -152,7 +162,7 @@ def _end(work: Work, targets: Sequence[str], board: Board) -> State[Any]:
     message = summary.sentence(work.ended.values())
     try:
         _leave_artifacts(work, targets, board)
-    except (httpx.HTTPError, PrefectException) as error:
+    except prefect_run.AWAY as error:
         get_run_logger().warning("the artifacts could not be written: %s", error)
     if work.stop.reason:
         return Cancelled(message=f"{work.stop.reason}: {KEPT}; {message}")

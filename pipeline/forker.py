@@ -31,7 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline import environment
+from pipeline import dvc_patches, environment
 
 PR_SET_PDEATHSIG = 1
 REFUSED = 0
@@ -241,6 +241,7 @@ def import_dvc() -> None:
 def serve(descriptor: int) -> None:
     """Fork a process for every request until the parent is gone; runs in the forker."""
     import_dvc()
+    dvc_patches.check()
     requests = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()

@@ -8,7 +8,6 @@ stage may write the same bytes again; `dvc repro --single-item` skips such a sta
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import lock_damage, own_data
+from pipeline import dvc_patches, lock_damage, own_data
 
 RESOLVE = "resolve"
 TABULATE = "tabulate"
@@ -179,7 +178,7 @@ def read(root: Path) -> Graph:
             above = {
                 stage: [s for s in edges.successors(stage) if isinstance(s, PipelineStage)] for stage in found
             }
-            writing = _paths_being_written(Path(repo.tmp_dir))
+            writing = dvc_patches.paths_being_written(Path(repo.tmp_dir))
             order = TopologicalSorter({stage: above[stage] for stage in _by_address(found)}).static_order()
             names = _short_names(found)
             stages = [_typed(stage, names[stage.addressing], above[stage], writing) for stage in order]
@@ -245,18 +244,6 @@ def _short_names(stages: Sequence[Any]) -> dict[str, str]:
         else f"{Path(stage.path_in_repo).parent.as_posix().replace('/', '.')}.{stage.name}"
         for stage in stages
     }
-
-
-def _paths_being_written(folder: Path) -> dict[str, int]:
-    """Return the outputs that live processes write at this moment, from DVC's own record, with their pids."""
-    import psutil
-
-    try:
-        record = json.loads((folder / "rwlock").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    writers = {path: int(info["pid"]) for path, info in record.get("write", {}).items()}
-    return {path: pid for path, pid in writers.items() if psutil.pid_exists(pid)}
 
 
 def _message(error: BaseException) -> str:

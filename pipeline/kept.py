@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline import environment
+from pipeline import dvc_patches, environment
 
 BLANK = "-" * 64
 
@@ -71,11 +71,11 @@ def uncached(stage: Any) -> str:
 
 def _state(root: Path, repo: Any, address: str) -> str:
     """Return a hash of a stage's inputs and of names, sizes and times of the files that it has made."""
-    from dvc.stage.cache import _get_stage_hash
-
     (stage,) = repo.stage.collect(address)
     stage.save_deps()
-    lines = [str(_get_stage_hash(stage))]
+    lines = [dvc_patches.key(stage)]
+    if not lines[0]:
+        raise ValueError(f"{address}: DVC cannot tell by its inputs whether its result is the same")
     for out in stage.outs:
         path = Path(out.fs_path)
         if not path.exists():

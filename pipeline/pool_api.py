@@ -27,10 +27,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectAlreadyExists, PrefectException
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.states import Cancelled, Cancelling, Crashed, Pending, Scheduled
 
 from pipeline import zombies
+from pipeline.prefect_run import AWAY
 
 T = TypeVar("T")
 
@@ -41,8 +42,6 @@ HEARTBEAT_S = 10
 """The server counts a worker as offline after three of them."""
 FORGIVEN_S = 20.0
 """So much longer a worker may be offline: after the server itself was away, all are, until their next heartbeat."""
-AWAY = (httpx.HTTPError, PrefectException)
-"""What asking may raise: see `is_away`."""
 HOLDER_MARK = "pid="
 MANY = 200
 # older servers refuse the client's own defaults

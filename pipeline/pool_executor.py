@@ -24,7 +24,6 @@ from pipeline.execute import Executor, Patience, Say
 from pipeline.graph import RESOLVE, Stage, num_gpus
 from pipeline.leases import Device, Lease, Pool
 from pipeline.pool_api import (
-    AWAY,
     KEY,
     SECONDS,
     STATE,
@@ -36,6 +35,7 @@ from pipeline.pool_api import (
 )
 from pipeline.pool_calls import Calls
 from pipeline.pool_transport import Offer
+from pipeline.prefect_run import AWAY
 from pipeline.stage_result import StageResult
 
 JOBS = 32

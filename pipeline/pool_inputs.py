@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import own_data
+from pipeline import dvc_patches, own_data
 from pipeline.pool_transport import opened, read
 
 DATA = "data"
@@ -55,7 +55,7 @@ def _borrow(own: Path) -> None:
 def _materialise(repo: Any, given: Mapping[str, Any]) -> None:
     """Put outputs of another stage into the workspace, as the coordinator had them."""
     real = repo.stage.get_target(given["address"])
-    cached = repo.stage_cache._create_stage(given["entry"], wdir=real.wdir)
+    cached = dvc_patches.stage_of(repo, given["entry"], real.wdir)
     # metrics that git keeps must not become links into the cache
     in_git = {out.def_path for out in real.outs if not out.use_cache}
     for out in cached.outs:
@@ -64,7 +64,7 @@ def _materialise(repo: Any, given: Mapping[str, Any]) -> None:
         for objects in out.get_used_objs().values():
             repo.cloud.pull(objects)
         if out.def_path in in_git:
-            with repo.stage_cache._cache_type_copy():
+            with dvc_patches.as_copies(repo):
                 out.checkout(force=True)
         else:
             out.checkout(force=True)

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import lock_entries
-from pipeline.reproduce import QueuedLock, Stopping
+from pipeline import dvc_patches
 from stages import files
 
 UNABLE = "its results cannot travel: DVC's run cache has none for a stage that persists, or reads nothing"
@@ -62,7 +61,7 @@ def offer(address: str, above: Sequence[str], queue_path: str) -> Offer:
         if _fetch(repo, stage, key):
             return Offer(address, here="its result is there already")
         for given in inputs:
-            _push(repo, repo.stage_cache._create_stage(given["entry"]), str(given["address"]))
+            _push(repo, dvc_patches.stage_of(repo, given["entry"]), str(given["address"]))
     return Offer(address, "", key, reads, inputs)
 
 
@@ -84,19 +83,16 @@ def publish(address: str) -> tuple[str, str]:
         with lock_repo(repo):
             stage = repo.stage.get_target(address)
             repo.stage_cache.save(stage)  # nothing happens if it is there
-        from dvc.stage.cache import _get_cache_hash, _get_stage_hash
-        from dvc.stage.serialize import to_single_stage_lockfile
-
-        key, value = _get_stage_hash(stage), _get_cache_hash(to_single_stage_lockfile(stage))
-        entry = repo.stage_cache._load_cache(key, value)
+        key, value = dvc_patches.key(stage), dvc_patches.value(stage)
+        entry = dvc_patches.entry(repo, key, value)
         if entry is None:
             raise ValueError(f"{address}: DVC's run cache did not take its result")
-        _push(repo, repo.stage_cache._create_stage(entry), address)
+        _push(repo, dvc_patches.stage_of(repo, entry), address)
         # the entry last: who finds it finds the objects too
         remote = _run_cache(repo)
         target = remote.fs.join(_folder(remote, key), value)
         remote.fs.makedirs(remote.fs.parent(target), exist_ok=True)
-        remote.fs.put_file(repo.stage_cache._get_cache_path(key, value), target)
+        remote.fs.put_file(str(dvc_patches.entry_path(repo, key, value)), target)
     return key, value
 
 
@@ -114,12 +110,8 @@ def why_no_remote() -> str:
 def opened(queue_path: str) -> Iterator[Any]:
     """Open the project; DVC's errors become sentences."""
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
-    lock_entries.install()
-    repo = Repo(str(Path.cwd()), _wait_for_lock=True)
-    if queue_path:
-        repo.lock = QueuedLock(repo.lock, Path(queue_path), Stopping())
+    repo = dvc_patches.open_repo(Path.cwd(), Path(queue_path) if queue_path else None)
     try:
         yield repo
     except DvcException as error:
@@ -131,14 +123,13 @@ def opened(queue_path: str) -> Iterator[Any]:
 
 def read(repo: Any, stage: Any) -> tuple[str, dict[str, Any]]:
     """Return the key of a stage as its inputs stand now ("" if DVC has none), and what it reads."""
-    from dvc.stage.cache import _can_hash, _get_stage_hash
     from dvc.stage.serialize import to_single_stage_lockfile
 
     stage.save_deps()
-    if not _can_hash(stage):
+    if not (key := dvc_patches.key(stage)):
         return "", {}
     lock = to_single_stage_lockfile(stage)
-    return str(_get_stage_hash(stage)), {name: _plain(lock.get(name)) for name in ("cmd", "deps", "params")}
+    return key, {name: _plain(lock.get(name)) for name in ("cmd", "deps", "params")}
 
 
 def _plain(value: Any) -> Any:
@@ -176,8 +167,8 @@ def _push(repo: Any, cached: Any, address: str) -> None:
 
 def _fetch(repo: Any, stage: Any, key: str, value: str = "") -> bool:
     """Get a result into the cache of this clone: the entry ``value``, or any for ``key``."""
-    cache = repo.stage_cache
-    if not value and (entry := cache._load(stage)) and cache._create_stage(entry, wdir=stage.wdir).outs_cached():
+    entry = None if value else dvc_patches.newest_entry(repo, stage)
+    if entry and dvc_patches.stage_of(repo, entry, stage.wdir).outs_cached():
         return True
     remote = _run_cache(repo)
     folder = _folder(remote, key)
@@ -190,15 +181,14 @@ def _fetch(repo: Any, stage: Any, key: str, value: str = "") -> bool:
 
 
 def _fetch_entry(repo: Any, remote: Any, path: str, key: str, value: str) -> bool:
-    cache = repo.stage_cache
-    target = Path(cache._get_cache_path(key, value))
+    target = dvc_patches.entry_path(repo, key, value)
     with files.replacing(target, shared=True) as aside:
         remote.fs.get_file(path, str(aside))
     os.utime(target)  # of several results DVC takes the newest
-    entry = cache._load_cache(key, value)
+    entry = dvc_patches.entry(repo, key, value)
     if entry is None:
         return False
-    stage = cache._create_stage(entry)
+    stage = dvc_patches.stage_of(repo, entry)
     for objects in stage.get_used_objs().values():
         repo.cloud.pull(objects)
     return bool(stage.outs_cached())

@@ -1,24 +1,22 @@
-"""What a flow run asks of Prefect beside tasks: tags, which limit nothing, and whether it is to stop."""
+"""Requests of a flow run to Prefect beside its tasks: its tags, and whether it is to stop."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from types import FrameType
-from unittest.mock import patch
 from uuid import UUID
 
 import httpx
-from prefect import task_engine
 from prefect.client.orchestration import get_client
-from prefect.events.clients import PrefectEventsClient
-from prefect.events.worker import EventsWorker
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Running
 
+AWAY = (httpx.HTTPError, PrefectException)
+"""What a request to a server raises that is away, or does not take it."""
 MAX_TAGS = 80
 """Prefect's server fails (status 500) at each change of state of a run with more than about a hundred."""
 WATCH_S = 3.0
@@ -43,29 +41,10 @@ def few(labels: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def no_limits_by_tag() -> Iterator[None]:
-    """Let tags be labels: else each task asks the server whether its tags name a concurrency limit.
-
-    That took up to two seconds a task where several start at once, and made starting a stage depend on the
-    server.
-    """
-    with patch.object(task_engine, "_concurrency", lambda *_, **__: nullcontext(), create=True):
-        yield
-
-
-@contextmanager
 def at_once() -> Iterator[None]:
     """Let requests of this thread to a dead server fail at once, where nobody depends on them."""
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         yield
-
-
-def be_brief_with_a_dead_server() -> None:
-    """Let an event that cannot be sent wait for the next one, which sends both, in place of seven seconds of trying.
-
-    Else a run whose server died would take minutes to leave.
-    """
-    EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
 
 
 class Stop:
@@ -114,7 +93,7 @@ class Stop:
             while not self.over.wait(WATCH_S):
                 try:
                     state = client.read_flow_run(self.identity).state
-                except (httpx.HTTPError, PrefectException):
+                except AWAY:
                     self.server_was_away = True  # stages go on
                     continue
                 if state is not None and (state.is_cancelling() or state.is_cancelled()):
@@ -122,5 +101,5 @@ class Stop:
                     return
                 if state is not None and state.is_crashed():
                     # a server that was away for long missed our heartbeats: we live
-                    with suppress(httpx.HTTPError, PrefectException):
+                    with suppress(*AWAY):
                         client.set_flow_run_state(self.identity, Running(), force=True)

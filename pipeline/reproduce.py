@@ -8,146 +8,20 @@ program running.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import fcntl
-import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
-import psutil
-
-from pipeline import kept, lock_entries, stage_log
+from pipeline import dvc_patches, kept, stage_log
+from pipeline.dvc_patches import QueuedLock
 from pipeline.stage_result import StageResult
+from pipeline.stopping import StopError, Stopping, kill_descendants
 
-PR_SET_CHILD_SUBREAPER = 36
-GRACE_S = int(os.environ.get("FACET_GRACE_S", "15"))
-"""How long a stage may take to keep what it has after SIGTERM."""
 RETRY_S = 0.5
 EX_TEMPFAIL = 75
-
-
-class StopError(BaseException):
-    """SIGTERM came; not an ``Exception``, because DVC swallows those."""
-
-
-class Stopping:
-    """SIGTERM, turned into an orderly end: never inside DVC's own work, which could leave half a dvc.lock."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.waiting = False
-
-    def install(self) -> None:
-        """Handle signals in this process, which becomes responsible for all that its stage starts."""
-        if sys.platform == "linux":
-            # what a dying shell leaves behind becomes our child, so that we still find it
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGALRM, lambda number, frame: kill_descendants())
-        # Ctrl-C reaches every process of a terminal; the flow turns it into one SIGTERM
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            return
-        self.asked = True
-        for child in psutil.Process().children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.terminate()
-        signal.alarm(GRACE_S)
-        if self.waiting:
-            raise StopError
-
-    def check(self) -> None:
-        """Leave if SIGTERM came."""
-        if self.asked:
-            raise StopError
-
-
-def kill_descendants() -> list[str]:
-    """Kill everything that this process started and that still runs; return their command lines."""
-    killed = []
-    for child in psutil.Process().children(recursive=True):
-        try:
-            command = " ".join(child.cmdline())
-            child.kill()
-        except psutil.NoSuchProcess:
-            continue
-        killed.append(command)
-    return killed
-
-
-class QueuedLock:
-    """DVC's lock of the repository behind a `flock` of ours, for which the kernel keeps the queue.
-
-    DVC enters it as a context around the whole reproduction, and calls ``unlock`` and ``lock`` itself only
-    around the stage's command: so the clock of the command is here too.
-    """
-
-    def __init__(self, inner: Any, path: Path, stopping: Stopping, begin: Callable[[], None] = lambda: None) -> None:
-        self.inner, self.path, self.stopping, self.begin = inner, path, stopping, begin
-        self.descriptor = -1
-        self.started_s: float | None = None
-        self.command_s = 0.0
-
-    @property
-    def is_locked(self) -> bool:
-        """Whether this process holds it."""
-        return bool(self.inner.is_locked)
-
-    @property
-    def command_ran(self) -> bool:
-        """Whether the stage's command was started."""
-        return self.started_s is not None
-
-    def unlock(self) -> None:
-        """Let others work while the command runs; after SIGTERM it does not run."""
-        self.stopping.check()
-        self.begin()
-        stage_log.begin()
-        self.started_s = time.monotonic()
-        self._release()
-
-    def lock(self) -> None:
-        """Come back to record what the command made; SIGTERM does not keep us from that."""
-        if self.started_s is not None:
-            self.command_s = time.monotonic() - self.started_s
-        self._acquire()
-
-    def __enter__(self) -> None:
-        self.stopping.waiting = True
-        try:
-            self.stopping.check()
-            self._acquire()
-        finally:
-            self.stopping.waiting = False
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._release()
-
-    def _acquire(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-            self.inner.lock()
-        except BaseException:
-            os.close(self.descriptor)
-            raise
-
-    def _release(self) -> None:
-        self.inner.unlock()
-        os.close(self.descriptor)
 
 
 def reproduce(root: Path, address: str, queue_path: Path) -> StageResult:
@@ -284,10 +158,11 @@ def _kept(root: Path, address: str, queue_path: Path, stopping: Stopping, result
 
 def _open(root: Path, queue_path: Path, stopping: Stopping, address: str) -> Any:
     """Return a fresh Repo: one that outlives a change of the workspace believes what it saw before."""
-    from dvc.repo import Repo
 
-    lock_entries.install()
-    repo = Repo(str(root), _wait_for_lock=True)
-    repo.lock = QueuedLock(repo.lock, queue_path, stopping, partial(kept.reserve, root, address))
+    def begin() -> None:
+        kept.reserve(root, address)
+        stage_log.begin()
+
+    repo = dvc_patches.open_repo(root, queue_path, stopping, begin)
     repo.scm_context.quiet = True  # no advice on `git add` after every stage
     return repo

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pipeline import environment, processes, recording, zombies
 from pipeline.processes import MLFLOW, PREFECT, WORKER, Service, known, recorded
-from pipeline.reproduce import GRACE_S
+from pipeline.stopping import GRACE_S
 
 __all__ = ["MLFLOW", "PORTS", "PREFECT", "Service", "down", "elsewhere", "flow_run_url", "known", "missing", "up"]
 

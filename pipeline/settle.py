@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_logger
 from prefect.states import Crashed
 
@@ -25,7 +25,7 @@ def settle_all(root: Path) -> None:
     for one in records.unsettled(root):
         try:
             settle(one)
-        except (httpx.HTTPError, PrefectException) as error:
+        except prefect_run.AWAY as error:
             get_logger("facet").warning("Prefect could not be told how flow run %s ended: %s", one.flow_run_id, error)
             if isinstance(error, httpx.HTTPStatusError):
                 continue  # it answers: what it does not take of one run is no reason to keep the others from it
@@ -37,7 +37,7 @@ def settle(one: FlowRun) -> None:
     """Have the server show how a flow run ended.
 
     Raises:
-        httpx.HTTPError, PrefectException: the server is away, or does not take it.
+        prefect_run.AWAY: the server is away, or does not take it.
     """
     identity = UUID(one.flow_run_id)
     with get_client(sync_client=True) as client:

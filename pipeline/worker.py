@@ -28,8 +28,9 @@ from pipeline import environment, pool_api, pool_git, workspace, zombies
 from pipeline.execute import Executor, Patience
 from pipeline.graph import Stage
 from pipeline.leases import Account, Lease, try_lease
-from pipeline.pool_api import AWAY, Forgiven, StagePool, patiently
+from pipeline.pool_api import Forgiven, StagePool, patiently
 from pipeline.pool_calls import Calls
+from pipeline.prefect_run import AWAY
 from pipeline.stage_result import StageResult
 from pipeline.workers import Post, ready_file
 
