@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 
 from pipeline import environment, leases
-from pipeline.forker import Forker, Job
+from pipeline.forker import Forker
 from pipeline.graph import Graph, Stage
+from pipeline.job import Job
 from pipeline.leases import Lease, Pool
 from pipeline.stage_log import MEASUREMENTS, StageLog
 from pipeline.stage_result import StageResult

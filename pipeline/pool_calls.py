@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 
-from pipeline.forker import Forker, Job
+from pipeline.forker import Forker
+from pipeline.job import Job
 
 SILENT_S = 300.0
 ALIVE_CPU_S = 0.05
