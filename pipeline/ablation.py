@@ -64,6 +64,7 @@ def _training(project: Finished, run: str) -> Record | None:
     weights = str(metrics.pop("weights_sha256", ""))
     params = {key: value for tree in entry.params.values() for key, value in flatten(tree.get("train", {}))}
     tags = {"facet.run": run, "facet.weights_sha256": weights, "facet.dataset": params.get("dataset", "")}
+    tags |= _environment(project.root / "runs" / run / "backbone" / "environment.json")
     common = project.common(entry)
     return Record(
         kind="training",
@@ -77,6 +78,12 @@ def _training(project: Finished, run: str) -> Record | None:
         model=project.model(run, weights),
         **{**common, "tags": tags | common["tags"]},
     )
+
+
+def _environment(path: Path) -> dict[str, str]:
+    """Return what a training was computed with, as tags; nothing of one that was recorded by an older facet."""
+    said = read_json(path) if path.is_file() else {}
+    return {f"environment.{name}": str(value) for name, value in said.items() if value is not None}
 
 
 def _report(project: Finished, table: str) -> Record | None:

@@ -2,8 +2,8 @@
 
     python -m stages.train_backbone adaface
 
-Writes runs/RUN/backbone (weights.pt, model.json, program.pt2), results/RUN/train.json and train.csv. Stopped,
-it goes on from its last checkpoint under .facet/checkpoints and ends in the weights it would have had.
+Writes runs/RUN/backbone (weights.pt, model.json, program.pt2, environment.json), results/RUN/train.json and train.csv.
+Stopped, it goes on from its last checkpoint under .facet/checkpoints and ends in the weights it would have had.
 
 FACET_PROCS=4 starts four processes here that share the work; started by torchrun it is one of those torchrun started.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from stages import artifacts, devices, exporting, networks, pin, processes, program, trainer
+from stages import artifacts, devices, environment, exporting, networks, pin, processes, program, trainer
 from stages.checkpoints import Checkpoints, code, key_of
 from stages.core.pixels import SIDE
 from stages.processes import Processes
@@ -50,6 +50,10 @@ def train(run: str, config: Config, ours: Processes) -> None:
     if ours.is_first:
         with artifacts.write_folder(artifacts.backbone_folder(run)) as folder:
             weights_sha256 = write_model(folder, training, records, checkpoints)
+            precision = networks.autocast_type(config.compute.precision, ours.device)
+            artifacts.write_json(
+                folder / environment.FILE, environment.describe(ours.device, precision, ours.size)
+            )
         write_curve(artifacts.metrics_file(run, "train").with_suffix(".csv"), training.history)
         artifacts.write_json(artifacts.metrics_file(run, "train"), metrics(training, records, weights_sha256))
     checkpoints.clear()

@@ -77,6 +77,7 @@ def _training(root: Path, run: str, program: Path | None) -> dict[str, Any]:
         sha256 = json.loads((root / metrics).read_text())["weights_sha256"]
         facts = {"weights_sha256": sha256, "feature_dim": 4, "image_size": 112, "color_order": "BGR"}
         (folder / "model.json").write_text(json.dumps(facts))
+        (folder / "environment.json").write_text(json.dumps({"python": "3.11.7", "cuda": None, "processes": 2}))
         outs.append(f"runs/{run}/backbone")
     resolved = f"resolved/runs/{run}.yaml"
     params = {resolved: {"train": yaml.safe_load((root / resolved).read_text())["train"]}}

@@ -323,6 +323,17 @@ def test_the_writer_says_once_that_views_were_made_for_another_version(tmp_path:
     assert "recording" in said[1]
 
 
+def test_the_environment_of_a_training_is_in_its_tags_and_what_is_null_is_left_out(tmp_path: Path):
+    program = tmp_path / "program.pt2"
+    program.write_bytes(b"")
+    fabricated.make(tmp_path / "project", program=program)
+    records = by_key(ablation.collect(tmp_path / "project"))["runs"].records
+    assert records
+    for record in records:
+        found = {name: value for name, value in record.tags.items() if name.startswith("environment.")}
+        assert found == {"environment.python": "3.11.7", "environment.processes": "2"}
+
+
 def test_a_view_too_wide_for_mlflow_keeps_its_columns_and_leaves_the_charts():
     import secrets
 

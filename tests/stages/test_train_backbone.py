@@ -67,7 +67,9 @@ def digests(root: Path) -> dict[str, str]:
 
 def test_it_writes_model_metrics_and_curve(trained: Path):
     folder = trained / "runs/run/backbone"
-    assert {path.name for path in folder.iterdir()} == {"weights.pt", "model.json", "program.pt2"}
+    assert {path.name for path in folder.iterdir()} == {"weights.pt", "model.json", "program.pt2", "environment.json"}
+    said = artifacts.read_json(folder / "environment.json")
+    assert (said["torch"], said["precision"], said["processes"]) == (str(torch.__version__), "float32", 1)
     model = artifacts.read_json(folder / "model.json")
     assert (model["color_order"], model["value_range"], model["image_size"]) == ("BGR", [-1.0, 1.0], 112)
     assert (model["feature_dim"], model["num_classes"], model["dataset"]) == (16, 4, "tiny")
