@@ -24,6 +24,7 @@ class Tool:
 TOOLS = (
     Tool("doctor", "doctor", "Say which data sets are there, which files are missing, and where each is to be put."),
     Tool("inspect", "inspect_data", "Show what a .rec, .bin, checkpoint or protocol folder holds."),
+    Tool("list", "catalogue", "List heads, backbones, quality methods, protocols and tables, with paper and file."),
     Tool("models", "models", "List the pretrained models that the tables name, and which are here."),
     Tool("import", "import_model", "Put a published checkpoint in place, as a trained model."),
     Tool("export", "export", "Write a model as ONNX, TorchScript or safetensors."),
