@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_SYSTEM_CERTS = 1
 export PATH := $(abspath $(bin)):$(PATH)
 
-.PHONY: help install demo test check lint down test-mxnet real-faces ablations browser faults machines machines-s3 deps quality-real-faces bench-quality lock locked clean
+.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations browser faults machines machines-s3 deps quality-real-faces bench-quality lock locked clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,11 +63,20 @@ lint: $(VENV)/installed locked  ## ruff, import layers, types, uv.lock
 	$(bin)/lint-imports
 	$(bin)/mypy
 
-check: lint  ## lint, types, the tests that are quick
-	$(bin)/python -m pytest -m 'not slow'
+# workers of pytest; JOBS=0 runs the tests in pytest's own process. ORDER=--random-order-seed=N repeats the order of another run
+JOBS ?= 2
+ORDER ?= --random-order
+# the tests of a file share what it makes; files of long tests come first (tests/conftest.py)
+pytest := $(bin)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test: lint  ## lint, types, tests
-	$(bin)/python -m pytest
+test: lint  ## lint, types, all tests in random order
+	$(pytest) $(ORDER)
+
+check: $(VENV)/installed  ## lint, types and the tests that are not slow, side by side; before each commit
+	@$(MAKE) --no-print-directory -j 2 lint quick
+
+quick: $(VENV)/installed
+	HYPOTHESIS_PROFILE=check $(pytest) $(ORDER) -m 'not slow' --durations=5
 
 # mxnet 1.9.1 goes with no newer numpy, and that numpy with no newer Python
 .venv-mxnet/installed: | $(uv)

@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import warnings
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from tests import support
+from tests import skips, support
+from tests.once import Once, folders
 from tests.support import ROOT, Project
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # before anything imports torch: workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# no deadline: how long an example takes depends on what else the machine does
+settings.register_profile("facet", deadline=None)
+settings.register_profile("check", deadline=None, max_examples=20)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "facet"))
+
+SLOW_FIXTURES = {"empty_store", "make_project", "program", "reproduced", "servers"}
+"""Each takes seconds; a test that needs one is marked `slow`."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count skipped tests where reports come together."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(skips.Counted(config))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Mark what is slow by its fixtures; over several workers, start the files of the longest tests first."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    yield
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # otherwise the last of them would run while the other workers have nothing left
+        longest: dict[Path, float] = {}
+        for item in items:
+            longest[item.path] = max(weight(item), longest.get(item.path, 0.0))
+        items.sort(key=lambda item: -longest[item.path])
+
+
+def weight(item: pytest.Item) -> float:
+    """Return how long a test may take: the seconds of its own timeout, 1 where a slow one has none, 0 if it is not slow."""
+    timeout = item.get_closest_marker("timeout")
+    return 0.0 if item.get_closest_marker("slow") is None else float(timeout.args[0]) if timeout else 1.0
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +76,26 @@ def faces(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Fill a folder once for all workers of this test run."""
+    return folders(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def empty_store(once: Once) -> Path:
+    """MLflow's database with nothing in it: making one takes longer than most of what is tested on it."""
+
+    def fill(folder: Path) -> None:
+        from pipeline import tracking
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow warns of much, and warnings are errors here
+            tracking.initialise_store(folder)
+
+    return once("empty-store", fill) / "tracking"
+
+
+@pytest.fixture(scope="session")
 def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
     """Make a fresh project: committed to git, nothing run yet."""
 
@@ -43,8 +106,36 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Proje
 
 
 @pytest.fixture(scope="session")
-def reproduced(make_project: Callable[[], Project]) -> Project:
-    """A project after one plain ``dvc repro``; tests that share it leave it as reproduced as they found it."""
-    project = make_project()
-    project.run("dvc", "repro", FACET_IMPORTS_FOLDER=str(project.path / ".facet/imports"))
-    return project
+def reproduced(once: Once) -> Project:
+    """A project after one plain ``dvc repro``, to be looked at only: who runs or changes anything makes a copy."""
+
+    def fill(folder: Path) -> None:
+        project = support.make_project(folder)
+        project.run("dvc", "repro", timeout=480, FACET_IMPORTS_FOLDER=str(folder / ".facet/imports"))
+
+    return Project(once("reproduced", fill))
+
+
+@pytest.fixture(scope="session")
+def copy_reproduced(
+    tmp_path_factory: pytest.TempPathFactory, reproduced: Project, empty_store: Path
+) -> Callable[[], Project]:
+    """Make a copy of the reproduced project in which there is nothing to do."""
+
+    def copy() -> Project:
+        return support.copy_project(reproduced.path, tmp_path_factory.mktemp("copy") / "project", empty_store)
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def remargined(once: Once, reproduced: Project, empty_store: Path) -> tuple[Project, str]:
+    """A copy after another margin of `cosface` and a second ``dvc repro``, and what that printed; to be looked at only."""
+
+    def fill(folder: Path) -> None:
+        project = support.copy_project(reproduced.path, folder / "project", empty_store)
+        project.edit("params.yaml", {"runs": {"cosface": {"head": {"margin": 0.2}}}})
+        (folder / "printed.txt").write_text(project.run("dvc", "repro", timeout=480))
+
+    folder = once("remargined", fill)
+    return Project(folder / "project"), (folder / "printed.txt").read_text()

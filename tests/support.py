@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -94,3 +95,23 @@ def make_project(path: Path) -> Project:
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "start")
     return project
+
+
+def copy_project(original: Path, path: Path, empty_store: Path) -> Project:
+    """Copy a reproduced project, its DVC cache with it: to DVC there is nothing to do in the copy.
+
+    Args:
+        original: stays as it is.
+        path: of the copy; not there yet.
+        empty_store: what the copy gets for MLflow's store, whose artifacts have addresses in ``original``.
+    """
+    away = ("mlflow.db*", "artifacts", "store.json")
+
+    def ignore(folder: str, names: list[str]) -> set[str]:
+        return shutil.ignore_patterns(*away)(folder, names) if Path(folder) == original / "tracking" else set()
+
+    shutil.copytree(original, path, symlinks=True, ignore=ignore)
+    shutil.copytree(empty_store, path / "tracking", dirs_exist_ok=True)
+    marker = path / "tracking/store.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "folder": str(path / "tracking")}))
+    return Project(path)

@@ -1,17 +1,22 @@
-"""The whole graph through plain DVC, in a real repository, on a tiny embedded data set."""
+"""The whole graph through plain DVC, in a real repository, on a tiny embedded data set.
+
+It is run once from nothing (`reproduced`); who changes anything changes a copy of that.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests import deps
-from tests.support import ROOT, Project
+from tests.support import ROOT, Project, copy_project
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # as test_prefect_end_to_end.py: both start first
 
 RAN = re.compile(r"^Running stage '(?:[^':]*:)?([^']+)'", re.MULTILINE)
 RUNS = ("arcface", "cosface", "adaface")
@@ -30,9 +35,10 @@ def test_dvc_repro_alone_makes_everything(reproduced: Project):
     assert "AdaFace" in (report / "table.md").read_text()
 
 
-def test_a_second_dvc_repro_does_nothing(reproduced: Project):
-    assert RAN.findall(reproduced.run("dvc", "repro")) == []
-    assert "up to date" in reproduced.run("dvc", "status")
+def test_a_second_dvc_repro_does_nothing(copy_reproduced: Callable[[], Project]):
+    project = copy_reproduced()
+    assert RAN.findall(project.run("dvc", "repro")) == []
+    assert "up to date" in project.run("dvc", "status")
 
 
 def test_what_a_stage_imports_is_what_its_deps_say(reproduced: Project):
@@ -50,50 +56,53 @@ def test_package_files_hold_a_docstring_only_so_that_no_dep_need_name_them():
         assert isinstance(body[0], ast.Expr), path
 
 
-def test_changing_one_margin_reruns_that_run_only_and_changing_it_back_costs_nothing(reproduced: Project):
-    reproduced.edit("params.yaml", {"runs": {"cosface": {"head": {"margin": 0.2}}}})
-    ran = RAN.findall(reproduced.run("dvc", "repro"))
-    assert set(ran) == {
+def test_changing_one_margin_reruns_that_run_only_and_changing_it_back_costs_nothing(
+    remargined: tuple[Project, str], empty_store: Path, tmp_path: Path
+):
+    changed, printed = remargined
+    assert set(RAN.findall(printed)) == {
         "resolve", "train_backbone@cosface", "train_quality@cosface", *(f"evaluate_{suite}@cosface" for suite in SUITES),
         "row@heads-cosface", "tabulate@heads", "report", "track",
     }
-    reproduced.edit("params.yaml", {"runs": {"cosface": {"head": {"margin": 0.35}}}})
-    restored = RAN.findall(reproduced.run("dvc", "repro"))
+    project = copy_project(changed.path, tmp_path / "project", empty_store)
+    project.edit("params.yaml", {"runs": {"cosface": {"head": {"margin": 0.35}}}})
+    restored = RAN.findall(project.run("dvc", "repro"))
     assert set(restored) <= {"resolve", "track"}, "restored from the run cache; only the record is made again"
 
 
-def test_metrics_params_and_plots_show_what_dvc_users_expect(reproduced: Project):
-    reproduced.run("git", "add", "-A")
-    reproduced.run("git", "commit", "-qm", "results")
-    reproduced.edit("params.yaml", {"runs": {"arcface": {"head": {"margin": 0.3}}}})
-    reproduced.run("dvc", "repro", "tabulate@heads")
-    assert "runs.arcface.head.margin" in reproduced.run("dvc", "params", "diff")
-    assert "results/arcface/train.json" in reproduced.run("dvc", "metrics", "diff")
-    assert "results/arcface/hq.json" in reproduced.run("dvc", "metrics", "show")
-    assert "file://" in reproduced.run("dvc", "plots", "show")
-    page = (reproduced.path / "dvc_plots/index.html").read_text()
+@pytest.fixture(scope="module")
+def tried(copy_reproduced: Callable[[], Project]) -> tuple[Project, str]:
+    """A project whose results are committed, after an experiment of DVC's with another margin, and what it printed."""
+    project = copy_reproduced()
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "results")
+    return project, project.run("dvc", "exp", "run", "-S", "runs.arcface.head.margin=0.3", "tabulate@heads")
+
+
+def test_dvc_exp_run_sets_a_parameter(tried: tuple[Project, str]):
+    project, printed = tried
+    assert "train_backbone@arcface" in RAN.findall(printed)
+    assert "train_backbone@cosface" not in RAN.findall(printed)
+    model = json.loads((project.path / "runs/arcface/backbone/model.json").read_text())
+    assert model["head"]["margin"] == 0.3
+
+
+def test_metrics_params_and_plots_show_what_dvc_users_expect(tried: tuple[Project, str]):
+    project, _ = tried
+    assert "runs.arcface.head.margin" in project.run("dvc", "params", "diff")
+    assert "results/arcface/train.json" in project.run("dvc", "metrics", "diff")
+    assert "results/arcface/hq.json" in project.run("dvc", "metrics", "show")
+    assert "file://" in project.run("dvc", "plots", "show")
+    page = (project.path / "dvc_plots/index.html").read_text()
     assert all(f'"{name}"' in page for name in ("ROC", "DET", "CMC", "EDC"))
     assert '"filename": "arcface/hq/roc.csv"' in page
-    reproduced.run("git", "checkout", "-q", "params.yaml")
-    reproduced.run("dvc", "repro")
 
 
-def test_dvc_exp_run_sets_a_parameter(reproduced: Project):
-    printed = reproduced.run("dvc", "exp", "run", "-S", "runs.arcface.head.margin=0.45", "tabulate@heads")
-    assert "train_backbone@arcface" in printed
-    assert "train_backbone@cosface" not in RAN.findall(printed)
-    model = json.loads((reproduced.path / "runs/arcface/backbone/model.json").read_text())
-    assert model["head"]["margin"] == 0.45
-    reproduced.run("git", "checkout", "-q", "params.yaml")
-    reproduced.run("dvc", "repro")
-
-
-def test_a_mistake_in_params_stops_before_anything_runs_and_loses_nothing(reproduced: Project):
-    before = (reproduced.path / "results/tables/heads/report/table.csv").read_bytes()
-    reproduced.edit("params.yaml", {"runs": {"arcface": {"head": {"margin": 9}}}})
-    printed = reproduced.run("dvc", "repro", check=False)
+def test_a_mistake_in_params_stops_before_anything_runs_and_loses_nothing(copy_reproduced: Callable[[], Project]):
+    project = copy_reproduced()
+    before = (project.path / "results/tables/heads/report/table.csv").read_bytes()
+    project.edit("params.yaml", {"runs": {"arcface": {"head": {"margin": 9}}}})
+    printed = project.run("dvc", "repro", check=False)
     assert "error: params.yaml, runs.arcface" in printed
     assert RAN.findall(printed) == ["resolve"]
-    assert (reproduced.path / "results/tables/heads/report/table.csv").read_bytes() == before
-    reproduced.edit("params.yaml", {"runs": {"arcface": {"head": {"margin": 0.5}}}})
-    reproduced.run("dvc", "repro")
+    assert (project.path / "results/tables/heads/report/table.csv").read_bytes() == before

@@ -17,7 +17,7 @@ import yaml
 
 from tests.support import ROOT, Project
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500 if "FACET_FULL" in os.environ else 600)]
 
 ADDITION = re.compile(r"^Add to `params.yaml`:\n\n```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -11,9 +11,9 @@ from pipeline import services
 from pipeline.services import Service
 from tests.pipeline import dummy
 from tests.pipeline.dummy import Dummy
-from tests.pipeline.tracked import empty_store, program, recorded, unrecorded
+from tests.pipeline.tracked import program, recorded, unrecorded
 
-__all__ = ["empty_store", "program", "recorded", "unrecorded"]  # fixtures
+__all__ = ["program", "recorded", "unrecorded"]  # fixtures
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -103,9 +102,7 @@ def test_a_run_leaves_the_tables_and_its_stages_as_artifacts(finished: Dummy, ap
 
 def test_a_second_run_does_nothing_and_says_so(finished: Dummy, api_url: str) -> None:
     before = ask(api_url, "/flow_runs/count", {})
-    started_s = time.monotonic()
     answer = finished.facet("run")
-    assert time.monotonic() - started_s < 15
     assert answer.stdout == "nothing to do: 13 stages are up to date\n"
     assert ask(api_url, "/flow_runs/count", {}) == before
     assert finished.counts() == dict.fromkeys(EVERYTHING, 1)
@@ -220,9 +217,7 @@ def test_a_demo_runs_everything_and_a_second_one_nothing(
         "results/tables/heads",
     ):
         assert where in first
-    started_s = time.monotonic()
     second = project.facet("demo", "--jobs", "2").stdout
-    assert time.monotonic() - started_s < 30
     assert set(project.counts().values()) == {1}
     assert "nothing to do: 7 stages are up to date" in second
     assert "| heads |" in second

@@ -105,6 +105,7 @@ def test_a_stage_that_says_it_may_help_is_tried_again_and_no_oftener_than_told(
     assert [line[-6:] for line in lines if "trying again" in line] == ["1 of 2", "2 of 2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaf", [False, True])
 def test_a_stage_that_hangs_is_ended_and_tried_again(
     project: Dummy,
@@ -125,6 +126,7 @@ def test_a_stage_that_hangs_is_ended_and_tried_again(
     assert not any(alive(entry["pid"]) for entry in project.journal())
 
 
+@pytest.mark.slow
 def test_a_stage_that_measures_does_not_hang_though_it_says_nothing(
     project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_stage_that_measures_does_not_hang_though_it_says_nothing(
     assert outcome.state == "executed"
 
 
+@pytest.mark.slow
 def test_waiting_for_another_process_is_not_hanging(
     project: Dummy, reproduce: Callable[[Patience], tuple[StageResult, list[str]]]
 ) -> None:

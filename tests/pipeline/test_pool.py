@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,24 @@ def project(tmp_path_factory: pytest.TempPathFactory, api_url: str) -> Dummy:
     return dummy.make(tmp_path_factory.mktemp("pool") / "project", 2, api_url=api_url)
 
 
-@pytest.fixture(scope="module")
+@contextmanager
 def worker(project: Dummy) -> Iterator[subprocess.Popen[str]]:
-    """A worker of the project's own workspace."""
+    """A worker of a project's own workspace."""
     with (project.path.parent / "worker.log").open("w") as log:
         command = [sys.executable, "-m", "pipeline.cli", "worker", "--device", "cpu:1", "--pool", POOL]
         process = subprocess.Popen(command, cwd=project.path, env=project.environment(), stdout=log, stderr=log, text=True)
-    yield process
-    end([process])
+    try:
+        yield process
+    finally:
+        end([process])
 
 
 @pytest.fixture(scope="module")
-def finished(project: Dummy, worker: subprocess.Popen[str]) -> Dummy:
-    """The project after a run in the pool."""
-    project.facet("run", "--pool", POOL, "--no-track")
-    return project
+def finished(project: Dummy) -> Iterator[Dummy]:
+    """The project after a run in the pool, whose worker is still there; tests that share it only look."""
+    with worker(project):
+        project.facet("run", "--pool", POOL, "--no-track")
+        yield project
 
 
 def stage_runs(api_url: str, project: Dummy, name: str) -> list[dict[str, Any]]:
@@ -74,27 +78,25 @@ def test_a_stage_in_the_pool_is_a_flow_run_with_its_lines_and_its_worker(finishe
     assert online[name] == "ONLINE"
 
 
-def test_cancelling_a_stage_in_the_pool_ends_its_program_and_the_rest_goes_on(finished: Dummy, api_url: str) -> None:
-    finished.edit("r0", margin=0.5)
-    finished.edit("r1", margin=0.6)
-    finished.slow_down(train_backbone=60)
-    finished.forget_journal()
-    process = finished.start("run", "--pool", POOL, "--no-track")
-    try:
-        until_s = time.monotonic() + 40
-        while not (begun := [each for each in finished.journal() if each["stage"].startswith("train")]):
-            assert time.monotonic() < until_s, finished.output()
-            time.sleep(0.05)
-        finished.slow_down()  # the other training sleeps no more
-        (run, *_) = stage_runs(api_url, finished, begun[0]["stage"])
-        ask(api_url, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
-        wait_until_dead(begun[0]["pid"])
-        assert process.wait(60) == 1
-    finally:
-        finished.stop(process)
+def test_cancelling_a_stage_in_the_pool_ends_its_program_and_the_rest_goes_on(tmp_path: Path, api_url: str) -> None:
+    own = dummy.make(tmp_path / "project", 2, {"train_backbone": 200}, api_url)
+    with worker(own):
+        process = own.start("run", "--pool", POOL, "--no-track")
+        try:
+            until_s = time.monotonic() + 200
+            while not (begun := [each for each in own.journal() if each["stage"].startswith("train")]):
+                assert time.monotonic() < until_s, own.output()
+                time.sleep(0.05)
+            own.slow_down()  # the other training sleeps no more
+            (run,) = stage_runs(api_url, own, begun[0]["stage"])
+            ask(api_url, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
+            wait_until_dead(begun[0]["pid"])
+            assert process.wait(200) == 1
+        finally:
+            own.stop(process)
     assert ask(api_url, f"/flow_runs/{run['id']}")["state"]["type"] == "CANCELLED"
     other = {"train_backbone@r0", "train_backbone@r1"} - {begun[0]["stage"]}
-    assert set(finished.counts("end")) >= other
+    assert set(own.counts("end")) >= other
 
 
 @pytest.mark.skipif(not os.environ.get("FACET_FULL"), reason="half a minute: FACET_FULL=1, or make machines")

@@ -4,7 +4,6 @@ import os
 import socket
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,9 +67,7 @@ def test_servers_lead_sessions_of_their_own_and_start_no_job_runners(servers: di
 @pytest.mark.slow
 def test_a_second_up_starts_nothing(servers: dict[str, Service], server_root: Path) -> None:
     said: list[str] = []
-    started_s = time.monotonic()
     assert services.up(server_root, said.append) == servers
-    assert time.monotonic() - started_s < 5
     assert said == []
 
 

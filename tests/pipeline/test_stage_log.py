@@ -16,6 +16,8 @@ from pipeline.leases import Device, try_lease
 from pipeline.stage_result import StageResult
 from tests.pipeline.dummy import Dummy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(make_dummy: Callable[..., Dummy]) -> Dummy:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 import sqlite3
 import warnings
 from collections import Counter
@@ -16,26 +14,30 @@ import pytest
 
 from pipeline import store, tracking
 from pipeline.tracking import Tracked
+from tests.once import Once
 from tests.pipeline import small_project
 from tests.pipeline.small_project import RUNS
-from tests.support import Project
+from tests.support import Project, copy_project
 
 TABLE_ROWS = ["ArcFace", "AdaFace"]
 ALL = len(RUNS) * 2 + 1  # a row and a training of each, one report
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(once: Once) -> Path:
+    return once("program", _export_mean) / "program.pt2"
+
+
+def _export_mean(folder: Path) -> None:
     import torch
 
     from tests.pipeline.mean import Mean
 
-    path = tmp_path_factory.mktemp("program") / "program.pt2"
     image_N3HW = torch.zeros(2, 3, 112, 112, dtype=torch.uint8)
     with quietly():
         shapes = {"image_N3HW": {0: torch.export.Dim("N", min=1)}}
-        torch.export.save(torch.export.export(Mean(), (image_N3HW,), dynamic_shapes=shapes), path)
-    return path
+        exported = torch.export.export(Mean(), (image_N3HW,), dynamic_shapes=shapes)
+        torch.export.save(exported, folder / "program.pt2")
 
 
 @pytest.fixture(scope="session")
@@ -47,26 +49,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, program: Path) -> Project
     return project
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with nothing in it: making one takes longer than most of what is tested on it."""
-    root = tmp_path_factory.mktemp("empty")
-    with quietly():
-        tracking.initialise_store(root)
-    return root / "tracking"
-
-
 @pytest.fixture
 def unrecorded(recorded: Project, empty_store: Path, tmp_path: Path) -> Project:
-    """A copy of it with an empty MLflow."""
-    path = tmp_path / "copy"
-    shutil.copytree(recorded.path, path, symlinks=True)
-    shutil.rmtree(path / "tracking")
-    shutil.copytree(empty_store, path / "tracking")
-    marker = path / "tracking/store.json"
-    facts = {**json.loads(marker.read_text()), "folder": str(path / "tracking")}
-    marker.write_text(json.dumps(facts))
-    return Project(path)
+    """A copy of it with an empty MLflow, and no receipt of what another has."""
+    project = copy_project(recorded.path, tmp_path / "copy", empty_store)
+    (project.path / "tracking/receipt.json").unlink()
+    return project
 
 
 @contextlib.contextmanager

@@ -183,12 +183,14 @@ def write_until_full(folder: Path, *more: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_stops_it_with_the_reason_and_the_last_good_one_in_place(tmp_path: Path):
     error, left = write_until_full(tmp_path)
     assert "cannot be written (state.pt: [Errno 27] File too large); the one after step 1 is in place" in error
     assert left == "[1] 1 ['step-0000000001']"
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_it_with_the_reason_and_the_last_good_one_in_place(tmp_path: Path):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -79,6 +79,7 @@ def test_a_pure_red_image_reaches_each_familys_network_as_declared(family: str, 
     np.testing.assert_allclose(feature_1D, wanted_1D, rtol=1e-4, atol=1e-4 * np.abs(wanted_1D).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["adaface", "magface", "cr_fiqa"])
 def test_the_exported_program_of_an_import_is_shown_the_same(family: str, imported: dict[str, Path]):
     feature_1D = Embedder.load(imported[family], CPU, flip=False)([red()]).feature_ND

@@ -46,6 +46,7 @@ def train(of: Config, key: str, ours: Processes | None = None, until: int | None
             return
 
 
+@pytest.mark.slow
 def test_two_processes_end_in_the_weights_of_one_with_every_head(project: Path):
     """In float64: each step of so small a net and batch makes a difference in the last bit some ten times as large."""
     heads = plugins.names("heads")
@@ -74,6 +75,7 @@ def test_in_float32_two_processes_are_as_near_to_the_truth_as_one(project: Path)
     assert errors[0] <= 2 * errors[1] + 1e-6 * float(truth)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one_by_three_and_by_four(project: Path):
     of = config("adaface", compute=SHARED, dropout=0.0, epochs=3, batch_size=12)
     train(of, "whole")
@@ -94,6 +96,7 @@ def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one_by_three_and_by_fo
         assert distance(last(key), last("whole")) < 1e-9, key
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_model_with_all_classes(project: Path):
     of = config(compute=SHARED, dropout=0.0, epochs=1)
     ranks.run(2, lambda ours: train_backbone.train("two", of, ours))

@@ -73,6 +73,7 @@ def shape_of_line(line: str) -> str:
     return re.sub(r"-?\d+", "N", line)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_from_any_number_of_processes(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -235,6 +236,7 @@ def test_drawing_goes_on_in_order_whatever_process_is_first():
     assert slots == list(range(6))
 
 
+@pytest.mark.slow
 def test_further_sets_leave_every_byte_of_the_others_as_it_was(tiny: Path, more: Path):
     once, grown = contents(tiny), contents(more)
     assert [name for name in once if grown[name] != once[name]] == ["eval/truth.parquet"]

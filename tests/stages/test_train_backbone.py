@@ -22,6 +22,8 @@ from tests.stages import training_data
 from tests.stages.small_training import config
 from tests.support import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def write_project(root: Path, **schedule: Any) -> None:
     training_data.write(root)

@@ -17,6 +17,7 @@ from tests.support import ROOT
 MODULES = {"import": "import_model", "models": "models", "verify": "verify", "export": "export"}
 
 
+@pytest.mark.slow
 def test_the_whole_way_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "models.yaml", tmp_path)
