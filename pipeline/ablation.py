@@ -1,4 +1,4 @@
-"""What MLflow should hold, from files alone: one experiment per table, one of trainings, one of reports."""
+"""Collects what MLflow should hold, from files: an experiment per table, one of training runs, one of reports."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pipeline.wanted import REPORTS, TRAININGS, Experiment, Look, Record, Scope,
 from pipeline.workspace import Workspace
 
 NOTES = {
-    TRAININGS: "Every training, with its curves and its model. Rows of tables name theirs in `facet.run`.",
+    TRAININGS: "Every training run, with its curves and its model. The tag `facet.run` of a table row names its run.",
     REPORTS: (
-        "Every table as it was reported: open `table.html` under Artifacts. `tau` is Kendall's, between the published "
+        "The report of every table: open `table.html` under Artifacts. `tau` is Kendall's tau between the published "
         "and the measured order of rows: +1 is the same order, 0 none, -1 the reverse."
     ),
 }
 SHOWN_PARAMS = 12
-"""Of a training, in the list of trainings: those in which trainings differ, and no more than can be read."""
+"""Maximum number of parameters shown in the list of training runs; only those that differ between runs."""
 
 
 def collect(root: Path, workspace: Workspace | None = None) -> Wanted:
-    """Return what is finished: what DVC locked and the workspace still holds as it was locked.
+    """Return the finished results: what DVC locked and the workspace still holds unchanged.
 
     Args:
         root: of the project.
@@ -110,14 +110,14 @@ def _report(project: Finished, table: str) -> Record | None:
 
 
 def _taus(name: str, agreement: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield an agreement as metrics: tau, and its interval over seeds where it has one."""
+    """Yield an agreement as metrics: tau, and its interval over seeds if it has one."""
     for key, end in (("tau", ""), ("low", ".low"), ("high", ".high")):
         if agreement.get(key) is not None:
             yield name + end, float(agreement[key])
 
 
 def look_of_trainings(records: Sequence[Record]) -> Look:
-    """Return the look of the list of trainings: the parameters that tell them apart, and how they ended."""
+    """Return the view of the list of training runs: the parameters that distinguish them, and their results."""
     params = dict.fromkeys(key for record in records for key in record.params)
     differ = [key for key in params if len({record.params.get(key) for record in records}) > 1]
     metrics = sorted({metric for record in records for metric in record.metrics})
@@ -126,7 +126,7 @@ def look_of_trainings(records: Sequence[Record]) -> Look:
 
 
 def look_of_reports(records: Sequence[Record]) -> Look:
-    """Return the look of the list of tables: tau, its interval, and the verdict in words."""
+    """Return the view of the list of tables: tau, its interval, and the verdict in words."""
     there = {metric for record in records for metric in record.metrics}
     metrics = tuple(("metrics", one) for one in ("tau", "tau.low", "tau.high") if one in there)
     return Look(shown=(*metrics, ("attributes", "Description")), columns=("tau",) if metrics else ())

@@ -1,4 +1,4 @@
-"""A table as MLflow's experiments: a run per row, with several seeds another experiment of all of them; the best model.
+"""A table as MLflow experiments: one run per row, another experiment of all seeds if several; the best model.
 
 Rows are not nested in one another: MLflow's pages select, sort and chart flat runs best.
 """
@@ -15,18 +15,18 @@ from pipeline.lineage import Entry
 from pipeline.wanted import REPORTS, Best, Experiment, Look, Record
 
 SEEDS_NOTE = (
-    "Every training behind the table, by seed. To see means: *Group by* parameter `row`; the table itself has them "
-    "already, with `.std` beside."
+    "Every training run behind the table, by seed. For means, *Group by* parameter `row`; the table itself has them "
+    "too, with `.std`."
 )
 BEST_NOTE = (
-    "The best row of the table by `{primary}`; with several seeds by their mean, and then the first seed's model: "
+    "The best row of the table by `{primary}`; with several seeds by their mean, with the first seed's model: "
     "choosing among seeds by a test result would say nothing of the method."
 )
 
 
 @dataclass(frozen=True)
 class _Gathered:
-    """One finished file of a row."""
+    """One finished result file of a row."""
 
     stem: str  # heads-adaface-1
     run: str
@@ -36,7 +36,7 @@ class _Gathered:
 
 
 class _Table:
-    """One table, while its records are made."""
+    """One table while its records are being made."""
 
     def __init__(self, project: Finished, name: str, resolved: Mapping[str, Any]) -> None:
         self.project, self.name, self.table = project, name, resolved["table"]
@@ -89,7 +89,7 @@ class _Table:
         )
 
     def _lock(self, key: str, where: str, *said: Any) -> str | None:
-        """Return a row's fingerprint, if dvc.lock has all its seeds, and note it as locked with those of its seeds.
+        """Return a row's fingerprint if dvc.lock has all its seeds, and record that row and seeds are locked.
 
         Of what is locked nothing is unmarked in MLflow because its file is not here.
         """
@@ -126,7 +126,7 @@ class _Table:
         }  # fmt: skip
 
     def _common(self, gathered: list[_Gathered], tags: Mapping[str, str]) -> dict[str, Any]:
-        """Return the fields that come from the lineage of all seeds; stage and source are the first one's."""
+        """Return the fields from the lineage of all seeds; stage and source are those of the first seed."""
         each = [self.project.common(one.entry) for one in gathered]
         merged: dict[str, Any] = {"tags": {}, "made_of": {}}
         for common in reversed(each):
@@ -136,7 +136,7 @@ class _Table:
         return {"tags": tags | merged["tags"], "made_of": merged["made_of"], "datasets": tuple(sorted(datasets))}
 
     def _published_only(self, key: str, row: Mapping[str, Any], tags: dict[str, str]) -> Record:
-        """Return a row that no run of ours measures, marked so."""
+        """Return a row that no run of ours measures, marked as published only."""
         full_name, where = f"{self.name}-{key}", f"{self.name}/{row['label']}"
         tags["facet.published_only"] = "true"
         prefix = self.project.scope.prefix
@@ -147,7 +147,7 @@ class _Table:
         )
 
     def seeds(self, rows: Mapping[str, Record]) -> Iterator[Record]:
-        """Yield a record for each seed of each finished row, if any row has several."""
+        """Yield one record per seed of each finished row, if any row has several seeds."""
         if not any(len(gathered) > 1 for gathered in self.gathered.values()):
             return
         for key, gathered in self.gathered.items():
@@ -173,7 +173,7 @@ class _Table:
                 )
 
     def best(self, rows: Mapping[str, Record]) -> Best | None:
-        """Return the best row's model; None if no row has one, or it is not here."""
+        """Return the model of the best row; None if no row has one, or if its files are not here."""
         if not self.project.scope.models:
             return None
         primary, higher = columns.primary(self.table)
@@ -201,7 +201,7 @@ def _of_seed(stem: str, identity: str) -> str:
 
 
 def experiments(project: Finished, name: str, resolved: Mapping[str, Any]) -> tuple[Experiment, Experiment]:
-    """Return a table's experiment, and that of its single seeds, which has no records where rows have one run each.
+    """Return a table's experiment, and the one of its single seeds (without records if rows have one run each).
 
     Args:
         project: what is finished.

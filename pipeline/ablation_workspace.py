@@ -1,4 +1,4 @@
-"""The workspace of the documents' tables: the runs of ablations/runs.yaml at the scale of one profile.
+"""The workspace of the papers' tables: generates its params.yaml from ablations/runs.yaml and one scale.
 
 ``ablations/runs.yaml`` says what each row trains, in the documents' words: data set ``ms1mv2``, net ``r100``.
 ``ablations/PROFILE.yaml`` says what these are at one scale: a small drawn set and a narrow net, or the real ones. Both
@@ -23,15 +23,15 @@ from pipeline.workspace import Workspace
 
 RUNS = "ablations/runs.yaml"
 WORDS = ("data", "net", "at", "recipe")
-"""What a run of ablations/runs.yaml says that params.yaml does not know."""
+"""Keys of a run in ablations/runs.yaml that params.yaml does not have."""
 SECTIONS = {"base", "profile", "data", "nets", "embedded", "datasets", "all", "tables"}
 FEW = 4
-"""So many tables are named one by one."""
+"""Up to this many tables are named individually."""
 
 
 @dataclass(frozen=True)
 class Ablations:
-    """Which tables, at which scale, with which seeds."""
+    """A request: which tables, at which scale, with which seeds."""
 
     profile: str
     seeds: Mapping[str, Sequence[int]]
@@ -44,14 +44,14 @@ class Ablations:
 
     @property
     def title(self) -> str:
-        """What it is, in words."""
+        """The request in words."""
         named = ", ".join(self.tables) if len(self.tables) <= FEW else f"{len(self.tables)} tables"
         return f"{named} ({self.profile})"
 
 
 @contextmanager
 def opened(root: Path, asked: Ablations, tree: Mapping[str, Any]) -> Iterator[tuple[Workspace, bool]]:
-    """Bring the workspace up to date and keep it so while the block runs, as ``side_workspace.opened`` does.
+    """Update the workspace and hold it for the duration of the block, as ``side_workspace.opened`` does.
 
     Args:
         root: of the project.
@@ -65,7 +65,7 @@ def opened(root: Path, asked: Ablations, tree: Mapping[str, Any]) -> Iterator[tu
 
 
 def tables(root: Path, profile: str) -> list[str]:
-    """Return the tables that a profile can run: those it lists, or all that name runs of ablations/runs.yaml."""
+    """Return the tables that a scale can run: those it lists, or all that name runs of ablations/runs.yaml."""
     listed = scale(root, profile).get("tables")
     if listed:
         return list(listed)
@@ -79,7 +79,7 @@ def tables(root: Path, profile: str) -> list[str]:
 
 
 def lineage(root: Path, profile: str) -> dict[str, dict[str, Any]]:
-    """Return what a profile and those that it builds on (``base``) say, the first one first.
+    """Return the settings of a scale and of those it builds on (``base``), the base first.
 
     Raises:
         LookupError: there is no such profile.
@@ -88,14 +88,14 @@ def lineage(root: Path, profile: str) -> dict[str, dict[str, Any]]:
     found = {profile: _one(root, profile)}
     while base := found[profile].get("base"):
         if base in found:
-            raise ValueError(f"ablations/{profile}.yaml builds on {base}, which builds on it")
+            raise ValueError(f"ablations/{profile}.yaml and its base {base} build on each other")
         profile = base
         found[profile] = _one(root, profile)
     return dict(reversed(found.items()))
 
 
 def scale(root: Path, profile: str) -> dict[str, Any]:
-    """Return what ablations/PROFILE.yaml says, over what it builds on.
+    """Return the settings in ablations/PROFILE.yaml, merged over the scale it builds on.
 
     Raises:
         LookupError: there is no such profile.
@@ -107,10 +107,10 @@ def scale(root: Path, profile: str) -> dict[str, Any]:
 def _one(root: Path, profile: str) -> dict[str, Any]:
     there = sorted(path.stem for path in (root / "ablations").glob("*.yaml") if path.stem != "runs")
     if profile not in there:
-        raise LookupError(f"no ablations/{profile}.yaml: there are {', '.join(there) or 'none'}")
+        raise LookupError(f"no scale {profile!r} in ablations/: choose one of {', '.join(there) or 'none'}")
     tree = _read(root, f"ablations/{profile}.yaml")
     if odd := sorted(set(tree) - SECTIONS):
-        raise ValueError(f"ablations/{profile}.yaml: it has {', '.join(sorted(SECTIONS))}; got {', '.join(odd)}")
+        raise ValueError(f"ablations/{profile}.yaml: unknown {', '.join(odd)}; allowed: {', '.join(sorted(SECTIONS))}")
     return tree
 
 
@@ -148,7 +148,7 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
 
 
 def _judges(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Return the runs whose networks judge the quality scores of others: those that a run's suite `fiqa` names."""
+    """Return the runs whose networks judge the quality scores of others, as named by a run's suite `fiqa`."""
     named = {name for run in runs.values() for name in _within(run, "benchmarks", "fiqa", "recognition") or ()}
     return {name: {"folder": f"runs/{name}/backbone"} for name in sorted(named & set(runs))}
 
@@ -173,7 +173,7 @@ def _runs_of(root: Path, table: str) -> dict[str, str]:
 def _run(
     name: str, described: Mapping[str, Any], at: Mapping[str, Any], profiles: Sequence[str], where: str
 ) -> dict[str, Any]:
-    """Return a run as params.yaml has it: the documents' words replaced, what holds at this scale laid over.
+    """Return a run as params.yaml has it: the papers' words replaced and the scale's overrides applied.
 
     Args:
         name: of the run.
@@ -208,7 +208,7 @@ def _named(at: Mapping[str, Any], section: str, word: str | None, run: str, prof
 def _datasets(
     root: Path, project: Mapping[str, Any], at: Mapping[str, Any], wanted: set[str], profile: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the data sets that the runs need; what params.yaml says of one counts before the profile's word."""
+    """Return the data sets that the runs need; entries of params.yaml override those of the scale."""
     own_data.refuse_both(project, "params.yaml")
     described = {**at.get("datasets", {}), **(project.get("datasets") or {})}
     own_data.refuse_both({"datasets": described}, f"ablations/{profile}.yaml", at.get("embedded", {}))
@@ -216,18 +216,18 @@ def _datasets(
     missing = sorted(wanted - set(known))
     if missing:
         raise LookupError(
-            f"profile {profile} trains on {', '.join(missing)}: say where under `datasets` in params.yaml, as in "
+            f"scale {profile} trains on {', '.join(missing)}: give folders under `datasets` in params.yaml, as in "
             f"`{missing[0]}: {{root: FOLDER}}`, a folder with train/ and eval/"
         )
     found = side_workspace.absolute_roots(root, {name: known[name] for name in sorted(wanted)})
     for name, entry in found.items():
         if entry.get("root") and not Path(entry["root"]).is_dir():
-            raise LookupError(f"profile {profile}: data set {name} should be at {entry['root']}, and nothing is there")
+            raise LookupError(f"scale {profile}: data set {name} should be at {entry['root']}, which does not exist")
     return found
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``below`` with ``above`` laid over it; a section that names another thing replaces the one below whole.
+    """Return ``below`` updated with ``above``; a section with another `name` replaces the old one completely.
 
     >>> merge({"head": {"name": "arcface", "margin": 0.5}}, {"head": {"name": "arcface", "scale": 32}})
     {'head': {'name': 'arcface', 'margin': 0.5, 'scale': 32}}
@@ -246,7 +246,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_seeds(root: Path, profile: str, named: Sequence[str], said: Sequence[str]) -> Ablations:
-    """Return what a command line asks for: ``0,1,2`` for every table, ``qgface_ablation=0..2`` for one.
+    """Parse the seeds of a command line: ``0,1,2`` for every table, ``qgface_ablation=0..2`` for one.
 
     Raises:
         LookupError: a table that is not there.
@@ -254,7 +254,7 @@ def parse_seeds(root: Path, profile: str, named: Sequence[str], said: Sequence[s
     """
     there = tables(root, profile)
     if odd := [name for name in named if name not in there]:
-        raise LookupError(f"profile {profile} has no table {', '.join(odd)}: there are {', '.join(there) or 'none'}")
+        raise LookupError(f"scale {profile} has no table {', '.join(odd)}: its tables are {', '.join(there) or 'none'}")
     chosen = list(named) or there
     everywhere: tuple[int, ...] = ()
     of_one: dict[str, tuple[int, ...]] = {}
@@ -263,7 +263,7 @@ def parse_seeds(root: Path, profile: str, named: Sequence[str], said: Sequence[s
         if not equals:
             everywhere = seeds.parse(listed)
         elif table not in chosen:
-            raise LookupError(f"--seeds {text}: no table {table!r} is asked for: there are {', '.join(chosen)}")
+            raise LookupError(f"--seeds {text}: table {table!r} is not among those requested: {', '.join(chosen)}")
         else:
             of_one[table] = seeds.parse(listed)
     return Ablations(profile, {table: of_one.get(table, everywhere) for table in chosen})

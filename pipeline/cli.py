@@ -1,4 +1,4 @@
-"""The command `facet`: says when things run and where to look. Every command imports only what it needs.
+"""The command `facet`. Every command imports only what it needs.
 
 Commands stand by topic in ``cli_*.py``; importing one registers its commands, in the order of the help.
 """

@@ -1,4 +1,4 @@
-"""`facet ablations`: the tables of the documents, each row a real run, measured beside published."""
+"""`facet ablations`: runs the papers' tables and compares them with the published numbers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipeline.launch import leave_if_bad, run_stale
 from pipeline.run_options import RunOptions, with_run_options
 from pipeline.workspace import Workspace
 
-Tables = Annotated[list[str] | None, typer.Argument(help="Tables: names of files in tables/; default: the profile's")]
-Profile = Annotated[str, typer.Option(help="The scale: a file in ablations/, as demo, faces or paper.")]
+Tables = Annotated[list[str] | None, typer.Argument(help="Names of files in tables/; default: the scale's")]
+Profile = Annotated[str, typer.Option(help="Scale: the name of a file in ablations/, such as demo, faces or paper.")]
 Seeds = Annotated[
     list[str] | None,
     typer.Option("--seeds", metavar="0,1,2", help="Train each row with these too: 0..2; TABLE=0..2 for one table."),
 ]
 Report = Annotated[Path | None, typer.Option(help="Copy the report here when it is done: pages, text and data.")]
-Show = Annotated[bool, typer.Option("--show", help="Print what would be run, as a params.yaml, and run nothing.")]
+Show = Annotated[bool, typer.Option("--show", help="Print the runs as a params.yaml, and run nothing.")]
 
 
 @app.command(epilog="Example: facet ablations qgface_ablation adaface_arcface --seeds 0,1,2")
@@ -35,10 +35,10 @@ def ablations(
     report: Report = None,
     show: Show = False,
 ) -> None:
-    """Run the tables of the documents, measured beside published.
+    """Run the papers' tables and compare them with the published numbers.
 
-    Each row is a run of ablations/runs.yaml at the scale of a profile, once for each seed, in a workspace under
-    .facet; params.yaml stays as it is. The same again goes on where it was. What --show prints may become the project's
+    Each row is a run of ablations/runs.yaml at the chosen scale, once per seed, in a workspace under
+    .facet; params.yaml does not change. Repeating the command resumes it. The output of --show can be the project's
     own params.yaml, for `dvc repro`.
     """
     import yaml
@@ -54,17 +54,17 @@ def ablations(
         typer.echo(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=160), nl=False)
         return
     sizes = f"{len(asked.tables)} tables, {len(tree['rows'])} rows, {len(tree['runs'])} trainings"
-    typer.echo(f"{sizes}, profile {profile}")
+    typer.echo(f"{sizes}, scale {profile}")
     with ablation_workspace.opened(root, asked, tree) as (where, fresh):
         if not fresh:
-            typer.echo("these tables run in another process already: working with what that began with")
+            typer.echo("another process is running these tables already: using the code that it started with")
         last = run_stale(where, [], options, f"ablations {asked.title}")
     _say_where(where, asked.tables, report)
     leave_if_bad(last)
 
 
 def _say_where(where: Workspace, tables: Sequence[str], copy: Path | None) -> None:
-    """Print where the reports are; copy them where somebody wants them."""
+    """Print where the reports are, and copy them if requested."""
     from pipeline import provenance
 
     root, whole = where.project, where.folder / "results" / "report"

@@ -1,4 +1,4 @@
-"""What all topics of the command `facet` share: the app, common options, errors told in one sentence."""
+"""What all topics of the command `facet` share: the app, common options, errors printed as one sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 app = typer.Typer(
-    help="Ablations of face recognition as a graph: run it in parallel, watch it, read its tables.",
+    help="Face-recognition ablations as a DVC graph: run it in parallel, watch it, read its tables.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -26,12 +26,12 @@ app = typer.Typer(
 
 Targets = Annotated[
     list[str] | None,
-    typer.Argument(help="Stages (train_backbone@adaface, or evaluate_hq: all of them); tables; default: all"),
+    typer.Argument(help="Stages (train_backbone@adaface; evaluate_hq: all of a kind) or tables; default: all"),
 ]
 
 
 def in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
-    """Make a command fail with one sentence, where it knows what went wrong."""
+    """Make a command print expected errors as one sentence."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,7 +57,7 @@ def in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def enter() -> Path:
-    """Go to the project's root and return it."""
+    """Change to the project's root folder and return it."""
     root = environment.find_root()
     os.chdir(root)
     os.environ.update(environment.for_children())

@@ -1,4 +1,4 @@
-"""`facet run`, `facet status`: what runs, and how far it is."""
+"""`facet run` and `facet status`: run stale stages, show the state of stages and tables."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def run(
     columns: OfTable = None,
     save: Save = None,
 ) -> None:
-    """Run what is stale, in parallel.
+    """Run stale stages in parallel.
 
-    That is what is stale of the targets and of all they need, as a Prefect flow run. With --set or --seeds it is a
-    sweep instead: each combination of values is trained with each seed, measured, and shown as mean and spread;
-    params.yaml stays as it is. The same sweep again goes on where it was, and costs nothing where it was done.
+    Runs the stale stages among the targets and all they need, as a Prefect flow run. With --set or --seeds it is a
+    sweep: each combination of values is trained with each seed, evaluated, and shown as mean and spread;
+    params.yaml does not change. Repeating a sweep resumes it; finished training runs are reused.
     """
     root = enter()
     sweep = Asked(set_ or [], seeds, columns, save)
     if not sweep and (columns or save):
-        raise ValueError("--columns and --save belong to a sweep: say what to vary with --set or --seeds")
+        raise ValueError("--columns and --save are for sweeps: add --set or --seeds")
     if sweep:
         last = run_sweep(root, targets or [], sweep, options)
     else:
@@ -55,7 +55,7 @@ def run(
 @app.command(epilog="Example: facet status heads")
 @in_a_sentence
 def status(targets: Targets = None) -> None:
-    """Show how far each stage and table is.
+    """Show the state of each stage and table.
 
     A stage is done, stale (and why), running or failed.
     """
@@ -82,7 +82,7 @@ def status(targets: Targets = None) -> None:
 
 
 def _state(stage: Stage, reasons: tuple[str, ...], last: StageResult | None) -> tuple[str, str]:
-    """Return a stage's state, and why it is not done."""
+    """Return a stage's state, and the reason if it is not done."""
     if stage.running:
         return "running", ""
     if not reasons:

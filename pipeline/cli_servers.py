@@ -1,4 +1,4 @@
-"""`facet up`, `facet worker`, `facet down`: the servers, and who runs stages for them."""
+"""`facet up`, `facet worker`, `facet down`: start and stop the servers and workers."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pipeline.cli_base import app, enter, in_a_sentence
 from pipeline.launch import enter_prefect, start_servers
 
 STAGES = "stages"
-"""The pool whose workers run stages, unless told otherwise."""
+"""The default work pool whose workers run stages."""
 
-PoolName = Annotated[str, typer.Option("--pool", help="The work pool from which it takes stages.")]
+PoolName = Annotated[str, typer.Option("--pool", help="Prefect work pool from which workers take stages.")]
 
 
 @app.command(epilog="Example: facet up --cpu-workers 2")
 @in_a_sentence
 def up(
     cpu_workers: Annotated[
-        int | None, typer.Option(min=0, help="Workers without a GPU; default: one, where there is no GPU.")
+        int | None, typer.Option(min=0, help="Number of CPU workers; default: one if there is no GPU.")
     ] = None,
     pool: PoolName = STAGES,
 ) -> None:
-    """Start both servers, and a worker per device.
+    """Start both servers, and one worker per device.
 
-    Servers listen on loopback, unless PREFECT_API_URL and MLFLOW_TRACKING_URI name others. All outlive this
-    shell; what runs already is left alone.
+    The servers listen on loopback, unless PREFECT_API_URL and MLFLOW_TRACKING_URI name others. They outlive this
+    shell; services that already run are left alone.
     """
     root = enter()
     urls = start_servers(root)
@@ -41,15 +41,15 @@ def up(
 @in_a_sentence
 def worker(
     device: Annotated[
-        str | None, typer.Option(help="A GPU (0), or a CPU slot (cpu:0); default: the only one, or cpu:0.")
+        str | None, typer.Option(help="GPU (0) or CPU slot (cpu:0); default: the only GPU, or cpu:0.")
     ] = None,
     pool: PoolName = STAGES,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for a stage; default: its share.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads per stage; default: its share.")] = None,
 ) -> None:
     """Run stages from a pool on one device.
 
-    Until it is stopped. In the workspace of `facet run` they run in place; in another clone they get code from the git
-    remote, and data from the DVC remote. PREFECT_API_URL says where the server is.
+    Runs until stopped. In the workspace of `facet run` stages run in place; in another clone they get code from the git
+    remote, and data from the DVC remote. PREFECT_API_URL is the address of the server.
     """
     root = enter()
     from pipeline import workers
@@ -64,7 +64,7 @@ def worker(
 @app.command(epilog="Example: facet down")
 @in_a_sentence
 def down() -> None:
-    """End the servers, the workers and all their processes."""
+    """Stop the servers, the workers and all their processes."""
     from pipeline import services
 
     ended = services.down(enter())

@@ -1,4 +1,4 @@
-"""`facet table`, `facet track`, `facet demo`: what came out."""
+"""`facet table`, `facet track`, `facet demo`: print and record results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.run_options import RunOptions, with_run_options
 
 
 class Format(StrEnum):
-    """Formats of a table."""
+    """Output formats of a table."""
 
     md = "md"
     csv = "csv"
@@ -27,18 +27,18 @@ class Format(StrEnum):
 @app.command(epilog="Example: facet table heads --format csv > heads.csv; facet table --all --format html > all.html")
 @in_a_sentence
 def table(
-    name: Annotated[str | None, typer.Argument(help="A table: the name of a file in tables/.")] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.md,
-    every: Annotated[bool, typer.Option("--all", help="All tables, with the agreement of each.")] = False,
-    profile: Annotated[str, typer.Option(help="Of `facet ablations`: demo, faces; default: as in params.yaml.")] = "",
-    diff: Annotated[str | None, typer.Option(metavar="REV", help="Beside itself at a commit, or A..B.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a file in tables/.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.md,
+    every: Annotated[bool, typer.Option("--all", help="Print all tables, with the agreement of each.")] = False,
+    profile: Annotated[str, typer.Option(help="Scale of `facet ablations`; default: the project's tables.")] = "",
+    diff: Annotated[str | None, typer.Option(metavar="REV", help="Compare with a commit, or A with B: A..B.")] = None,
 ) -> None:
-    """Print a table, measured beside published."""
+    """Print a table with measured and published numbers."""
     from pipeline import provenance, summary, table_diff, workspace
 
     root = enter()
     if every == (name is not None) or (every and diff is not None):
-        raise ValueError("give one table, as in `facet table heads`, or --all, which takes no --diff")
+        raise ValueError("give one table, as in `facet table heads`, or --all without --diff")
     if profile:
         where = workspace.beside(root, "ablations", profile)
     else:
@@ -60,9 +60,9 @@ def table(
 @app.command(epilog="Example: facet track")
 @in_a_sentence
 def track() -> None:
-    """Record in MLflow what is finished.
+    """Record finished results in MLflow.
 
-    What is there already stays as it is; a lost or empty database is filled again.
+    Existing records stay as they are; a lost or empty database is filled again.
     """
     from pipeline import recording, workspace
 
@@ -74,9 +74,9 @@ def track() -> None:
 @in_a_sentence
 @with_run_options
 def demo(options: RunOptions) -> None:
-    """Run everything and show where to look.
+    """Run everything and print where to find the results.
 
-    Starts the servers, runs what is stale, prints the tables; a second time reruns nothing.
+    Starts the servers, runs stale stages and prints the tables. A second call reruns nothing.
     """
     from pipeline import recording, workspace
 
@@ -93,19 +93,19 @@ def demo(options: RunOptions) -> None:
 
 
 def _check_tools(root: Path) -> None:
-    """Refuse to begin what cannot end well.
+    """Refuse to start if a required tool is missing.
 
     Raises:
         RuntimeError: git is missing, or the project is no git checkout.
     """
     if shutil.which("git") is None:
-        raise RuntimeError("git is not installed: DVC keeps the results of this project beside it")
+        raise RuntimeError("git is not installed, but DVC needs it for this project: install git")
     if not (root / ".git").exists():
-        raise RuntimeError(f"{root} is no git checkout: clone the project, or run `git init` in it")
+        raise RuntimeError(f"{root} is not a git checkout: clone the project, or run `git init` in it")
 
 
 def _show(root: Path, urls: dict[str, str]) -> None:
-    """Print the tables and where to look."""
+    """Print the tables and where to find the results."""
     from pipeline import recording, records, services, summary, workspace
 
     reports = sorted((root / "results" / "tables").glob("*/report/table.md"))
@@ -120,4 +120,4 @@ def _show(root: Path, urls: dict[str, str]) -> None:
         typer.echo(f"MLflow   {link}")
     for name in tables:
         typer.echo(f"report   {summary.report_folder(root, name).relative_to(root) / 'table.html'}")
-    typer.echo("`facet down` ends the servers")
+    typer.echo("`facet down` stops the servers")

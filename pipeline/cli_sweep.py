@@ -1,4 +1,4 @@
-"""`facet run --set ... --seeds ...`: a sweep, in a workspace of its own."""
+"""`facet run --set ... --seeds ...`: a sweep, in its own workspace."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="runs.NAME.PATH=V,V",
-        help="Vary a parameter: runs.arcface.head.margin=0.3,0.5; runs.*.PATH: of every run. May be said again.",
+        help="Vary a parameter: runs.arcface.head.margin=0.3,0.5; runs.*.PATH for every run. Repeatable.",
     ),
 ]  # fmt: skip
 Seeds = Annotated[
-    str | None, typer.Option(metavar="0..4", help="Train each variant with these seeds: 0..4, or 0,1,7.")
+    str | None, typer.Option(metavar="0..4", help="Seeds for each variant: 0..4, or 0,1,7.")
 ]
 OfTable = Annotated[
-    str | None, typer.Option("--columns", metavar="TABLE", help="Whose columns a sweep shows; default: its run's.")
+    str | None, typer.Option("--columns", metavar="TABLE", help="Table whose columns to show; default: its run's.")
 ]
 Save = Annotated[
     str | None,
-    typer.Option(metavar="TABLE", help="Add a sweep's runs to params.yaml, as a new table of this name."),
+    typer.Option(metavar="TABLE", help="Add the sweep's runs to params.yaml, as a new table of this name."),
 ]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says of a sweep."""
+    """The sweep options of the command line."""
 
     settings: Sequence[str]
     seeds: str | None
@@ -50,7 +50,7 @@ class Asked:
 
 
 def run_sweep(root: Path, targets: Sequence[str], asked: Asked, options: RunOptions) -> LastRun | None:
-    """Run a sweep, print its table and where it is recorded; None if there was nothing to do.
+    """Run a sweep, print its table and its address in MLflow; return None if there was nothing to do.
 
     Raises:
         ValueError, LookupError: it cannot be understood, or names what is not there.
@@ -58,13 +58,13 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, options: RunOpti
     from pipeline import summary, sweep_save, sweep_workspace
 
     if options.pool is not None:
-        raise ValueError("a sweep runs on this machine: save it (--save TABLE), then `facet run TABLE --pool NAME`")
+        raise ValueError("a sweep runs locally only: save it (--save TABLE), then run `facet run TABLE --pool NAME`")
     sweep = understand(root, targets, asked)
     num_runs = sum(len(variant.runs) for variant in sweep.variants)
     typer.echo(f"{sweep.title}: {len(sweep.variants)} variants, {num_runs} trainings")
     with sweep_workspace.opened(root, sweep) as (where, fresh):
         if not fresh:
-            typer.echo("this sweep runs in another process already: working with the code that it began with")
+            typer.echo("another process is running this sweep already: using the code that it started with")
         last = run_stale(where, [sweep.key], options, f"sweep {sweep.title}")
         if last is None or last.state == "COMPLETED":
             typer.echo(f"\n{summary.table(where, sweep.key, 'md')}\n")
@@ -76,7 +76,7 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, options: RunOpti
 
 
 def understand(root: Path, targets: Sequence[str], asked: Asked) -> Sweep:
-    """Return the sweep that is meant; targets narrow the runs down: names of runs or tables."""
+    """Return the requested sweep; targets (names of runs or tables) restrict the runs."""
     import yaml
 
     from pipeline import seeds, sweep
@@ -100,7 +100,7 @@ def _runs_of(tree: Mapping[str, Any], targets: Sequence[str]) -> list[str]:
         named = [target] if target in tree["runs"] else [row["run"] for row in rows if row["table"] == target]
         if not named:
             there = sorted({*tree["runs"], *(row["table"] for row in rows)})
-            raise LookupError(f"a sweep is of runs or tables, and {target!r} is neither: there are {', '.join(there)}")
+            raise LookupError(f"a sweep's targets are runs or tables, got {target!r}: choose from {', '.join(there)}")
         found += named
     return list(dict.fromkeys(found))
 
@@ -115,7 +115,7 @@ def _table(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequen
     path = root / "tables" / f"{name}.yaml"
     if name is None or not path.is_file():
         there = ", ".join(sorted(path.stem for path in (root / "tables").glob("*.yaml"))) or "none"
-        raise LookupError(f"a sweep shows the columns of a table, and there is no table {name!r}: there are {there}")
+        raise LookupError(f"--columns: no table {name!r}: there are {there}")
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found
 

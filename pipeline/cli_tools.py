@@ -1,4 +1,4 @@
-"""Commands on data and models: each starts ``python -m stages.tools.MODULE`` with the words that came with it."""
+"""Commands on data and models: each starts ``python -m stages.tools.MODULE`` with the arguments it was given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.cli_base import app
 
 @dataclass(frozen=True)
 class Tool:
-    """A command and the program behind it, which says ``--help`` itself."""
+    """A command and the program behind it, which handles ``--help`` itself."""
 
     command: str
     module: str
@@ -22,17 +22,17 @@ class Tool:
 
 
 TOOLS = (
-    Tool("doctor", "doctor", "Say which data sets are there, which files are missing, and where each is to be put."),
-    Tool("inspect", "inspect_data", "Show what a .rec, .bin, checkpoint or protocol folder holds."),
+    Tool("doctor", "doctor", "Check which data sets are here, which files are missing, and where to put them."),
+    Tool("inspect", "inspect_data", "Show the contents of a .rec, .bin, checkpoint or protocol folder."),
     Tool("list", "catalogue", "List heads, backbones, quality methods, protocols and tables, with paper and file."),
-    Tool("models", "models", "List the pretrained models that the tables name, and which are here."),
-    Tool("import", "import_model", "Put a published checkpoint in place, as a trained model."),
+    Tool("models", "models", "List the pretrained models that the tables name, and which are on this machine."),
+    Tool("import", "import_model", "Import a published checkpoint as a trained model."),
     Tool("export", "export", "Write a model as ONNX, TorchScript or safetensors."),
-    Tool("verify", "verify", "Evaluate a model and set the result beside its published row."),
+    Tool("verify", "verify", "Evaluate a model and compare the result with its published row."),
     Tool("compare", "compare", "Compare faces in pictures: similarity, quality and a verdict."),
     Tool("score", "score", "Score the quality of every face in a folder."),
-    Tool("quality-pages", "quality_pages", "Draw a page for each quality method of a run, and one side by side."),
-    Tool("demo-video", "demo_video", "Show two models side by side on ever more blurred faces."),
+    Tool("quality-pages", "quality_pages", "Draw a page for each quality method of a run, and an overview."),
+    Tool("demo-video", "demo_video", "Show two models side by side on increasingly blurred faces."),
 )
 
 

@@ -1,4 +1,4 @@
-"""A table's columns as MLflow metrics: names it accepts, values as the table shows them, published beside.
+"""A table's columns as MLflow metrics: valid names, values as the table shows them, and the published values.
 
 Tables are read as plain data from ``resolved/tables/NAME.yaml``, where every field is said.
 """
@@ -15,7 +15,7 @@ STD, PUBLISHED = ".std", "published."
 
 
 def metric_name(text: str) -> str:
-    """Return a column's name as MLflow takes it: word characters, space, and . - : only.
+    """Return a column's name in MLflow's allowed characters: word characters, space, and . - : only.
 
     >>> metric_name("TAR@FAR=1e-4 (%)"), metric_name("IJB-B/C")
     ('TAR at FAR 1e-4', 'IJB-B-C')
@@ -25,7 +25,7 @@ def metric_name(text: str) -> str:
 
 
 def check(table: Mapping[str, Any]) -> None:
-    """Refuse columns that MLflow could not tell apart.
+    """Refuse columns whose MLflow names would be equal.
 
     Raises:
         ValueError: two have one name, once it is spelt as MLflow takes it.
@@ -34,13 +34,13 @@ def check(table: Mapping[str, Any]) -> None:
     for column in table["columns"]:
         other = spelt.setdefault(metric_name(column["name"]), column["name"])
         if other != column["name"]:
-            raise ValueError(f"columns {other!r} and {column['name']!r} are one to MLflow: rename one of them")
+            raise ValueError(f"columns {other!r} and {column['name']!r} are equal in MLflow: rename one of them")
 
 
 def measured(
     table: Mapping[str, Any], gathered: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Return a row's values as the table shows them: means over its seeds, and with several ``COLUMN.std`` beside.
+    """Return a row's values as the table shows them: means over its seeds, and with several ``COLUMN.std``.
 
     Columns without a value are left out, and those that one of the seeds could not measure: a mean over the others
     would compare different things. The standard deviation is that of single trainings (divisor n - 1).
@@ -77,7 +77,7 @@ def published(table: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, flo
 
 
 def shown(table: Mapping[str, Any], metrics: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield kind and name of what makes MLflow's list of runs the table: parameters, then the columns.
+    """Yield kind and name of the columns of MLflow's list of runs: parameters, then the table's columns.
 
     Args:
         table: as resolved.
@@ -93,7 +93,7 @@ def shown(table: Mapping[str, Any], metrics: set[str]) -> Iterator[tuple[str, st
 
 
 def primary(table: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return the metric by which a table's best model is chosen, and whether more of it is better.
+    """Return the metric by which a table's best model is chosen, and whether higher is better.
 
     It is the column that the table calls ``primary``, else its first.
     """

@@ -1,4 +1,4 @@
-"""Puts the deployments of prefect.yaml on the server: `prefect deploy --all` of 3.8.8 makes only the first, then fails.
+"""Creates the deployments of prefect.yaml: `prefect deploy --all` of 3.8.8 makes only the first, then fails.
 
 A deployment runs in this workspace, by a worker of Prefect's own that `facet up` starts here: its queue bears the
 workspace's name, so that several workspaces may share a server. The first one's deployments are called as in
@@ -28,11 +28,11 @@ from pipeline import workspace
 
 FLOW = "facet run"
 AT_ONCE = 2
-"""Runs at a time in one workspace: what both need, one of them waits for."""
+"""Maximum number of flow runs at a time in one workspace: runs that need the same stage wait for each other."""
 
 
 def apply(root: Path) -> list[str]:
-    """Make the deployments that prefect.yaml describes, and their work pools; return the pools.
+    """Create the deployments of prefect.yaml and their work pools; return the pools.
 
     What is there already stays, with the schedules that somebody switched on in the UI, unless prefect.yaml has
     changed since.
@@ -75,7 +75,7 @@ def _apply(api: SyncPrefectClient, root: Path, flow: UUID, entry: Mapping[str, A
 
     wanted = f"{flows.__name__}.{flows.facet_run.fn.__name__}"
     if entry["entrypoint"] != wanted:
-        raise ValueError(f"prefect.yaml, {entry['name']}: entrypoint {entry['entrypoint']}, should be {wanted}")
+        raise ValueError(f"prefect.yaml, {entry['name']}: entrypoint is {entry['entrypoint']}, but should be {wanted}")
     version = hashlib.sha256(json.dumps([entry, str(root)], sort_keys=True).encode()).hexdigest()[:12]
     name, there = _own_name(api, entry["name"], workspace.identity(root))
     if there == version:

@@ -1,4 +1,4 @@
-"""Where the project is, and the environment in which its programs and servers run."""
+"""The project's folders, and the environment for its programs and servers."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def find_root(start: Path | None = None) -> Path:
         if (folder / "dvc.yaml").is_file() and (folder / ".dvc").is_dir():
             return folder
     raise LookupError(
-        f"no dvc.yaml with a .dvc folder beside it in {here} or above: go into the project first"
+        f"{here} is not in a facet project (no dvc.yaml and .dvc here or above): change to the project's folder"
     )
 
 
 def state_folder(root: Path) -> Path:
-    """Return the folder of logs, leases and databases: ``.facet`` or ``FACET_HOME``."""
+    """Return the folder for logs, leases and databases: ``.facet`` or ``FACET_HOME``."""
     return root / os.environ.get("FACET_HOME", ".facet")
 
 
@@ -52,7 +52,7 @@ def num_cores() -> int:
 
 
 def for_children(base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of everything we start.
+    """Return the environment of every process that is started here.
 
     This interpreter's ``python`` and ``dvc`` come first, so that ``dvc.yaml`` works although nobody
     activated the environment; output is not held back, so that logs are live.
@@ -66,7 +66,7 @@ def for_children(base: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def prefect_settings(root: Path, api_url: str | None = None) -> dict[str, str]:
-    """Return Prefect's settings: its files stay in the project, results and caches are DVC's business."""
+    """Return Prefect's settings: its files stay in the project, and results and caching are left to DVC."""
     settings = {
         "PREFECT_HOME": str(state_folder(root) / "prefect"),
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
@@ -80,7 +80,7 @@ def prefect_settings(root: Path, api_url: str | None = None) -> dict[str, str]:
 
 
 def free_port(wanted: int) -> int:
-    """Return ``wanted`` if nothing listens there on loopback, else a port that is free now."""
+    """Return ``wanted`` if nothing listens there on loopback, otherwise a free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             # without it a port whose last connections are still in TIME_WAIT looks taken
@@ -94,7 +94,7 @@ def free_port(wanted: int) -> int:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of ours; empty if it is missing or was cut off, for state may always be deleted."""
+    """Read a JSON object of ours; empty if the file is missing or truncated, because state may be deleted."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -103,7 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write a JSON object aside, then move it into place."""
+    """Write a JSON object to a temporary file, then move it into place."""
     with files.replacing(path, shared=True) as aside:
         aside.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
 

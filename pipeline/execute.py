@@ -1,4 +1,4 @@
-"""Reproduces stages one process each, with their lines as they come, and ends them all when asked."""
+"""Runs stages, one process each: streams their output, detects hangs, retries, and stops them all on request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.stage_result import StageResult
 from pipeline.stopping import GRACE_S
 
 LINGER_S = 2.0
-"""How long output is read after the result: something that a stage left behind may hold the pipe for ever."""
+"""How long output is read after the result: a process that a stage left behind may keep the pipe open."""
 KILL_AFTER_S = GRACE_S + 5.0
 
 Say = Callable[[str], None]
@@ -31,14 +31,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Patience:
-    """When a stage counts as hung, and how often it is tried again."""
+    """Retry policy: when a stage counts as hung, and how often it is tried again."""
 
     silent_s: float | None = 1800.0
-    """Without a line and without a measurement for so long, it is ended; None: never."""
+    """End a stage after this many seconds without output or measurement; None: never."""
     retries: int = 2
-    """Times that a stage is tried again which was killed, crashed, hung or said that trying again may help."""
+    """Extra attempts for a stage that was killed, crashed, hung or reported that a retry may help."""
     pause_s: float = 5.0
-    """Before the first retry; before each further one twice as long."""
+    """Seconds before the first retry, doubled for each further one."""
 
 
 class Executor:
@@ -52,7 +52,7 @@ class Executor:
         patience: Patience | None = None,
         slot_folder: Path | None = None,
     ) -> None:
-        """Start the process that will fork.
+        """Start the fork server.
 
         Args:
             root: of the project.
@@ -71,7 +71,7 @@ class Executor:
         self.stop_asked_s: float | None = None
 
     def read_graph(self) -> Graph:
-        """Read the graph and what is stale in a process of its own; no stage of ours may run meanwhile."""
+        """Read the graph and its stale stages in a separate process; no stage may run at the same time."""
         graph = self.forker.start("read_graph", {}).wait()
         assert isinstance(graph, Graph)
         return graph
@@ -81,7 +81,7 @@ class Executor:
         return Pool(leases.find_gpus(), self.jobs, self.slot_folder, per_device=self.per_device)
 
     def run(self, stage: Stage, lease: Lease, say: Say) -> StageResult:
-        """Reproduce ``stage`` on the leased device, calling ``say`` with each line; give the lease back."""
+        """Reproduce ``stage`` on the leased device, call ``say`` with each output line, and return the lease."""
         log = StageLog(environment.log_folder(self.root), stage.name)
         with lease:
             lines = _Lines(log, say)
@@ -95,7 +95,7 @@ class Executor:
             return outcome
 
     def _pause(self, seconds: float) -> bool:
-        """Wait before a retry; False if somebody wants everything to stop."""
+        """Wait before a retry; return False if everything is to stop."""
         until_s = time.monotonic() + seconds
         while self.stop_asked_s is None and time.monotonic() < until_s:
             time.sleep(0.05)
@@ -121,7 +121,7 @@ class Executor:
             job.close()
 
     def stop_all(self) -> None:
-        """Send SIGTERM to all stages, which may take ``GRACE_S`` to keep what they have; start no other."""
+        """Send SIGTERM to all stages, which get ``GRACE_S`` to save their state; start no others."""
         self.stop_asked_s = self.stop_asked_s or time.monotonic()
         with self.lock:
             for pid in self.running:
@@ -129,7 +129,7 @@ class Executor:
                     os.kill(pid, signal.SIGTERM)
 
     def close(self) -> None:
-        """End the forking process, and with it all that still runs."""
+        """Stop the fork server and every process that still runs."""
         self.forker.close()
 
     def _environment(self, lease: Lease) -> dict[str, str]:
@@ -137,7 +137,7 @@ class Executor:
         return threads | lease.device.environment
 
     def _follow(self, job: Job, lines: _Lines) -> StageResult:
-        """Pass lines on until the process has answered and its output is at its end."""
+        """Pass output lines on until the process has answered and its output has ended."""
         deadline_s: float | None = None
         watch = _SilenceWatch(job, self.patience.silent_s, lines.log.measurements)
         for data in job.events(every_s=0.5):
@@ -179,21 +179,21 @@ class Executor:
 
 
 class _SilenceWatch:
-    """Notices a stage whose program has shown no sign of life for too long: no line, no measurement."""
+    """Detects a stage whose program has produced no output line and no measurement for too long."""
 
     def __init__(self, job: Job, silent_s: float | None, measurements: Path) -> None:
         self.job, self.silent_s, self.measurements = job, silent_s, measurements
         self.hung_s: float | None = None
-        """When it was found out, by the monotonic clock."""
-        self.verdict = f"hung: it said and measured nothing for {(silent_s or 0) / 60:.3g} minutes"
+        """When the hang was detected, by the monotonic clock."""
+        self.verdict = f"hung: no output and no measurement for {(silent_s or 0) / 60:.3g} minutes"
         self.heard_s = time.monotonic()
 
     def heard(self) -> None:
-        """Note a sign of life."""
+        """Record that the stage produced output."""
         self.heard_s = time.monotonic()
 
     def look(self) -> None:
-        """Decide whether it hangs."""
+        """Decide whether the stage hangs."""
         if self.silent_s is None or self.hung_s is not None or time.monotonic() - self.heard_s < self.silent_s:
             return
         with contextlib.suppress(FileNotFoundError):
@@ -214,7 +214,7 @@ def _has_children(pid: int) -> bool:
 
 
 class _Lines:
-    """Cuts bytes into lines; a progress bar that rewrites its line counts as its last state."""
+    """Splits bytes into lines; a progress bar that rewrites its line counts as its last state."""
 
     def __init__(self, log: StageLog, say: Say) -> None:
         self.log, self.say = log, say
@@ -227,7 +227,7 @@ class _Lines:
             self._pass_on(line)
 
     def note(self, text: str) -> None:
-        """Say a line of our own; the next attempt begins with none of its own said."""
+        """Print a line of our own; the next attempt starts without any."""
         self._pass_on(text.encode())
         self.last = ""
 

@@ -1,4 +1,4 @@
-"""What of a project is finished: what DVC locked and the workspace still holds as it was locked."""
+"""Finds a project's finished results: what DVC locked and the workspace still holds unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.wanted import Model, Scope
 
 
 class Finished:
-    """What is read once: lock files, state of git; and what turned out to be unfinished."""
+    """Lock files and git state, read once, and a list of what turned out to be unfinished."""
 
     def __init__(self, root: Path, scope: Scope, project: Path) -> None:
         self.root, self.scope, self.project = root, scope, project
@@ -27,11 +27,11 @@ class Finished:
 
     @cached_property
     def git(self) -> dict[str, str]:
-        """Commit and state of the project, whose files a workspace copies."""
+        """Commit and git state of the project whose files a workspace copies."""
         return lineage.git_state(self.project)
 
     def entry(self, stage: str, paths: Sequence[str], where: str, *more: Any) -> tuple[Entry, str] | None:
-        """Return what DVC locked for a stage and its fingerprint, if its files are here; else note why not."""
+        """Return a stage's entry in dvc.lock and its fingerprint, if its files are here; else note the reason."""
         entry = self.locked.entries.get(stage)
         if entry is None:
             self.waiting[where] = f"{stage} is not in dvc.lock"
@@ -40,7 +40,7 @@ class Finished:
         self.fingerprints.add(identity)
         for path in paths:
             if not lineage.matches(self.root / path, entry.outs.get(path, "")):
-                self.waiting[where] = f"{path} is not what dvc.lock says"
+                self.waiting[where] = f"{path} differs from dvc.lock"
                 return None
         return entry, identity
 

@@ -1,4 +1,4 @@
-"""What a flow run shows in Prefect's UI beside its tasks: how far it is, each stage's state, the tables at the end."""
+"""Live artifacts of a flow run in Prefect's UI: progress, each stage's state, and the tables at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVERY_S = 5.0
 
 
 class Board:
-    """Keeps artifacts of a flow run up to date from a thread of its own; a server that is away is passed over."""
+    """Updates a flow run's artifacts from its own thread; errors of an unreachable server are ignored."""
 
     def __init__(self, identity: UUID, look: Callable[[], View]) -> None:
         self.identity, self.look = identity, look
@@ -34,7 +34,7 @@ class Board:
         self.over.set()
 
     def finish(self, tables: str, names: Sequence[str]) -> None:
-        """Show the end: the last state of all, and the project's tables as Markdown.
+        """Show the end: the final state of all stages, and the project's tables as Markdown.
 
         Raises:
             prefect_run.AWAY: the server does not take it.

@@ -1,4 +1,4 @@
-"""The work of a flow run: submits stages as Prefect tasks when they may start, and keeps account of how they end."""
+"""The work of a flow run: submits stages as Prefect tasks when they may start, and records how they end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRACK = "track"
 
 
 class Work:
-    """Submits stages as tasks and keeps account of how they end."""
+    """Submits stages as tasks and records how they end."""
 
     def __init__(self, where: Workspace, executor: Executor, stop: prefect_run.Stop) -> None:
         self.where, self.executor, self.stop = where, executor, stop
@@ -45,7 +45,7 @@ class Work:
         self.graph = self.executor.read_graph()
 
     def labels(self, stages: Iterable[Stage]) -> list[str]:
-        """Return the tags of ``stages``: the tables they have a part in, the runs they work on."""
+        """Return the tags of ``stages``: their tables and their runs."""
         found = set()
         for stage in stages:
             found |= {f"table:{table}" for table in self.graph.tables_of(stage)}
@@ -54,11 +54,11 @@ class Work:
         return sorted(found)
 
     def expect(self, stages: Sequence[Stage]) -> None:
-        """Note what is to be done, for those who watch."""
+        """Record which stages are to be done, for the progress display."""
         self.expected = {stage.address: stage for stage in stages}
 
     def view(self) -> View:
-        """Return what there is to see now; called from another thread."""
+        """Return the current progress; called from another thread."""
         return summary.view(self.expected, dict(self.running), dict(self.ended), self.seconds, self.links)
 
     def drive(self, stages: Sequence[Stage]) -> None:
@@ -112,7 +112,7 @@ class Work:
         return address in self.futures and address in self.ended and self.ended[address].good
 
     def _reproduce(self, stage: Stage, lease: leases.Lease) -> State[Any]:
-        """Reproduce one stage; runs in a thread of Prefect's."""
+        """Reproduce one stage; runs in a Prefect thread."""
         result = StageResult("failed", "it could not be started")
         running = self.running[stage.address] = summary.Running(lease.device.name)
         log = get_run_logger()
@@ -131,7 +131,7 @@ class Work:
     def _finish(
         self, stage: Stage, lease: leases.Lease, note_end: Callable[[Stage], None], future: PrefectFuture[Any]
     ) -> None:
-        """Account for a task that has ended, also for one whose body Prefect never called."""
+        """Record the end of a task, including one whose body Prefect never called."""
         lease.release()
         if stage.address not in self.ended:
             self._note(stage, StageResult("failed", "Prefect did not start it"))
@@ -157,7 +157,7 @@ class Work:
             future.wait()
 
     def record(self) -> None:
-        """Record in MLflow what is finished, unless a stage of the graph did; nothing depends on it."""
+        """Record finished results in MLflow, unless a stage of the graph did; nothing depends on it."""
         changed = any(one.state in ("executed", "restored") for one in self.ended.values())
         done = any(one.name == TRACK and one.good for one in self.ended.values())
         if not changed or done:
@@ -175,14 +175,14 @@ class Work:
 
 
 def _task(name: str, body: Callable[[], State[Any]], labels: Sequence[str] = ()) -> Task[[], Any]:
-    """Return a task whose run has its name, and whose result is nobody's business."""
+    """Return a task that is named after its stage and whose result is not persisted."""
     return Task(
         body, name=name, task_run_name=name, tags=prefect_run.few(labels), persist_result=False, cache_policy=NO_CACHE
     )
 
 
 def _task_state(result: StageResult) -> State[Any]:
-    """Return what Prefect shows for a stage."""
+    """Return the Prefect state for a stage's outcome."""
     if result.good:
         return Completed(name="Completed" if result.state == "executed" else result.state.capitalize())
     if result.state == "stopped":

@@ -1,4 +1,4 @@
-"""`facet run` as a Prefect flow: each stale stage is a task run named after it; DVC decides what that means.
+"""`facet run` as a Prefect flow: each stale stage is a task run named after it; DVC decides what is stale.
 
 Prefect schedules nothing here and caches nothing: which stage may start is `schedule`'s, on which device
 `leases`', in which process `execute`'s, whether it has to run at all DVC's. Prefect is where a person
@@ -37,7 +37,7 @@ from pipeline.graph import RESOLVE, Graph, Stage
 from pipeline.run_options import RunOptions
 from pipeline.workspace import Workspace
 
-KEPT = "finished work is kept, run again to go on"
+KEPT = "finished work is kept, run again to resume"
 
 
 def run(where: Workspace, targets: Sequence[str], options: RunOptions, title: str | None = None) -> records.LastRun:
@@ -106,7 +106,7 @@ def facet_run(
 
 
 def _work_on(where: Workspace, executor: Executor, targets: Sequence[str], track: bool) -> State[Any]:
-    """Run, watch for the end that somebody else wants, and say how it ended."""
+    """Run the stages, watch for requests to stop, and return how the run ended."""
     identity = UUID(flow_run.get_id())
     stop = prefect_run.Stop(identity)
     one = records.this_flow_run(str(identity))
@@ -119,7 +119,7 @@ def _work_on(where: Workspace, executor: Executor, targets: Sequence[str], track
             _run_everything(work, targets, track)
             work.wait()
         except KeyboardInterrupt:
-            get_run_logger().warning("killing what still runs")
+            get_run_logger().warning("killing the processes that still run")
             executor.close()
         state = _end(work, targets, board)
         ended = replace(one, state=state.type.value, message=state.message or "", missed=stop.server_was_away)
@@ -143,7 +143,7 @@ def _run_everything(work: Work, targets: Sequence[str], track: bool) -> None:
         work.drive(resolve)
         if not work.ended[resolve[0].address].good:
             rest = [stage for stage in stale if stage.name != RESOLVE]
-            work.skip(rest, f"needs {RESOLVE}, which did not end well")
+            work.skip(rest, f"needs {RESOLVE}, which did not complete")
             return
         work.read_graph()
         stale = _stale(work.graph, targets)
@@ -158,7 +158,7 @@ def _stale(graph: Graph, targets: Sequence[str]) -> list[Stage]:
 
 
 def _end(work: Work, targets: Sequence[str], board: Board) -> State[Any]:
-    """Leave the artifacts and return the state of the flow run."""
+    """Write the artifacts and return the state of the flow run."""
     message = summary.sentence(work.ended.values())
     try:
         _leave_artifacts(work, targets, board)
@@ -171,7 +171,7 @@ def _end(work: Work, targets: Sequence[str], board: Board) -> State[Any]:
 
 
 def _leave_artifacts(work: Work, targets: Sequence[str], board: Board) -> None:
-    """Leave a table of the stages, and the project's tables, both with links to MLflow."""
+    """Write a table of the stages and the project's tables as artifacts, with links to MLflow."""
     graph, where = work.graph, work.where
     tables = sorted({table for stage in graph.select(targets) for table in graph.tables_of(stage)})
     mlflow = services.known(where.project).get(services.MLFLOW)

@@ -1,4 +1,4 @@
-"""Runs jobs that need DVC each in a process of its own, forked from one that has imported DVC already.
+"""Fork server: runs each job that needs DVC in its own process, forked from one that has already imported DVC.
 
 `dvc repro` spends a second of CPU on starting; a fork spends a third of that. Threads would be cheaper
 still, but DVC tells workers apart by process. The forker is a program with one thread (``python -m
@@ -33,10 +33,10 @@ from pipeline.job import Job
 
 PR_SET_PDEATHSIG = 1
 REFUSED = 0
-"""Answered in place of a pid."""
+"""Sent instead of a pid."""
 MAX_REQUEST = 1 << 17
 MAX_DESCRIPTORS = 64
-"""Of a request: two pipes, and the locks of all GPUs of a lease."""
+"""Maximum number of descriptors per request: two pipes, and the locks of all GPUs of a lease."""
 # fmt: off
 NEEDED = (
     "configobj", "dulwich.worktree", "dvc.cachemgr", "dvc.data_cloud", "dvc.lock", "dvc.repo.artifacts",
@@ -50,7 +50,7 @@ NEEDED = (
 
 
 class Forker:
-    """The forking process, seen from its parent; may be used from several threads."""
+    """The fork server, as its parent sees it; may be used from several threads."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -73,7 +73,7 @@ class Forker:
         extra: Mapping[str, str] | None = None,
         keep: Sequence[int] = (),
     ) -> Job:
-        """Start the job ``name`` in a process of its own.
+        """Start the job ``name`` in its own process.
 
         Args:
             name: one of ``JOBS``.
@@ -85,7 +85,7 @@ class Forker:
             RuntimeError: the forker is gone, or cannot take so many descriptors.
         """
         if len(keep) + 2 > MAX_DESCRIPTORS:
-            raise RuntimeError(f"a process keeps at most {MAX_DESCRIPTORS - 2} locks open, not {len(keep)}")
+            raise RuntimeError(f"a process can hold at most {MAX_DESCRIPTORS - 2} locks, got {len(keep)}")
         request = json.dumps(
             {
                 "job": name,
@@ -104,7 +104,7 @@ class Forker:
         except OSError as error:
             os.close(output_r)
             os.close(result_r)
-            raise RuntimeError(f"the process that starts stages is gone ({error}): was it killed?") from error
+            raise RuntimeError(f"the fork server has died ({error}): was it killed?") from error
         finally:
             os.close(output_w)
             os.close(result_w)
@@ -112,11 +112,11 @@ class Forker:
         if job.pid == REFUSED:
             job.close()
             wanted = len(keep) + 2
-            raise RuntimeError(f"the process that starts stages cannot open {wanted} more files: see `ulimit -n`")
+            raise RuntimeError(f"the fork server cannot open {wanted} more files: raise `ulimit -n`")
         return job
 
     def close(self) -> None:
-        """End the forker; jobs still at work get SIGTERM."""
+        """Stop the fork server; jobs that still run get SIGTERM."""
         self.socket.close()
         self.process.wait()
 
@@ -142,7 +142,7 @@ def _reproduce(address: str, queue_path: str) -> Any:
 
 
 def _call(function: str, **arguments: Any) -> Any:
-    """Call ``module:function``, for jobs that are none of the forker's business."""
+    """Call ``module:function``, for jobs that the fork server knows nothing about."""
     module, _, name = function.partition(":")
     return getattr(importlib.import_module(module), name)(**arguments)
 
@@ -158,7 +158,7 @@ def import_dvc() -> None:
 
 
 def serve(descriptor: int) -> None:
-    """Fork a process for every request until the parent is gone; runs in the forker."""
+    """Fork a process for every request until the parent has ended; runs in the fork server."""
     import_dvc()
     dvc_patches.check()
     requests = socket.socket(fileno=descriptor)
@@ -170,7 +170,7 @@ def serve(descriptor: int) -> None:
 
 
 def _answer(requests: socket.socket) -> bool:
-    """Fork for one request; False when the parent is gone."""
+    """Fork for one request; return False when the parent has ended."""
     request, descriptors, flags, _ = socket.recv_fds(requests, MAX_REQUEST, MAX_DESCRIPTORS)
     if not request:
         return False
@@ -199,7 +199,7 @@ def _reap() -> None:
 
 
 def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -> None:
-    """Do the job and leave; runs in the forked process, never returns."""
+    """Do the job and exit; runs in the forked process, never returns."""
     output, result, *_ = descriptors
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The DVC graph as typed stages: what needs what, what is stale and why, and what a target means.
+"""The DVC graph as typed stages: dependencies, which stages are stale and why, and what a target means.
 
 ``read`` asks DVC once, in one process; everything else here is pure. DVC says what changed, not what
 follows from it: ``Graph.stale`` adds what is downstream. That is an over-estimate, because an upstream
@@ -26,20 +26,20 @@ TRAIN = "train_backbone"
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the graph, as it stands in the workspace now."""
+    """One stage of the graph, in its current state in the workspace."""
 
     address: str
-    """What DVC calls it, from the root: ``graph/train_backbone/dvc.yaml:train_backbone@adaface``."""
+    """DVC's name for it, from the root: ``graph/train_backbone/dvc.yaml:train_backbone@adaface``."""
     name: str
-    """What a person calls it: ``train_backbone@adaface``."""
+    """Its short name: ``train_backbone@adaface``."""
     upstream: tuple[str, ...]
     """Addresses of the stages whose outputs it reads."""
     reasons: tuple[str, ...]
-    """Why DVC finds it stale by itself; empty if it is fresh."""
+    """Why DVC itself finds it stale; empty if it is up to date."""
     running: bool = False
-    """Another process works on it at this moment."""
+    """Whether another process is working on it."""
     always: bool = False
-    """It asks to run every time (``always_changed``); it counts as stale only behind a stale stage."""
+    """Whether it has ``always_changed``; it then counts as stale only downstream of a stale stage."""
     needs_device: bool = True
     """False if dvc.yaml says ``meta: {device: cpu}``."""
 
@@ -50,7 +50,7 @@ class Stage:
 
     @property
     def key(self) -> str:
-        """What stands after the ``@``: ``adaface``; empty for a stage that is there once."""
+        """The part after the ``@``: ``adaface``; empty for a stage without a key."""
         return self.name.partition("@")[2]
 
 
@@ -71,7 +71,7 @@ class Graph:
         return sorted(stage.key for stage in self.stages.values() if stage.kind == TRAIN and stage.key)
 
     def closure(self, addresses: Iterable[str]) -> list[Stage]:
-        """Return the stages at ``addresses`` and all they need, in an order in which they could run."""
+        """Return the stages at ``addresses`` and all they depend on, in an order in which they could run."""
         wanted: set[str] = set()
         todo = list(addresses)
         while todo:
@@ -82,7 +82,7 @@ class Graph:
         return [stage for address, stage in self.stages.items() if address in wanted]
 
     def select(self, targets: Sequence[str]) -> list[Stage]:
-        """Return what ``targets`` mean and all they need; all stages if there is no target.
+        """Return the stages that ``targets`` mean and all they depend on; all stages if there is no target.
 
         A target is a stage's name or address, a name without its key (all stages of that kind), a table, or a
         run (all that is trained and measured of it).
@@ -112,7 +112,7 @@ class Graph:
         return found
 
     def stale(self, stages: Iterable[Stage] | None = None) -> dict[str, tuple[str, ...]]:
-        """Return why each stage among ``stages`` (default: all) that is stale is so, by address, in order.
+        """Return the reasons for each stale stage among ``stages`` (default: all), by address, in order.
 
         A stage that asks to run always counts only when something it needs is stale, or it never ran.
         """
@@ -130,11 +130,11 @@ class Graph:
         return {address: reasons for address, reasons in found.items() if address in asked}
 
     def tables_of(self, stage: Stage) -> list[str]:
-        """Return the tables in which ``stage`` has a part."""
+        """Return the tables to which ``stage`` contributes."""
         return [table for table, addresses in self._by_table.items() if stage.address in addresses]
 
     def run_of(self, stage: Stage) -> str | None:
-        """Return the run that ``stage`` works on, or None."""
+        """Return the run that ``stage`` belongs to, or None."""
         return stage.key if stage.key in self.runs else None
 
     @cached_property
@@ -147,7 +147,7 @@ class Graph:
 
 
 def num_gpus(root: Path, stage: Stage) -> int:
-    """Return how many GPUs at once a stage wants: as many as the processes that its run trains with."""
+    """Return how many GPUs a stage needs at once: the number of processes that its run trains with."""
     path = root / "resolved" / "runs" / f"{stage.key}.yaml"
     if stage.kind != TRAIN or not path.is_file():
         return 1
@@ -168,7 +168,7 @@ def read(root: Path) -> Graph:
     from dvc.stage import PipelineStage
 
     if Path.cwd() != root:
-        raise ValueError(f"DVC names stages from the working directory: wanted {root}, got {Path.cwd()}")
+        raise ValueError(f"the working directory should be {root}, got {Path.cwd()}: DVC names stages relative to it")
     own_data.look(root)
     try:
         repo = Repo(str(root), _wait_for_lock=True)
@@ -196,7 +196,7 @@ def _typed(stage: Any, name: str, above: Sequence[Any], writing: Mapping[str, in
         changes = [] if stage.frozen else stage.status(check_updates=False).get(stage.addressing, [])
     except LockError:
         # DVC lets nobody look at what is just being written
-        changes = [] if running else ["something it reads is being written"]
+        changes = [] if running else ["one of its inputs is being written"]
     always = bool(stage.always_changed or stage.is_callback)
     reasons = [
         reason for change in changes for reason in _reasons(change) if not (always and reason == ALWAYS)
@@ -234,7 +234,7 @@ def _by_address(stages: Iterable[Any]) -> list[Any]:
 
 
 def _short_names(stages: Sequence[Any]) -> dict[str, str]:
-    """Map addresses to stage names; where two files use one name, the folder stands before it."""
+    """Map addresses to stage names; if two files use the same name, it is prefixed with the folder."""
     counts: dict[str, int] = {}
     for stage in stages:
         counts[stage.name] = counts.get(stage.name, 0) + 1
@@ -247,7 +247,7 @@ def _short_names(stages: Sequence[Any]) -> dict[str, str]:
 
 
 def _message(error: BaseException) -> str:
-    """Return DVC's message on one line; it hides the reason behind `from`."""
+    """Return DVC's message on one line, including the reason that it hides behind `from`."""
     parts = [" ".join(str(error).split())]
     if error.__cause__ is not None:
         parts.append(" ".join(str(error.__cause__).split()))

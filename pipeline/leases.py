@@ -1,4 +1,4 @@
-"""Leases of devices, held by the kernel: a `flock` per device, gone with its holders, however they died.
+"""Device leases, held by the kernel: one `flock` per device, released when its holders end, however they die.
 
 A GPU's lock lies in a folder of the whole machine, under the GPU's own identity, so that two checkouts share
 GPUs, and plain `dvc repro` with them (docs/decisions/0012 says which locks). The
@@ -25,20 +25,20 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Device:
-    """Something that one stage at a time may use, or several that have agreed to share it."""
+    """A device that one stage at a time may use, or several that have agreed to share it."""
 
     name: str
-    """What a person reads: ``gpu:0``, ``cpu:1``."""
+    """Display name: ``gpu:0``, ``cpu:1``."""
     visible: str | None = None
     """Its value for CUDA_VISIBLE_DEVICES; None for a CPU slot."""
     identity: str = ""
-    """What its lock is called: the same for one GPU, however a mask names it."""
+    """Name of its lock: the same for one GPU, however a mask names it."""
     share: int | None = None
-    """Which of the shares of this device, from 0; None: all of it."""
+    """Number of its share of the device, from 0; None for the whole device."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what a stage on this device finds in its environment."""
+        """Return the environment variables of a stage on this device."""
         # to torch there is one CPU: it cannot load a checkpoint to cpu:1
         kind = "cpu" if self.name.startswith("cpu:") else self.name
         names = {"FACET_DEVICE": kind, "FACET_SLOT": self.name}
@@ -51,13 +51,13 @@ class Device:
 
 @dataclass
 class Lease:
-    """A device that is ours until ``release``, and while another process has the file descriptors."""
+    """A device reserved for us until ``release``, and as long as another process has the file descriptors."""
 
     device: Device
     descriptors: list[int] = field(repr=False)
 
     def release(self) -> None:
-        """Give the device back; a second time does nothing."""
+        """Return the device to the pool; a second call does nothing."""
         while self.descriptors:
             os.close(self.descriptors.pop())
 
@@ -89,14 +89,14 @@ def try_lease(device: Device, folder: Path) -> Lease | None:
 
 
 class Account:
-    """What a run or a worker holds of the GPUs or of the slots, and its turn at them."""
+    """The GPUs or slots that a run or a worker holds, and its turn at them."""
 
     def __init__(self, folder: Path) -> None:
         self.turns = Turns(folder)
         self.held: list[Lease] = []
 
     def take(self, find: Callable[[], Lease | None]) -> Lease | None:
-        """Return the lease that `find` finds, or None while it finds none or others go first."""
+        """Return the lease that `find` finds, or None while it finds none or other runs go first."""
         if not self._may_take():
             return None
         lease = find()
@@ -104,7 +104,7 @@ class Account:
         return lease
 
     def stop_waiting(self) -> None:
-        """Say that no more is wanted, to others who let this one go before them."""
+        """Withdraw the request for a device, so that others need not wait for this one."""
         self.turns.stop_waiting()
 
     def _may_take(self) -> bool:
@@ -115,7 +115,7 @@ class Account:
         return self.turns.is_ours()
 
     def _note(self, lease: Lease | None) -> None:
-        """Keep account of what was found: who has nothing and finds nothing waits, and others can tell."""
+        """Record what was found: a run that holds nothing and finds nothing waits, visibly to others."""
         if lease is not None:
             self.held.append(lease)
             self.turns.stop_waiting()
@@ -124,7 +124,7 @@ class Account:
 
 
 class Pool:
-    """The devices of this run: GPUs for stages that need one, CPU slots for the rest (all, without a GPU)."""
+    """Device pool of this run: GPUs for stages that need one, CPU slots for the rest (all, without a GPU)."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Pool:
         self.kinds = {True: Account(gpu_folder or lease_folder()), False: Account(slot_folder)}
 
     def try_lease(self, needs_device: bool, num_gpus: int = 1) -> Lease | None:
-        """Return a lease of any device that fits, or None while all are taken or others go first.
+        """Return a lease of any device that fits, or None while all are taken or other runs go first.
 
         Args:
             needs_device: a GPU, where there is one; else a slot of the CPU.
@@ -169,12 +169,12 @@ class Pool:
         return kind.take(lambda: next(filter(None, (try_lease(device, folder) for device, folder in devices)), None))
 
     def stop_waiting(self) -> None:
-        """Say that no more is wanted, to others who let this run go before them."""
+        """Withdraw the request for a device, so that others need not wait for this run."""
         for kind in self.kinds.values():
             kind.stop_waiting()
 
     def _try_several(self, count: int) -> Lease | None:
-        """Return whole GPUs as one lease: processes of one training wait for one another, and share badly."""
+        """Return whole GPUs as one lease: processes of one training run wait for one another and cannot share."""
         whole = {device.identity: (replace(device, share=None), folder) for device, folder in self.gpus}
         held: list[Lease] = []
         for device, folder in whole.values():
@@ -197,7 +197,7 @@ class Pool:
         while (lease := self.try_lease(needs_device)) is None:
             if until_s is not None and time.monotonic() > until_s:
                 self.stop_waiting()
-                raise TimeoutError(f"no device came free within {timeout_s} s")
+                raise TimeoutError(f"no device was released within {timeout_s} s")
             time.sleep(POLL_S)
         return lease
 
@@ -205,7 +205,7 @@ class Pool:
 def find_gpus(
     environment: Mapping[str, str] | None = None, list_gpus: Callable[[], list[tuple[str, str]]] | None = None
 ) -> list[Device]:
-    """Return the GPUs that this process may use: those that an outer CUDA_VISIBLE_DEVICES lets through.
+    """Return the GPUs that this process may use: those that an outer CUDA_VISIBLE_DEVICES allows.
 
     >>> two = lambda: [("0", "GPU-aa"), ("1", "GPU-bb")]
     >>> [device.visible for device in find_gpus({}, two)]
@@ -220,5 +220,5 @@ def find_gpus(
 
 
 def num_jobs(asked: int | None, num_cores: int, per_device: int = 1) -> int:
-    """Return how many stages to run at a time if nobody says: one per core, and what fits on the GPUs."""
+    """Return the default number of stages to run at a time: one per core, and what fits on the GPUs."""
     return asked or len(find_gpus()) * per_device + num_cores

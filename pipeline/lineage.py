@@ -1,4 +1,4 @@
-"""What DVC's lock files say was made of what: the identity of a recorded run, and the hashes behind it.
+"""Lineage from DVC's lock files: the identity of a recorded run, and the hashes of everything it was made of.
 
 Paths are relative to the project's root, as in the lock files of all stages whose `wdir` is the root.
 """
@@ -28,7 +28,7 @@ _BINARY = ("data/", "runs/")
 
 @dataclass(frozen=True)
 class Entry:
-    """One stage as DVC last finished it."""
+    """One stage's entry in a lock file, as DVC last finished it."""
 
     name: str
     cmd: str
@@ -45,7 +45,7 @@ class Locked:
     _upstream: dict[str, list[Entry]] = field(default_factory=dict, repr=False, compare=False)
 
     def upstream(self, name: str) -> list[Entry]:
-        """Return the stages whose outputs ``name`` was made of, directly or not, each once.
+        """Return the stages whose outputs ``name`` depends on, directly or not, each once.
 
         Parameters are not followed: an entry holds the values it used, and `resolve` changes with any edit.
         """
@@ -80,7 +80,7 @@ class Locked:
 
 
 def read(root: Path) -> Locked:
-    """Read dvc.lock and graph/*/dvc.lock; files that are not there hold no stages.
+    """Read dvc.lock and graph/*/dvc.lock; missing files count as empty.
 
     Raises:
         ValueError: one of them is cut short.
@@ -98,7 +98,7 @@ def read(root: Path) -> Locked:
 
 
 def fingerprint(entry: Entry, *more: Any) -> str:
-    """Return the SHA-256 of what DVC locked for a stage, and of plain data that also tells runs apart.
+    """Return the SHA-256 of a stage's lock entry, and of further plain data that distinguishes runs.
 
     Command, parameters, and the hashes of everything read and written: a stage that was executed, restored
     from the run cache or pulled from elsewhere has one fingerprint, and anything that differs has another.
@@ -108,14 +108,14 @@ def fingerprint(entry: Entry, *more: Any) -> str:
 
 
 def matches(path: Path, md5: str) -> bool:
-    """Say whether a file or folder is what DVC locked."""
+    """Return whether a file or folder has the content that DVC locked."""
     if md5.endswith(".dir"):
         return path.is_dir() and folder_md5(path) == md5
     return path.is_file() and file_md5(path) == md5
 
 
 def folder_md5(folder: Path) -> str:
-    """Return DVC's hash of a folder: the MD5 of the list of its files and theirs."""
+    """Return DVC's hash of a folder: the MD5 of the list of its files and their hashes."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     listing = [{"md5": file_md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
     text = json.dumps(sorted(listing, key=lambda item: item["relpath"]), sort_keys=True)
@@ -123,14 +123,14 @@ def folder_md5(folder: Path) -> str:
 
 
 def hashes(locked: Locked, entry: Entry) -> dict[str, str]:
-    """Return the MD5 of each data set and model behind a stage, and of what it made itself."""
+    """Return the MD5 of each data set and model upstream of a stage, and of its own outputs."""
     upstream = locked.upstream(entry.name)
     behind = {path: md5 for one in (*upstream, entry) for path, md5 in {**one.deps, **one.outs}.items()}
     return {path: md5 for path, md5 in behind.items() if path.startswith(_BINARY)} | dict(entry.outs)
 
 
 def datasets(locked: Locked, entry: Entry) -> tuple[tuple[str, str, str], ...]:
-    """Return the data sets behind a stage: name, MD5, and what they were for."""
+    """Return the data sets upstream of a stage: name, MD5, and their use."""
     found = set()
     for path, md5 in hashes(locked, entry).items():
         if match := re.fullmatch(r"data/(\w+)/(train|eval)", path):
@@ -139,7 +139,7 @@ def datasets(locked: Locked, entry: Entry) -> tuple[tuple[str, str, str], ...]:
 
 
 def tree(locked: Locked, entry: Entry) -> dict[str, Any]:
-    """Return all stages behind one, and itself, as plain data: code, parameters and metrics too."""
+    """Return a stage and everything upstream of it as plain data: code, parameters and metrics too."""
     return {
         one.name: {"cmd": one.cmd, "params": dict(one.params), "deps": dict(one.deps), "outs": dict(one.outs)}
         for one in (entry, *locked.upstream(entry.name))
@@ -147,7 +147,7 @@ def tree(locked: Locked, entry: Entry) -> dict[str, Any]:
 
 
 def git_state(root: Path) -> dict[str, str]:
-    """Return ``commit`` and ``dirty``; empty without git. What the pipeline itself writes is not dirt."""
+    """Return ``commit`` and ``dirty``; empty without git. Files that the pipeline writes do not count as dirty."""
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
         return {}

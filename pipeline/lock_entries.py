@@ -1,4 +1,4 @@
-"""Reads and writes single entries of a dvc.lock, where DVC parses and writes the whole file for every stage it runs.
+"""Reads and writes single entries of a dvc.lock; DVC parses and writes the whole file for every stage.
 
 DVC's way costs 3.5 s of CPU a stage, most of it under its lock, where a file has 70 entries of 50 dependencies each:
 more than an hour for all stages of a large ablation, one after the other. An entry by itself costs milliseconds, at
@@ -18,13 +18,13 @@ from typing import Any
 HEAD = "schema: '2.0'\nstages:\n"
 NAME = re.compile(r"  ([A-Za-z_][\w.@+/-]*):\n")
 OUTER = re.compile(r"^(?!   ).*\n?", re.MULTILINE)
-"""A line that is not inside of an entry: those are indented by four spaces or more."""
+"""A line outside the entries, which are indented by four spaces or more."""
 NOT_TEXT = {"true", "false", "null"}
-"""What YAML would read as a name of something else."""
+"""Names that YAML would read as another type."""
 
 
 def spans(text: str) -> dict[str, tuple[int, int]] | None:
-    r"""Return where each stage's entry begins and ends; None if the file is not as DVC writes it.
+    r"""Return where each stage's entry begins and ends; None if the file is not formatted as DVC writes it.
 
     >>> text = HEAD + "  a:\n    cmd: x\n  b@1:\n    cmd: y\n"
     >>> {name: text[begin:end] for name, (begin, end) in spans(text).items()}
@@ -48,7 +48,7 @@ def spans(text: str) -> dict[str, tuple[int, int]] | None:
 
 
 def replaced(text: str, entry: str) -> str | None:
-    """Return ``text`` with one entry, itself a whole file, in its place or at the end; None: leave it to DVC."""
+    """Return ``text`` with one entry, itself a whole file, replaced or appended; None: leave it to DVC."""
     places, own = spans(text), spans(entry)
     if places is None or own is None or len(own) != 1 or "&id" in entry:
         return None
@@ -58,7 +58,7 @@ def replaced(text: str, entry: str) -> str | None:
 
 
 class Entries(Mapping[str, Any]):
-    """The entries of a dvc.lock by the names of their stages, each read when it is asked for."""
+    """The entries of a dvc.lock by stage name, each read on demand."""
 
     def __init__(self, text: str, places: Mapping[str, tuple[int, int]], path: str) -> None:
         self.text, self.places, self.path = text, places, path
@@ -80,7 +80,7 @@ class Entries(Mapping[str, Any]):
 
 
 def install() -> None:
-    """Let DVC, in this process, read and write entries one by one."""
+    """Patch DVC in this process to read and write entries one by one."""
     from dvc import dvcfile
     from dvc.dvcfile import Lockfile
 
@@ -97,7 +97,7 @@ _their_dump_stages: Any = None
 
 
 def _text(lockfile: Any) -> str:
-    """Return what the file says, "" if it is not there or for DVC to judge."""
+    """Return the file's text; "" if it is missing or DVC must judge it."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return Path(lockfile.path).read_bytes().decode() if lockfile.exists() else ""
     return ""

@@ -1,4 +1,4 @@
-"""Models in MLflow: each logged once, by the training that made it; rows refer to it, tables register their best.
+"""Models in MLflow: each logged once, by the training run that made it; rows refer to it, tables register the best.
 
 Importing this takes seconds, as importing MLflow does.
 """
@@ -27,7 +27,7 @@ ALIAS = "best"
 PAGE = 1000
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 SERVED_WITH = ("mlflow", "numpy", "opencv-python-headless", "opencv-python", "pandas", "torch")
-"""What the served model imports; of the two OpenCVs the one that is installed."""
+"""Packages that the served model imports; of the two OpenCV packages, the installed one."""
 NOTE = (
     "The best model of table `{table}` has the alias `best`; `mlflow.pyfunc.load_model` takes its address, "
     "`models:/{name}@best`. Aligned faces in; embeddings, feature norms and qualities out."
@@ -35,7 +35,7 @@ NOTE = (
 
 
 class Models:
-    """The models of some experiments: what is logged already, by key."""
+    """The models of some experiments: those already logged, by key."""
 
     def __init__(self, client: MlflowClient, experiment_ids: Iterable[str]) -> None:
         self.client = client
@@ -56,7 +56,7 @@ class Models:
                 return
 
     def attach(self, run_id: str, record: Record, tag: str | None = None) -> str | None:
-        """Let an active run have its model, logged by whoever came first; return the model's ID.
+        """Attach a model to an active run, logging it if no run has yet; return the model's ID.
 
         Args:
             run_id: of the run, which is the active one.
@@ -75,7 +75,7 @@ class Models:
         return model_id
 
     def lacks(self, run: Run, record: Record) -> bool:
-        """Say whether a finished run does not have its model yet, or another one."""
+        """Return whether a finished run lacks its model, or has another one."""
         if record.model is None:
             return False
         known = self.ids.get(record.model.key)
@@ -102,7 +102,7 @@ class Models:
         return str(made.model_id)
 
     def register(self, best: Best, run_id: str) -> ModelVersion:
-        """Let the alias ``best`` of a registered model name a table's best: a version each model, made once."""
+        """Point the alias ``best`` of a registered model at a table's best model: one version per model."""
         model_id = self.ids[best.model.key]
         try:
             self.client.get_registered_model(best.name)
@@ -124,7 +124,7 @@ class Models:
         return version
 
     def _version(self, best: Best, model_id: str) -> ModelVersion | None:
-        """Return the version that is this model already."""
+        """Return the existing version of this model, if there is one."""
         for version in self.client.search_model_versions(f"name = '{best.name}'", max_results=PAGE):
             # of a store that was filled anew, the old files are gone
             if version.tags.get(KEY) == best.model.key and version.source == uri(model_id):
@@ -138,7 +138,7 @@ def uri(model_id: str) -> str:
 
 
 def signature() -> ModelSignature:
-    """Return what the served model takes and gives; an image is bytes, base64 text, an array or a nested list."""
+    """Return the input and output of the served model; an image is bytes, base64 text, an array or a nested list."""
     optional = (("feature_norm", DataType.double), ("quality", DataType.double), ("error", DataType.string))
     outputs = [ColSpec(Array(DataType.double), "embedding", required=False)]
     outputs += [ColSpec(kind, name, required=False) for name, kind in optional]
@@ -146,7 +146,7 @@ def signature() -> ModelSignature:
 
 
 def _release(package: str) -> str | None:
-    """Return an installed version without its local part: torch 2.13.0+cpu can be installed as 2.13.0 anywhere."""
+    """Return an installed version without its local part: 2.13.0 for torch 2.13.0+cpu, which installs anywhere."""
     try:
         return importlib.metadata.version(package).partition("+")[0]
     except importlib.metadata.PackageNotFoundError:

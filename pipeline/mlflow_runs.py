@@ -1,4 +1,4 @@
-"""Writes records to MLflow through its client; importing this takes seconds, so `tracking` does it late.
+"""Writes records to MLflow through its client; importing this takes seconds, so `tracking` imports it late.
 
 A run is RUNNING until all of it is there. One that was left so by a killed process is deleted and made anew.
 """
@@ -32,14 +32,14 @@ T = TypeVar("T")
 
 
 class Writer:
-    """Brings one MLflow store to what is wanted; call it alone (`store.alone`)."""
+    """Updates one MLflow store to the wanted records; call it while holding `store.alone`."""
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
         self.client = MlflowClient(tracking_uri)
 
     def write(self, wanted: Wanted, say: Callable[[str], None]) -> list[str]:
-        """Make the runs that are missing, mark what is current, and return where the new ones stand."""
+        """Create the missing runs, mark the current ones, and return the addresses of the new ones."""
         with _pointed_at(self.tracking_uri):
             return self._write(wanted, say)
 
@@ -70,7 +70,7 @@ class Writer:
     def _fill_experiment(
         self, experiment_id: str, experiment: Experiment, wanted: Wanted, models: Models, say: Callable[[str], None]
     ) -> tuple[list[str], dict[str, str]]:
-        """Make the runs that an experiment lacks; return where they stand, and the IDs of all that it should have."""
+        """Create the runs that an experiment lacks; return their addresses, and the IDs of all it should have."""
         created, run_ids = [], {}
         existing = self._runs(experiment_id)
         # MLflow lists the newest run first: made from the last row up, they stand in the table's order
@@ -90,7 +90,7 @@ class Writer:
         return created, run_ids
 
     def _experiment(self, experiment: Experiment, found: Found | None) -> Found:
-        """Return our experiment, made or renamed if need be."""
+        """Return our experiment, created or renamed if necessary."""
         name = self._free_name(experiment, found)
         if found is None:
             root = store.artifact_root(self.tracking_uri)
@@ -104,7 +104,7 @@ class Writer:
         return found
 
     def _free_name(self, experiment: Experiment, mine: Found | None) -> str:
-        """Return the experiment's name, with its key behind it where another experiment has it already."""
+        """Return the experiment's name, with its key appended if another experiment has that name."""
         other = self.client.get_experiment_by_name(experiment.name)
         taken = other is not None and (mine is None or other.experiment_id != mine.experiment_id)
         return f"{experiment.name} ({experiment.key})" if taken else experiment.name
@@ -134,7 +134,7 @@ class Writer:
                 return found
 
     def _settle(self, runs: Sequence[Run]) -> Run | None:
-        """Return the one finished run; delete what a killed process left or another machine made as well."""
+        """Return the one finished run; delete those of a killed process and duplicates of another machine."""
         finished = [run for run in runs if run.info.status == "FINISHED"]
         for run in runs:
             if run not in finished[:1]:
@@ -148,7 +148,7 @@ class Writer:
         self.client.delete_run(run.info.run_id)
 
     def _make(self, experiment_id: str, record: Record, models: Models) -> Run:
-        """Make one run, whole or not at all."""
+        """Create one run completely or not at all."""
         tags = {
             FINGERPRINT: record.fingerprint, "facet.kind": record.kind, CURRENT: "true", WHERE: record.where,
             mlflow_models.TAG: mlflow_models.ABSENT, "mlflow.source.type": "PROJECT", **record.tags,
@@ -196,7 +196,7 @@ class Writer:
     def _mark_others(
         self, runs: Mapping[str, Sequence[Run]], locked: frozenset[str], replaced: Container[str] | None = None
     ) -> None:
-        """Mark runs that are not recorded now: of results that are not here, or that were replaced.
+        """Mark runs that are not current: their results are not here, or were replaced.
 
         Args:
             runs: by fingerprint.
@@ -209,7 +209,7 @@ class Writer:
                 self._mark(run, current=fingerprint in locked)
 
     def _retire(self, wanted: Wanted) -> None:
-        """Mark the rows of tables that are no longer there."""
+        """Mark the rows of tables that no longer exist."""
         keys = {experiment.key for experiment in wanted.experiments}
         for found in self._experiments():
             key = found.tags.get(KEY, SWEEPS)
@@ -217,7 +217,7 @@ class Writer:
                 self._mark_others(self._runs(found.experiment_id), frozenset())
 
     def _describe(self, found: Found, experiment: Experiment, links: Iterable[str]) -> None:
-        """Say on the experiment's page what it is, and save the view that shows it as a table."""
+        """Write the experiment's description, and save the view that shows it as a table."""
         tags = dict([views.KIND])
         tags["mlflow.note.content"] = "\n\n".join(filter(None, [" · ".join(links), experiment.note]))
         if experiment.look.shown:
@@ -230,7 +230,7 @@ class Writer:
 def _links(
     experiment: Experiment, wanted: Wanted, places: Mapping[str, str], run_ids: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield links from an experiment's page, in Markdown: to itself as the table, and to what belongs to it."""
+    """Yield links on an experiment's page, in Markdown: to its table view, and to related pages."""
     if experiment.look.shown:
         yield f"[As the table](#{views.path(places[experiment.key])})"
         yield f"[Charts](#{views.charts_path(places[experiment.key])})"
@@ -244,7 +244,7 @@ def _links(
 
 
 def find_experiment(tracking_uri: str, key: str) -> str | None:
-    """Return the ID of our experiment ``key``, None if it is not there."""
+    """Return the ID of our experiment ``key``, None if it does not exist."""
     found = Writer(tracking_uri)._experiments()
     active = (one for one in found if one.tags.get(KEY) == key and one.lifecycle_stage == "active")
     return next((str(one.experiment_id) for one in active), None)
@@ -252,7 +252,7 @@ def find_experiment(tracking_uri: str, key: str) -> str | None:
 
 @contextlib.contextmanager
 def _pointed_at(tracking_uri: str) -> Iterator[None]:
-    """Let models be logged to ``tracking_uri``; MLflow keeps it in the environment, where it must not stay."""
+    """Set the tracking URI for logging models; MLflow keeps it in the environment, from which it is removed again."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(tracking_uri)
     try:

@@ -1,4 +1,4 @@
-"""What pools ask of Prefect's API: a stage is a flow run of one deployment, in the queue of a work pool.
+"""Work pools through Prefect's API: a stage is a flow run of one deployment, in a queue of a work pool.
 
 Importing this costs a second of CPU for Prefect's client, once per worker and coordinator, and none per stage.
 A server that is away is waited for: `patiently`.
@@ -37,11 +37,11 @@ T = TypeVar("T")
 
 FLOW, DEPLOYMENT = "facet stage", "stage"
 POOL_TYPE = "facet"
-"""A type of our own: a worker of Prefect's that joined by mistake would try to run stages as flows."""
+"""A pool type of our own: one of Prefect's workers that joined by mistake would run stages as flows."""
 HEARTBEAT_S = 10
-"""The server counts a worker as offline after three of them."""
+"""Heartbeat interval; the server counts a worker as offline after three of them."""
 FORGIVEN_S = 20.0
-"""So much longer a worker may be offline: after the server itself was away, all are, until their next heartbeat."""
+"""Grace period for offline workers: after the server was away, all are offline until their next heartbeat."""
 HOLDER_MARK = "pid="
 MANY = 200
 # older servers refuse the client's own defaults
@@ -53,7 +53,7 @@ OPEN = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
 def patiently(ask: Callable[[], T], stop: Callable[[], bool] = lambda: False, pause_s: float = 1.0) -> T:
-    """Ask until the server answers.
+    """Repeat a request until the server answers.
 
     Raises:
         PrefectException: it answers that it will not.
@@ -68,25 +68,25 @@ def patiently(ask: Callable[[], T], stop: Callable[[], bool] = lambda: False, pa
 
 
 def is_away(error: Exception) -> bool:
-    """Whether a server that comes back may answer the same question otherwise."""
+    """Return whether repeating the request may help when the server is back."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500 or error.response.status_code in (408, 429)
     return isinstance(error, httpx.TransportError)
 
 
 def holder(worker: str) -> str:
-    """Return who has taken a stage: a worker, and which process, for its name comes again when it is restarted."""
+    """Return an identifier of the worker process that has claimed a stage; a restarted worker keeps its name."""
     return f"{worker} {HOLDER_MARK}{os.getpid()}"
 
 
 class Forgiven:
-    """Flow runs shown as crashed because they were silent, which may be the server's fault: they get a while."""
+    """Flow runs marked crashed for missing heartbeats, possibly the server's fault: they get a grace period."""
 
     def __init__(self) -> None:
         self.since_s: dict[UUID, float] = {}
 
     def is_over(self, run: FlowRun) -> bool:
-        """Whether the state of a run will not change any more."""
+        """Return whether the state of a run is final."""
         if run.state is None or not run.state.is_final():
             self.since_s.pop(run.id, None)
             return False
@@ -105,13 +105,13 @@ def worker_of(held_by: str) -> str:
 
 
 class Silence:
-    """Which workers have been offline for so long that they are dead."""
+    """Tracks which workers have been offline so long that they count as dead."""
 
     def __init__(self) -> None:
         self.since_s: dict[str, float] = {}
 
     def look(self, workers: Mapping[str, bool]) -> set[str]:
-        """Note who is online now; return who counts as dead."""
+        """Record which workers are online now; return those that count as dead."""
         now_s = time.monotonic()
         self.since_s = {
             name: self.since_s.get(name, now_s) for name, online in workers.items() if not online
@@ -120,12 +120,12 @@ class Silence:
 
 
 def client() -> SyncPrefectClient:
-    """Return a client; each thread needs one of its own."""
+    """Return a client; each thread needs its own."""
     return get_client(sync_client=True)
 
 
 class StagePool:
-    """One work pool whose workers run stages."""
+    """A work pool whose workers run stages."""
 
     def __init__(self, name: str, api: SyncPrefectClient | None = None) -> None:
         self.name = name
@@ -133,13 +133,13 @@ class StagePool:
         self._deployment: UUID | None = None
 
     def twin(self) -> StagePool:
-        """Return the same pool with a client of its own, for another thread."""
+        """Return the same pool with its own client, for another thread."""
         other = StagePool(self.name, client())
         other._deployment = self._deployment
         return other
 
     def prepare(self, queue: str) -> None:
-        """Make the pool, a queue and the deployment for a stage, unless they are there."""
+        """Create the pool, a queue and the deployment for a stage, if they are missing."""
         with contextlib.suppress(ObjectAlreadyExists):
             self.api.create_work_pool(WorkPoolCreate(name=self.name, type=POOL_TYPE, description=DESCRIPTION))
         with contextlib.suppress(ObjectAlreadyExists):
@@ -148,14 +148,14 @@ class StagePool:
         self.deployment()
 
     def deployment(self) -> UUID:
-        """Return the deployment for a stage; made if it is not there."""
+        """Return the deployment for a stage, created if it is missing."""
         if self._deployment is None:
             flow = self.api.create_flow_from_name(FLOW)
             self._deployment = self.api.create_deployment(
                 flow_id=flow,
                 name=f"{DEPLOYMENT} on {self.name}",
                 work_pool_name=self.name,
-                description="One stage of a `facet run --pool`; not to be started by hand.",
+                description="One stage of `facet run --pool`; do not start it by hand.",
                 enforce_parameter_schema=False,
                 parameter_openapi_schema={"type": "object", "properties": {}},
             )
@@ -182,7 +182,7 @@ class StagePool:
         return [each.flow_run for each in found]
 
     def claim(self, run: FlowRun, worker: str) -> bool:
-        """Take a stage; False if another worker was faster."""
+        """Claim a stage; return False if another worker was faster."""
         state: State[Any] = Pending(message=f"taken by {worker}")
         answer: OrchestrationResult[Any] = self.api.set_flow_run_state(run.id, state)
         if answer.status != SetStateStatus.ACCEPT:
@@ -191,51 +191,51 @@ class StagePool:
         return True
 
     def read(self, identities: Iterable[UUID]) -> dict[UUID, FlowRun]:
-        """Return flow runs by their id; those that the server does not have are missing."""
+        """Return flow runs by their id; those that the server does not have are left out."""
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=list(identities)))
         return {run.id: run for run in self.api.read_flow_runs(flow_run_filter=wanted, **PAGE)}
 
     def tell(self, identity: UUID, result: Mapping[str, str | float]) -> None:
-        """Leave what came out, beside the state: a state's own data do not reach the server."""
+        """Store the result beside the state: a state's own data do not reach the server."""
         self.api.update_flow_run_labels(identity, dict(result))
 
     def set_state(self, identity: UUID, state: State[Any]) -> None:
-        """Say what has become of a flow run; the last word, whatever Prefect's rules think."""
+        """Set the state of a flow run, overriding Prefect's rules."""
         self.api.set_flow_run_state(identity, state, force=True)
 
     def cancel(self, run: FlowRun) -> None:
-        """Ask for the end of a stage: its worker will hear of it, unless it has none yet."""
+        """Request the end of a stage: its worker is notified, unless it has none yet."""
         if run.state is None or run.state.is_final():
             return
         if run.state.is_scheduled():
-            self.set_state(run.id, Cancelled(message="nobody waits for it any more"))
+            self.set_state(run.id, Cancelled(message="the run that requested it has ended"))
         elif not run.state.is_cancelling():
             self.set_state(run.id, Cancelling())
 
     def log(self, identity: UUID, lines: Sequence[tuple[datetime, str]]) -> None:
-        """Show lines of a stage."""
+        """Send log lines of a stage."""
         self.api.create_logs(
             {"message": text, "timestamp": at.isoformat(), "flow_run_id": str(identity), **LINE} for at, text in lines
         )
 
     def beat(self, worker: str) -> None:
-        """Say that a worker lives."""
+        """Send the heartbeat of a worker."""
         self.api.send_worker_heartbeat(self.name, worker, HEARTBEAT_S)
 
     def alive(self, run: FlowRun) -> None:
-        """Say that a stage is worked on: without that for 90 s the server shows it as crashed (`zombies`)."""
+        """Send the heartbeat of a stage: after 90 s without one the server marks it crashed (`zombies`)."""
         resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
         event = {"event": "prefect.flow-run.heartbeat", "id": str(uuid4()), "occurred": datetime.now(UTC).isoformat()}
         flow = zombies.related(FLOW) | {"prefect.resource.id": f"prefect.flow.{run.flow_id}"}
         self.api.request("POST", "/events", json=[event | {"resource": resource, "related": [flow]}]).raise_for_status()
 
     def workers(self) -> dict[str, bool]:
-        """Return all workers that the pool has had, and whether each is online, by the server's clock."""
+        """Return all workers the pool has had, and whether each is online, by the server's clock."""
         found = self.api.read_workers_for_work_pool(self.name, limit=MANY, offset=0)
         return {each.name: each.status == WorkerStatus.ONLINE for each in found}
 
     def mark_lost_of(self, dead: Collection[str]) -> None:
-        """Give up what ``dead`` workers had taken, so that what is shown is true; but for what this process has."""
+        """Give up the stages that ``dead`` workers had claimed, except those of this process."""
         wanted = FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(OPEN))),
             deployment_id=FlowRunFilterDeploymentId(any_=[self.deployment()]),
@@ -243,11 +243,11 @@ class StagePool:
         for run in self.api.read_flow_runs(flow_run_filter=wanted, **PAGE) if dead else ():
             held_by = run.infrastructure_pid or ""
             if (name := worker_of(held_by)) in dead and held_by != holder(name):
-                self.set_state(run.id, Crashed(message=f"{name} is silent: killed, or cut off"))
+                self.set_state(run.id, Crashed(message=f"no heartbeat from {name}: killed or disconnected"))
 
     def give_back(self, identity: UUID, message: str) -> None:
-        """Let another worker have a stage."""
+        """Release a stage so that another worker can claim it."""
         self.set_state(identity, Scheduled(name="AwaitingRetry", message=message))
 
 
-DESCRIPTION = "Stages of `facet run --pool`, one at a time on each worker's device. `facet worker` joins."
+DESCRIPTION = "Stages of `facet run --pool`, one at a time on each worker's device. `facet worker` adds a worker."

@@ -1,4 +1,4 @@
-"""Calls what speaks with the DVC remote, each in a process of its own, ended when the remote answers no more.
+"""Runs calls to the DVC remote in separate processes, which are ended when the remote stops answering.
 
 A remote may accept a connection and say nothing for ever; DVC's patience with that is a minute for HTTP, half an hour
 for SSH, endless for a network folder, and each of them times its retries. Here one limit holds for all: a process that
@@ -21,21 +21,21 @@ from pipeline.job import Job
 
 SILENT_S = 300.0
 ALIVE_CPU_S = 0.05
-"""CPU time that shows life: waiting itself costs some milliseconds a minute."""
+"""CPU time that counts as activity: waiting itself costs some milliseconds a minute."""
 LOOK_S = 1.0
 
 
 class SilentRemoteError(RuntimeError):
-    """The DVC remote accepts what we ask and does not answer."""
+    """The DVC remote accepts requests but does not answer."""
 
 
 def patience_s() -> float:
-    """Return how long the remote may be silent: ``FACET_REMOTE_TIMEOUT`` in seconds, 0 for ever."""
+    """Return the timeout of the remote: ``FACET_REMOTE_TIMEOUT`` in seconds, 0 for no limit."""
     return float(os.environ.get("FACET_REMOTE_TIMEOUT") or SILENT_S) or float("inf")
 
 
 class Calls:
-    """Calls in mid-flight; may be used from several threads.
+    """Calls in progress; may be used from several threads.
 
     After a silence all calls fail at once for as long as it lasted, so that hundreds of stages do not wait for it one
     after the other.
@@ -70,7 +70,7 @@ class Calls:
             job.close()
 
     def stop_all(self) -> None:
-        """End all calls; start no other."""
+        """End all calls; start no others."""
         with self.lock:
             self.stopped = True
             for pid in self.jobs:
@@ -94,12 +94,12 @@ class Calls:
     def _why(self) -> str:
         return (
             f"the DVC remote has not answered for {self.limit_s:.0f} s (FACET_REMOTE_TIMEOUT): see `dvc remote list`; "
-            "what is finished is kept, run again when it answers"
+            "finished work is kept, run again when it answers"
         )
 
 
 def _cpu_s(pid: int) -> float:
-    """Return the CPU seconds of a process and of what it has started."""
+    """Return the CPU seconds of a process and its descendants."""
     total = 0.0
     with suppress(psutil.Error):
         process = psutil.Process(pid)

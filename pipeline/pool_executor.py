@@ -1,4 +1,4 @@
-"""Sends stages to a work pool, where `execute` runs them in processes of its own; else the same to the flow.
+"""Executor that sends stages to a work pool; the flow uses it like `execute`, which runs them in local processes.
 
 What needs no device stays here, as does `resolve`, which says what there is to do. Workers of this very workspace
 run a stage in place. Workers of other clones get the code as a commit, inputs and results through DVC; and only
@@ -39,47 +39,47 @@ from pipeline.prefect_run import AWAY
 from pipeline.stage_result import StageResult
 
 JOBS = 32
-"""Stages at a time in a pool if nobody says: workers come and go, and Prefect keeps the queue."""
+"""Default number of stages at a time in a work pool: workers come and go, and Prefect keeps the queue."""
 POLL_S = 1.0
 LOOK_S = 10.0
-"""Between looks at who is online."""
+"""Seconds between checks of which workers are online."""
 TRIES = 3
-"""A stage whose worker dies is sent again."""
+"""Attempts for a stage whose worker dies."""
 OFFERS = 2
-"""Offers at a time: each is a process that hashes and uploads."""
-ONE_DEVICE = "and a worker of a pool has one device: run it without --pool, or with `processes: 1`"
+"""Offers prepared at a time: each is a process that hashes and uploads."""
+ONE_DEVICE = "but a worker has one device: run it without --pool, or with `processes: 1`"
 STOP_S = 60.0
 """How long a cancelled stage may take to be reported as such."""
 
 
 class Devices(Pool):
-    """CPU slots of this machine, and a pool that takes what needs a device."""
+    """CPU slots of this machine, and a work pool for everything that needs a device."""
 
     def __init__(self, pool: str, slot_folder: Path) -> None:
         super().__init__([], environment.num_cores(), slot_folder)
         self.remote = Device(f"pool:{pool}")
 
     def try_lease(self, needs_device: bool, *arguments: Any) -> Lease | None:
-        """Return a lease: the pool itself is never short."""
+        """Return a lease: the work pool itself has no limit."""
         return Lease(self.remote, []) if needs_device else super().try_lease(needs_device)
 
 
 @dataclass
 class Sent:
-    """A stage in the pool, as it was last heard of."""
+    """A stage in the work pool, in its last known state."""
 
     stage: Stage
     identity: UUID
     run: FlowRun | None = None
     is_over: bool = False
-    """Its state will not change."""
+    """Whether its state is final."""
 
 
 class PoolExecutor(Executor):
-    """Runs stages on the workers of a pool; may be used from several threads."""
+    """Runs stages on the workers of a work pool; may be used from several threads."""
 
     def __init__(self, root: Path, pool: str, jobs: int | None = None, patience: Patience | None = None) -> None:
-        """Make the pool if it is not there, and begin to watch it.
+        """Create the pool if it is missing, and start to watch it.
 
         A server that is away is waited for.
         """
@@ -90,7 +90,7 @@ class PoolExecutor(Executor):
         self.sent: dict[UUID, Sent] = {}
         self.commit = self.reference = ""
         self.unreachable: str | None = None
-        """Why workers of other clones cannot be reached; None until somebody has looked."""
+        """Why workers of other clones cannot be reached; None before the first check."""
         self.offers = threading.Semaphore(OFFERS)
         self.calls = Calls()
         self.git = threading.Lock()
@@ -106,7 +106,7 @@ class PoolExecutor(Executor):
         return Devices(self.pool.name, self.slot_folder)
 
     def run(self, stage: Stage, lease: Lease, say: Say) -> StageResult:
-        """Bring ``stage`` up to date, in the pool if it needs a device; give the lease back."""
+        """Bring ``stage`` up to date, in the work pool if it needs a device; return the lease."""
         if not stage.needs_device or stage.name == RESOLVE:
             return super().run(stage, lease, say)
         if (processes := num_gpus(self.root, stage)) > 1:
@@ -127,7 +127,7 @@ class PoolExecutor(Executor):
         return self._in_pool(stage, request, workspace.EVERYWHERE, say)
 
     def stop_all(self) -> None:
-        """End all stages here and in the pool; start no other."""
+        """End all stages here and in the pool; start no others."""
         super().stop_all()
         self.calls.stop_all()
         with self.news:
@@ -139,7 +139,7 @@ class PoolExecutor(Executor):
                     api.cancel(run)
 
     def close(self) -> None:
-        """End the watch and the forking process; the commit that was sent is removed."""
+        """Stop the watch and the fork server; remove the commit that was sent."""
         self.over.set()
         super().close()
         if self.reference:
@@ -147,7 +147,7 @@ class PoolExecutor(Executor):
                 pool_git.remove(self.root, self.reference)
 
     def _others(self) -> bool:
-        """Whether workers of other workspaces are online, and this one can reach them.
+        """Return whether workers of other workspaces are online and can be reached.
 
         Raises:
             LookupError: only others are online, and this one cannot.
@@ -160,7 +160,7 @@ class PoolExecutor(Executor):
             if self.unreachable is None:
                 self.unreachable = self._why_unreachable()
         if self.unreachable and not own:
-            raise LookupError(f"only other clones' workers are in the pool {self.pool.name}: {self.unreachable}")
+            raise LookupError(f"the work pool {self.pool.name} has workers of other clones only: {self.unreachable}")
         return not self.unreachable
 
     def _why_unreachable(self) -> str:
@@ -178,7 +178,7 @@ class PoolExecutor(Executor):
         return offer
 
     def _send_code(self) -> dict[str, str]:
-        """Return the commit that workers shall have, and its name on the git remote, where it is from now on."""
+        """Push the commit that workers need; return it and its name on the git remote."""
         with self.git:
             if not self.commit:
                 commit = pool_git.snapshot(self.root)
@@ -196,7 +196,7 @@ class PoolExecutor(Executor):
         return str(environment.state_folder(self.root) / "dvc-queue.lock")
 
     def _in_pool(self, stage: Stage, more: Mapping[str, Any], queue: str, say: Say) -> StageResult:
-        """Send a stage, wait for it and fetch its result; again if its worker died."""
+        """Send a stage, wait for it and fetch its result; repeat if its worker died."""
         parent = flow_run.get_id()
         request = {"address": stage.address, "name": stage.name, "workspace": self.here, "parent": parent, **more}
         request["patience"] = asdict(self.patience)
@@ -208,18 +208,18 @@ class PoolExecutor(Executor):
             outcome, again = self._ended(stage, run, say)
             if not again or attempt == TRIES:
                 return outcome
-            say(f"{outcome.message}: sent again, {attempt + 1} of {TRIES}")
+            say(f"{outcome.message}: sending it again, attempt {attempt + 1} of {TRIES}")
         return outcome
 
     def _sent(self, stage: Stage, request: Mapping[str, Any], queue: str, say: Say) -> FlowRun | None:
-        """Submit a stage and wait until it has ended; None if that could not be learnt in time."""
+        """Submit a stage and wait until it has ended; None if that could not be determined in time."""
         api = self.pool.twin()
         tags = [f"of:{flow_run.get_name()}"]
         identity = patiently(lambda: api.submit(stage.name, request, queue, tags, None), self._stopping)
         sent = Sent(stage, identity)
         with self.news:
             self.sent[identity] = sent
-        say(f"waits in the pool {self.pool.name}: flow run {identity}")
+        say(f"waiting in the work pool {self.pool.name}: flow run {identity}")
         told, told_s = "", time.monotonic()
         try:
             while not sent.is_over:
@@ -229,7 +229,7 @@ class PoolExecutor(Executor):
                     told = sent.run.state.message or ""
                     say(told)
                 if not told and not self.online and time.monotonic() - told_s > 3 * LOOK_S:
-                    say(f"no worker of the pool {self.pool.name} is online: start one with `facet worker`")
+                    say(f"no worker of the work pool {self.pool.name} is online: start one with `facet worker`")
                     told_s = time.monotonic()
                 if self.stop_asked_s is not None and time.monotonic() - self.stop_asked_s > STOP_S:
                     break
@@ -260,7 +260,7 @@ class PoolExecutor(Executor):
         return StageResult("executed" if executed else "unchanged", state.message or "", seconds), False
 
     def _restored(self, stage: Stage, result: Mapping[str, str], seconds: float | None, say: Say) -> StageResult:
-        """Write the result of a worker elsewhere into this workspace and its dvc.lock."""
+        """Restore the result of another machine's worker into this workspace and its dvc.lock."""
         arguments = {"address": stage.address, "key": result[KEY], "value": result[VALUE]}
         arguments["queue_path"] = self._queue_path()
         if not self.calls.call(self.forker, "pool_transport:fetch", **arguments):
@@ -271,7 +271,7 @@ class PoolExecutor(Executor):
         return outcome
 
     def _watch(self) -> None:
-        """Learn what became of all that was sent, with one question for all; give up what dead workers had."""
+        """Poll the state of all sent stages with one request; give up those of dead workers."""
         api, silence, forgiven, looked_s = self.pool.twin(), Silence(), Forgiven(), 0.0
         while not self.over.wait(POLL_S):
             with contextlib.suppress(*AWAY):  # a server that is away keeps no stage from going on

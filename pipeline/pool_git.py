@@ -1,4 +1,4 @@
-"""The code that a stage runs with on another machine: the coordinator's workspace as a git commit, a clone at it.
+"""Code for stages on other machines: the coordinator's workspace as a git commit, checked out in a clone.
 
 What is not committed is sent too: as a commit of its own on no branch, made with an index of its own, so that
 nothing of the user's changes. It is pushed as ``refs/facet/COMMIT-RUN`` and removed when the run has ended:
@@ -16,14 +16,14 @@ from pathlib import Path
 from pipeline import environment
 
 MAX_UNTRACKED = 20 * 2**20
-"""Bytes of a file that git neither has nor ignores; a larger one belongs to DVC or into .gitignore."""
+"""Size limit of a file that git neither has nor ignores; a larger one belongs to DVC or into .gitignore."""
 
 TIMEOUT_S = 600.0
-"""For one command: what travels is code, and a remote may accept a connection and say nothing for ever."""
+"""Timeout of one git command: only code is transferred, and a remote may accept a connection and never answer."""
 
 
 def remote_of(root: Path) -> str:
-    """Return the git remote over which clones meet: ``FACET_GIT_REMOTE``, ``origin``, or the only one.
+    """Return the git remote that clones share: ``FACET_GIT_REMOTE``, ``origin``, or the only one.
 
     Raises:
         LookupError: there is none.
@@ -41,7 +41,7 @@ def remote_of(root: Path) -> str:
 
 
 def snapshot(root: Path) -> str:
-    """Return a commit with all that git does not ignore as it stands now; HEAD if nothing is changed.
+    """Return a commit of all files that git does not ignore, as they are now; HEAD if nothing has changed.
 
     Raises:
         ValueError: a new file is too large to be sent through git.
@@ -52,7 +52,7 @@ def snapshot(root: Path) -> str:
     for name in _git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0"):
         if name and (size := (root / name).lstat().st_size) > MAX_UNTRACKED:
             raise ValueError(
-                f"{name} has {size / 2**20:.0f} MiB and is neither in git nor ignored: workers elsewhere would get it "
+                f"{name} has {size / 2**20:.0f} MiB and is neither in git nor ignored: other clones would get it "
                 "through git; put it under DVC or into .gitignore"
             )
     with tempfile.TemporaryDirectory() as folder:
@@ -70,13 +70,13 @@ def snapshot(root: Path) -> str:
 
 
 def reference(commit: str, run: str) -> str:
-    """Return the name under which a run has a commit on the remote."""
+    """Return the name of a run's commit on the remote."""
     # one level: git takes no COMMIT/RUN where a killed run of an earlier version has left a COMMIT
     return f"refs/facet/{commit}-{run}"
 
 
 def push(root: Path, commit: str, name: str) -> None:
-    """Put a commit on the remote under the `reference` ``name``.
+    """Push a commit to the remote under the `reference` ``name``.
 
     Raises:
         RuntimeError: git could not; the message is git's.
@@ -94,7 +94,7 @@ def remove(root: Path, name: str) -> None:
 
 
 def check_out(clone: Path, tree: Path, commit: str, name: str) -> None:
-    """Bring ``tree``, a worker's own workspace beside its ``clone``, to ``commit``; made if it is not there.
+    """Check out ``commit`` in ``tree``, a worker's own workspace beside its ``clone``; create it if necessary.
 
     Args:
         clone: of the project; knows the remote.

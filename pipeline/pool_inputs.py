@@ -1,4 +1,4 @@
-"""Brings a worker's workspace to the state in which the coordinator wants a stage to run: the inputs of pool_transport.
+"""Prepares a worker's workspace with the inputs of pool_transport, as the coordinator wants a stage to run.
 
 Called in a process of its own, made by `forker`, with that workspace as its working directory.
 """
@@ -33,13 +33,13 @@ def receive(address: str, key: str, reads: Mapping[str, Any], inputs: Sequence[M
         stage = repo.stage.get_target(address)
         own_data.look(Path.cwd())
         if missing := [path for dep in stage.deps if (path := _link_own(dep, Path(own)))]:
-            return f"{', '.join(missing)}: neither made by a stage nor in {own}: put or link it there"
+            return f"{', '.join(missing)}: not the output of a stage and not in {own}: put or link it there"
         found, has = read(repo, stage)
         return "" if found == key else _difference(reads, has)
 
 
 def _borrow(own: Path) -> None:
-    """Let this workspace use cache and remote of the clone that it belongs to, as they are set there."""
+    """Configure this workspace to use cache and remote of the clone that it belongs to."""
     from dvc.config import Config
     from dvc.repo import Repo
 
@@ -53,7 +53,7 @@ def _borrow(own: Path) -> None:
 
 
 def _materialise(repo: Any, given: Mapping[str, Any]) -> None:
-    """Put outputs of another stage into the workspace, as the coordinator had them."""
+    """Put the outputs of another stage into the workspace, as the coordinator had them."""
     real = repo.stage.get_target(given["address"])
     cached = dvc_patches.stage_of(repo, given["entry"], real.wdir)
     # metrics that git keeps must not become links into the cache
@@ -71,7 +71,7 @@ def _materialise(repo: Any, given: Mapping[str, Any]) -> None:
 
 
 def _link_own(dep: Any, own: Path) -> str:
-    """Link what is missing from this machine's own clone; return its path if it is not there either."""
+    """Link missing files from this machine's own clone; return the first path that it lacks too."""
     if dep.protocol != "local" or dep.exists:
         return ""
     root = Path.cwd()
@@ -89,7 +89,7 @@ def _link_own(dep: Any, own: Path) -> str:
 
 
 def _difference(wanted: Mapping[str, Any], has: Mapping[str, Any]) -> str:
-    """Say in what this clone differs from the coordinator."""
+    """Return how this clone differs from the coordinator, in words."""
     if wanted["cmd"] != has.get("cmd"):
         return f"the command differs: {has.get('cmd')!r} here, {wanted['cmd']!r} there"
     there = {dep["path"]: dep for dep in wanted["deps"] or ()}
@@ -97,7 +97,7 @@ def _difference(wanted: Mapping[str, Any], has: Mapping[str, Any]) -> str:
     paths = sorted(path for path in there.keys() | here.keys() if not _same(there.get(path), here.get(path)))
     if wanted["params"] != has.get("params"):
         paths.append("parameters")
-    return f"this clone differs from the coordinator in {', '.join(paths[:5]) or 'the outputs that it declares'}"
+    return f"this clone differs from the coordinator in {', '.join(paths[:5]) or 'its declared outputs'}"
 
 
 def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:

@@ -1,4 +1,4 @@
-"""Carries a stage's inputs and results between clones, by DVC's objects and run cache and nothing else.
+"""Transfers a stage's inputs and results between clones, only through DVC's objects and run cache.
 
 The coordinator makes an `Offer`: the hashes of what the stage reads, pushed to the DVC remote, and the key under
 which DVC's run cache will know the result. A worker brings its clone to that state and checks that it gets the
@@ -20,16 +20,16 @@ from typing import Any
 from pipeline import dvc_patches
 from stages import files
 
-UNABLE = "its results cannot travel: DVC's run cache has none for a stage that persists, or reads nothing"
+UNABLE = "its results cannot be sent: DVC's run cache skips stages with `persist` outputs or without dependencies"
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A stage that a worker elsewhere could run, or why it is better run here."""
+    """A stage that a worker elsewhere could run, or the reason to run it here."""
 
     address: str
     here: str = ""
-    """Why it is not to be sent; empty if it is."""
+    """Why it should run here; empty if it should be sent."""
     key: str = ""
     """DVC's name for this command with these inputs."""
     reads: Mapping[str, Any] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Offer:
 
 
 def offer(address: str, above: Sequence[str], queue_path: str) -> Offer:
-    """Decide whether the stage at ``address`` is to be sent; if so, push what it reads of the stages ``above``.
+    """Decide whether to send the stage at ``address``; if so, push what it reads of the stages ``above``.
 
     A result that is here or on the remote already is fetched instead.
 
@@ -59,20 +59,20 @@ def offer(address: str, above: Sequence[str], queue_path: str) -> Offer:
             inputs = [entry for each in above if (entry := _input(repo.stage.get_target(each), stage))]
         # without DVC's lock: others shall end their stages while this one's data travel
         if _fetch(repo, stage, key):
-            return Offer(address, here="its result is there already")
+            return Offer(address, here="its result is already on the remote")
         for given in inputs:
             _push(repo, dvc_patches.stage_of(repo, given["entry"]), str(given["address"]))
     return Offer(address, "", key, reads, inputs)
 
 
 def fetch(address: str, key: str, value: str, queue_path: str) -> bool:
-    """Fetch one result from the remote, so that reproducing the stage restores it; False if it is not there."""
+    """Fetch one result from the remote, so that reproducing the stage restores it; False if it is missing."""
     with opened(queue_path) as repo:
         return _fetch(repo, repo.stage.get_target(address), key, value)
 
 
 def publish(address: str) -> tuple[str, str]:
-    """Push the result of a stage that has been run here; return its key and value in the run cache.
+    """Push the result of a stage that was run here; return its key and value in the run cache.
 
     Raises:
         ValueError: the remote did not take all of it.
@@ -86,7 +86,7 @@ def publish(address: str) -> tuple[str, str]:
         key, value = dvc_patches.key(stage), dvc_patches.value(stage)
         entry = dvc_patches.entry(repo, key, value)
         if entry is None:
-            raise ValueError(f"{address}: DVC's run cache did not take its result")
+            raise ValueError(f"{address}: DVC's run cache did not store its result")
         _push(repo, dvc_patches.stage_of(repo, entry), address)
         # the entry last: who finds it finds the objects too
         remote = _run_cache(repo)
@@ -97,7 +97,7 @@ def publish(address: str) -> tuple[str, str]:
 
 
 def why_no_remote() -> str:
-    """Return why results cannot travel at all, or ""."""
+    """Return the reason why results cannot be transferred at all, or ""."""
     with opened("") as repo:
         try:
             _run_cache(repo)
@@ -108,7 +108,7 @@ def why_no_remote() -> str:
 
 @contextmanager
 def opened(queue_path: str) -> Iterator[Any]:
-    """Open the project; DVC's errors become sentences."""
+    """Open the project; DVC's errors become one sentence."""
     from dvc.exceptions import DvcException
 
     repo = dvc_patches.open_repo(Path.cwd(), Path(queue_path) if queue_path else None)
@@ -122,7 +122,7 @@ def opened(queue_path: str) -> Iterator[Any]:
 
 
 def read(repo: Any, stage: Any) -> tuple[str, dict[str, Any]]:
-    """Return the key of a stage as its inputs stand now ("" if DVC has none), and what it reads."""
+    """Return the key of a stage for its current inputs ("" if DVC has none), and its dependencies."""
     from dvc.stage.serialize import to_single_stage_lockfile
 
     stage.save_deps()
@@ -133,7 +133,7 @@ def read(repo: Any, stage: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return nested dictionaries and lists of DVC's as plain ones, to be sent as JSON."""
+    """Convert DVC's nested dictionaries and lists to plain ones, to be sent as JSON."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
@@ -159,14 +159,14 @@ def _overlap(first: Path, second: Path) -> bool:
 
 
 def _push(repo: Any, cached: Any, address: str) -> None:
-    """Push the objects of a stage that stands for an entry."""
+    """Push the objects of the stage that an entry describes."""
     for objects in cached.get_used_objs().values():
         if repo.cloud.push(objects).failed:
-            raise ValueError(f"{address}: not all of its outputs went to the DVC remote")
+            raise ValueError(f"{address}: not all of its outputs were pushed to the DVC remote")
 
 
 def _fetch(repo: Any, stage: Any, key: str, value: str = "") -> bool:
-    """Get a result into the cache of this clone: the entry ``value``, or any for ``key``."""
+    """Fetch a result into the cache of this clone: the entry ``value``, or any for ``key``."""
     entry = None if value else dvc_patches.newest_entry(repo, stage)
     if entry and dvc_patches.stage_of(repo, entry, stage.wdir).outs_cached():
         return True
@@ -195,7 +195,7 @@ def _fetch_entry(repo: Any, remote: Any, path: str, key: str, value: str) -> boo
 
 
 def _run_cache(repo: Any) -> Any:
-    """Return the DVC remote's folder of results.
+    """Return the run-cache folder of the DVC remote.
 
     Raises:
         ValueError: there is no remote, or it is one that has none.
@@ -206,7 +206,7 @@ def _run_cache(repo: Any) -> Any:
         return _legacy(repo)
     except ConfigError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"workers elsewhere need a DVC remote (`dvc remote add -d NAME URL`): {reason}") from error
+        raise ValueError(f"workers in clones need a DVC remote (`dvc remote add -d NAME URL`): {reason}") from error
 
 
 def _legacy(repo: Any) -> Any:

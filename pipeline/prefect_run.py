@@ -30,7 +30,7 @@ def tag(identity: UUID, labels: Sequence[str]) -> None:
 
 
 def few(labels: Sequence[str]) -> list[str]:
-    """Return as many tags as a run may have: where there are too many, not those of runs, which tasks have.
+    """Return as many tags as a run may have; if there are too many, drop those of runs, which tasks have.
 
     >>> few(["run:a", "table:b"]), few([f"run:{i}" for i in range(99)] + ["table:b"])
     (['run:a', 'table:b'], ['table:b'])
@@ -42,13 +42,13 @@ def few(labels: Sequence[str]) -> list[str]:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Let requests of this thread to a dead server fail at once, where nobody depends on them."""
+    """Make requests of this thread to an unreachable server fail at once, where nothing depends on them."""
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         yield
 
 
 class Stop:
-    """Whether everything is to end, and why: a signal, or a cancel in the UI, where no worker does it for us.
+    """Whether everything is to stop, and why: a signal, or a cancel in the UI that no worker handles for us.
 
     Signals only leave a note here. An exception, which Python raises wherever the main thread happens to be, would
     cut Prefect's or our own bookkeeping in two. A second Ctrl-C is an exception: somebody has lost patience.
@@ -62,16 +62,16 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether somebody wants everything to end."""
+        """Return whether a stop was requested."""
         return self.reason is not None
 
     def ask(self, reason: str) -> None:
-        """Want everything to end; the first reason counts."""
+        """Request a stop; the first reason counts."""
         self.reason = self.reason or reason
 
     @contextmanager
     def watching(self) -> Iterator[Stop]:
-        """Listen to signals, if this is the main thread, and to the server."""
+        """Watch for signals, if this is the main thread, and for a cancel on the server."""
         threading.Thread(target=self._watch, name="cancel watch", daemon=True).start()
         before = {}
         if threading.current_thread() is threading.main_thread():

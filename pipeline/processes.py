@@ -1,4 +1,4 @@
-"""Programs that belong to a project's folder and outlive the shell that started them: servers and workers.
+"""Servers and workers: processes that belong to a project's folder and outlive the shell that started them.
 
 Each leads a session of its own, and ``.facet/services.json`` says which process that is (pid and time of birth,
 because pids come again).
@@ -39,14 +39,14 @@ class Service:
 
     name: str
     url: str
-    """Where it answers; empty for a worker, which only asks."""
+    """Address of a server; empty for a worker, which only sends requests."""
     pid: int
     born: float
-    """Seconds since the epoch, as the kernel tells it."""
+    """Start time from the kernel, in seconds since the epoch."""
 
     @property
     def alive(self) -> bool:
-        """Whether the process that was started still runs."""
+        """Return whether the process that was started still runs."""
         if self.pid in children:
             children[self.pid].poll()
         try:
@@ -60,7 +60,7 @@ class Service:
 
     @property
     def healthy(self) -> bool:
-        """Whether it answers."""
+        """Return whether the server answers."""
         try:
             with urllib.request.urlopen(self.url + HEALTH[self.name], timeout=5) as answer:
                 return bool(answer.status == 200)
@@ -70,7 +70,7 @@ class Service:
 
     @property
     def listens(self) -> bool:
-        """Whether the port of its address is held by a process of its session."""
+        """Return whether the port of its address is held by a process of its session."""
         port = urlsplit(self.url).port
         for process in self.members():
             with contextlib.suppress(psutil.Error):
@@ -80,7 +80,7 @@ class Service:
         return False
 
     def members(self) -> list[psutil.Process]:
-        """Return the living processes of its session: the server and all it started, also when it is dead."""
+        """Return the living processes of its session: the server and its children, even if the server is dead."""
         if psutil.boot_time() > self.born + BIRTH_TOLERANCE_S:
             return []
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -96,17 +96,17 @@ class Service:
 
 
 def known(root: Path) -> dict[str, Service]:
-    """Return what was started here and lives, by name."""
+    """Return the services that were started here and are alive, by name."""
     return {name: service for name, service in recorded(root).items() if service.alive}
 
 
 def recorded(root: Path) -> dict[str, Service]:
-    """Return what was started here and not ended by `down`, alive or dead."""
+    """Return the services that were started here and not ended by `down`, alive or dead."""
     return {name: Service(**entry) for name, entry in environment.read_json(record(root)).items()}
 
 
 def add(root: Path, name: str, command: Sequence[str], settings: Mapping[str, str]) -> Service:
-    """Start a program that `down` shall end with the servers, unless one of that name runs; return it."""
+    """Start a program that `down` will end with the servers, unless one of that name runs; return it."""
     with alone(root):
         # the dead too: `down` must find what they left running
         services = recorded(root)
@@ -119,14 +119,14 @@ def add(root: Path, name: str, command: Sequence[str], settings: Mapping[str, st
 
 
 def end_remains(service: Service) -> None:
-    """End what a dead program left running, before another takes its name in the record, and its port."""
+    """End the remaining children of a dead program before another takes its name and port."""
     if service.name.startswith(WORKER):  # its stage keeps what it has; a server's children keep nothing
         end([service], signal.SIGTERM, REMAINS_TIMEOUT_S)
     end([service], signal.SIGKILL, REMAINS_TIMEOUT_S)
 
 
 def end(services: Sequence[Service], number: int, timeout_s: float, leaders_only: bool = False) -> None:
-    """Send a signal to programs with all they started (or to themselves alone), and wait until all are gone."""
+    """Send a signal to programs and their children (or to the programs alone), and wait until all have ended."""
     for service in services:
         for process in service.members():
             if process.pid == service.pid or not leaders_only:
@@ -138,7 +138,7 @@ def end(services: Sequence[Service], number: int, timeout_s: float, leaders_only
 
 
 def spawn(root: Path, name: str, url: str, command: Sequence[str], settings: Mapping[str, str]) -> Service:
-    """Start a program, which then leads a session of its own and logs to a file."""
+    """Start a program in its own session, with a log file."""
     log_path = log_of(root, name)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
@@ -162,17 +162,17 @@ def log_of(root: Path, name: str) -> Path:
 
 
 def record(root: Path) -> Path:
-    """Return the file that says what was started."""
+    """Return the file that records the started services."""
     return environment.state_folder(root) / "services.json"
 
 
 def write(root: Path, services: Mapping[str, Service]) -> None:
-    """Put down what runs."""
+    """Write the record of running services."""
     environment.write_json(record(root), {name: asdict(service) for name, service in services.items()})
 
 
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Keep a second `facet up` or `facet down` of this project waiting."""
+    """Block a second `facet up` or `facet down` of this project."""
     with locks.held(environment.state_folder(root) / "services.lock"):
         yield

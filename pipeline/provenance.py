@@ -1,4 +1,4 @@
-"""Adds to a table's page what stages cannot know: what DVC locked for each run, and where that is recorded."""
+"""Adds provenance to a table's page: each run's lock entry and MLflow address, which stages cannot know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.wanted import scope_of
 from pipeline.workspace import Workspace
 
 MARKER = re.compile(r"<!-- recorded ([a-z][a-z0-9_]*) -->")
-"""Where stages/reporting/provenance.py leaves room for a run."""
+"""Placeholder that stages/reporting/provenance.py leaves for a run."""
 
 
 def add(html: str, where: Workspace) -> str:

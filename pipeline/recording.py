@@ -1,4 +1,4 @@
-"""Calls the MLflow side in processes of its own: importing MLflow takes seconds others need not spend."""
+"""Calls the MLflow code in separate processes: importing MLflow takes seconds."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def experiment_links(where: Workspace, mlflow_url: str, tables: Sequence[str]) -
 
 
 def run_links(where: Workspace, mlflow_url: str) -> dict[str, str]:
-    """Return where MLflow shows the current run of each stage that is recorded there: training, row, report."""
+    """Return the MLflow address of each recorded stage's current run: training, row, report."""
     from pipeline import store
     from pipeline.wanted import scope_of
 
@@ -87,7 +87,7 @@ def run_links(where: Workspace, mlflow_url: str) -> dict[str, str]:
 
 
 def _answer(root: Path, code: str, *arguments: str) -> str:
-    """Return the last line that ``code`` prints."""
+    """Return the last line that the program ``code`` prints."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=root,

@@ -1,4 +1,4 @@
-"""What became of stages and flow runs: small files under ``.facet``, deleted at will when nothing runs."""
+"""Journals of stages and flow runs: small files under ``.facet``, which may be deleted when nothing runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.stage_result import StageResult
 
 
 def _as_far_as_possible() -> AbstractContextManager[None]:
-    """Let a full disk cost us a note, not the run."""
+    """Make a full disk cost only a journal entry, not the run."""
     return suppress(OSError)
 
 
@@ -33,21 +33,21 @@ class LastRun:
 
 @dataclass(frozen=True)
 class FlowRun:
-    """A flow run of which Prefect's server may not know the end: it runs, was killed, or the server was away."""
+    """A flow run whose end Prefect's server may not know: it runs, was killed, or the server was away."""
 
     flow_run_id: str
     pid: int
     born: float
-    """Seconds since the epoch, as the kernel tells it."""
+    """Start time from the kernel, in seconds since the epoch."""
     state: str = ""
-    """How it ended; empty while it runs, or if it was killed."""
+    """Final state; empty while it runs, or if it was killed."""
     message: str = ""
     missed: bool = False
     """Prefect's server was away for a time, so that it may have missed something."""
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs and works on it: pids come again, births do not."""
+        """Return whether its process still runs and works on it; pids are reused, start times are not."""
         if self.state:
             return False
         try:
@@ -65,18 +65,18 @@ def _open_folder(root: Path) -> Path:
 
 
 def this_flow_run(flow_run_id: str) -> FlowRun:
-    """Return the record of a flow run on which this process works."""
+    """Return the record of the flow run of this process."""
     return FlowRun(flow_run_id, os.getpid(), psutil.Process().create_time())
 
 
 def write_open(root: Path, one: FlowRun) -> None:
-    """Remember a flow run until its end is settled."""
+    """Record a flow run until its end is reported to Prefect."""
     with _as_far_as_possible():
         environment.write_json(_open_folder(root) / f"{one.flow_run_id}.json", asdict(one))
 
 
 def unsettled(root: Path) -> list[FlowRun]:
-    """Return the flow runs that have ended, killed or not, without Prefect's server being known to know."""
+    """Return the flow runs that have ended, killed or not, and may not be reported to Prefect."""
     trees = [environment.read_json(path) for path in sorted(_open_folder(root).glob("*.json"))]
     names = [field.name for field in fields(FlowRun)]  # an earlier version wrote more
     found = [FlowRun(**{name: tree[name] for name in names}) for tree in trees if tree]
@@ -89,7 +89,7 @@ def ended_here(root: Path) -> FlowRun | None:
 
 
 def forget(root: Path, one: FlowRun) -> None:
-    """Forget a flow run whose end is settled."""
+    """Delete the record of a flow run whose end was reported."""
     (_open_folder(root) / f"{one.flow_run_id}.json").unlink(missing_ok=True)
 
 
@@ -111,7 +111,7 @@ def add_attempt(root: Path, attempt: StageResult) -> None:
 
 
 def attempts(root: Path) -> list[StageResult]:
-    """Return all attempts, oldest first; lines that were cut off are left out."""
+    """Return all attempts, oldest first; truncated lines are left out."""
     try:
         lines = _attempts_file(root).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -131,7 +131,7 @@ def last_attempts(root: Path) -> dict[str, StageResult]:
 
 
 def durations(root: Path) -> dict[str, float]:
-    """Return how long each stage's program took when it last ran to its end, by address, in seconds."""
+    """Return the duration in seconds of each stage's last complete program run, by address."""
     return {attempt.address: attempt.command_s for attempt in attempts(root) if attempt.state == "executed"}
 
 

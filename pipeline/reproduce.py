@@ -1,4 +1,4 @@
-"""Reproduces one stage with DVC, in a process made for it by `forker`, as `dvc repro --single-item` would.
+"""Reproduces one stage with DVC, in a process that `forker` made for it, as `dvc repro --single-item` would.
 
 Three things differ from the command line. Processes of ours queue for DVC's lock in the kernel, where DVC
 polls twice a second; a stage on which another process works is waited for, where DVC gives up at once; and
@@ -25,7 +25,7 @@ EX_TEMPFAIL = 75
 
 
 def reproduce(root: Path, address: str, queue_path: Path) -> StageResult:
-    """Bring the stage at ``address`` up to date, as its inputs stand; ``root`` must be the working directory.
+    """Bring the stage at ``address`` up to date for its current inputs; ``root`` must be the working directory.
 
     The process must be one that may be ended: this takes over its signals.
     """
@@ -34,14 +34,14 @@ def reproduce(root: Path, address: str, queue_path: Path) -> StageResult:
     try:
         outcome = _reproduce_patiently(root, address, queue_path, stopping)
     except StopError:
-        outcome = StageResult("stopped", "stopped before it began")
+        outcome = StageResult("stopped", "stopped before it started")
     for command in kill_descendants():
-        _say(f"killed what the stage left running: {command}")
+        _say(f"killed a process that the stage left running: {command}")
     return outcome
 
 
 def may_help_to_retry(ending: str) -> bool:
-    """Say whether a program that ended so may do better next time, from where it was.
+    """Return whether a program that ended like this may succeed on a retry, from where it was.
 
     That is one which was killed by a signal, but for those by which a person ends it (SIGTERM, SIGINT), or said
     itself that its trouble passes (75, EX_TEMPFAIL of sysexits.h). A shell in between says 128 + N for signal N.
@@ -60,7 +60,7 @@ def may_help_to_retry(ending: str) -> bool:
 
 
 def in_full(error: BaseException) -> str:
-    r"""Return DVC's message without its colours, and the system's behind it, which DVC may hide: a full disk.
+    r"""Return DVC's message without colours, with the system error that DVC may hide (a full disk, for example).
 
     >>> in_full(ValueError("no \x1b[36mlink\x1b[39m types")), in_full(OSError(28, "No space left on device"))
     ('no link types', '[Errno 28] No space left on device')
@@ -81,11 +81,11 @@ def _say(line: str) -> None:
 
 
 def _reproduce_patiently(root: Path, address: str, queue_path: Path, stopping: Stopping) -> StageResult:
-    """Reproduce; as often as another process is at work on the same files, wait and look again."""
+    """Reproduce; while another process works on the same files, wait and try again."""
     said = False
     while (outcome := _reproduce_once(root, address, queue_path, stopping)) is None:
         if not said:
-            _say(f"{address}: waiting for another process that works on it")
+            _say(f"{address}: waiting for another process that is working on it")
             said = True
         stopping.waiting = True
         stopping.check()
@@ -120,7 +120,7 @@ def _reproduce_once(root: Path, address: str, queue_path: Path, stopping: Stoppi
         return _kept(root, address, queue_path, stopping, StageResult("failed", why, lock.command_s))
     kept.forget(root, address)
     if recorded and not done:
-        return StageResult("restored", "what its program had made before is recorded now")
+        return StageResult("restored", "outputs of an earlier attempt were committed")
     if not done:
         return StageResult("unchanged")
     return StageResult("executed", "", lock.command_s) if lock.command_ran else StageResult("restored")
@@ -151,13 +151,13 @@ def _kept(root: Path, address: str, queue_path: Path, stopping: Stopping, result
     """Have the next run commit what the stage's program has made, if it can be."""
     repo = _open(root, queue_path, stopping, address)
     if kept.keep(root, repo, address):
-        _say(f"{address}: its program ended well, and what it made is kept: the next run records it")
+        _say(f"{address}: its program succeeded and its outputs are kept: the next run commits them")
     repo.close()
     return result
 
 
 def _open(root: Path, queue_path: Path, stopping: Stopping, address: str) -> Any:
-    """Return a fresh Repo: one that outlives a change of the workspace believes what it saw before."""
+    """Return a fresh Repo: an old one keeps stale state after a change of the workspace."""
 
     def begin() -> None:
         kept.reserve(root, address)

@@ -1,4 +1,4 @@
-"""Which stage may start now: pure bookkeeping over a part of the graph, without clock, processes, Prefect."""
+"""Scheduling: which stage may start now. Pure bookkeeping on the graph, without clock, processes or Prefect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNKNOWN_S = 1.0
 
 
 class Schedule:
-    """Stages to do, in dependency order; the start of the longest chain goes first.
+    """Stages to do, in dependency order; the stage with the longest chain behind it goes first.
 
     A stage is ready when all stages above it *that are to be done here* are done; others are taken as fresh.
     """
@@ -35,7 +35,7 @@ class Schedule:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing waits and nothing runs."""
+        """Whether no stage waits and none runs."""
         return not self.waiting and not self.running
 
     def ready(self) -> list[Stage]:
@@ -46,12 +46,12 @@ class Schedule:
         return sorted(ready, key=lambda stage: (-self.remaining_s[stage.address], stage.address))
 
     def start(self, stage: Stage) -> None:
-        """Note that ``stage`` runs."""
+        """Record that ``stage`` runs."""
         del self.waiting[stage.address]
         self.running.add(stage.address)
 
     def finish(self, stage: Stage, good: bool) -> list[Stage]:
-        """Note how ``stage`` ended; return the stages that will not run because it failed."""
+        """Record how ``stage`` ended; return the stages that will not run because it failed."""
         self.running.remove(stage.address)
         if good:
             self.done.add(stage.address)
@@ -59,7 +59,7 @@ class Schedule:
         return self._skip_below(stage)
 
     def abandon(self) -> list[Stage]:
-        """Give up everything that has not started; return it."""
+        """Give up all stages that have not started; return them."""
         left = list(self.waiting.values())
         self.waiting.clear()
         return left
@@ -79,7 +79,7 @@ class Schedule:
         return skipped
 
     def _critical_path(self, seconds: Mapping[str, float]) -> dict[str, float]:
-        """Return the seconds that the longest chain from each stage on takes."""
+        """Return the seconds of the longest chain that starts at each stage."""
         by_kind: dict[str, list[float]] = {}
         for address, stage in self.stages.items():
             if address in seconds:

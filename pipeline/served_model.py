@@ -1,4 +1,4 @@
-"""What MLflow loads and serves as a model: a run's exported program, which needs nothing of this repository.
+"""The pyfunc model that MLflow loads and serves: a run's exported program, independent of this repository.
 
 MLflow copies this file into the model and runs it there (models-from-code): it imports no module of ours.
 
@@ -26,7 +26,7 @@ Image = NDArray[np.uint8]
 
 
 class FaceEmbedder(PythonModel):  # type: ignore[misc]
-    """Aligned faces to embeddings, the norms of the features they come from, and the quality the run has learned."""
+    """Maps aligned faces to embeddings, feature norms and the quality score that the run has learned."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the exported program; it holds its own colour order and value range."""
@@ -75,7 +75,7 @@ class FaceEmbedder(PythonModel):  # type: ignore[misc]
 
 
 def read(value: Any) -> Image | str:
-    """Return an image as uint8 (112, 112, 3), blue first, or what is wrong with it."""
+    """Return an image as uint8 (112, 112, 3), blue first, or the reason why it cannot be used."""
     try:
         image = _decode(value) if isinstance(value, bytes | bytearray | str) else np.asarray(value)
     except ValueError as error:
@@ -97,13 +97,13 @@ def _decode(value: bytes | bytearray | str) -> NDArray[Any]:
         try:
             value = base64.b64decode(value, validate=True)
         except binascii.Error as error:
-            raise ValueError(f"got text that is no base64 ({error})") from error
+            raise ValueError(f"got text that is not base64 ({error})") from error
     try:
         decoded = cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_COLOR) if value else None
     except cv2.error:
         decoded = None
     if decoded is None:
-        raise ValueError(f"got {len(value)} bytes that are no image, beginning {bytes(value[:8])!r}")
+        raise ValueError(f"got {len(value)} bytes that are not an image; they begin with {bytes(value[:8])!r}")
     return np.asarray(decoded)
 
 

@@ -1,4 +1,4 @@
-"""A project's servers, Prefect's and MLflow's: started once on loopback, ended whole together with its workers.
+"""A project's servers, Prefect's and MLflow's: started once on loopback, stopped together with its workers.
 
 A server that the environment names (PREFECT_API_URL, MLFLOW_TRACKING_URI) is somebody else's, and none is started
 here in its place.
@@ -25,14 +25,14 @@ PORTS = {PREFECT: 4200, MLFLOW: 5000}
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 20.0
 WORKER_STOP_TIMEOUT_S = GRACE_S + 15.0
-"""A worker lets its stage keep what it has, and reports."""
+"""Time for a worker to let its stage save its state, and to report."""
 SAY_EVERY_S = 10.0
 
 Say = Callable[[str], None]
 
 
 def elsewhere() -> dict[str, str]:
-    """Return the addresses of servers that the environment names, by name: none is started for them."""
+    """Return the addresses of servers that the environment names, by name: these are not started here."""
     found = {}
     if url := os.environ.get("PREFECT_API_URL"):
         found[PREFECT] = url.rstrip("/").removesuffix("/api")
@@ -49,7 +49,7 @@ def missing(root: Path) -> list[str]:
 
 
 def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Service]:
-    """Start the servers that do not run yet, wait until all answer, and return ours by name.
+    """Start the servers that are not running, wait until all answer, and return ours by name.
 
     A server that has died comes back at its old address, where runs in mid-flight look for it.
 
@@ -89,7 +89,7 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
                 waiting = [name for name in wanted if name not in services or not services[name].healthy]
                 say(
                     f"still starting after {said_s - started_s:.0f} s: {', '.join(waiting) or 'almost there'}"
-                    " (the first start makes the databases)"
+                    " (the first start creates the databases)"
                 )
         if errors:
             raise errors[0]
@@ -101,7 +101,7 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
 
 
 def down(root: Path) -> list[str]:
-    """End every server and worker that was started here, with all its processes; return those that ran."""
+    """Stop every server and worker that was started here, with all its processes; return those that ran."""
     with processes.alone(root):
         services = list(recorded(root).values())
         running = [service for service in services if service.members()]
@@ -118,7 +118,7 @@ def down(root: Path) -> list[str]:
 
 
 def _ports(root: Path, names: Sequence[str], ports: Mapping[str, int]) -> dict[str, int]:
-    """Return a free port for each server, the former one where it is free, and never the same for two."""
+    """Return a free port for each server, preferably its last one, and never the same for two."""
     former = {name: urlsplit(service.url).port for name, service in recorded(root).items()}
     found: dict[str, int] = {}
     for name in names:
@@ -170,7 +170,7 @@ def _commands(root: Path, name: str, port: int) -> tuple[list[str], dict[str, st
 
 
 def flow_run_url(prefect_url: str, flow_run_id: str) -> str:
-    """Return where Prefect shows a flow run."""
+    """Return the address of a flow run in Prefect's UI."""
     return f"{prefect_url}/runs/flow-run/{flow_run_id}"
 
 
@@ -184,5 +184,5 @@ def _await_health(root: Path, service: Service) -> None:
             last = environment.last_line(text)
             raise RuntimeError(f"the {service.name} server ended at once ({last}): see {log_path}")
         if time.monotonic() > until_s:
-            raise RuntimeError(f"the {service.name} server gave no answer in {START_TIMEOUT_S:.0f} s: see {log_path}")
+            raise RuntimeError(f"the {service.name} server did not answer in {START_TIMEOUT_S:.0f} s: see {log_path}")
         time.sleep(0.2)

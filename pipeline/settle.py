@@ -21,12 +21,12 @@ from pipeline.records import FlowRun
 
 
 def settle_all(root: Path) -> None:
-    """Settle every flow run of a project that has ended; what cannot be settled now waits for the next time."""
+    """Settle every ended flow run of a project; those that cannot be settled now are tried again next time."""
     for one in records.unsettled(root):
         try:
             settle(one)
         except prefect_run.AWAY as error:
-            get_logger("facet").warning("Prefect could not be told how flow run %s ended: %s", one.flow_run_id, error)
+            get_logger("facet").warning("could not report to Prefect how flow run %s ended: %s", one.flow_run_id, error)
             if isinstance(error, httpx.HTTPStatusError):
                 continue  # it answers: what it does not take of one run is no reason to keep the others from it
             return

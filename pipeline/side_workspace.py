@@ -1,4 +1,4 @@
-"""A side workspace: the project's files as they are now with another params.yaml, beside it, on the same cache.
+"""A side workspace: a copy of the project's current files with another params.yaml, on the same cache.
 
 DVC's templates read params.yaml, so runs that shall not stand there need another one. The workspace is a folder
 under ``.facet`` with a snapshot of the project's files and the files that its kind generates. It shares DVC's cache
@@ -27,14 +27,14 @@ NOT_COPIED = ("results/", "docs/", "tests/", "benchmarks/", ".dvc/", "pipeline/"
 
 
 class OtherWorkError(RuntimeError):
-    """A workspace is in use for other work than what is asked for."""
+    """A workspace is in use for a different request."""
 
     exit_code = 1
 
 
 @contextmanager
 def opened(root: Path, path: Path, generated: Callable[[], Mapping[str, Mapping[str, Any]]]) -> Iterator[bool]:
-    """Bring the workspace at ``path`` up to date and keep it so while the block runs.
+    """Update the workspace at ``path`` and hold it for the duration of the block.
 
     Args:
         root: of the project.
@@ -97,13 +97,13 @@ def _refuse_other_work(path: Path, asked: Mapping[str, Any]) -> None:
     there = yaml.safe_load(text)
     differs = ", ".join(sorted(key for key in {*there, *asked} if there.get(key) != asked.get(key)))
     raise OtherWorkError(
-        f"another process works in {path} on {_work(there)}, and this command asks for {_work(asked)}"
-        f" (other: {differs or 'order'}): wait until that ends, or give the command that it began with"
+        f"another process is running {_work(there)} in {path}, but this command requests {_work(asked)}"
+        f" (difference: {differs or 'order'}): wait until it ends, or repeat the command that started it"
     )
 
 
 def _work(params: Mapping[str, Any]) -> str:
-    """Return what a params.yaml lets run, in words."""
+    """Return the work that a params.yaml describes, in words."""
     tables = ", ".join(params.get("tables") or {})
     return f"{len(params.get('runs') or {})} trainings" + (f" of {tables}" if tables else "")
 
@@ -118,7 +118,7 @@ def _refresh(root: Path, path: Path, generated: Mapping[str, Mapping[str, Any]])
 
 
 def absolute_roots(root: Path, datasets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the section `datasets` of params.yaml as it reads from another folder."""
+    """Return the section `datasets` of params.yaml with absolute paths, valid from another folder."""
     found = {name: dict(entry or {}) for name, entry in datasets.items()}
     for entry in found.values():
         if entry.get("root"):
@@ -127,13 +127,13 @@ def absolute_roots(root: Path, datasets: Mapping[str, Any]) -> dict[str, dict[st
 
 
 def _copy(root: Path, path: Path) -> list[str]:
-    """Copy what git knows or would, where it differs; remove what is gone. Return what was copied."""
+    """Copy the files that git tracks or would, where they differ; remove deleted ones. Return what was copied."""
     answer = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if answer.returncode:
-        raise RuntimeError(f"a workspace copies what git knows, and git says: {answer.stderr.strip()}")
+        raise RuntimeError(f"a workspace is a copy of the files in git, and git failed: {answer.stderr.strip()}")
     wanted = [
         name
         for name in answer.stdout.split("\0")
@@ -175,7 +175,7 @@ def _same(source: Path, target: Path) -> bool:
 
 
 def _dvc_config(root: Path) -> str:
-    """Return DVC's settings: the project's cache, linked where that is possible, and git out of it."""
+    """Return DVC's settings: the project's cache, linked where possible, and no SCM."""
     cache = cache_folder(root)
     return (
         "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
@@ -205,7 +205,7 @@ def _as_yaml(tree: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file if it differs: a new time would make DVC hash it again."""
+    """Write a file only if it differs: a new time would make DVC hash it again."""
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Where MLflow's records are: a SQLite database under tracking/, or what MLFLOW_TRACKING_URI says.
+"""MLflow's backend store: a SQLite database under tracking/, or the one in MLFLOW_TRACKING_URI.
 
 Nothing here imports MLflow unless the database has to be made: that takes seconds.
 """
@@ -83,14 +83,14 @@ def database(tracking_uri: str) -> Path | None:
 
 
 def artifact_root(tracking_uri: str) -> str | None:
-    """Return where runs' files go: beside a SQLite database; None where the server decides."""
+    """Return the artifact folder: beside a SQLite database; None where the server decides."""
     path = database(tracking_uri)
     return None if path is None else (path.resolve().parent / "artifacts").as_uri()
 
 
 @contextlib.contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Keep other processes of this project from writing to the store; the kernel frees it if we are killed.
+    """Lock the store against other processes of this project; the kernel releases the lock if we are killed.
 
     Raises:
         TimeoutError: another process held it for a quarter of an hour.
@@ -105,13 +105,13 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def settle_environment() -> None:
-    """Set, before MLflow is imported, what nobody has set: no telemetry, no bars, no endless retries."""
+    """Set MLflow's environment defaults before import: no telemetry, no progress bars, no endless retries."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
 def prepare(tracking_uri: str) -> None:
-    """Create or upgrade a SQLite store; only ever called `alone`, for MLflow's migrations do not bear a race.
+    """Create or upgrade a SQLite store; only call it inside `alone`, since MLflow's migrations must not race.
 
     Raises:
         ValueError: the file is no database, or it was made in another folder, where its artifacts still are.
@@ -126,7 +126,7 @@ def prepare(tracking_uri: str) -> None:
     marker = path.with_name("store.json")
     made = _read(marker)
     if made.get("folder") not in (None, state["folder"]):
-        raise ValueError(f"{path} was made in {made['folder']}, and its artifacts are there: delete {path.parent}")
+        raise ValueError(f"{path} was created in {made['folder']}, with its artifacts: delete {path.parent}")
     if made != state or not path.is_file():
         _create_or_upgrade(path)
         marker.write_text(json.dumps(state) + "\n", encoding="utf-8")
@@ -151,23 +151,23 @@ def _create_or_upgrade(path: Path) -> None:
 
 
 def _open(tracking_uri: str) -> None:
-    """Have MLflow make what is missing in a database, and close it: one that is open must not be moved."""
+    """Have MLflow create missing tables of a database, then close it: an open database must not be moved."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     SqlAlchemyStore(tracking_uri, artifact_root(tracking_uri)).engine.dispose()
 
 
 class Recorded(NamedTuple):
-    """What a run in the store says of itself."""
+    """A recorded run in the store, as its tags describe it."""
 
     status: str
     current: bool
     place: tuple[str, str]
-    """The key of its experiment, and where it stands there (``facet.where``)."""
+    """The key of its experiment, and its place there (``facet.where``)."""
 
 
 def recorded(tracking_uri: str, mine: Callable[[str], bool] = PROJECT.has) -> dict[str, list[Recorded]] | None:
-    """Return the runs of each fingerprint, without MLflow.
+    """Return the runs of each fingerprint, without importing MLflow.
 
     None where that is not possible: no SQLite, no database yet, or tables of another version.
 
@@ -186,7 +186,7 @@ def recorded(tracking_uri: str, mine: Callable[[str], bool] = PROJECT.has) -> di
 
 
 def best_models(tracking_uri: str) -> dict[str, str]:
-    """Return the key of the model that the alias ``best`` of each registered model names, without MLflow."""
+    """Return the model key behind the alias ``best`` of each registered model, without importing MLflow."""
     return dict(_query(tracking_uri, _BEST) or [])
 
 
@@ -228,7 +228,7 @@ def _refuse_foreign(path: Path) -> None:
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as stream:
             if stream.read(16) != b"SQLite format 3\0":
-                raise ValueError(f"{path} is not a SQLite database: delete it, then record again")
+                raise ValueError(f"{path} is not a SQLite database: delete it, then run `facet track`")
 
 
 def _read(path: Path) -> dict[str, Any]:

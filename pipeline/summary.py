@@ -1,4 +1,4 @@
-"""What a run came to, in words and tables: pure text, shown in the terminal and as Prefect artifacts."""
+"""Summary of a run in words and tables: pure text, for the terminal and for Prefect artifacts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.workspace import Workspace
 
 
 def sentence(ended: Iterable[StageResult]) -> str:
-    """Return a run in one sentence, which names what failed.
+    """Return a summary of a run in one sentence, which names failed stages.
 
     >>> ends = {"unpack": "executed", "train@a": "failed", "row@a": "skipped"}
     >>> sentence(StageResult(state, name=name) for name, state in ends.items())
@@ -35,14 +35,14 @@ def sentence(ended: Iterable[StageResult]) -> str:
 
 
 def _few(names: Sequence[str], most: int = 8) -> str:
-    """Return names as a list, which stays readable when there are hundreds."""
+    """Return names as a list, shortened when there are hundreds."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
 class View:
-    """What there is to see of a run at one moment."""
+    """A snapshot of a run's progress."""
 
     percent: float
     sentence: str
@@ -51,11 +51,11 @@ class View:
 
 @dataclass
 class Running:
-    """A stage that runs now."""
+    """A stage that is running."""
 
     device: str
     line: str = ""
-    """The last that it said."""
+    """Its last output line."""
     since_s: float = field(default_factory=time.monotonic)
 
 
@@ -66,7 +66,7 @@ def view(
     seconds: Mapping[str, float],
     links: Mapping[str, str] | None = None,
 ) -> View:
-    """Return how far a run is: its share done, in one sentence, and each stage's state.
+    """Return a run's progress: the share done, in one sentence, and each stage's state.
 
     Args:
         expected: what is to be done, by address, in order.
@@ -88,7 +88,7 @@ def view(
 
 
 def _row(stage: Stage, running: Running | None, ended: StageResult | None, links: Mapping[str, str]) -> dict[str, str]:
-    """Return one line of the table of stages; what runs says what it said last."""
+    """Return one line of the table of stages; for a running stage, with its last output line."""
     row = {"stage": stage.name, "state": "waiting", "seconds": "", "device": "", "message": ""}
     if ended is not None:
         seconds = f"{ended.command_s:.1f}" if ended.command_s else ""
@@ -99,7 +99,7 @@ def _row(stage: Stage, running: Running | None, ended: StageResult | None, links
 
 
 def report_folder(root: Path, table: str) -> Path:
-    """Return where the stage `tabulate` writes a table."""
+    """Return the folder in which the stage `tabulate` writes a table."""
     return root / "results" / "tables" / table / "report"
 
 
@@ -163,7 +163,7 @@ def _how_to_make(where: Workspace, name: str) -> str:
 
 
 def markdown(root: Path, tables: Sequence[str], links: Mapping[str, str]) -> str:
-    """Return the tables that are there, each with its link to MLflow if ``links`` has one."""
+    """Return the existing tables, each with its link to MLflow if ``links`` has one."""
     parts = []
     for table in tables:
         path = report_folder(root, table) / "table.md"

@@ -23,7 +23,7 @@ import yaml
 from pipeline import seeds as seeds_of
 
 SYMBOLS = {"head.m": "head.margin", "head.s": "head.scale"}
-"""Parameters by the letters that the papers give them."""
+"""Parameters by the symbols of the papers."""
 MAX_NAME = 60
 MAX_RUNS = 1000
 
@@ -32,7 +32,7 @@ Tree = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """One ``--set``: a parameter of some runs, and the values that it takes."""
+    """One ``--set``: a parameter of some runs, and its values."""
 
     runs: str
     """Name or pattern of the runs: ``arcface``, ``*``."""
@@ -59,7 +59,7 @@ class Variant:
 
 
 def parse_setting(text: str) -> Setting:
-    """Read ``runs.NAME.PATH=VALUE,VALUE``; values are YAML, a comma within brackets or quotes does not part them.
+    """Parse ``runs.NAME.PATH=VALUE,VALUE``; values are YAML, commas in brackets or quotes do not separate.
 
     >>> parse_setting("runs.arcface.head.margin=0.3,0.5")
     Setting(runs='arcface', path='head.margin', values=(0.3, 0.5))
@@ -74,15 +74,15 @@ def parse_setting(text: str) -> Setting:
     name, equals, said = text.partition("=")
     parts = name.strip().split(".", 2)
     if not equals or len(parts) < 3 or parts[0] != "runs" or not all(parts):
-        raise ValueError(f"--set wants runs.NAME.PATH=VALUE,VALUE as in runs.arcface.head.margin=0.3,0.5; got {text!r}")
+        raise ValueError(f"--set needs runs.NAME.PATH=VALUE,VALUE as in runs.arcface.head.margin=0.3,0.5; got {text!r}")
     try:
         values = tuple(yaml.safe_load(part) for part in _split(said))
     except yaml.YAMLError as error:
         raise ValueError(f"--set {text!r}: a value is not YAML: {error}") from error
     if any(value is None for value in values):
-        raise ValueError(f"--set {text!r}: a value is missing; one that is meant to be nothing is spelt [] or ''")
+        raise ValueError(f"--set {text!r}: a value is missing; write an empty value as [] or ''")
     if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
-        raise ValueError(f"--set {text!r} says a value twice")
+        raise ValueError(f"--set {text!r} repeats a value")
     return Setting(parts[1], SYMBOLS.get(parts[2], parts[2]), values)
 
 
@@ -111,7 +111,7 @@ def variants(
         for values in _combinations([one for one in settings if fnmatch.fnmatchcase(base, one.runs)])
     ]
     if len(chosen) * max(1, len(seeds)) > MAX_RUNS:
-        raise ValueError(f"that is more than {MAX_RUNS} trainings: name fewer values or seeds")
+        raise ValueError(f"this sweep has more than {MAX_RUNS} training runs: give fewer values or seeds")
     found = [_variant(base, runs[base], values, seeds, own_seed) for base, values in chosen]
     twice = [name for name, count in Counter(name for one in found for name in one.runs).items() if count > 1]
     if twice:
@@ -157,7 +157,7 @@ def name_of(base: str, settings: Tree) -> str:
 
 
 def parameters(base: Tree, settings: Tree) -> dict[str, Any]:
-    """Return a base run's own parameters with what a variant says laid over.
+    """Return a base run's own parameters, updated with those of a variant.
 
     >>> parameters({"head": {"name": "arcface", "margin": 0.5}}, {"head.margin": 0.3})
     {'head': {'name': 'arcface', 'margin': 0.3}}
@@ -172,13 +172,13 @@ def parameters(base: Tree, settings: Tree) -> dict[str, Any]:
         for key in above:
             below = below.setdefault(key, {})
             if not isinstance(below, dict):
-                raise ValueError(f"--set {path}: {key} is no section but {below!r}")
+                raise ValueError(f"--set {path}: {key} is not a section but {below!r}")
         below[last] = value
     return tree
 
 
 def title(settings: Sequence[Setting], seeds: Sequence[int], bases: Sequence[str]) -> str:
-    """Return a sweep in words.
+    """Return a description of a sweep in words.
 
     >>> title([Setting("arcface", "head.margin", (0.3, 0.5))], [0, 1, 2], [])
     'arcface: head.margin = 0.3, 0.5; 3 seeds'
@@ -190,7 +190,7 @@ def title(settings: Sequence[Setting], seeds: Sequence[int], bases: Sequence[str
 
 
 def _split(text: str) -> list[str]:
-    """Cut at commas that stand outside brackets and quotes."""
+    """Split at commas outside brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for char in text:
         if quote:

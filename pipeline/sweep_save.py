@@ -1,4 +1,4 @@
-"""Writes the runs of a sweep into params.yaml as a table of their own, where somebody asks for it.
+"""Saves the runs of a sweep in params.yaml as a new table, on request.
 
 Runs keep their names, so that `facet run` restores what the sweep made and trains nothing again.
 """
@@ -26,10 +26,10 @@ def save(root: Path, asked: Sweep, table: str) -> int:
     from ruamel.yaml import YAML
 
     if re.fullmatch(r"[a-z][a-z0-9_]*", table) is None:
-        raise ValueError(f"--save wants a name of small letters, digits and _, as in margins; got {table!r}")
+        raise ValueError(f"--save needs a name of lower-case letters, digits and _, such as margins; got {table!r}")
     file = root / "tables" / f"{table}.yaml"
     if file.exists():
-        raise ValueError(f"{file.relative_to(root)} is there already: save under another name")
+        raise ValueError(f"{file.relative_to(root)} already exists: save under another name")
     writer = YAML()
     writer.width = 200
     tree: Any = writer.load((root / "params.yaml").read_text(encoding="utf-8"))
@@ -39,7 +39,7 @@ def save(root: Path, asked: Sweep, table: str) -> int:
             tree["runs"][name] = own
             added += 1
         elif _plain(tree["runs"][name]) != own:
-            raise ValueError(f"params.yaml has another run {name!r} already: rename that")
+            raise ValueError(f"params.yaml already has another run {name!r}: rename it")
     for name, row in asked.rows(table).items():
         tree.setdefault("rows", {})[name] = row
     tree.setdefault("tables", {})[table] = {}

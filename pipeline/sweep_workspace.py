@@ -75,7 +75,7 @@ class Sweep:
 
 
 def label(variant: Variant) -> str:
-    """Return a variant's name for people.
+    """Return a variant's display name.
 
     >>> label(Variant("arcface", {"head.margin": 0.3}, {}, {}))
     'arcface head.margin=0.3'
@@ -100,7 +100,7 @@ def _parameters(settings: Mapping[str, Any]) -> Iterator[str]:
 
 @contextmanager
 def opened(root: Path, asked: Sweep) -> Iterator[tuple[Workspace, bool]]:
-    """Bring the workspace up to date and keep it so while the block runs.
+    """Update the workspace and hold it for the duration of the block.
 
     Yields:
         The workspace, and whether it could be brought up to date, as ``side_workspace.opened`` says.

@@ -1,4 +1,4 @@
-"""A table at one commit beside itself at another, or as it is now: each cell before, after, and the difference.
+"""Compares a table at one commit with another commit or with its current state: each cell before, after, difference.
 
 What a commit has is read as DVC has it: by the hashes in the commit's dvc.lock, from the cache or a remote.
 """
@@ -23,7 +23,7 @@ Tree = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Sides:
-    """A table twice, each as table.json has it, and what the two are called."""
+    """Two versions of a table, each as in table.json, and their names."""
 
     old: Tree
     new: Tree
@@ -32,7 +32,7 @@ class Sides:
 
 
 def read(where: Workspace, name: str, revisions: str) -> Sides:
-    """Return a table at ``OLD`` and now, or at ``OLD..NEW``.
+    """Read a table at ``OLD`` and now, or at ``OLD..NEW``.
 
     Raises:
         LookupError: no such revision, no such table there, or its files are neither in the cache nor in a remote.
@@ -43,7 +43,7 @@ def read(where: Workspace, name: str, revisions: str) -> Sides:
 
 
 def at(where: Workspace, name: str, revision: str) -> Tree:
-    """Return a table's data as a commit has it: what the project made, or the report kept in docs/report."""
+    """Return a table's data at a commit: the project's output, or the report kept in docs/report."""
     if where.kind == "project":
         found = _made(where.folder, name, revision)
         if found is not None:
@@ -90,7 +90,7 @@ def _kept(root: Path, name: str, revision: str) -> Tree | None:
 
 
 def cells(sides: Sides) -> Iterator[tuple[str, str, Tree | None, Tree | None, int]]:
-    """Yield row, column, the cell on each side (None where that side has none) and decimals, in the new order."""
+    """Yield row, column, the cell on each side (None if that side lacks it) and decimals, in the new order."""
     columns = {column["name"]: column["decimals"] for tree in (sides.new, sides.old) for column in tree["columns"]}
     rows = dict.fromkeys(row["label"] for tree in (sides.new, sides.old) for row in tree["rows"])
     found = [{row["label"]: row["cells"] for row in tree["rows"]} for tree in (sides.old, sides.new)]
@@ -101,7 +101,7 @@ def cells(sides: Sides) -> Iterator[tuple[str, str, Tree | None, Tree | None, in
 
 
 def markdown(sides: Sides) -> str:
-    """Return the table with each row before, after and the difference, where anything differs."""
+    """Return the table with each changed row before, after and the difference."""
     names = list(dict.fromkeys(column for _, column, *_ in cells(sides)))
     lines: dict[str, list[list[str]]] = {}
     for row, _, old, new, decimals in cells(sides):
@@ -126,7 +126,7 @@ def markdown(sides: Sides) -> str:
 
 
 def as_csv(sides: Sides) -> str:
-    """Return one line a cell: old, new and the difference; empty where a side has no number."""
+    """Return one line per cell: old, new and the difference; empty where a side has no number."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["row", "column", sides.old_name, sides.new_name, "difference"])

@@ -1,4 +1,4 @@
-"""Stage `track`, the last one: records in MLflow what all others made; its failure loses nothing.
+"""Stage `track`, the last one: records the results of all other stages in MLflow; its failure loses nothing.
 
 Run as `python -m pipeline.track`; with `--workspace KIND/NAME` it records the tables of a side workspace.
 """
@@ -15,7 +15,7 @@ from stages import program
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Record, say what was done, and return the exit code."""
+    """Record the results, print a summary, and return the exit code."""
     asked = _parser().parse_args(arguments)
     program.die_with_parent()
     again = "`dvc repro track`" if asked.workspace is None else "the same command again"
@@ -25,12 +25,12 @@ def main(arguments: Sequence[str] = ()) -> int:
     # MLflow raises what its server, its database and its client raise: all of it means the same here
     except Exception as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        sys.stderr.write(f"error: results are whole, but MLflow did not take them: {lines[0]}; ")
-        sys.stderr.write(f"put that right and run {again}\n")
+        sys.stderr.write(f"error: results are complete, but MLflow refused them: {lines[0]}; ")
+        sys.stderr.write(f"fix this and run {again}\n")
         return 1
     for name, reason in done.waiting.items():
         _say(f"not recorded yet: {name}: {reason}")
-    _say(f"MLflow: {len(done.created)} recorded, {len(done.existing)} were there")
+    _say(f"MLflow: {len(done.created)} recorded, {len(done.existing)} already there")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Fills MLflow from what DVC locked: exactly one run per fingerprint, whoever reproduced the stage.
+"""Fills MLflow from DVC's lock files: exactly one run per fingerprint, whichever process reproduced the stage.
 
 The only writer of MLflow. Calling it again changes nothing; calling it on an empty store rebuilds everything.
 """
@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a call did, each by where it stands: ``heads/AdaFace``."""
+    """What one call recorded, each by its place: ``heads/AdaFace``."""
 
     uri: str
     created: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Tracked:
 
 
 def initialise_store(root: Path = Path()) -> str:
-    """Create or upgrade the database, once however many processes ask, and return the tracking URI.
+    """Create or upgrade the database, once for any number of processes, and return the tracking URI.
 
     Raises:
         ValueError: the file there is no database, or was made elsewhere.
@@ -49,7 +49,7 @@ def track(
     say: Say = lambda line: None,
     workspace: Workspace | None = None,
 ) -> Tracked:
-    """Record everything that is finished and not yet recorded, and mark what is current.
+    """Record all finished results that are not recorded yet, and mark the current ones.
 
     Args:
         root: of the project.
@@ -79,12 +79,12 @@ def track(
 
 
 def receipt_path(scope: Scope) -> Path:
-    """Return where the receipt is: the project's is an output of the stage `track`."""
+    """Return the path of the receipt; the project's is an output of the stage `track`."""
     return RECEIPT if scope.workspace is None else store.TRACKING / f"{scope.kind}-{scope.workspace}.json"
 
 
 def experiment_url(base_url: str, table: str, root: Path = Path(), scope: Scope = store.PROJECT) -> str | None:
-    """Return where an MLflow server shows a table's runs as the table; None if it is not recorded.
+    """Return a table's address on an MLflow server, in the table view; None if it is not recorded.
 
     Args:
         base_url: of a server on this project's store: ``http://127.0.0.1:5000``.
@@ -105,7 +105,7 @@ def experiment_url(base_url: str, table: str, root: Path = Path(), scope: Scope 
 
 
 def _receipt(asked: Wanted, tracking_uri: str) -> dict[str, Any]:
-    """Return what says that everything is recorded; of the inputs alone, so that DVC finds it unchanged."""
+    """Return the receipt that everything is recorded; made of the inputs alone, so that DVC finds it unchanged."""
     return {
         "store": _place(tracking_uri),
         "experiments": {experiment.key: _said(experiment) for experiment in asked.experiments},
@@ -124,7 +124,7 @@ def _said(experiment: Experiment) -> dict[str, Any]:
 
 
 def _place(tracking_uri: str) -> str:
-    """Return a tracking URI without password and without this machine's folders."""
+    """Return a tracking URI without its password and without folders of this machine."""
     if store.database(tracking_uri) is not None:
         return "sqlite"
     parts = urlsplit(tracking_uri)
@@ -132,7 +132,7 @@ def _place(tracking_uri: str) -> str:
 
 
 def _is_recorded(path: Path, asked: Wanted, tracking_uri: str, receipt: Mapping[str, Any]) -> bool:
-    """Say whether the receipt is right and a local store holds what it says; a server is always asked."""
+    """Return whether the receipt is valid and a local store holds its runs; a server is always queried."""
     if not path.is_file() or path.read_text(encoding="utf-8") != _as_text(receipt):
         return False
     found = store.recorded(tracking_uri, asked.scope.has)

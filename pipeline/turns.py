@@ -1,4 +1,4 @@
-"""Who goes first where runs share devices: who has just had one lets those go before that have none.
+"""Fair sharing of devices between runs: a run that has just released a device yields to runs that hold none.
 
 Without it a run that starts its next stage in the moment when one ends takes every device before another, which
 looks every half second, sees it free: two `facet run` on the same slots were seen to work one after the other.
@@ -20,12 +20,12 @@ waits may be unable to use it (another mask, a stopped process)."""
 
 
 def waiting_file(folder: Path) -> Path:
-    """Return the file that those who wait lock together (shared)."""
+    """Return the file on which all waiting runs hold a shared lock."""
     return folder / "waiting.lock"
 
 
 class Turns:
-    """The turn of one run at the devices of one folder."""
+    """The turn of one run at the devices of one lease folder."""
 
     def __init__(self, folder: Path, now_s: Callable[[], float] = time.monotonic) -> None:
         self.path, self.now_s = waiting_file(folder), now_s
@@ -33,24 +33,24 @@ class Turns:
         self._released_s: float | None = None
 
     def released(self) -> None:
-        """Note that this run has just given a device back."""
+        """Record that this run has just released a device."""
         self._released_s = self.now_s()
 
     def is_ours(self) -> bool:
-        """Whether this run may take a device now; False while it lets others go first."""
+        """Return whether this run may take a device now; False while it yields to others."""
         if self._released_s is None or self._mark is not None:
             return True
         return self.now_s() - self._released_s >= YIELD_S or not self._others_wait()
 
     def wait(self) -> None:
-        """Say that this run has no device and wants one, until `stop_waiting` or the end of this process."""
+        """Announce that this run has no device and wants one, until `stop_waiting` or the end of this process."""
         if self._mark is None:
             self._mark = locks.open_file(self.path)
             # blocks for as long as another one looks: microseconds
             fcntl.flock(self._mark, fcntl.LOCK_SH)
 
     def stop_waiting(self) -> None:
-        """Take that back; a second time does nothing."""
+        """Withdraw the announcement; a second call does nothing."""
         if self._mark is not None:
             os.close(self._mark)
             self._mark = None

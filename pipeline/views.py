@@ -1,4 +1,4 @@
-"""A saved view of MLflow's list of runs: which columns, in which order, of which runs, and which charts.
+"""Saved views of MLflow's list of runs: which columns in which order, which runs, and which charts.
 
 MLflow keeps views as tags of the experiment, as JSON or deflated (mlflow/server/js savedViewEnvelope.ts). No
 document of MLflow's describes them: what is here was read from the pages of ``MADE_FOR``; no other module knows it.
@@ -27,7 +27,7 @@ TRAINING = "workflowType=machine_learning"
 KIND = ("mlflow.experimentKind", "custom_model_development")
 CURRENT_RUNS = "tags.`facet.current` = 'true'"
 MAX_TAG = 5000
-"""Characters that MLflow takes in a tag of an experiment."""
+"""Maximum length of an experiment's tag in MLflow."""
 MAX_RUNS = 100
 WIDE = {"Description": 700}
 
@@ -51,23 +51,23 @@ def warning(version: str | None = None) -> str | None:
 
 
 def path(experiment_id: str) -> str:
-    """Return the place in MLflow's pages that shows an experiment's runs in this view."""
+    """Return the address, within MLflow's pages, of an experiment's runs in this view."""
     return f"/experiments/{experiment_id}/runs?{TRAINING}&viewStateShareKey={NAME}"
 
 
 def charts_path(experiment_id: str) -> str:
-    """Return the place that shows the same runs as charts."""
+    """Return the address of the same runs as charts."""
     return f"{path(experiment_id)}&compareRunsMode=CHART"
 
 
 def report_path(experiment_id: str, run_id: str, file: str = "") -> str:
-    """Return the place in MLflow's pages that shows the files of a run, or one of them."""
+    """Return the address, within MLflow's pages, of a run's files, or of one of them."""
     end = f"/{quote(file)}" if file else ""
     return f"/experiments/{experiment_id}/runs/{run_id}/artifacts{end}?{TRAINING}"
 
 
 def model_path(name: str) -> str:
-    """Return the place in MLflow's pages that shows a registered model."""
+    """Return the address, within MLflow's pages, of a registered model."""
     return f"/models/{quote(name)}"
 
 
@@ -107,7 +107,7 @@ def _list(look: Look) -> dict[str, Any]:
 
 
 def _charts(look: Look) -> dict[str, Any]:
-    """Return sections of charts; metrics that none shows MLflow adds itself, in alphabetical order."""
+    """Return sections of charts; MLflow adds all remaining metrics itself, in alphabetical order."""
     if not look.columns:
         return {}
     sections: list[tuple[str, bool, list[dict[str, Any]]]] = [
@@ -135,7 +135,7 @@ def _bars(look: Look, mark: str) -> Iterator[dict[str, Any]]:
 
 
 def _parallel(look: Look) -> Iterator[dict[str, Any]]:
-    """Yield one chart with a line a row, through its parameters to the column that says which is best."""
+    """Yield one parallel-coordinates chart, from a row's parameters to the primary column."""
     params = [name for kind, name in look.shown if kind == "params" and name not in ("row", "seeds")]
     if params and look.primary in look.columns:
         yield {"type": "PARALLEL", "selectedParams": params, "selectedMetrics": [look.primary], "showAllRuns": True}

@@ -1,4 +1,4 @@
-"""What MLflow should hold, as data: records in experiments, models under names; made from files by `ablation`.
+"""Data model of what MLflow should hold: records in experiments, models under names; filled by `ablation`.
 
 A record is one MLflow run as it should be; its fingerprint says when it is another one.
 """
@@ -44,7 +44,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Look:
-    """How MLflow's pages show an experiment: columns in order, and charts."""
+    """Display settings of an experiment: columns in order, and charts."""
 
     shown: tuple[tuple[str, str], ...] = ()  # kind and name: params, metrics, tags, attributes
     columns: tuple[str, ...] = ()  # metrics with a bar chart each, in this order
@@ -54,7 +54,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Best:
-    """The best model of a table, which MLflow's registry has under an alias."""
+    """The best model of a table, registered in MLflow under an alias."""
 
     name: str  # of the registered model: facet-heads
     where: str  # the record whose model it is
@@ -87,7 +87,7 @@ class Scope:
 
     @property
     def prefix(self) -> str:
-        """What keys of its experiments begin with."""
+        """Common prefix of the keys of its experiments."""
         return "" if self.workspace is None else f"{self.kind}.{self.workspace}."
 
     @property
@@ -104,13 +104,13 @@ class Scope:
         return self.prefix + name
 
     def name(self, name: str) -> str:
-        """Return what an experiment that holds something of all tables is called."""
+        """Return the name of an experiment that covers all tables."""
         if self.workspace is None:
             return name
         return f"{name} (sweep {self.workspace})" if self.kind == "sweep" else f"{name} ({self.workspace} ablations)"
 
     def table(self, table: str, title: str) -> str:
-        """Return what a table's experiment is called: by its key first, where there are many."""
+        """Return the name of a table's experiment: beginning with its key, if there are many."""
         if self.workspace is None:
             return title
         return f"sweep {title}" if self.kind == "sweep" else f"{table} ({self.workspace}): {title}"
@@ -120,7 +120,7 @@ class Scope:
         return f"facet-{table}" if self.workspace is None else f"facet-{table}-{self.workspace}"
 
     def has(self, key: str) -> bool:
-        """Say whether an experiment's key is one of these.
+        """Return whether an experiment's key belongs to this scope.
 
         >>> Scope().has("table.heads"), Scope().has("sweep.a"), Scope("demo").has("ablations.demo.runs")
         (True, False, True)
@@ -137,7 +137,7 @@ def scope_of(where: Workspace) -> Scope:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Everything that MLflow should hold now, and what is not finished, with the reason."""
+    """All records that MLflow should hold now, and the unfinished ones with the reason."""
 
     experiments: tuple[Experiment, ...]
     waiting: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""`facet worker`: takes stages from a work pool, one at a time, and runs them on one device.
+"""`facet worker`: claims stages from a work pool, one at a time, and runs them on one device.
 
 Prefect's client is imported once and DVC once, in the process that forks for each stage: taking a stage costs a
 tenth of a second of CPU, where a worker of Prefect's starts a Python for it. The device is leased from the kernel
@@ -38,11 +38,11 @@ IDLE_S = 1.0
 WATCH_S = 1.0
 JANITOR_S = 15.0
 MAX_LINES = 5000
-"""Lines of a stage that are kept while the server is away; the log file has them all."""
+"""Lines of a stage kept while the server is away; the log file has them all."""
 
 
 class Worker:
-    """Serves one device until it is told to stop."""
+    """Serves one device until it is stopped."""
 
     def __init__(self, post: Post, pool: str, say: Callable[[str], None]) -> None:
         self.post, self.say = post, say
@@ -55,11 +55,11 @@ class Worker:
         self.executors: dict[str, Executor] = {}
 
     def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
-        """Take no other stage, and end the one that runs; a handler of signals."""
+        """Claim no further stage, and end the running one; a signal handler."""
         self.stopping.set()
 
     def serve(self) -> None:
-        """Take stages until told to stop."""
+        """Claim and run stages until stopped."""
         try:
             self._join()
             threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
@@ -79,7 +79,7 @@ class Worker:
         patiently(lambda: self.pool.mark_lost_of({self.name}), self.stopping.is_set)
         mark = {"pid": os.getpid(), "pool": self.pool.name, "name": self.name}
         environment.write_json(ready_file(self.post.root, self.post.device.name), mark)
-        self.say(f"{self.name} takes stages from the pool {self.pool.name}")
+        self.say(f"{self.name} takes stages from the work pool {self.pool.name}")
 
     def _beat(self) -> None:
         pool = self.pool.twin()
@@ -105,12 +105,12 @@ class Worker:
             except AWAY as error:
                 self.account.stop_waiting()
                 if (what := (str(error) if error.args else repr(error)).partition("\n")[0]) != said:
-                    self.say(f"Prefect does not answer as it should, stages wait: {what}")
+                    self.say(f"Prefect gave an unexpected answer, stages are waiting: {what}")
                     said = what
             self.stopping.wait(IDLE_S)
 
     def _take_one(self) -> bool:
-        """Do one stage if one waits and the device is free; False if not."""
+        """Run one stage if one waits and the device is free; return False if not."""
         waiting = self.pool.waiting(self.queues)
         if not waiting:
             self.account.stop_waiting()
@@ -126,9 +126,9 @@ class Worker:
         return False
 
     def _do(self, run: FlowRun, lease: Lease) -> None:
-        """Run one stage and report how it ended, when the server can hear it."""
+        """Run one stage and report how it ended, as soon as the server can be reached."""
         request = run.parameters["request"]
-        self.say(f"{request['name']}: begins")
+        self.say(f"{request['name']}: started")
         with Attention(self, run, request.get("parent")) as attention:
             began: State[Any] = Running(message=f"on {self.name}")
             with contextlib.suppress(*AWAY):
@@ -168,7 +168,7 @@ class Worker:
         return outcome, _result(outcome) | {pool_api.KEY: key, pool_api.VALUE: value}
 
     def _call(self, executor: Executor, attention: Attention, name: str, **arguments: Any) -> Any:
-        """Do a part of the transport in a process that a cancellation ends."""
+        """Run a part of the transport in a process that a cancellation can end."""
         attention.calls = Calls()
         try:
             return attention.calls.call(executor.forker, name, **arguments)
@@ -176,7 +176,7 @@ class Worker:
             attention.calls = None
 
     def _executor(self, root: Path, patience: Mapping[str, Any], commit: str = "") -> Executor:
-        """Return the executor for a workspace at a commit: the programs that it forks have its code."""
+        """Return the executor for a workspace at a commit: the programs that it forks use that commit's code."""
         wanted = f"{root}@{commit}"
         if wanted not in self.executors:
             for key in [key for key in self.executors if key.startswith(f"{root}@")]:
@@ -211,7 +211,7 @@ def _result(outcome: StageResult) -> dict[str, str | float]:
 
 @dataclass
 class Attention:
-    """Follows one stage beside its work: shows its lines, and ends it when nobody wants it any more."""
+    """Follows one running stage: sends its log lines, and ends it if it was cancelled."""
 
     worker: Worker
     run: FlowRun
@@ -224,10 +224,10 @@ class Attention:
     over: threading.Event = field(default_factory=threading.Event)
     forgiven: Forgiven = field(default_factory=Forgiven)
     told_s: float = float("-inf")
-    """When the server was last told that this lives."""
+    """Time of the last heartbeat."""
 
     def say(self, line: str) -> None:
-        """Show a line of the stage soon."""
+        """Send a log line of the stage soon."""
         if len(self.lines) < MAX_LINES:
             self.lines.append((datetime.now(UTC), line))
 
@@ -267,7 +267,7 @@ class Attention:
             self.told_s = time.monotonic()
 
     def _unwanted(self, pool: StagePool) -> str:
-        """Return why the stage is to end, if it is."""
+        """Return the reason why the stage is to end, if there is one."""
         wanted = [self.run.id, *([UUID(self.parent)] if self.parent else [])]
         found = pool.read(wanted)
         own = found.get(self.run.id)
@@ -280,7 +280,7 @@ class Attention:
             return "cancelled"
         above = found.get(UUID(self.parent)) if self.parent else None
         if above is not None and above.state is not None and self.forgiven.is_over(above):
-            return f"the run that wanted it is {str(above.state.name).lower()}"
+            return f"the run that requested it is {str(above.state.name).lower()}"
         return ""
 
     def _end(self) -> None:
@@ -291,7 +291,7 @@ class Attention:
 
 
 def serve(post: Post, pool: str, say: Callable[[str], None]) -> None:
-    """Be a worker until SIGTERM or Ctrl-C."""
+    """Run as a worker until SIGTERM or Ctrl-C."""
     worker = Worker(post, pool, say)
     signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, worker.stop)

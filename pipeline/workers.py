@@ -1,4 +1,4 @@
-"""Which devices of this machine get a worker, and starting one for each; importing this does not import Prefect."""
+"""Decides which devices of this machine get a worker, and starts the workers; does not import Prefect."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ READY_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Post:
-    """Where a worker works."""
+    """The settings of a worker: device, threads and workspace."""
 
     root: Path
     device: Device
     folder: Path
-    """Of the device's lock."""
+    """Folder of the device's lock."""
     threads: int
     """CPU threads for a stage."""
 
     @property
     def state_folder(self) -> Path:
-        """Return the folder of what only this worker uses."""
+        """Return the folder for files that only this worker uses."""
         return ready_file(self.root, self.device.name).parent
 
 
 def devices(cpu_workers: int | None) -> list[str]:
-    """Return the devices that get a worker: every GPU, and so many CPU slots (one, if there is no GPU)."""
+    """Return the devices that get a worker: every GPU, and this many CPU slots (one, if there is no GPU)."""
     gpus = [gpu.name for gpu in leases.find_gpus()]
     number = cpu_workers if cpu_workers is not None else int(not gpus)
     return gpus + [f"cpu:{i}" for i in range(number)]
 
 
 def post(root: Path, wanted: str | None, threads: int | None) -> Post:
-    """Return where a worker for the device ``wanted`` works.
+    """Return the settings of the worker for the device ``wanted``.
 
     Raises:
         LookupError: there is no such device; the message lists those there are.
     """
     gpus = {gpu.name: gpu for gpu in leases.find_gpus()}
     if wanted is None and len(gpus) > 1:
-        raise LookupError(f"which device? `--device` with one of {', '.join(gpus)}, or cpu:0")
+        raise LookupError(f"several devices: choose one with `--device`: {', '.join(gpus)}, or cpu:0")
     name = wanted or next(iter(gpus), "cpu:0")
     name = name if ":" in name else f"gpu:{name}"
     share = threads or max(1, environment.num_cores() // max(1, len(gpus)))
     if name in gpus:
         return Post(root, gpus[name], lease_folder(), share)
     if not (name.startswith("cpu:") and name.removeprefix("cpu:").isdecimal()):
-        raise LookupError(f"no device {wanted!r}: there are {', '.join([*gpus, 'cpu:0', 'cpu:1'])} and so on")
+        raise LookupError(f"no device {wanted!r}: choose from {', '.join([*gpus, 'cpu:0', 'cpu:1'])}, ...")
     # as in leases.Pool: a stage that needs no GPU does not see those that others hold
     slot = Device(name, "" if gpus else None)
     return Post(root, slot, environment.state_folder(root) / "leases", share)
@@ -82,14 +82,14 @@ def up(root: Path, pool: str, wanted: Sequence[str], api_url: str, say: Callable
     for device, service in started.items():
         while not ready_file(root, device).is_file():
             if not service.alive or time.monotonic() > until_s:
-                what = "takes no stages yet" if service.alive else "ended at once"
+                what = "is not ready" if service.alive else "ended at start-up"
                 raise RuntimeError(f"the worker on {device} {what}: see {processes.log_of(root, service.name)}")
             time.sleep(0.1)
-        say(f"{processes.WORKER:8} {device} takes stages from the pool {pool}")
+        say(f"{processes.WORKER:8} {device} takes stages from the work pool {pool}")
 
 
 def up_for_deployments(root: Path, api_url: str, say: Callable[[str], None]) -> None:
-    """Put the deployments of prefect.yaml on the server and start who runs them here; Prefect is imported."""
+    """Create the deployments of prefect.yaml on the server and start their worker; imports Prefect."""
     from pipeline import deployments
 
     for pool in deployments.apply(root):
@@ -98,7 +98,7 @@ def up_for_deployments(root: Path, api_url: str, say: Callable[[str], None]) -> 
             settings = environment.for_children() | environment.prefect_settings(root, api_url)
             settings |= {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_WORKER_PREFETCH_SECONDS": "1"}
             processes.add(root, name, deployments.worker_command(root, pool), settings)
-            say(f"{processes.WORKER:8} runs deployments from the pool {pool}")
+            say(f"{processes.WORKER:8} runs deployments from the work pool {pool}")
 
 
 def ready_file(root: Path, device: str) -> Path:

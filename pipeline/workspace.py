@@ -14,7 +14,7 @@ from typing import Literal
 from pipeline import environment
 
 EVERYWHERE = "default"
-"""The queue of a pool from which the workers of all workspaces take stages."""
+"""The queue that the workers of all workspaces serve."""
 
 
 Kind = Literal["project", "ablations", "sweep"]
@@ -77,7 +77,7 @@ def _folder(root: Path, kind: Kind) -> Path:
 
 
 def identity(root: Path) -> str:
-    """Return eight characters that no other workspace has; made once, and anew in a copy of the folder."""
+    """Return eight characters that no other workspace has; made once, and again in a copy of the folder."""
     path = environment.state_folder(root) / "workspace.json"
     where = str(root.resolve())
     if environment.read_json(path).get("path") != where:
@@ -87,12 +87,12 @@ def identity(root: Path) -> str:
 
 
 def queue(workspace: str) -> str:
-    """Return the queue from which only workers of one workspace take stages."""
+    """Return the queue that only workers of one workspace serve."""
     return f"workspace-{workspace}"
 
 
 def worker_name(device: str, workspace: str) -> str:
-    """Return what a worker is called: device, machine, workspace.
+    """Return the name of a worker: device, machine, workspace.
 
     >>> is_of(worker_name("gpu:0", "0a1b2c3d"), "0a1b2c3d"), is_of(worker_name("gpu:0", "0a1b2c3d"), "99999999")
     (True, False)
@@ -101,5 +101,5 @@ def worker_name(device: str, workspace: str) -> str:
 
 
 def is_of(worker: str, workspace: str) -> bool:
-    """Whether a worker works in a workspace."""
+    """Return whether a worker belongs to a workspace."""
     return worker.endswith(f"({workspace})")

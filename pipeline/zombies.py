@@ -29,8 +29,8 @@ ENDS = (
     *("AwaitingRetry", "Scheduled", "Late", "AwaitingConcurrencySlot", "Pending", "Paused", "Suspended", "Resuming"),
 )
 """After these no heartbeat is missed: it has ended, or has no process. A run that is being cancelled still has one."""
-MESSAGE = "its process was killed: finished work is kept, run again to go on"
-"""Of a run that was taken for dead by its silence alone: after the server itself was away, it may live."""
+MESSAGE = "its process was killed: finished work is kept, run again to resume"
+"""For a run marked crashed only for missing heartbeats: it may still live if the server itself was away."""
 NO_WATCH = "a flow run whose process is killed will be shown as running until the next `facet run`"
 TIMEOUT_S = 30.0
 
@@ -46,7 +46,7 @@ def automation(silent_s: float = SILENT_S) -> dict[str, Any]:
     """Return the automation, as Prefect's API takes it."""
     return {
         "name": NAME,
-        "description": "Its process was killed, or its machine died. The next `facet run` goes on where it was. "
+        "description": "Its process was killed, or its machine died. The next `facet run` resumes. "
         f"(version {VERSION})",
         "enabled": True,
         "trigger": {

@@ -1,4 +1,4 @@
-"""Where every artifact lives and how it is written: aside, then moved, so that a killed stage leaves no half output.
+"""Paths of all artifacts and how they are written: to a temporary path, then moved, so none is ever half written.
 
 All paths are relative to the repository's root, which is the working directory of every stage.
 """
@@ -49,7 +49,7 @@ def data_folder(dataset: str, part: str) -> Path:
 
 
 def unpacked_folder(dataset: str) -> Path:
-    """Folder with ``manifest.parquet``, ``card.json`` and, where asked for, ``images/IDENTITY/KEY.jpg``."""
+    """Folder with ``manifest.parquet``, ``card.json`` and, on request, ``images/IDENTITY/KEY.jpg``."""
     return DATA / UNPACKED / dataset
 
 
@@ -59,7 +59,7 @@ def backbone_folder(run: str) -> Path:
 
 
 def quality_folder(run: str) -> Path:
-    """Folder with ``quality.json`` and, where the method has weights, ``weights.pt``."""
+    """Folder with ``quality.json`` and, if the method has weights, ``weights.pt``."""
     return RUNS / run / "quality"
 
 
@@ -69,12 +69,12 @@ def metrics_file(run: str, name: str) -> Path:
 
 
 def details_folder(run: str, name: str) -> Path:
-    """Folder beside a metrics file: ``details.json`` (switches, folds, counts) and curves as CSV."""
+    """Folder beside a metrics file: ``details.json`` (options, folds, counts) and curves as CSV."""
     return RESULTS / run / name
 
 
 def row_file(table: str, row: str) -> Path:
-    """What was measured for one row of a table; ``row`` is its full name, TABLE-ROW."""
+    """Results of one row of a table; ``row`` is its full name, TABLE-ROW."""
     return RESULTS / "tables" / table / "rows" / f"{row}.json"
 
 
@@ -84,7 +84,7 @@ def report_folder(table: str) -> Path:
 
 
 def read_section(path: Path, section: str, config: type[C]) -> C:
-    """Return one section of a resolved parameter file as a checked ``config``.
+    """Return one section of a resolved parameter file as a validated ``config``.
 
     Raises:
         FileNotFoundError: the file is not there: the stage ``resolve`` writes it.
@@ -104,7 +104,7 @@ def read_section(path: Path, section: str, config: type[C]) -> C:
 
 
 def explain(error: ValidationError) -> str:
-    """Return a pydantic error as one line: field, what was wanted, what came."""
+    """Return a pydantic error as one line: field, expected, got."""
     return "; ".join(
         f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']} (got {item['input']!r})"
         for item in error.errors()
@@ -113,7 +113,7 @@ def explain(error: ValidationError) -> str:
 
 @contextmanager
 def write_folder(path: Path) -> Iterator[Path]:
-    """Give a fresh folder aside to fill; move it to ``path`` if the block ends well, else leave ``path`` as it was."""
+    """Yield a temporary folder to fill; move it to ``path`` on success, else leave ``path`` unchanged."""
     aside = path.with_name(path.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -125,13 +125,13 @@ def write_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def write_file(path: Path) -> Iterator[Path]:
-    """Give a path aside to write; move it to ``path`` if the block ends well."""
+    """Yield a temporary path to write; move it to ``path`` on success."""
     with files.replacing(path) as aside:
         yield aside
 
 
 def write_json(path: Path, tree: Mapping[str, Any], *, ascii_only: bool = False) -> None:
-    """Write JSON that diffs well: indented, keys in the order given, no NaN."""
+    """Write JSON that gives readable diffs: indented, keys in the order given, no NaN."""
     with write_file(path) as aside:
         aside.write_text(
             json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=ascii_only) + "\n", encoding="utf-8"

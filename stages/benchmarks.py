@@ -1,4 +1,4 @@
-"""Which test sets a run is measured on, and with which switches; every number reported carries them."""
+"""Test sets and options of a run's evaluation; every reported number carries its options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N = TypeVar("N", str, int)
 
 def _once(names: tuple[N, ...]) -> tuple[N, ...]:
     if len(set(names)) != len(names):
-        raise ValueError(f"each once, got {', '.join(map(str, names))}")
+        raise ValueError(f"each name may be listed once, got {', '.join(map(str, names))}")
     return names
 
 
@@ -108,7 +108,7 @@ Switches = TypeVar("Switches", Hq, Ijb, Lq, Fiqa)
 
 
 class Section(BaseModel, Generic[Switches], extra="forbid", frozen=True):
-    """The section ``evaluate_SUITE`` of a resolved run: one suite, so that editing another reruns nothing."""
+    """The section ``evaluate_SUITE`` of a resolved run: one per suite, so that editing one reruns only that suite."""
 
     dataset: str
     switches: Switches

@@ -1,4 +1,4 @@
-"""Who still knows a face when it is blurred: two models or more beside each other, face by face and as a curve.
+"""Face recognition under blur: compares models face by face and as a curve.
 
 After the comparison of AdaFace and ArcFace in the AdaFace README's video: original, blur+ and blur++.
 
@@ -30,7 +30,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Probe:
-    """A face to be recognised, and whose it is, where that is known."""
+    """A face to be recognised, and its person, if known."""
 
     image: Image
     name: str | None
@@ -43,18 +43,18 @@ class Match:
     index: int
     cosine: float
     correct: bool | None
-    """None where the person is not known."""
+    """Whether it is the right person; None if the person is not known."""
 
 
 class Matcher:
-    """One model, and the gallery as it sees it."""
+    """One model and the gallery, embedded by it."""
 
     def __init__(self, embed: Embed, gallery: Gallery, fusion: Fusion = "pre_norm_sum") -> None:
         self.embed, self.gallery, self.fusion = embed, gallery, fusion
         self.embedding_GD = self._embeddings(gallery.images)
 
     def __call__(self, probes: Sequence[Probe]) -> list[Match]:
-        """Return the nearest gallery face of each probe; of equal cosines the first."""
+        """Return the nearest gallery face of each probe; the first of equal cosines."""
         if not probes:
             return []
         cosine_NG = self._embeddings([probe.image for probe in probes]) @ self.embedding_GD.T
@@ -79,13 +79,13 @@ def blurred(image_HW3: Image, sigma: float) -> Image:
 def true_match_rates(
     matchers: Mapping[str, Matcher], probes: Sequence[Probe], sigmas: Sequence[float]
 ) -> dict[str, list[float]]:
-    """Return for each model the share of probes whose nearest gallery face is their own, at each blur.
+    """Return each model's share of probes whose nearest gallery face is the right person, at each blur.
 
     Raises:
         ValueError: a probe's person is not known.
     """
     if not probes or any(probe.name is None for probe in probes):
-        raise ValueError("a rate of true matches wants probes whose person is known; there are none, or some without")
+        raise ValueError("the rate of true matches needs probes of known people; there are none, or some are unknown")
     return {
         name: [
             float(np.mean([match.correct for match in matcher([_with_blur(probe, sigma) for probe in probes])]))
@@ -102,7 +102,7 @@ def _with_blur(probe: Probe, sigma: float) -> Probe:
 def match_frames(
     matchers: Mapping[str, Matcher], probes: Iterable[Probe], sigmas: Sequence[float], batch_size: int = 16
 ) -> Iterator[tuple[Probe, dict[str, list[Match]]]]:
-    """Yield each probe with every model's matches, one for each level of blur."""
+    """Yield each probe with every model's matches, one for each blur level."""
     for batch in _batches(probes, batch_size):
         found: dict[str, list[list[Match]]] = {
             name: [matcher([_with_blur(probe, sigma) for probe in batch]) for sigma in sigmas]
@@ -124,7 +124,7 @@ def _batches(probes: Iterable[Probe], size: int) -> Iterator[list[Probe]]:
 
 
 def embedded(eval_folder: Path, set_name: str = "lfw") -> tuple[Gallery, list[Probe]]:
-    """Return the best image of each person of an embedded test set as gallery, and the next best as probe.
+    """Return each person's best picture of a synthetic test set as gallery, and the next best as probe.
 
     Raises:
         FileNotFoundError: the set or its truth is missing.
@@ -132,7 +132,7 @@ def embedded(eval_folder: Path, set_name: str = "lfw") -> tuple[Gallery, list[Pr
     """
     path = eval_folder / "truth.parquet"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: only embedded sets know who is on a picture; give a video instead")
+        raise FileNotFoundError(f"{path} is missing: only synthetic sets have known identities; use --video instead")
     table = pd.read_parquet(path)
     table = table[table["set"] == set_name].astype({"image": int}).sort_values("quality", ascending=False)
     encoded = verification_bin.load(eval_folder / f"{set_name}.bin").images
@@ -160,16 +160,16 @@ def gallery_of(folder: Path, detect: Detect) -> Gallery:
         ValueError: a picture holds no face, or there are fewer than two.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
+        raise FileNotFoundError(f"{folder} is not a folder")
     gallery = Gallery([], [])
     for path in sorted(folder.iterdir()):
         faces = detect(read_picture(path))
         if not faces:
-            raise ValueError(f"no face found in {path}: a gallery is one picture of one person each")
+            raise ValueError(f"no face found in {path}: a gallery needs one picture per person")
         gallery.names.append(path.stem)
         gallery.images.append(faces[0].aligned_HW3)
     if len(gallery.names) < 2:
-        raise ValueError(f"{folder} should hold pictures of two people or more, one each, got {len(gallery.names)}")
+        raise ValueError(f"{folder} should hold pictures of at least two people, one each, got {len(gallery.names)}")
     return gallery
 
 
@@ -181,7 +181,7 @@ def video_probes(source: str, detect: Detect, name: str | None, limit: int) -> I
     """
     video = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not video.isOpened():
-        raise ValueError(f"{source} cannot be opened as a video; wanted a file that OpenCV reads, or a camera's number")
+        raise ValueError(f"{source} cannot be opened as a video: give a file that OpenCV reads, or a camera's number")
     try:
         for _ in range(limit):
             more, frame_HW3 = video.read()

@@ -1,4 +1,4 @@
-"""BRISQUE's regression, from the data files of the package ``brisque`` (0.2.0), of which no code is run.
+"""BRISQUE's regression, read from the data files of the package ``brisque`` (0.2.0); none of its code is run.
 
 They are the released program's: support vectors in libsvm's text format, and the range of each feature as a pickle of
 two lists. The package's own code stops at numpy 2.4; ``stages/core/brisque.py`` computes the features.
@@ -61,7 +61,7 @@ def read(folder: Path) -> Regression:
 
 class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        raise ValueError(f"wanted lists of numbers, got {module}.{name}: the file runs code when it is read")
+        raise ValueError(f"the file should hold lists of numbers, but names {module}.{name}, which would run code")
 
 
 def _ranges(path: Path) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""Reads checkpoints of others: tensors only, and no code that the file names is ever looked up or called.
+"""Reads other projects' checkpoints: tensors only; no code that the file names is ever imported or called.
 
 ``torch.load(weights_only=True)`` makes tensors and plain containers. Lightning's files hold its own settings beside the
 weights; the classes they name are replaced by inert ones of ours, which take anything and do nothing.
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse.", "pathlib.", "numpy.", "omegaconf.")
-"""What published training programs leave beside the weights; read as ``Inert``."""
+"""Objects that published training programs store beside the weights; read as ``Inert``."""
 DAMAGED = (
     RuntimeError, EOFError, KeyError, IndexError, TypeError, AttributeError, ValueError, AssertionError,
     pickle.UnpicklingError, zipfile.BadZipFile,
@@ -26,7 +26,7 @@ DAMAGED = (
 
 
 class Inert:
-    """Stands for an object that is not needed: takes every argument and state, and keeps none."""
+    """Stand-in for an object that is not needed: accepts every argument and state, and keeps none."""
 
     def __init__(self, *arguments: object) -> None:
         pass
@@ -36,14 +36,14 @@ class Inert:
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """Return what a checkpoint holds: a mapping with tensors in it, on the CPU.
+    """Return the contents of a checkpoint: a mapping of tensors, on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, no checkpoint, holds no mapping, or names code that no checkpoint needs.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint {path}: give the file that was downloaded")
+        raise FileNotFoundError(f"no checkpoint {path}: give the downloaded file")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     known = stand_ins(path)
@@ -52,7 +52,7 @@ def read(path: Path) -> Mapping[str, Any]:
             warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read is an error anyway
             tree = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
-        raise ValueError(f"{path} is damaged or no PyTorch checkpoint: {_reason(error)}") from error
+        raise ValueError(f"{path} is damaged or not a PyTorch checkpoint: {_reason(error)}") from error
     if not isinstance(tree, Mapping):
         raise ValueError(f"{path} should hold a state dict, got {type(tree).__name__}: save model.state_dict()")
     return tree
@@ -67,12 +67,12 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         tree: dict[str, Any] = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
     return tree
 
 
 def stand_ins(path: Path) -> list[Any]:
-    """Return what to give for the classes that a file names: (ours, their name), as torch takes them.
+    """Return stand-ins for the classes that a file names: (ours, their name), as torch expects them.
 
     Files of before torch 1.6 are not listed; those that are published name nothing but tensors.
 
@@ -88,15 +88,15 @@ def stand_ins(path: Path) -> list[Any]:
     foreign = [name for name in named if not name.startswith(HARMLESS)]
     if foreign:
         raise ValueError(
-            f"{path} names {', '.join(sorted(foreign)[:5])}, which no weights need: nothing of it is loaded. "
-            "Where you trust who made it, save its state dict alone and import that"
+            f"{path} contains {', '.join(sorted(foreign)[:5])}, which weights do not need: nothing was loaded. "
+            "If you trust its author, save its state dict alone and import that"
         )
     # only true mappings may be filled with items
     return [(OrderedDict if name.lower().endswith("dict") else Inert, name) for name in named]
 
 
 def _reason(error: Exception) -> str:
-    """Return what torch found, without its advice to run the file's code."""
+    """Return torch's error message, without its advice to run the file's code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     advice = ("Weights only load failed", "Please file an issue", "Check the documentation", "(1)", "(2)")
     told = [line.removeprefix("WeightsUnpickler error: ") for line in lines if not line.startswith(advice)]

@@ -1,4 +1,4 @@
-"""Checkpoints of an unfinished training: whole or not there, the last few kept, none left when it succeeds.
+"""Checkpoints of an unfinished training run: complete or absent, the last few kept, none left when it succeeds.
 
 Under .facet/checkpoints/KEY, where the key is a digest of parameters, records and code, there is for each
 ``step-NNNNNNNNNN`` a folder of
@@ -35,24 +35,24 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training at one step, as one process holds it."""
+    """The state of a training run at one step, as one process holds it."""
 
     step: int
     shared: dict[str, Any]
-    """The same in all processes; the first one's is written."""
+    """State that is the same in all processes; the first process writes it."""
     rows: dict[str, Tensor]
     """Tensors of this process's classes, one row each."""
     begin: int
-    """Class of the first row."""
+    """Number of the first row's class."""
     num_classes: int
     own: dict[str, Tensor] = field(default_factory=dict)
-    """What else differs between processes; another number of them goes on with the first one's."""
+    """Other state that differs between processes; another number of processes resumes with the first one's."""
     best_step: int | None = None
-    """The step whose checkpoint did best in validation, to be kept as long as this one is."""
+    """The step of the best validation so far, whose checkpoint is kept as long as this one."""
 
 
 class Checkpoints:
-    """The last states of one training, under ``.facet/checkpoints/KEY``; another training never finds them."""
+    """The last states of one training run, under ``.facet/checkpoints/KEY``, where no other run finds them."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Checkpoints:
         self.kept = _number("FACET_CHECKPOINTS_KEPT", KEPT) if kept is None else kept
 
     def prepare(self) -> None:
-        """Find out now, and not after the first hour, that nothing can be written.
+        """Check at the start, and not after the first hour, that checkpoints can be written.
 
         Raises:
             OSError: it cannot, in one process at least.
@@ -82,12 +82,12 @@ class Checkpoints:
             error = caught
         if self.processes.any(error is not None)[0]:
             raise OSError(
-                f"{self.folder} cannot be written ({error or 'by another process'}): checkpoints go there; make room, "
-                "let it be written, or name another place in FACET_HOME"
+                f"{self.folder} cannot be written ({error or 'by another process'}), checkpoints go there: make room, "
+                "make it writable, or set FACET_HOME to another folder"
             ) from error
 
     def save(self, snapshot: Snapshot) -> None:
-        """Write a state aside, move it, and remove those it makes superfluous.
+        """Write a state to a temporary folder, move it, and remove superfluous ones.
 
         Raises:
             OSError: it cannot be written; the checkpoints before it are as they were.
@@ -109,7 +109,7 @@ class Checkpoints:
             self._give_up(snapshot, error)
 
     def last(self, rows: range | None = None, device: str | torch.device = "cpu") -> Snapshot | None:
-        """Return the last whole state, or None where there is none.
+        """Return the last complete state, or None.
 
         Args:
             rows: classes to read the rows of; None: all.
@@ -125,13 +125,13 @@ class Checkpoints:
             except Exception as error:  # torch, zip and pickle raise many kinds for a damaged file
                 reason = f"checkpoint {self.path(step)} is damaged ({_first_line(error)})"
                 if step == steps[0]:
-                    raise ValueError(f"{reason}: delete {self.folder} to start this training over") from error
+                    raise ValueError(f"{reason}: delete {self.folder} to restart this training run") from error
                 if self.processes.is_first:
-                    progress.say(f"{reason}: going on from the one before")
+                    progress.say(f"{reason}: resuming from the previous one")
         return None
 
     def read(self, step: int, rows: range | None = None, device: str | torch.device = "cpu") -> Snapshot:
-        """Return one state; its files are what was written.
+        """Return one state, after checking that its files are as written.
 
         Raises:
             ValueError: a file is missing or has changed.
@@ -140,7 +140,7 @@ class Checkpoints:
         manifest = artifacts.read_json(folder / MANIFEST)
         for name, digest in manifest["files"].items():
             if artifacts.sha256(folder / name) != digest:
-                raise ValueError(f"{name} is not what was written")
+                raise ValueError(f"{name} differs from what was written")
         shared = torch.load(folder / STATE, map_location=device, weights_only=True)
         wanted = rows if rows is not None else range(manifest["num_classes"])
         parts = [torch.load(folder / name, map_location="cpu", mmap=True, weights_only=True)
@@ -160,7 +160,7 @@ class Checkpoints:
         return self.folder / f"step-{step:010d}"
 
     def clear(self) -> None:
-        """Remove the states of a training that has succeeded."""
+        """Remove the states of a training run that has succeeded."""
         if self.processes.is_first and self.folder.is_dir():
             shutil.rmtree(self.folder)
 
@@ -176,7 +176,7 @@ class Checkpoints:
             _save(snapshot.shared, aside / STATE)
 
     def _finish(self, snapshot: Snapshot) -> None:
-        """Describe what all have written, move it into place, and remove what is superfluous."""
+        """Write the manifest of all processes' files, move the folder into place, remove superfluous ones."""
         aside, size = self._aside(snapshot.step), self.processes.size
         names = [STATE, *(f"rank-{rank:05d}-of-{size:05d}.pt" for rank in range(size))]
         tree = {
@@ -193,7 +193,7 @@ class Checkpoints:
         self._prune(snapshot.step)
 
     def _prune(self, step: int) -> None:
-        """Keep the last few, and those that did best for one of them; a later one was damaged and passed over."""
+        """Keep the last few and the best step of each; delete the rest, and later ones, which are damaged."""
         steps = self.steps()
         kept = set([earlier for earlier in steps if earlier <= step][-self.kept :])
         kept |= {best for earlier in kept if (best := self._best_for(earlier)) is not None}
@@ -214,12 +214,12 @@ class Checkpoints:
         before = f"the one after step {steps[-1]} is in place" if steps else "there is none before it"
         raise OSError(
             f"checkpoint {self.path(snapshot.step)} cannot be written ({error or 'another process failed'}); {before}: "
-            "make room or let the folder be written, then run again to go on"
+            "make room or make the folder writable, then run again to resume"
         ) from error
 
 
 def key_of(**parts: Any) -> str:
-    """Return a name for one training: its parameters, its data, and the code that is loaded now.
+    """Return a digest that identifies a training run: parameters, data, and the code that is loaded now.
 
     Code counts, because weights that two versions made between them would be neither's.
     """
@@ -228,7 +228,7 @@ def key_of(**parts: Any) -> str:
 
 
 def code() -> dict[str, str]:
-    """Return the SHA-256 of every source file of ours that is loaded, by module."""
+    """Return the SHA-256 of every loaded source file of ours, by module."""
     return {
         name: artifacts.sha256(Path(module.__file__))
         for name, module in sorted(sys.modules.items())
@@ -237,7 +237,7 @@ def code() -> dict[str, str]:
 
 
 def _take(parts: list[Any], wanted: range, device: str | torch.device) -> dict[str, Tensor]:
-    """Return rows ``wanted`` of each tensor, put together from the parts that hold them."""
+    """Return the ``wanted`` rows of each tensor, assembled from the parts that hold them."""
     taken: dict[str, list[Tensor]] = {name: [] for name in parts[0]["rows"]}
     for part in parts:
         for name, rows in part["rows"].items():
@@ -248,7 +248,7 @@ def _take(parts: list[Any], wanted: range, device: str | torch.device) -> dict[s
 
 
 def _save(tree: Mapping[str, Any], path: Path) -> None:
-    """Write a tree of tensors, and have it on the disk when this returns.
+    """Write a tree of tensors and sync it to the disk.
 
     Raises:
         OSError: it cannot be written whole.
@@ -279,5 +279,5 @@ def _first_line(error: BaseException) -> str:
 def _number(name: str, default: int) -> int:
     given = os.environ.get(name, str(default))
     if not given.isdigit() or int(given) < 1:
-        raise ValueError(f"{name} should be a number of at least 1, got {given!r}")
+        raise ValueError(f"{name} should be at least 1, got {given!r}")
     return int(given)

@@ -1,4 +1,4 @@
-"""Compares the faces of pictures: cosines, quality of each, and a verdict at a threshold that a test set has set.
+"""Compares the faces of pictures: cosines, quality scores, and a verdict at a calibrated threshold.
 
     from stages import comparing
     found = comparing.find_faces([Path("a.jpg"), Path("b.jpg")], faces.choose(None))
@@ -24,7 +24,7 @@ from stages.faces import Detect, Face, read_picture
 
 @dataclass(frozen=True)
 class Entry:
-    """A face under comparison: a picture's name, with ``#2`` for its second largest face."""
+    """A face to compare: a picture's name, with ``#2`` for its second largest face."""
 
     name: str
     face: Face
@@ -32,34 +32,34 @@ class Entry:
 
 @dataclass(frozen=True)
 class Found:
-    """Faces of some pictures, and what is to be said of the pictures."""
+    """The faces of some pictures, and messages about the pictures."""
 
     entries: list[Entry] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    """Pictures without a face to compare, and why."""
+    """Skipped pictures, with the reason."""
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The cosine from which two faces count as one person, and what was measured there."""
+    """The cosine threshold for the same person, and the error rates measured there."""
 
     threshold: float
     fmr: float
     tar: float
     where: str
-    """Set and model it was measured on; says too if the false match rate asked for could not be measured."""
+    """Set and model of the measurement; says so if the requested false match rate could not be resolved."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found."""
+    """The result of `compare`."""
 
     names_N: list[str]
     similarity_NN: NDArray[np.float64]
     """Cosines of the fused embeddings."""
     quality: dict[str, list[float]]
-    """Per method one score for each face, higher is better."""
+    """Scores of each method, one per face; higher is better."""
 
     def pairs(self) -> list[tuple[str, str, float]]:
         """Return every pair once: two names and their cosine."""
@@ -71,7 +71,7 @@ class Comparison:
 
 
 def find_faces(paths: Sequence[Path], detect: Detect, *, every_face: bool = False) -> Found:
-    """Read pictures and find their faces; one that cannot be used is left out with the reason.
+    """Read pictures and detect their faces; skip unusable pictures with the reason.
 
     Args:
         paths: picture files.
@@ -92,14 +92,14 @@ def find_faces(paths: Sequence[Path], detect: Detect, *, every_face: bool = Fals
             found.left_out[name] = f"no face found in {path}, {width} x {height} pixels"
             continue
         if len(faces) > 1 and not every_face:
-            found.notes.append(f"{name}: {len(faces)} faces, the largest is taken (--every-face takes all)")
+            found.notes.append(f"{name}: {len(faces)} faces, using the largest (--every-face uses all)")
         for place, face in enumerate(faces if every_face else faces[:1], 1):
             found.entries.append(Entry(name if place == 1 else f"{name}#{place}", face))
     return found
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """Return the shortest names that tell the paths apart: file names, or whole paths where these repeat.
+    """Return the shortest names that distinguish the paths: file names, or whole paths where these repeat.
 
     >>> names_of([Path("a/1.jpg"), Path("a/2.jpg")])
     ['1.jpg', '2.jpg']
@@ -113,7 +113,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 def compare(
     entries: Sequence[Entry], embed: Embed, scores: Mapping[str, Score], fusion: Fusion = "pre_norm_sum"
 ) -> Comparison:
-    """Embed faces and compare each with each.
+    """Embed faces and compare every pair.
 
     Args:
         entries: two faces or more.
@@ -125,7 +125,7 @@ def compare(
         ValueError: there are fewer than two faces.
     """
     if len(entries) < 2:
-        raise ValueError(f"two faces or more are needed to compare, got {len(entries)}")
+        raise ValueError(f"comparing needs at least two faces, got {len(entries)}")
     features = embed([entry.face.aligned_HW3 for entry in entries])
     embedding_ND = normalise(fuse(features, fusion)).astype(np.float64)
     quality: dict[str, Floats] = {"feature_norm": features.feature_norm_N}
@@ -153,14 +153,14 @@ def calibration(details: Path, set_name: str, fmr: float) -> Calibration:
         ValueError: no false match rate was resolved.
     """
     if not details.is_file():
-        raise FileNotFoundError(f"{details} is missing: evaluate the model, or give a --threshold yourself")
+        raise FileNotFoundError(f"{details} is missing: evaluate the model, or give a --threshold")
     sets = artifacts.read_json(details)["sets"]
     if set_name not in sets:
-        raise LookupError(f"{details} knows no set {set_name!r}: there are {', '.join(sets)}")
+        raise LookupError(f"{details} has no set {set_name!r}: there are {', '.join(sets)}")
     read = {float(rate): point["strict"] for rate, point in sets[set_name]["tar_at_far"].items()}
     resolved = {rate: point for rate, point in read.items() if point is not None}
     if not resolved:
-        raise ValueError(f"{details}: {set_name} is too small for any false match rate; give a --threshold")
+        raise ValueError(f"{details}: {set_name} is too small to resolve a false match rate: give a --threshold")
     # one not asked for is no better known for being lower
     nearest = min(resolved, key=lambda rate: (rate < fmr * (1 - 1e-9), abs(np.log(rate / fmr))))
     where = set_name

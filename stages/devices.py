@@ -1,4 +1,4 @@
-"""Which device a stage computes on: a lease says so, or else there is a GPU or none."""
+"""The device that a stage computes on: the leased one, or else a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages import lease
 
 
 def choose() -> torch.device:
-    """Return the device of ``FACET_DEVICE`` (cpu, cuda, cuda:1, ...), or else a GPU where there is one.
+    """Return the device of ``FACET_DEVICE`` (cpu, cuda, cuda:1, ...), or else a GPU if there is one.
 
     One of several processes (LOCAL_RANK, which launchers set) gets its own of the GPUs that it sees.
 
@@ -43,7 +43,7 @@ def _named() -> torch.device:
 
 
 def prepare(threads: int) -> None:
-    """Let this process compute with ``threads`` CPU threads, whatever OMP_NUM_THREADS says, and keep its memory.
+    """Set the number of CPU threads of this process, overriding OMP_NUM_THREADS, and keep freed memory.
 
     Sums are split among threads, so that their number decides last bits.
     """
@@ -52,7 +52,7 @@ def prepare(threads: int) -> None:
 
 
 def keep_memory() -> None:
-    """Let the C library keep memory that a step frees: the next step wants it, and faulting it in is slow.
+    """Make the C library keep memory that a step frees: the next step needs it, and page faults are slow.
 
     1.2 times as fast for a training on a CPU; does nothing where there is no glibc.
     """

@@ -1,4 +1,4 @@
-"""Keeps drawn test sets: data sets of one seed and one ``eval`` share them, and drawing is most of their work.
+"""Cache of synthetic test sets: data sets of one seed and one ``eval`` share them; rendering is most of their cost.
 
     .facet/drawn/KEY/     what was drawn; KEY is a digest of what was asked for and of the code that draws
 
@@ -20,11 +20,11 @@ from typing import Any
 from stages import artifacts, locks, progress
 
 KEPT = 4
-"""As many are kept, those used last."""
+"""Number of cached sets to keep, the most recently used ones."""
 
 
 def fill(folder: Path, asked: Mapping[str, Any], draw: Callable[[Path], None]) -> None:
-    """Fill ``folder`` by ``draw``, or with what ``draw`` gave for the same request before.
+    """Fill ``folder`` with ``draw``, or from the cache if the same request was rendered before.
 
     Args:
         folder: there, and empty.
@@ -37,7 +37,7 @@ def fill(folder: Path, asked: Mapping[str, Any], draw: Callable[[Path], None]) -
     # the second process waits, and copies
     with locks.held(home / f"{kept.name}.lock"):
         if kept.is_dir():
-            progress.say("these test sets were drawn before, for another data set: copied")
+            progress.say("copied the same test sets from another data set's rendering")
         else:
             with artifacts.write_folder(kept) as aside:
                 draw(aside)
@@ -47,7 +47,7 @@ def fill(folder: Path, asked: Mapping[str, Any], draw: Callable[[Path], None]) -
 
 
 def key(asked: Mapping[str, Any]) -> str:
-    """Return the digest of a request and of all our code that is loaded, which is all that can draw."""
+    """Return the digest of a request and of all our loaded code."""
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
     modules = {name: module for name, module in sys.modules.items() if name.startswith("stages.")}
     for name in sorted(modules):

@@ -1,4 +1,4 @@
-"""Images to features with a trained backbone, as its ``model.json`` says: colour order, value range, size.
+"""Embeds images with a trained backbone, with the colour order, value range and size of its ``model.json``.
 
 Shapes: N images, B batch, D feature dimensions.
 """
@@ -28,7 +28,7 @@ VERSION = 1  # of how images become features here: another one and nothing that 
 
 
 class Embedder:
-    """A backbone in evaluation mode; called with aligned BGR images, it gives their features."""
+    """A backbone in evaluation mode; maps aligned BGR images to features."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Embedder:
         rest = iter(images)
         first = next(rest, None)
         if first is None:
-            raise ValueError("there is no image to embed")
+            raise ValueError("no image to embed")
         _check(first)
         made = _Pass(self, None if self.network is None else embeddings.Shelf(self.network))
         with made.alone(first):
@@ -95,7 +95,7 @@ class Embedder:
             made.finish()
         feature_ND, *flipped = made.sides
         if not np.isfinite(feature_ND).all():
-            raise ValueError("the backbone gives features that are not finite: its training has gone wrong")
+            raise ValueError("the backbone's features are not finite: its training diverged")
         return Features(feature_ND, flipped[0] if flipped else None)
 
     @torch.inference_mode()
@@ -107,7 +107,7 @@ class Embedder:
 
 
 class _Pass:
-    """Images in, rows of features out: those on the shelf at once, the others batch by batch."""
+    """One pass over images: cached features are returned at once, the others are computed in batches."""
 
     def __init__(self, embedder: Embedder, shelf: embeddings.Shelf | None) -> None:
         self.embedder, self.shelf = embedder, shelf
@@ -117,7 +117,7 @@ class _Pass:
         self.waiting: list[tuple[int, int, Image, embeddings.Key]] = []
 
     def alone(self, first: Image) -> AbstractContextManager[None]:
-        """Return what holds off passes over the same images."""
+        """Return a lock against concurrent passes over the same images."""
         return nullcontext() if self.shelf is None else self.shelf.one_pass(embeddings.key_of(first, mirrored=False))
 
     def add(self, image: Image) -> None:
@@ -135,7 +135,7 @@ class _Pass:
                 self._run()
 
     def finish(self) -> None:
-        """Embed what still waits, and cut the arrays to size."""
+        """Embed the waiting images, and cut the arrays to size."""
         if self.waiting:
             self._run()
         self.sides = [side_ND[: self.num_images] for side_ND in self.sides]
@@ -169,7 +169,7 @@ def _check(image: Image) -> None:
 
 
 def fingerprint(model: Model, device: torch.device) -> str:
-    """Return a digest of all that a feature depends on but the image."""
+    """Return a digest of everything that a feature depends on except the image."""
     on_gpu = device.type == "cuda"
     what = {
         "version": VERSION,

@@ -1,4 +1,4 @@
-"""Keeps the features a network has given, by the pixels it gave them for: all protocols of a run share one pass.
+"""Cache of features by network and by pixels of the image, so that all protocols of a run share one pass.
 
     .facet/embeddings/NETWORK/NUMBER.npz     keys (n, 17) uint8, features (n, D) float32: at most 4096 rows each
 
@@ -39,15 +39,15 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def key_of(image: Image, *, mirrored: bool) -> Key:
-    """Return what an image's features are kept under."""
+    """Return the cache key of an image's features."""
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() + bytes([mirrored])
 
 
 class Shelf:
-    """The features of one network."""
+    """The cached features of one network."""
 
     def __init__(self, network: str) -> None:
-        """Find what is there.
+        """Find the cached files.
 
         Args:
             network: a digest of everything a feature depends on but the image.
@@ -62,7 +62,7 @@ class Shelf:
         self._scan()
 
     def get(self, key: Key) -> Floats | None:
-        """Return the features (D,) kept under ``key``, or None."""
+        """Return the cached features (D,) of ``key``, or None."""
         place = self._place.get(key)
         if place is None:
             return None
@@ -80,14 +80,14 @@ class Shelf:
         return feature_D
 
     def put(self, keys: Sequence[Key], feature_RD: Floats) -> None:
-        """Keep rows of features; they are written a few thousand at a time, or every half minute."""
+        """Add rows of features; they are written a few thousand at a time, or every half minute."""
         self._new_keys += keys
         self._new_rows += list(feature_RD)
         if len(self._new_keys) >= _ROWS or time.monotonic() - self._last_s > _FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet; a full disk costs the time to embed again, never the stage."""
+        """Write pending features; a full disk costs only the time to embed again, never the stage."""
         for begin in range(0, len(self._new_keys), _ROWS):
             part = slice(begin, begin + _ROWS)
             keys_R17 = np.frombuffer(b"".join(self._new_keys[part]), np.uint8).reshape(-1, 17)
@@ -96,12 +96,12 @@ class Shelf:
                 with artifacts.write_file(self.folder / name) as aside, aside.open("wb") as stream:
                     np.savez(stream, keys=keys_R17, features=np.stack(self._new_rows[part]))
             except OSError as error:
-                progress.say(f"warning: cannot keep embeddings in {self.folder}: {error}")
+                progress.say(f"warning: cannot cache embeddings in {self.folder}: {error}")
         self._new_keys, self._new_rows, self._last_s = [], [], time.monotonic()
 
     @contextmanager
     def one_pass(self, first: Key) -> Iterator[None]:
-        """Hold off other passes that begin with the same image: what the first embeds, they find.
+        """Block other passes that begin with the same image: they will find the features in the cache.
 
         Whatever ends the pass, what it has embedded is kept.
         """
@@ -110,7 +110,7 @@ class Shelf:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                progress.say("another stage embeds these images: waiting for it")
+                progress.say("waiting for another stage that is embedding these images")
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._scan()
             os.utime(self.folder)
@@ -120,7 +120,7 @@ class Shelf:
                 self.flush()
 
     def _scan(self) -> None:
-        """Read the keys of files not seen yet."""
+        """Read the keys of new files."""
         for path in sorted(set(self.folder.glob("*.npz")) - set(self._files)):
             self._files.append(path)
             number = len(self._files) - 1
@@ -136,13 +136,13 @@ class Shelf:
 
     def _drop(self, number: int, error: Exception) -> None:
         path = self._files[number]
-        progress.say(f"warning: {path} is damaged ({error}): its images are embedded again")
+        progress.say(f"warning: {path} is damaged ({error}): embedding its images again")
         path.unlink(missing_ok=True)
         self._place = {key: place for key, place in self._place.items() if place >> _ROW_BITS != number}
 
 
 def limit_bytes() -> int:
-    """Return how much all networks together may take."""
+    """Return the size limit of the cache over all networks."""
     given = os.environ.get("FACET_EMBEDDINGS_GB", "20")
     try:
         return int(float(given) * 1e9)

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: measures a trained backbone on one suite of test sets.
+"""Stage `evaluate`: evaluates a trained backbone on one suite of test sets.
 
     python -m stages.evaluate arcface hq
 
@@ -29,7 +29,7 @@ Switches = benchmarks.Hq | benchmarks.Ijb | benchmarks.Lq | benchmarks.Fiqa
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Read the suite's section, measure, write."""
+    """Read the suite's section, evaluate, write."""
     run, suite = arguments.run, arguments.suite
     path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
     section = artifacts.read_section(path, f"evaluate_{suite}", benchmarks.SECTIONS[suite])
@@ -59,7 +59,7 @@ def measure(
     scores: Mapping[str, Score] | None = None,
     others: Mapping[str, Embed] | None = None,
 ) -> Measured:
-    """Measure any backbone on one suite.
+    """Evaluate any backbone on one suite.
 
     Args:
         suite: ``hq``, ``ijb``, ``lq`` or ``fiqa``: a file in stages/suites; only its own code is imported.
@@ -78,26 +78,26 @@ def measure(
     if suite not in benchmarks.SUITES:
         raise LookupError(f"no suite {suite!r}: there are {', '.join(benchmarks.SUITES)}")
     if not isinstance(switches, benchmarks.SUITES[suite]):
-        raise ValueError(f"suite {suite} wants switches of its own, got {type(switches).__name__}")
+        raise ValueError(f"suite {suite} needs its own options, got {type(switches).__name__}")
     module = importlib.import_module(f"stages.suites.{suite}")
     given = (eval_folder, switches, embed, scores or {})
     measured: Measured = module.measure(*given, others) if others else module.measure(*given)
     odd = [key for key, value in measured.metrics.items() if not math.isfinite(value)]
     if odd:
-        raise ValueError(f"suite {suite}: {', '.join(odd)} came out as NaN or infinite")
+        raise ValueError(f"suite {suite}: {', '.join(odd)} are NaN or infinite")
     measured.details = {"suite": suite, **measured.details, "switches": switches.model_dump(mode="json")}
     return measured
 
 
 def uses_flip(switches: Switches) -> bool:
-    """Return whether mirrored images are needed: embedding them takes as long as the images themselves."""
+    """Return whether mirrored images are needed: embedding them doubles the time."""
     if isinstance(switches, benchmarks.Lq):
         return switches.fusion != "none" or ("ijbs" in switches.sets and switches.ijbs_fusion != "none")
     return switches.fusion != "none"
 
 
 def write(run: str, suite: str, measured: Measured, provenance: Mapping[str, Any]) -> None:
-    """Write details and curves, then the metrics: whoever finds these finds the rest."""
+    """Write details and curves, then the metrics: if these exist, so do the rest."""
     with artifacts.write_folder(artifacts.details_folder(run, suite)) as folder:
         artifacts.write_json(folder / "details.json", {**provenance, **measured.details})
         for name, table in measured.curves.items():
@@ -109,10 +109,10 @@ def write(run: str, suite: str, measured: Measured, provenance: Mapping[str, Any
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     commands = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__.splitlines()[0])
-    commands.add_argument("run", help="a run of params.yaml, e.g. arcface")
-    commands.add_argument("suite", choices=list(benchmarks.SUITES), help="test sets to measure on")
+    commands.add_argument("run", help="run of params.yaml, for example arcface")
+    commands.add_argument("suite", choices=list(benchmarks.SUITES), help="suite of test sets")
     return commands
 
 

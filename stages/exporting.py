@@ -1,4 +1,4 @@
-"""A trained backbone as files: weights, what they are, and a program that runs without this repository.
+"""Exports a trained backbone: weights, ``model.json``, and a program that runs without this repository.
 
 Shapes: N images, D feature dimensions.
 """
@@ -21,7 +21,7 @@ from stages.core.pixels import SIDE, VALUE_RANGE, ColorOrder, ValueRange, to_net
 
 
 class Source(BaseModel, extra="forbid", frozen=True):
-    """Where the weights of an imported checkpoint come from."""
+    """Origin of the weights of an imported checkpoint."""
 
     file: str = Field(description="name of the imported file")
     sha256: str = Field(description="of that file")
@@ -30,7 +30,7 @@ class Source(BaseModel, extra="forbid", frozen=True):
 
 
 class Model(BaseModel, extra="forbid", frozen=True):
-    """``model.json``: everything a stranger must know to use the weights."""
+    """``model.json``: everything needed to use the weights elsewhere."""
 
     backbone: dict[str, Any] = Field(description="name and every field of its configuration")
     head: dict[str, Any]
@@ -51,12 +51,12 @@ class Model(BaseModel, extra="forbid", frozen=True):
     def _check_range(cls, value_range: ValueRange) -> ValueRange:
         low, high = value_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError("wanted the lower end first, as -1, 1 or 0, 1")
+            raise ValueError("the lower end should come first, as in -1, 1 or 0, 1")
         return value_range
 
 
 class Program(nn.Module):
-    """What is exported: uint8 images, blue first -> unit embedding and the norm of the feature, no flip.
+    """The exported program: uint8 images, blue first -> unit embedding and the norm of the feature, no flip.
 
     Given a quality method, a module from feature_ND to score_N, its score comes third.
     """
@@ -79,13 +79,13 @@ class Program(nn.Module):
 
 
 def outputs(feature_ND: Tensor, quality: nn.Module | None) -> tuple[Tensor, ...]:
-    """Return embedding_ND, feature_norm_N and, where there is a quality method, score_N."""
+    """Return embedding_ND, feature_norm_N and, if there is a quality method, score_N."""
     made = functional.normalize(feature_ND, dim=1), feature_ND.norm(dim=1)
     return made if quality is None else (*made, quality(feature_ND))
 
 
 def save_weights(path: Path, backbone: nn.Module, head: nn.Module, quality: nn.Module | None = None) -> None:
-    """Write the state dicts as plain contiguous CPU tensors: the same weights are the same bytes.
+    """Write the state dicts as plain contiguous CPU tensors: equal weights give equal bytes.
 
     Args:
         path: where to.
@@ -108,7 +108,7 @@ def save_program(
     value_range: ValueRange = VALUE_RANGE,
     quality: nn.Module | None = None,
 ) -> None:
-    """Write the exported program, for any number of images; checked against the network it was made from.
+    """Write the exported program, for any number of images, after comparing it with the original network.
 
     Raises:
         ValueError: what was written and read again does not give the same embeddings.
@@ -134,7 +134,7 @@ def save_program(
 
 
 def read_model(folder: Path) -> Model:
-    """Return what a run's ``model.json`` says.
+    """Return the contents of a run's ``model.json``.
 
     Raises:
         FileNotFoundError: the folder has none.
@@ -149,7 +149,7 @@ def read_model(folder: Path) -> Model:
         raise ValueError(f"{path}: {artifacts.explain(error)}") from error
     measured = artifacts.sha256(folder / "weights.pt")
     if measured != model.weights_sha256:
-        raise ValueError(f"{folder / 'weights.pt'} is not the file that {path} names: run `dvc checkout`")
+        raise ValueError(f"{folder / 'weights.pt'} does not match {path}: run `dvc checkout`")
     return model
 
 
@@ -161,7 +161,7 @@ def read_weights(folder: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def read_backbone(folder: Path) -> tuple[nn.Module, Model]:
-    """Return the trained network of a run, in evaluation mode, and what is said of it."""
+    """Return the trained network of a run, in evaluation mode, and its ``model.json``."""
     model = read_model(folder)
     module = plugins.load("backbones", model.backbone["name"])
     backbone: nn.Module = module.build(module.Config.model_validate(model.backbone))

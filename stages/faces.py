@@ -1,4 +1,4 @@
-"""Pictures of any kind to aligned faces: read, detect, align to the ArcFace template.
+"""Converts pictures of any kind to aligned faces: read, detect, align to the ArcFace template.
 
 Detector: YuNet (libfacedetection, ``cv2.FaceDetectorYN``), whose model file must be at hand; or MTCNN's five points
 from facenet-pytorch, where that is installed.
@@ -33,7 +33,7 @@ MIN_SCORE = 0.6
 SMALLEST_SEARCHED = 160
 """A picture with a shorter side is enlarged to this before it is searched."""
 FEWEST_PIXELS = 8
-"""Sides below which no detector is asked: there is nothing to see."""
+"""Pictures with a shorter side are not searched."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Face:
     """Left, top, width, height in pixels of the picture."""
     landmarks_52: NDArray[np.float64]
     score: float
-    """The detector's, 0 to 1."""
+    """The detector's score, 0 to 1."""
 
 
 Detect = Callable[[Image], list[Face]]
@@ -63,7 +63,7 @@ def read_picture(path: Path) -> Image:
         ValueError: it is no picture that OpenCV reads.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there")
+        raise FileNotFoundError(f"{path} does not exist")
     encoded = np.fromfile(path, np.uint8)
     # a JPEG has no transparency, and only IMREAD_COLOR carries out the rotation in EXIF
     whole = None if bytes(encoded[:2]) == b"\xff\xd8" else _decode(encoded, cv2.IMREAD_UNCHANGED)
@@ -71,7 +71,7 @@ def read_picture(path: Path) -> Image:
         return _on_white(whole)
     image_HW3 = _decode(encoded, cv2.IMREAD_COLOR)
     if image_HW3 is None:
-        raise ValueError(f"{path} is no picture that can be read: wanted JPEG, PNG, WebP, TIFF or BMP")
+        raise ValueError(f"{path} is not a readable picture: give JPEG, PNG, WebP, TIFF or BMP")
     return image_HW3
 
 
@@ -100,7 +100,7 @@ def find_model(given: Path | None = None) -> Path:
     asked = given or (Path(os.environ["FACET_YUNET"]) if os.environ.get("FACET_YUNET") else None)
     if asked is not None:
         if not asked.is_file():
-            raise FileNotFoundError(f"{asked}, named as the face detector's model, is not there")
+            raise FileNotFoundError(f"{asked}, given as the face detector's model, does not exist")
         return asked
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facet"
     for folder in (Path("models"), Path(__file__).resolve().parent.parent / "models", cache):
@@ -108,13 +108,13 @@ def find_model(given: Path | None = None) -> Path:
             if (folder / name).is_file():
                 return folder / name
     raise FileNotFoundError(
-        f"no model of the face detector: get {MODEL_FILES[1]} from {MODEL_ORIGIN} and put it into models/ or {cache}, "
-        "or name it with --detector; pictures that are aligned faces already need none (--aligned)"
+        f"no face-detector model: get {MODEL_FILES[1]} from {MODEL_ORIGIN} and put it into models/ or {cache}, "
+        "or give it with --detector; aligned faces need no detector (--aligned)"
     )
 
 
 class YuNet:
-    """Finds faces and aligns them; the largest comes first."""
+    """Detects and aligns faces; the largest comes first."""
 
     def __init__(self, model: Path, min_score: float = MIN_SCORE) -> None:
         # OpenCV 5 warns of a target that nobody asked for
@@ -122,10 +122,10 @@ class YuNet:
         try:
             self.detector = cv2.FaceDetectorYN.create(str(model), "", (320, 320), min_score, 0.3, 5000)
         except cv2.error as error:
-            raise ValueError(f"{model} is no model that cv2.FaceDetectorYN takes: {str(error).strip()}") from error
+            raise ValueError(f"{model} is not a model for cv2.FaceDetectorYN: {str(error).strip()}") from error
 
     def __call__(self, image_HW3: Image) -> list[Face]:
-        """Return the faces of a picture, the largest first; none where none is found."""
+        """Return the faces of a picture, the largest first; an empty list if there are none."""
         best: list[Face] = []
         for scale in dict.fromkeys(_search_scale(image_HW3, side) for side in SIDES):
             if scale is None:
@@ -168,7 +168,7 @@ def _resized(image_HW3: Image, scale: float) -> Image:
 
 
 def align(image_HW3: Image, landmarks_52: NDArray[np.float64]) -> Image:
-    """Return the aligned face; a large one is reduced by areas first, because a warp samples and would alias."""
+    """Return the aligned face; a large one is first reduced by area averaging, because a warp would alias."""
     matrix_23 = alignment.similarity(landmarks_52)
     scale = float(np.hypot(matrix_23[0, 0], matrix_23[1, 0]))
     if scale >= 0.5:
@@ -185,15 +185,15 @@ def align(image_HW3: Image, landmarks_52: NDArray[np.float64]) -> Image:
 
 
 class Mtcnn:
-    """MTCNN's five points by facenet-pytorch, whose older copy AdaFace's inference.py uses; optional."""
+    """Optional detector: MTCNN's five points by facenet-pytorch (AdaFace's inference.py uses an older copy)."""
 
     def __init__(self) -> None:
         try:
             library = importlib.import_module("facenet_pytorch")
         except ImportError as error:
             raise ValueError(
-                f"--detector mtcnn wants the package facenet-pytorch, which cannot be imported ({error}): "
-                "pip install facenet-pytorch in an environment of its own torch, or use YuNet"
+                f"--detector mtcnn needs the package facenet-pytorch, which cannot be imported ({error}): "
+                "install facenet-pytorch in a separate environment with its own torch, or use YuNet"
             ) from error
         self.detector = library.MTCNN(keep_all=True)
 
@@ -211,7 +211,7 @@ class Mtcnn:
 
 
 def as_aligned(image_HW3: Image) -> list[Face]:
-    """Return the whole picture as one face that is aligned already; one of another size is resized to 112 x 112."""
+    """Return the whole picture as one aligned face; another size is resized to 112 x 112."""
     height, width = image_HW3.shape[:2]
     method = cv2.INTER_AREA if min(height, width) > alignment.SIZE else cv2.INTER_CUBIC
     size = (alignment.SIZE, alignment.SIZE)
@@ -221,7 +221,7 @@ def as_aligned(image_HW3: Image) -> list[Face]:
 
 
 def choose(detector: str | None, *, aligned: bool = False) -> Detect:
-    """Return the way to faces: ``mtcnn``, YuNet's model file, or None for YuNet where its model is found.
+    """Return the face detector: ``mtcnn``, YuNet's model file, or None for YuNet with the model that is found.
 
     Raises:
         FileNotFoundError: there is no model file.

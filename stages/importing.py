@@ -1,4 +1,4 @@
-"""Puts a published checkpoint in place: models/NAME, in the format of runs/RUN/backbone, with its quality method."""
+"""Imports a published checkpoint: models/NAME, in the format of runs/RUN/backbone, with its quality method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.core.pixels import SIDE, ColorOrder, ValueRange
 
 @dataclass(frozen=True)
 class Said:
-    """What a person says of a checkpoint; None: as its family's published models."""
+    """What the user states about a checkpoint; None: as in its family's published models."""
 
     family: FamilyName | None = None
     color_order: ColorOrder | None = None
@@ -25,7 +25,7 @@ class Said:
     dataset: str | None = None
     published: str | None = None
     depth: int | None = None
-    """Layers, as the network is called: 50 for IR-50."""
+    """Number of layers in the network's name: 50 for IR-50."""
     keep_head: bool = False
 
 
@@ -38,7 +38,7 @@ class Centres(nn.Module):
 
 
 def place(checkpoint: Path, folder: Path, said: Said) -> exporting.Model:
-    """Recognise, check, and write ``folder``; what stood there before is replaced only by something whole.
+    """Recognise, check, and write ``folder``; an earlier import is replaced only by a complete one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -47,13 +47,13 @@ def place(checkpoint: Path, folder: Path, said: Said) -> exporting.Model:
     recognised = checkpoint_keys.recognise(checkpoint_files.read(checkpoint), said.family)
     if recognised.prefix.endswith("net.") and said.color_order is None:
         raise ValueError(
-            f"{checkpoint} is of CVLface, whose models differ in colour order: "
-            "say --color-order as `color_space` in its model.yaml does"
+            f"{checkpoint} is a CVLface model, and these differ in colour order: "
+            "give --color-order, as `color_space` in its model.yaml"
         )
     backbone, config = load(recognised)
     depth = 2 * sum(config["units"]) + 2
     if said.depth not in (None, depth, depth + 1):  # 100 and 101 are two names of one depth
-        raise ValueError(f"{checkpoint} is a network of {depth} layers, {said.published or 'you'} wanted {said.depth}")
+        raise ValueError(f"{checkpoint} has {depth} layers, but {said.published or 'you'} expected {said.depth}")
     with artifacts.write_folder(folder) as aside:
         head = Centres(recognised.head_CD) if said.keep_head and recognised.head_CD is not None else nn.Module()
         exporting.save_weights(aside / "weights.pt", backbone, head)
@@ -81,7 +81,7 @@ def load(recognised: Recognised) -> tuple[nn.Module, dict[str, Any]]:
         state = checkpoint_keys.fit(recognised.state, wanted)
     except ValueError as error:
         units = ", ".join(str(number) for number in tree["units"])
-        raise ValueError(f"this is no {recognised.family} network of {units} blocks: {error}") from error
+        raise ValueError(f"this is not a {recognised.family} network of {units} blocks: {error}") from error
     backbone.load_state_dict(state, assign=True)
     return backbone.eval(), config.model_dump(mode="json")
 
@@ -89,7 +89,7 @@ def load(recognised: Recognised) -> tuple[nn.Module, dict[str, Any]]:
 def describe(
     checkpoint: Path, recognised: Recognised, config: dict[str, Any], said: Said, weights_sha256: str
 ) -> exporting.Model:
-    """Return what model.json says of an imported checkpoint."""
+    """Return the ``model.json`` of an imported checkpoint."""
     family = FAMILIES[recognised.family]
     return exporting.Model(
         backbone=config,
@@ -111,7 +111,7 @@ def describe(
 
 
 def write_quality(folder: Path, backbone: nn.Module, model: exporting.Model) -> None:
-    """Write the checkpoint's quality method as a trained one is written: CR-FIQA's own layer, else the feature norm."""
+    """Write the checkpoint's quality method like a trained one: CR-FIQA's own layer, else the feature norm."""
     folder.mkdir()
     tree: dict[str, Any] = {"name": "feature_norm", "backbone_sha256": model.weights_sha256}
     layer = getattr(backbone, "qs", None)

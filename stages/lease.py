@@ -1,4 +1,4 @@
-"""Takes a GPU for a stage that nobody gave a device, by the same locks as `facet run`: docs/decisions/0012.
+"""Leases a GPU for a stage that was given no device, with the same locks as `facet run`: docs/decisions/0012.
 
 So `dvc repro` beside `facet run`, or two of either, never share a GPU by accident. The lock is the kernel's: it
 is gone with this process, however that ends. pipeline/leases.py takes the same locks for
@@ -23,7 +23,7 @@ _held: list[int] = []
 
 
 def take() -> None:
-    """Wait for a GPU of this machine and make it the only one that CUDA shows; before CUDA is asked anything.
+    """Wait for a GPU and make it the only one visible to CUDA; call this before CUDA is initialised.
 
     Nothing happens where a lease or a person has said the device (``FACET_DEVICE``), where torchrun shares
     them out (``RANK``), without a GPU, or a second time.
@@ -46,7 +46,7 @@ def take() -> None:
 
 
 def visible(mask: str | None, gpus: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return what an outer CUDA_VISIBLE_DEVICES lets through, each as its entry there and the name of its lock.
+    """Return the GPUs that an outer CUDA_VISIBLE_DEVICES allows, each as its entry there and its lock name.
 
     CUDA itself stops reading at the first entry that it does not know.
 
@@ -66,7 +66,7 @@ def visible(mask: str | None, gpus: Sequence[tuple[str, str]]) -> list[tuple[str
 
 
 def list_gpus() -> list[tuple[str, str]]:
-    """Return index and UUID of every NVIDIA GPU of this machine; none where there is no driver."""
+    """Return index and UUID of every NVIDIA GPU of this machine; none without a driver."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]

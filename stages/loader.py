@@ -1,4 +1,4 @@
-"""Fills batches in loader processes, straight into memory that they share with this one: nothing is pickled or copied
+"""Fills batches in loader processes, directly into shared memory: nothing is pickled or copied
 between them but the list of what to read, and the labels.
 
 Shapes: V views, S slots (batches that the memory has room for), B batch.
@@ -23,13 +23,13 @@ Items = Sequence[tuple[int, int]]
 Fill = Callable[[NDArray[np.uint8], Items], NDArray[np.int64]]
 """Draws a batch into an array of the batch's shape and returns the labels."""
 PREFETCH = 2
-"""Batches that each process may be ahead; two, so that one is done while the other is drawn."""
+"""Batches that each process may prepare ahead; two, so that one is ready while the other is drawn."""
 
 
 def batches(
     fill: Fill, steps: Iterator[Items], shape: tuple[int, ...], workers: int
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Yield a batch per step, in their order: images uint8 of ``shape``, which are the caller's own, and labels.
+    """Yield one batch per step, in order: images uint8 of ``shape``, owned by the caller, and labels.
 
     Raises:
         ValueError: what ``fill`` raises, in a process or here.
@@ -44,7 +44,7 @@ def batches(
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Return the values on the device; to a GPU they go through pinned memory, while the caller goes on."""
+    """Return the values on the device; copies to a GPU go through pinned memory and do not block."""
     if device.type == "cuda":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)
@@ -79,7 +79,7 @@ class _Slots(Dataset[Any]):
         self.fill, self.image_SVBHW3 = fill, image_SVBHW3
 
     def __getitems__(self, task: tuple[int, Items]) -> tuple[int, NDArray[np.int64] | ValueError]:
-        """Fill a slot; the name is the one that torch's fetcher looks for."""
+        """Fill a slot; torch's fetcher requires this name."""
         slot, items = task
         try:
             return slot, self.fill(self.image_SVBHW3[slot], items)

@@ -1,4 +1,4 @@
-"""Finds a model that a person names: a run of the graph, an imported checkpoint, or a folder."""
+"""Finds a model by name: a run of the graph, an imported checkpoint, or a folder."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from stages import artifacts
 
 IMPORTED = Path("models")
-"""Folders as ``runs/RUN/backbone``, one for each imported checkpoint."""
+"""Folder of imported checkpoints, each in the format of ``runs/RUN/backbone``."""
 
 
 @dataclass(frozen=True)
 class ModelHere:
-    """Where a model's files are."""
+    """The paths of a model's files."""
 
     name: str
     backbone: Path
     """Holds model.json and weights.pt."""
     quality: Path | None
-    """Holds quality.json, where a quality method was trained for it."""
+    """Holds quality.json, if a quality method was trained for it."""
     results: Path
-    """Holds SUITE/details.json of what it was evaluated on."""
+    """Holds SUITE/details.json of its evaluations."""
 
 
 def find(name: str) -> ModelHere:
@@ -48,7 +48,7 @@ def find(name: str) -> ModelHere:
 
 
 def names() -> list[str]:
-    """Return the names of the trained and the imported models that are here."""
+    """Return the names of the trained and the imported models on this machine."""
     trained = sorted(path.parts[-3] for path in artifacts.RUNS.glob("*/backbone/model.json"))
     imported = sorted(path.parts[-2] for path in IMPORTED.glob("*/model.json"))
     return trained + [name for name in imported if name not in trained]

@@ -1,4 +1,4 @@
-"""The networks of one training: made from the seed, placed on a device, shared among processes.
+"""Networks of one training run: created from the seed, placed on a device, shared among processes.
 
 Shapes: B batch, C classes, D feature dimensions, H = W = 112.
 """
@@ -28,7 +28,7 @@ from stages.training import Compute, Config, Precision, Schedule
 
 @dataclass
 class Networks:
-    """What is trained, and the configurations with every default filled in."""
+    """The trained modules, and the configurations with every default filled in."""
 
     backbone: nn.Module
     head: CosineHead
@@ -37,7 +37,7 @@ class Networks:
     head_config: BaseModel
 
     def modules(self) -> nn.ModuleDict:
-        """Return all that is trained."""
+        """Return all trained modules."""
         return nn.ModuleDict({"backbone": self.backbone, "head": self.head, "objective": self.objective})
 
 
@@ -65,7 +65,7 @@ def build(config: Config, num_classes: int, shard: Shard | None = None) -> Netwo
 
 
 def place(networks: Networks, compute: Compute, processes: Processes) -> nn.Module:
-    """Bring the networks to the device; return the backbone as the training calls it: in chunks, compiled, shared."""
+    """Move the networks to the device; return the backbone as it is called in training: chunked, compiled, shared."""
     device = processes.device
     if compute.sync_batch_norm and processes.size > 1:
         networks.backbone = sync_over_processes(networks.backbone, on_gpu=device.type == "cuda")
@@ -88,7 +88,7 @@ def place(networks: Networks, compute: Compute, processes: Processes) -> nn.Modu
 
 
 class InChunks(nn.Module):
-    """A network that runs a batch in parts and keeps no activations: backward runs each part once more.
+    """A network that runs a batch in parts and keeps no activations: the backward pass runs each part once more.
 
     Loss and gradients are those of the whole batch, since the head sees all features at once; this is no
     accumulation of losses, which would be another thing for heads with statistics or queues. Batch norms
@@ -112,7 +112,7 @@ class InChunks(nn.Module):
 
 @contextmanager
 def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Let batch norms normalise by their batch without taking it into their running statistics a second time."""
+    """Make batch norms normalise by their batch without updating their running statistics a second time."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.momentum, _copy(norm.num_batches_tracked)) for norm in norms]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""Finishes an ONNX graph: pixels in front of the network, names that insightface looks for, what the file is.
+"""Finishes an ONNX graph: preprocessing before the network, the node names that insightface expects, metadata.
 
 Nothing of the machine it was made on is left in: torch notes the source lines of every node.
 """
@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 def finish(
     model: onnx.ModelProto, name: str, mean: float, scale: float, *, reverse: bool, about: Mapping[str, Any]
 ) -> onnx.ModelProto:
-    """Return the model with (x - mean) * scale, and reversed channels where wanted, before its only input.
+    """Return the model with (x - mean) * scale, and reversed channels if needed, before its only input.
 
     Args:
         model: its input is what the network takes.
@@ -57,7 +57,7 @@ def finish(
 
 
 def _clean(model: onnx.ModelProto) -> None:
-    """Take out notes: they hold the paths of this machine."""
+    """Remove notes, which contain paths of this machine."""
     graph = model.graph
     model.doc_string = graph.doc_string = ""
     graph.name = "facet"

@@ -27,20 +27,20 @@ RowName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*-[a-z][a-z0
 class Dataset(BaseModel, extra="forbid", frozen=True):
     """A data set: ``data/NAME/train`` and ``data/NAME/eval``."""
 
-    root: str | None = Field(None, description="folder with train/ and eval/; null: the embedded set of this name")
+    root: str | None = Field(None, description="folder with train/ and eval/; null: the synthetic set of this name")
     unpack: insightface_rec.Config = insightface_rec.Config()
-    benchmarks: dict[str, Any] = Field(default_factory=dict, description="overrides the profile's for runs on it")
+    benchmarks: dict[str, Any] = Field(default_factory=dict, description="override the profile's for runs on it")
 
 
 class RowOfTable(BaseModel, extra="forbid", frozen=True):
-    """Which run stands in which table: tables/TABLE.yaml has its label and its published numbers."""
+    """A row of a table and its run: tables/TABLE.yaml has its label and its published numbers."""
 
     table: Name
     run: Name
 
 
 class Recognition(BaseModel, extra="forbid", frozen=True):
-    """A network beside the runs' own."""
+    """A network, besides the run's own, that judges quality scores."""
 
     folder: str = Field(description="runs/RUN/backbone or models/NAME")
 
@@ -51,18 +51,18 @@ class Tree(BaseModel, extra="forbid", frozen=True):
     profile: Name
     embedded: dict[Name, synthesis_config.Config] = {}
     datasets: dict[Name, Dataset]
-    defaults: dict[str, Any] = Field(default_factory=dict, description="of every run, under the profile's")
+    defaults: dict[str, Any] = Field(default_factory=dict, description="of every run; the profile overrides them")
     runs: dict[Name, dict[str, Any]]
     rows: dict[RowName, RowOfTable] = {}
     tables: dict[Name, dict[str, Any]] = {}
     recognition: dict[Name, Recognition] = Field(
-        default_factory=dict, description="networks that judge every run's quality scores as well; DVC reads them"
+        default_factory=dict, description="networks that also judge every run's quality scores; DVC tracks them"
     )
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run, resolved: a section for each stage that works on it."""
+    """One resolved run: a section for each stage."""
 
     train: training.Config
     quality: BaseModel
@@ -71,7 +71,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Params:
-    """Everything resolved and checked."""
+    """All resolved and validated parameters."""
 
     profile: str
     embedded: dict[str, synthesis_config.Config]
@@ -81,7 +81,7 @@ class Params:
     tables: dict[str, report.Table]
 
     def measured(self, table: str) -> dict[str, dict[str, str]]:
-        """Return, for each row of a table that is measured, the names of its rows here and their runs."""
+        """Return, for each measured row of a table, the names of its rows in params.yaml and their runs."""
         return _measured(table, self.rows)
 
 
@@ -119,7 +119,7 @@ def load(root: Path = Path()) -> Params:
 
 
 def under(own: Mapping[str, Any], defaults: Mapping[str, Any], recipes: Path) -> dict[str, Any]:
-    """Return what a run is laid over: the defaults, or what its ``recipe`` says in their stead, section by section.
+    """Return the base of a run: the defaults, with the sections of its ``recipe`` in their place.
 
     Raises:
         LookupError: there is no such recipe.
@@ -135,10 +135,10 @@ def under(own: Mapping[str, Any], defaults: Mapping[str, Any], recipes: Path) ->
 
 
 def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> Run:
-    """Return one run with everything it does not say itself filled in, and every field checked."""
+    """Return one run with all inherited values filled in, and every field validated."""
     where = f"params.yaml, runs.{name}"
     if "name" not in (own.get("head") or {}) or "dataset" not in own:
-        raise ValueError(f"{where}: a run says its `dataset` and its `head: {{name: ...}}` itself, got {dict(own)}")
+        raise ValueError(f"{where}: a run must give its own `dataset` and `head: {{name: ...}}`, got {dict(own)}")
     if own["dataset"] not in datasets:
         raise LookupError(f"{where}: no data set {own['dataset']!r}: there are {', '.join(sorted(datasets))}")
     merged = merge(defaults, {key: value for key, value in own.items() if key != "recipe"})
@@ -155,7 +155,7 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
 
 
 def check_plugin(kind: str, section: Mapping[str, Any], where: str) -> BaseModel:
-    """Return a plugin's section as that plugin's own config, checked."""
+    """Return a plugin's section validated as that plugin's own config."""
     if "name" not in section:
         raise ValueError(f"{where}, {kind}: `name` is missing; there are {', '.join(plugins.names(kind))}")
     config: type[BaseModel] = plugins.load(kind, str(section["name"])).Config
@@ -163,7 +163,7 @@ def check_plugin(kind: str, section: Mapping[str, Any], where: str) -> BaseModel
 
 
 def _check_rows(tree: Tree, tables: Mapping[str, report.Table]) -> None:
-    """Refuse rows that params.yaml and the table files tell differently."""
+    """Refuse rows on which params.yaml and the table files disagree."""
     for name, row in tree.rows.items():
         if row.run not in tree.runs:
             raise LookupError(f"params.yaml, rows.{name}: no run {row.run!r}: there are {', '.join(sorted(tree.runs))}")
@@ -185,7 +185,7 @@ def _check_rows(tree: Tree, tables: Mapping[str, report.Table]) -> None:
         first = {key: names.get(f"{table_name}-{key}") for key, names in _measured(table_name, tree.rows).items()}
         if measured != first:
             raise ValueError(
-                f"tables/{table_name}.yaml names the rows {measured}, params.yaml `rows` has {first} for it: "
+                f"tables/{table_name}.yaml names the rows {measured}, but `rows` in params.yaml has {first} for it: "
                 f"add or remove `{table_name}-ROW: {{table: {table_name}, run: RUN}}` until they agree"
             )
 
@@ -225,7 +225,7 @@ def _check_seeds(tables: Mapping[str, report.Table], rows: Mapping[str, RowOfTab
 
 
 def _differences(left: Run, right: Run) -> set[str]:
-    """Return the fields in which two runs differ, with dots."""
+    """Return the fields in which two runs differ, as dotted names."""
     flat = [dict(_leaves({"train": run.train.model_dump(mode="json"), "quality": run.quality.model_dump(mode="json"),
                           "benchmarks": run.evaluate.model_dump(mode="json")})) for run in (left, right)]
     missing = object()

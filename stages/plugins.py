@@ -1,4 +1,4 @@
-"""Finds heads, backbones, quality methods, ...: the file name is the name, so there is no list to keep.
+"""Finds plugins (heads, backbones, quality methods, ...): the file name is the name, so there is no list to keep.
 
 >>> "adaface" in names("heads")
 True
@@ -14,7 +14,7 @@ KINDS = ("heads", "backbones", "objectives", "quality", "datasets", "protocols")
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of all things of one kind, sorted."""
+    """Return the names of all plugins of one kind, sorted."""
     if kind not in KINDS:
         raise LookupError(f"no kind {kind!r}: there are {', '.join(KINDS)}")
     folder = Path(__file__).parent / kind

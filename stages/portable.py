@@ -1,4 +1,4 @@
-"""A model as one file for programs that have nothing of ours: ONNX, TorchScript, safetensors, a plain state dict.
+"""Exports a model as one file without dependencies on facet: ONNX, TorchScript, safetensors, a plain state dict.
 
 ONNX and TorchScript take float32 images (N, 3, 112, 112), RGB, 0 to 255, and do the rest themselves: the first nodes of
 the graph bring pixels to the network's range and order. insightface's ``ArcFaceONNX`` (python-package/insightface/
@@ -28,7 +28,7 @@ from stages.core.pixels import SIDE, ColorOrder, ValueRange
 
 INPUT = "data"
 TOLERANCE = 1e-4
-"""Largest difference of an embedding's values from the network's, and of norms and scores in relation to them."""
+"""Largest difference of an embedding's values from the network's, relative for norms and scores."""
 OPSET = 18
 MEANING = {
     "embedding": "unit length; the cosine of two is their similarity",
@@ -39,7 +39,7 @@ MEANING = {
 
 
 class Network(nn.Module):
-    """A backbone and its quality method, from the network's own input to what a file gives."""
+    """A backbone and its quality method, from the network's own input to the outputs of a file."""
 
     def __init__(self, backbone: nn.Module, quality: nn.Module | None, *, feature_only: bool) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Network(nn.Module):
 
 
 class WithPixels(nn.Module):
-    """The same from float32 RGB images, 0 to 255."""
+    """The same network with preprocessing, from float32 RGB images, 0 to 255."""
 
     def __init__(self, network: nn.Module, color_order: ColorOrder, value_range: ValueRange) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class WithPixels(nn.Module):
 
 
 def mean_and_scale(value_range: ValueRange) -> tuple[float, float]:
-    """Return what to take from pixels in [0, 255] and what to multiply by then.
+    """Return the mean to subtract from pixels in [0, 255] and the factor to multiply by.
 
     >>> mean_and_scale((-1.0, 1.0)) == (127.5, 1 / 127.5)
     True
@@ -79,27 +79,27 @@ def mean_and_scale(value_range: ValueRange) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Portable:
-    """What is written, and what is said of it."""
+    """What is exported, and its metadata."""
 
     network: Network
     model: exporting.Model
     about: Mapping[str, Any]
-    """Goes into the file's metadata as JSON."""
+    """Metadata of the file, as JSON."""
 
     @property
     def outputs(self) -> list[str]:
-        """Names of what the file gives, in order."""
+        """Names of the file's outputs, in order."""
         return list(self.about["outputs"])
 
     def with_pixels(self) -> nn.Module:
-        """Return the network as the file holds it."""
+        """Return the network as exported, with preprocessing."""
         return WithPixels(self.network, self.model.color_order, self.model.value_range).eval()
 
 
 def describe(
     backbone: nn.Module, model: exporting.Model, quality: tuple[str, nn.Module] | None, *, feature_only: bool
 ) -> Portable:
-    """Return what to write.
+    """Return what to export.
 
     Args:
         backbone: in evaluation mode.
@@ -128,7 +128,7 @@ def describe(
 
 
 def write_onnx(path: Path, portable: Portable) -> None:
-    """Write an ONNX file for any number of images, checked by onnxruntime where that is installed.
+    """Write an ONNX file for any number of images, checked with onnxruntime if that is installed.
 
     Raises:
         ValueError: a package is missing, or the file gives other numbers than the network.
@@ -163,7 +163,7 @@ def write_onnx(path: Path, portable: Portable) -> None:
 
 
 def run_onnx(path: Path, image_N3HW: Tensor) -> list[np.ndarray]:
-    """Return what an ONNX file gives, in the order of its outputs."""
+    """Return the outputs of an ONNX file, in order."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -188,7 +188,7 @@ def write_torchscript(path: Path, portable: Portable) -> None:
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write a state dict; what is said of it stands in the header as text.
+    """Write a state dict; the metadata are in the header as text.
 
     Raises:
         ValueError: the package is missing.
@@ -202,20 +202,20 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], about: Mapping[st
 
 
 def require(what: str, *packages: str) -> None:
-    """Refuse with a sentence where an optional package is missing."""
+    """Raise an error with an installation command if an optional package is missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"{what} needs {', '.join(missing)}: pip install 'facet[export]'")
 
 
 def images() -> Tensor:
-    """Return three images to compare on: float32 RGB, 0 to 255."""
+    """Return three test images for comparison: float32 RGB, 0 to 255."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (3, 3, SIDE, SIDE), generator=generator).float()
 
 
 def compare(path: Path, portable: Portable, measured: Sequence[np.ndarray]) -> None:
-    """Refuse a file whose numbers are not the network's.
+    """Refuse a file whose outputs differ from the network's.
 
     Raises:
         ValueError: it gives another number of outputs, or one is off by more than ``TOLERANCE``.

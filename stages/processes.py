@@ -1,4 +1,4 @@
-"""The processes of one training: those that were started together share its batches and classes; alone, there is one.
+"""The processes of one training run, which share its batches and classes; a single process by default.
 
 Every launcher says the same five variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), so that one
 program runs on a CPU, a GPU, many GPUs and many machines: see docs/scale.md.
@@ -26,16 +26,16 @@ from torch import Tensor
 from stages import program
 
 PATIENCE = timedelta(hours=2)
-"""That processes have with one that validates or writes for all."""
+"""How long processes wait for one that validates or writes for all."""
 GRACE_S = 5.0
-"""For the others to end when one has failed, in seconds."""
+"""Seconds for the other processes to end after one has failed."""
 END_S = 60.0
-"""For a process to end after SIGTERM: it finishes its step and writes a checkpoint."""
+"""Seconds for a process to end after SIGTERM: it finishes its step and writes a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of its training."""
+    """This process among those of its training run."""
 
     rank: int = 0
     size: int = 1
@@ -43,11 +43,11 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one speaks and writes for all."""
+        """Whether this process prints and writes for all."""
         return self.rank == 0
 
     def sum(self, value_N: Tensor) -> Tensor:
-        """Return the sum over all processes; what was given is left as it is."""
+        """Return the sum over all processes; the argument is not changed."""
         if self.size == 1:
             return value_N
         total_N = value_N.detach().clone().to(self.device)
@@ -55,19 +55,19 @@ class Processes:
         return total_N
 
     def any(self, *flags: bool) -> list[bool]:
-        """Return for each flag whether any process raises it: the same answer everywhere."""
+        """Return for each flag whether any process sets it; the same answer everywhere."""
         if self.size == 1:
             return list(flags)
         return [bool(count) for count in self.sum(torch.tensor(flags, dtype=torch.int32)).tolist()]
 
     def wait(self) -> None:
-        """Go on when all have come here."""
+        """Barrier: wait until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
 
 def rank_and_size() -> tuple[int, int]:
-    """Return what the launcher said of this process, (0, 1) where there is none.
+    """Return rank and world size from the launcher, (0, 1) without one.
 
     Raises:
         ValueError: it said something that is no pair of numbers.
@@ -80,7 +80,7 @@ def rank_and_size() -> tuple[int, int]:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Meet the other processes of this training, and part from them at the end.
+    """Join the other processes of this training run, and leave the group at the end.
 
     Raises:
         ValueError: several processes would share one GPU.
@@ -102,7 +102,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
 
 def wanted(configured: int) -> int:
-    """Return how many processes to start here: ``FACET_PROCS``, or the configuration's; 1 in one that was started.
+    """Return the number of processes to start here: ``FACET_PROCS``, or the configuration's; 1 in a started process.
 
     Raises:
         ValueError: FACET_PROCS is no number of processes.
@@ -116,7 +116,7 @@ def wanted(configured: int) -> int:
 
 
 def launch(module: str, arguments: Sequence[str], count: int) -> None:
-    """Run ``python -m MODULE ARGUMENT ...`` in ``count`` processes of this machine, to its end.
+    """Run ``python -m MODULE ARGUMENT ...`` in ``count`` processes of this machine until all end.
 
     They get the variables that torchrun would set. The first one's lines are shown as they come; another one's if it
     is the one that failed. (torchrun itself would put forty lines of its own around their one.)
@@ -153,12 +153,12 @@ def launch(module: str, arguments: Sequence[str], count: int) -> None:
         sys.stderr.writelines(started[culprit].lines)
     if codes[culprit] < 0:
         name = signal.Signals(-codes[culprit]).name
-        raise ValueError(f"process {culprit} of {count} was ended by {name}: out of memory? Run again to go on")
+        raise ValueError(f"process {culprit} of {count} was killed by {name}: out of memory? Run again to resume")
     raise SystemExit(codes[culprit])
 
 
 class _Started:
-    """One process of several, and its last lines."""
+    """One of several processes, and its last lines."""
 
     def __init__(self, command: Sequence[str], rank: int, count: int, port: int) -> None:
         environment = {
@@ -184,13 +184,13 @@ class _Started:
                 self.lines.append(line)
 
     def stop(self) -> None:
-        """Ask it to end, which it may take to write down where it is."""
+        """Send SIGTERM; the process may take time to write a checkpoint."""
         if self.process.poll() is None:
             self.was_stopped, self.is_shown = True, False
             self.process.terminate()
 
     def end(self) -> None:
-        """Wait for it, not for ever."""
+        """Wait for the process, with a timeout."""
         try:
             self.process.wait(END_S)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What every stage program shares: it dies with its parent, ends cleanly on SIGTERM, and fails with one sentence.
+"""Common start of every stage program: ends with its parent, ends cleanly on SIGTERM, prints errors as one sentence.
 
 ``python -m stages.NAME ARGUMENT ...`` is all a stage is; DVC starts it, but so can a person.
 """
@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Terminated(BaseException):
-    """SIGTERM came: not an ``Exception``, so that no handler but the outermost swallows it."""
+    """SIGTERM was received; not an ``Exception``, so that only the outermost handler catches it."""
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
         print(f"error: {_sentence(error)}", file=sys.stderr, flush=True)
         return 2
     except Terminated:
-        print("stopped by SIGTERM; finished work is kept, run again to go on", file=sys.stderr, flush=True)
+        print("stopped by SIGTERM; finished work is kept, run again to resume", file=sys.stderr, flush=True)
         return 143
     _record_imports()
     return 0
@@ -59,7 +59,7 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 def die_with_parent() -> None:
-    """Have SIGTERM sent to us when DVC dies: killed, it would otherwise leave its command running."""
+    """Have SIGTERM sent to this process when DVC dies: a killed DVC otherwise leaves its command running."""
     if sys.platform != "linux" or os.environ.get("FACET_KEEP_ALIVE"):
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -85,7 +85,7 @@ def _follow(descriptor: int) -> None:
 
 
 def _record_imports() -> None:
-    """Write the modules of ours that were really imported, where a test asks for them (dvc.yaml must name them all)."""
+    """Write the modules of ours that were imported, for a test (dvc.yaml must name them all)."""
     folder = os.environ.get("FACET_IMPORTS_FOLDER")
     if not folder:
         return

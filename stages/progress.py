@@ -41,19 +41,19 @@ class Progress:
         return f"{self.label}  {share:3d}%  {counted}  {rate:.0f}/s  {left_s:.0f} s left"
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield ``items``, counting each."""
+        """Yield ``items`` and count each."""
         for item in items:
             yield item
             self.advance()
 
 
 def say(message: str) -> None:
-    """Write one line for the person who waits."""
+    """Print one line for the person who waits."""
     print(message, file=sys.stderr, flush=True)
 
 
 def log_point(step: int, **values: float) -> None:
-    """Append one measurement to the file named by ``FACET_LOG_FILE`` (nothing if unset).
+    """Append one measurement to the file ``FACET_LOG_FILE`` (nothing if unset).
 
     One JSON object a line: ``{"time": seconds since the epoch, "step": ..., NAME: value, ...}``. The executor looks
     at the file's time of change, not into it. A full disk or a missing folder must not end a training run, so write

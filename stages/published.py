@@ -1,4 +1,4 @@
-"""Pretrained models of others, as models.yaml lists them: what was published of each, and where to get it."""
+"""Published pretrained models, from models.yaml: their published scores, and where to get them."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class PublishedModel(BaseModel, extra="forbid", frozen=True):
     source: str = Field(description="a name under `sources`")
     architecture: str
     method: str
-    dataset: str = Field(description="it was trained on")
-    family: FamilyName | None = Field(default=None, description="where it is not its source's")
-    file: str | None = Field(default=None, description="its name at the source, where a document says it")
+    dataset: str = Field(description="data set it was trained on")
+    family: FamilyName | None = Field(default=None, description="checkpoint family, if it is not its source's")
+    file: str | None = Field(default=None, description="file name at the source, if it is known")
     obtain: str = Field(description="where to get the file, by hand")
-    sha256: str | None = Field(description="of the file, once somebody has seen it", pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(description="SHA-256 of the file, if it is known", pattern=r"^[0-9a-f]{64}$")
     scores: dict[str, float] = Field(description="published, percent, by SUITE.METRIC")
 
 
 class Published(BaseModel, extra="forbid", frozen=True):
     """models.yaml."""
 
-    tolerance: dict[Suite, float] = Field(description="points of percent the same weights may be off")
+    tolerance: dict[Suite, float] = Field(description="allowed difference for the same weights, in percentage points")
     sources: dict[str, SourceOfModels]
     models: dict[str, PublishedModel]
 
@@ -56,7 +56,7 @@ class Published(BaseModel, extra="forbid", frozen=True):
         return self
 
     def entry(self, name: str) -> PublishedModel:
-        """Return the model called ``name``.
+        """Return the entry of the model ``name``.
 
         Raises:
             LookupError: there is none; the message lists those there are.
@@ -66,17 +66,17 @@ class Published(BaseModel, extra="forbid", frozen=True):
         return self.models[name]
 
     def family(self, name: str) -> FamilyName:
-        """Return whose layout a model's file has."""
+        """Return the checkpoint family of a model's file."""
         model = self.entry(name)
         return model.family or self.sources[model.source].family
 
     def depth(self, name: str) -> int | None:
-        """Return how many layers a model's network has by its name, as 50 of IR-50; None where it says none."""
+        """Return the number of layers in a network's name, as 50 of IR-50; None if the name has none."""
         match = re.search(r"(?:IR|IResNet)-(\d+)", self.entry(name).architecture)
         return int(match[1]) if match else None
 
     def by_checksum(self, sha256: str) -> str | None:
-        """Return the name of the model whose file has this checksum; None where none is known to."""
+        """Return the name of the model whose file has this checksum; None if there is none."""
         return next((name for name, model in self.models.items() if model.sha256 == sha256), None)
 
 

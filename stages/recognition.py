@@ -1,4 +1,4 @@
-"""Stage `recognition`: names a network whose embeddings judge the quality scores of all runs (cross-model curves).
+"""Stage `recognition`: records a network whose embeddings judge the quality scores of all runs (cross-model curves).
 
     python -m stages.recognition arcface runs/arcface/backbone
     python -m stages.recognition
@@ -21,7 +21,7 @@ NOBODY = "names"
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Write the pointer.
+    """Write the record.
 
     Raises:
         FileNotFoundError: the folder holds no model.
@@ -31,17 +31,17 @@ def main(arguments: argparse.Namespace) -> None:
         artifacts.write_json(FOLDER / f"{NOBODY}.json", {})
         return
     if arguments.folder is None or arguments.name == NOBODY:
-        raise ValueError(f"wanted a name other than `{NOBODY}` and its folder, got {arguments.name} {arguments.folder}")
+        raise ValueError(f"give a name other than `{NOBODY}` and a folder, got {arguments.name} {arguments.folder}")
     model = arguments.folder / "model.json"
     if not model.is_file():
-        raise FileNotFoundError(f"{model} is missing: wanted the folder of a trained or imported network")
+        raise FileNotFoundError(f"{model} is missing: give the folder of a trained or imported network")
     weights = artifacts.read_json(model)["weights_sha256"]
     tree = {"folder": arguments.folder.as_posix(), "weights_sha256": weights}
     artifacts.write_json(FOLDER / f"{arguments.name}.json", tree)
 
 
 def backbone(name: str) -> Path:
-    """Return the folder of a network by the name it was given here, else of the run or imported model so called.
+    """Return the folder of a network by its name under `recognition`, else of the run or imported model of that name.
 
     Raises:
         LookupError: nothing has that name.
@@ -53,15 +53,15 @@ def backbone(name: str) -> Path:
     tree = artifacts.read_json(path)
     folder = Path(tree["folder"])
     if artifacts.read_json(folder / "model.json")["weights_sha256"] != tree["weights_sha256"]:
-        raise ValueError(f"{folder} holds other weights than {path} names: run `dvc repro`")
+        raise ValueError(f"{folder} has other weights than recorded in {path}: run `dvc repro`")
     return folder
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     commands = argparse.ArgumentParser(prog="python -m stages.recognition", description=__doc__.splitlines()[0])
-    commands.add_argument("name", nargs="?", help="what it is called in metrics: SET_METHOD_..._by_NAME")
-    commands.add_argument("folder", nargs="?", type=Path, help="with model.json and weights.pt")
+    commands.add_argument("name", nargs="?", help="its name in metrics: SET_METHOD_..._by_NAME")
+    commands.add_argument("folder", nargs="?", type=Path, help="folder with model.json and weights.pt")
     return commands
 
 

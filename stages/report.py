@@ -1,4 +1,4 @@
-"""A table as it is written under ``tables/``, and a row of it as the stage ``row`` gathers it."""
+"""Data model of a table as written under ``tables/``, and of the row files that the stage ``row`` writes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Column(BaseModel, extra="forbid", frozen=True):
 
     @property
     def suite(self) -> str:
-        """Which stage measures it."""
+        """The suite that measures it."""
         return self.metric.partition(".")[0]
 
     def key(self, row: Row) -> str:
-        """Return the key of the suite's file that a row has in this column.
+        """Return the key of this column in the suite's file, for a row.
 
         >>> column = Column(name="LFW", metric="fiqa.lfw_{quality}_edc_auc_fmr1e-02")
         >>> column.key(Row(label="CR-FIQA", quality="cr_fiqa"))
@@ -46,18 +46,18 @@ class Row(BaseModel, extra="forbid", frozen=True):
 
     label: str = Field(min_length=1)
     run: str | None = Field(None, description="the run that measures it; null: published only")
-    quality: str | None = Field(None, description="method of quality, where columns' metrics ask for {quality}")
+    quality: str | None = Field(None, description="quality method, if columns' metrics have {quality}")
     published: dict[str, float | None] = Field(
-        default_factory=dict, description="by column name, in its unit; null where no document has it"
+        default_factory=dict, description="by column name, in its unit; null if no paper gives it"
     )
 
 
 class Claim(BaseModel, extra="forbid", frozen=True):
-    """An order that a document states: in every column each ``better`` row stands above each ``worse`` one."""
+    """An order that a paper states: in every column each ``better`` row is above each ``worse`` one."""
 
-    text: str = Field(min_length=1, description="what it says, in a sentence")
-    source: str = Field(min_length=1, description="document and place")
-    better: tuple[str, ...] = Field(min_length=1, description="keys of rows; better is as the column says")
+    text: str = Field(min_length=1, description="the statement, in a sentence")
+    source: str = Field(min_length=1, description="paper and section")
+    better: tuple[str, ...] = Field(min_length=1, description="keys of rows; better in the column's direction")
     worse: tuple[str, ...] = Field(min_length=1, description="keys of rows")
     columns: tuple[str, ...] = Field((), description="names of columns; none: all of them")
 
@@ -71,18 +71,18 @@ class Finding(BaseModel, extra="forbid", frozen=True):
 
 
 class Table(BaseModel, extra="forbid", frozen=True):
-    """One table of the documents: one file under ``tables/``."""
+    """One table of the papers: one file under ``tables/``."""
 
     title: str = Field(min_length=1)
-    source: str = Field(description="document, table and commit the published numbers were copied from")
-    note: str = Field("", description="what it asks, in a paragraph")
+    source: str = Field(description="paper, table and commit from which the published numbers were copied")
+    note: str = Field("", description="the table's question, in a paragraph")
     findings: dict[str, Finding] = Field(default_factory=dict, description="by profile: what its results showed")
     columns: tuple[Column, ...] = Field(min_length=1)
     rows: dict[str, Row] = Field(min_length=1)
     ablation: tuple[str, ...] = Field(
-        (), description="parameters that tell the rows apart: head.name, head.margin"
+        (), description="parameters that distinguish the rows: head.name, head.margin"
     )
-    primary: str | None = Field(None, description="the column that says which row is best; null: the first")
+    primary: str | None = Field(None, description="the column that decides which row is best; null: the first")
     claims: tuple[Claim, ...] = Field((), description="orders stated in words, with or without numbers")
 
     @model_validator(mode="after")
@@ -97,34 +97,34 @@ class Table(BaseModel, extra="forbid", frozen=True):
                         f"row {key} has a published value for {name!r}, the columns are {', '.join(names)}"
                     )
             if row.run is not None and row.quality is None and any(QUALITY in c.metric for c in self.columns):
-                raise ValueError(f"row {key} should say its `quality`: a column's metric asks for {QUALITY}")
+                raise ValueError(f"row {key} needs a `quality`, because a column's metric has {QUALITY}")
         _refuse_unknown("primary is the column", (self.primary,) if self.primary else (), names)
         for claim in self.claims:
             _refuse_unknown(f"claim {claim.text!r} names the column", claim.columns, names)
             _refuse_unknown(f"claim {claim.text!r} names the row", (*claim.better, *claim.worse), list(self.rows))
             if both := set(claim.better) & set(claim.worse):
-                raise ValueError(f"claim {claim.text!r} puts {', '.join(sorted(both))} above itself")
+                raise ValueError(f"claim {claim.text!r} has {', '.join(sorted(both))} on both sides")
         return self
 
 
 class Scale(BaseModel, extra="forbid", frozen=True):
-    """How large the runs of a table were; `resolve` writes it beside the table."""
+    """The size of a table's runs; `resolve` writes it beside the table."""
 
     profile: str = Field(description="of params.yaml: demo, paper")
 
 
 class Measured(RootModel[dict[str, dict[str, str]]]):
-    """Which files measure a table's rows: by row, the names TABLE-ROW[-N] and their runs, which differ in seed."""
+    """The files with a table's results: by row, the names TABLE-ROW[-N] and their runs, which differ in seed."""
 
 
 class Gathered(BaseModel, extra="forbid", frozen=True):
-    """results/tables/TABLE/rows/TABLE-ROW[-N].json: all that one run says about one row."""
+    """results/tables/TABLE/rows/TABLE-ROW[-N].json: all results of one run for one row."""
 
     run: str
     weights_sha256: str = Field(description="of the backbone that every suite measured")
     parameters: dict[str, Any] = Field(description="section `train` of the run, flattened: head.margin")
     switches: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="by suite: versions of its protocols, and its switches, flattened"
+        default_factory=dict, description="by suite: versions of its protocols, and its options, flattened"
     )
     measured: dict[str, dict[str, Scalar]] = Field(description="by suite; rates are fractions")
     unmeasured: dict[str, dict[str, str]] = Field(description="by suite, place in its details: why")
@@ -134,7 +134,7 @@ class Gathered(BaseModel, extra="forbid", frozen=True):
 def _refuse_twice(what: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{what} should differ, there are two of {', '.join(twice)}")
+        raise ValueError(f"{what} should be unique, repeated: {', '.join(twice)}")
 
 
 def _refuse_unknown(what: str, names: tuple[str, ...], there: list[str]) -> None:

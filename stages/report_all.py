@@ -1,4 +1,4 @@
-"""Stage `report`: all tables as one page, as text, as data and as LaTeX, with the page of each table beside it.
+"""Stage `report`: all tables as one page, as text, as data and as LaTeX, plus the page of each table.
 
 With `--beside FOLDER` the tables that another profile measured too, in a project of its own, stand beside: published
 order, order on embedded data, order on real faces.
@@ -52,7 +52,7 @@ def read(root: Path) -> tuple[list[Comparison], dict[str, str]]:
 
 
 def witnesses(comparisons: Sequence[Comparison], other: Path) -> dict[str, Beside]:
-    """Return the tables that the project at ``other`` has finished too, each beside its own."""
+    """Return the tables that the project at ``other`` has finished too, each with its counterpart."""
     there = {one.name: one for one in read(other)[0]}
     return {one.name: beside(one, there[one.name]) for one in comparisons if one.name in there}
 
@@ -86,9 +86,9 @@ def _write(path: Path, text: str) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("--root", default=".", help="the project whose tables these are; here by default")
-    options.add_argument("--beside", help="another project with some of the same tables, of another profile")
-    options.add_argument("--out", help=f"where to write; {FOLDER} of the project by default")
+    options.add_argument("--root", default=".", help="project that contains the tables; default: this one")
+    options.add_argument("--beside", help="second project with some of the same tables, at another scale")
+    options.add_argument("--out", help=f"output folder; default: {FOLDER} of the project")
     return options
 
 

@@ -1,4 +1,4 @@
-"""Stage `resolve`: writes params.yaml, profile and tables out as one file per run, data set and table.
+"""Stage `resolve`: writes params.yaml, profile and tables as one resolved file per run, data set and table.
 
 Every other stage depends on its own file only, so that editing one run reruns one run, and DVC's own comparison of
 outputs stops the rest. It also pins data sets that live elsewhere (``stages.pin``), which are read where they are.
@@ -16,7 +16,7 @@ from stages import artifacts, params, pin, program
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Resolve, check and write everything."""
+    """Resolve, validate and write everything."""
     resolved = params.load()
     pin.pin_all(
         {
@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def sections(run: params.Run) -> dict[str, object]:
-    """Return a run's sections as plain data: one for each stage, and one for each suite of `evaluate`."""
+    """Return a run's sections as plain data: one per stage, and one per suite of `evaluate`."""
     measured_on = run.evaluate.model_dump(mode="json")
     dataset = measured_on.pop("dataset")
     suites = {

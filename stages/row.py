@@ -1,4 +1,4 @@
-"""Stage `row`: gathers what one run measured for one row of a table, or why not, and what it was made of.
+"""Stage `row`: gathers one run's results for one row of a table, with reasons for missing ones and provenance.
 
 `tabulate` and the tracker read this file alone, so that a table depends on its own rows and nothing else.
 
@@ -57,20 +57,20 @@ def read_metrics(path: Path) -> dict[str, Any]:
     metrics = artifacts.read_json(path)
     for key, value in metrics.items():
         if isinstance(value, (dict, list)):
-            raise ValueError(f"{path}: metrics are flat, {key} is a {type(value).__name__}")
+            raise ValueError(f"{path}: metrics must be flat, but {key} is a {type(value).__name__}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{path}: {key} is {value}; a metric that cannot be measured is null")
+            raise ValueError(f"{path}: {key} is {value}; write null for a metric that cannot be measured")
     return metrics
 
 
 def read_details(path: Path) -> dict[str, Any]:
-    """Return what a suite says beside its metrics: versions, switches, counts, and why metrics are missing."""
+    """Return a suite's details: versions, options, counts, and why metrics are missing."""
     _must_be_there(path)
     return artifacts.read_json(path)
 
 
 def switches(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a suite measured: the version of each protocol, and every switch.
+    """Return the measurement settings of a suite: the version of each protocol, and every option.
 
     >>> switches({"protocol": {"ijbs": "1"}, "switches": {"use_norm": True}, "sets": {}})
     {'protocol.ijbs': '1', 'use_norm': True}
@@ -80,7 +80,7 @@ def switches(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reasons(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """Yield each ``reason`` with the keys that lead to it, as ``IJBB.tar_at_far.1e-04``; ``methods`` only groups."""
+    """Yield each ``reason`` with its path of keys, as ``IJBB.tar_at_far.1e-04``; ``methods`` only groups."""
     if isinstance(tree.get("reason"), str):
         yield ".".join(above), tree["reason"]
     for key, value in tree.items():
@@ -89,7 +89,7 @@ def _reasons(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[t
 
 
 def common_weights(run: str, measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the SHA-256 of the backbone that all suites measured.
+    """Return the SHA-256 of the backbone, which must be the same in all suites.
 
     Raises:
         ValueError: they measured different ones, or none says which.
@@ -102,7 +102,7 @@ def common_weights(run: str, measured: Mapping[str, Mapping[str, Any]]) -> str:
     if len(set(by_suite.values())) != 1:
         found = ", ".join(f"{suite} {digest[:12]}" for suite, digest in by_suite.items()) or "none"
         raise ValueError(
-            f"results/{run}: one weights_sha256 wanted in all suites, found {found}; run `dvc repro`"
+            f"results/{run}: all suites should have the same weights_sha256, found {found}; run `dvc repro`"
         )
     return next(iter(by_suite.values()))
 
@@ -150,13 +150,13 @@ def _value(text: str | None, where: str) -> float | int | str | None:
         except ValueError:
             continue
         if not math.isfinite(value):
-            raise ValueError(f"{where}: {text} is no number to plot; leave the field empty")
+            raise ValueError(f"{where}: {text} cannot be plotted; leave the field empty")
         return value
     return text
 
 
 def as_json(tree: Mapping[str, Any]) -> str:
-    """Return JSON that diffs well, with each point of a curve on one line instead of five."""
+    """Return JSON that gives readable diffs, with each point of a curve on one line instead of five."""
     head = json.dumps({**tree, "curves": None}, indent=2, allow_nan=False, ensure_ascii=False)
     suites = []
     for suite, curves in tree["curves"].items():
@@ -177,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("row", help="TABLE-ROW or TABLE-ROW-N, as under `rows` in params.yaml")
-    options.add_argument("run", help="the run that stands in it")
+    options.add_argument("run", help="run of this row")
     options.add_argument(
         "--suites", type=_suites, default=SUITES, metavar=",".join(SUITES), help="what to gather; default: all"
     )

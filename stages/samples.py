@@ -1,4 +1,4 @@
-"""Training images: a data set's good records, decoded and augmented in uint8; no worker count changes them.
+"""Training images: a data set's good records, decoded and augmented in uint8, independent of the number of workers.
 
 Shapes: V views of an image, N images, B batch (of this process).
 """
@@ -38,7 +38,7 @@ class Records:
     label_N: NDArray[np.int64]
     num_classes: int
     fingerprint: str
-    """Changes with the records, their labels, the classes and the file behind them; a checkpoint belongs to one."""
+    """Identity of the records, their labels, the classes and the file; a checkpoint belongs to one of these."""
 
 
 def open_records(dataset: str) -> Records:
@@ -55,13 +55,13 @@ def open_records(dataset: str) -> Records:
     names = ["key", "offset", "length", "label", "width", "height"]
     key_N, offset_N, length_N, label_N, width_N, height_N = _columns(path, names)
     if not len(key_N):
-        raise ValueError(f"{path} lists no good record: there is nothing to train on")
+        raise ValueError(f"{path} lists no good record, so there are no training images")
     wrong_N = (width_N != SIDE) | (height_N != SIDE)
     if wrong_N.any():
         n = int(np.argmax(wrong_N))
         raise ValueError(
             f"{path}: {wrong_N.sum()} images are not aligned to {SIDE} x {SIDE}, the first is record "
-            f"{key_N[n]} with {width_N[n]} x {height_N[n]}: align them, a network takes nothing else"
+            f"{key_N[n]} with {width_N[n]} x {height_N[n]}: align them"
         )
     folder = pin.checked(dataset, "train")
     images = RecordImages(folder, key_N, offset_N, length_N)
@@ -100,11 +100,11 @@ class Samples:
         self.views = Views(views, probabilities, low or low_view.Probabilities())
 
     def shape(self, num_images: int) -> tuple[int, ...]:
-        """Return the shape of the images of a batch."""
+        """Return the shape of a batch of images."""
         return (len(self.views), num_images, SIDE, SIDE, 3)
 
     def fill(self, image_VBHW3: augment.Image, items: Items) -> NDArray[np.int64]:
-        """Draw a batch into an array that is there already, and return its labels, shape (B,).
+        """Draw a batch into an existing array, and return its labels, shape (B,).
 
         Raises:
             ValueError: an image cannot be decoded, or has another size.

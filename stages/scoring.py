@@ -1,4 +1,4 @@
-"""Scores the quality of every face in many pictures; stopped, it goes on where it was.
+"""Scores the quality of every face in many pictures; an interrupted run resumes where it stopped.
 
 Shapes: N faces.
 """
@@ -25,19 +25,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scoring:
-    """How pictures become rows."""
+    """Settings for turning pictures into rows."""
 
     detect: Detect
     embed: Embed
-    """Lets those methods look at the images that have to (stages/seeing.py)."""
+    """Embedder that also passes the images to methods that need them (stages/seeing.py)."""
     scores: Mapping[str, Score]
     """Quality methods by name; the feature norm is always there."""
     every_face: bool
     key: str
-    """Of the model and the options: rows made with others are not taken over."""
+    """Key of the model and the options: rows made with others are not reused."""
 
     def rows(self, folder: Path, paths: Sequence[Path]) -> list[Row]:
-        """Return the rows of some pictures: one for each face, or one that says why there is none."""
+        """Return the rows of some pictures: one per face, or one with the reason if there is none."""
         rows: list[Row] = []
         faces: list[Face] = []
         for path in paths:
@@ -82,10 +82,10 @@ def pictures(folder: Path) -> list[Path]:
         FileNotFoundError: there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
+        raise FileNotFoundError(f"{folder} is not a folder")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
-        raise FileNotFoundError(f"{folder} holds no picture: wanted files that end in {', '.join(SUFFIXES)}")
+        raise FileNotFoundError(f"{folder} has no pictures: supported are {', '.join(SUFFIXES)}")
     return found
 
 
@@ -102,7 +102,7 @@ def score_folder(folder: Path, scoring: Scoring, journal: Path) -> list[Row]:
     done = dict(_read_journal(journal, scoring.key))
     left = [path for path in paths if _stamp(folder, path) not in done]
     if len(left) < len(paths):
-        progress.say(f"{len(paths) - len(left)} of {len(paths)} pictures were scored before")
+        progress.say(f"{len(paths) - len(left)} of {len(paths)} pictures were already scored")
     lines = progress.Progress("score", len(left), "pictures")
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a", encoding="utf-8") as stream:
@@ -138,7 +138,7 @@ def _stamp(folder: Path, path: Path) -> str:
 
 
 def key_of(model: Path, quality: Path | None, **options: Any) -> str:
-    """Return what tells one model with its options from another."""
+    """Return a key of a model and its options."""
     files = [model / "weights.pt", *([quality / "quality.json"] if quality else [])]
     if quality and (quality / "weights.pt").is_file():
         files.append(quality / "weights.pt")
@@ -147,5 +147,5 @@ def key_of(model: Path, quality: Path | None, **options: Any) -> str:
 
 
 def images_of(folder: Path, rows: Sequence[Row], scoring: Scoring) -> list[Image]:
-    """Return the aligned faces of some rows, found again."""
+    """Return the aligned faces of some rows, detected again."""
     return [scoring.detect(read_picture(folder / row["file"]))[row["face"] - 1].aligned_HW3 for row in rows]

@@ -1,4 +1,4 @@
-"""Quality methods by name, and an embedder that lets them look: at the images, or at more of the network than features.
+"""Quality methods by name, and an embedder that also shows them the images, or more of the network than the feature.
 
 Images are read once: each goes on to the backbone and, on its way, before the methods. What a network beside the
 backbone says of an image (SER-FIQ) is kept as features are, under a key of its own.
@@ -23,7 +23,7 @@ from stages.embedder import Embedder
 
 UNTRAINED = ("ser_fiq", "sharpness", "brisque")
 AT_ONCE = 2048
-"""Images that wait for a second network; 77 MB."""
+"""Images buffered for a second network; 77 MB."""
 
 
 def trained(folder: Path) -> dict[str, Scorer]:
@@ -38,18 +38,18 @@ def trained(folder: Path) -> dict[str, Scorer]:
 
 
 def of_run(folder: Path, more: Iterable[str]) -> dict[str, Scorer]:
-    """Return a run's quality method, and those of ``more`` that it is not, with their default options."""
+    """Return a run's quality method, and the other methods in ``more``, with their default options."""
     own = trained(folder)
     return own | untrained(name for name in more if name not in own)
 
 
 def scores_of(scorers: Mapping[str, Scorer]) -> dict[str, Score]:
-    """Return what makes scores of features, by method."""
+    """Return functions that compute scores from features, by method."""
     return {name: scorer.score for name, scorer in scorers.items()}
 
 
 def untrained(names: Iterable[str]) -> dict[str, Scorer]:
-    """Return methods that want no training, with their default options.
+    """Return methods that need no training, with their default options.
 
     Raises:
         FileNotFoundError: one needs a package that is not installed.
@@ -58,7 +58,7 @@ def untrained(names: Iterable[str]) -> dict[str, Scorer]:
 
 
 def watched(embedder: Embedder, scorers: Mapping[str, Scorer]) -> Embed:
-    """Return what embeds as ``embedder`` does and lets those methods look that have to."""
+    """Return an embedder like ``embedder`` that also passes the images to the methods that need them."""
     images = {name: scorer for name, scorer in scorers.items() if isinstance(scorer, SeesImages)}
     networks = {
         name: _beside(embedder, scorer) for name, scorer in scorers.items() if isinstance(scorer, SeesNetwork)
@@ -67,7 +67,7 @@ def watched(embedder: Embedder, scorers: Mapping[str, Scorer]) -> Embed:
 
 
 class Seeing:
-    """An embedder whose features come with the scores of methods that have seen the images."""
+    """An embedder whose features include the scores of methods that read the images."""
 
     def __init__(self, embed: Embed, images: Mapping[str, SeesImages], networks: Mapping[str, Embed]) -> None:
         self.embed, self.images, self.networks = embed, images, networks
@@ -80,7 +80,7 @@ class Seeing:
 
 
 class _Passing:
-    """One pass of images: shown to the methods on their way to the backbone."""
+    """One pass of images, shown to the methods on their way to the backbone."""
 
     def __init__(self, to: Seeing) -> None:
         self.to = to
@@ -89,7 +89,7 @@ class _Passing:
         self.waiting: list[Image] = []
 
     def through(self, images: Iterable[Image]) -> Iterator[Image]:
-        """Yield the images."""
+        """Yield the images and show each to the methods."""
         for image in images:
             for name, method in self.to.images.items():
                 self.looked[name].append(method.look(image))
@@ -113,7 +113,7 @@ class _Passing:
 
 
 def _beside(embedder: Embedder, method: SeesNetwork) -> Embedder:
-    """Return the embedder of the method's network, whose one feature is the score."""
+    """Return the embedder of the method's network, whose only feature is the score."""
     kept_under = None
     if embedder.network is not None:
         kept_under = f"{embedder.network}-{hashlib.sha256(method.key().encode()).hexdigest()[:12]}"

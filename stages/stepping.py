@@ -1,4 +1,4 @@
-"""One step of a training: views to loss to weights, in the precision, chunks and processes it was configured with.
+"""One training step: views to loss to weights, in the configured precision, chunks and processes.
 
 Shapes: V views, B batch of this process, D feature dimensions, H = W = 112.
 """
@@ -26,7 +26,7 @@ SEED_OF_STEP, SEED_OF_RANK = 1_000_003, 7_368_787
 
 
 class Stepper:
-    """Networks, optimiser and loss scale; ``advance`` moves them by one step."""
+    """Networks, optimiser and loss scale; ``advance`` makes one step."""
 
     def __init__(self, config: Config, num_classes: int, order: Order, processes: Processes) -> None:
         self.config, self.order, self.processes = config, order, processes
@@ -50,7 +50,7 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.dtype == torch.float16)
 
     def advance(self, step: int, image_VBHW3: Tensor, label_B: Tensor) -> HeadOutput:
-        """Take step number ``step``, counted from 0.
+        """Make step number ``step``, counted from 0.
 
         A step whose gradient overflows in fp16 changes no weight; the loss scale is halved.
         """
@@ -83,14 +83,14 @@ class Stepper:
         return output
 
     def features(self, image_B3HW: Tensor) -> Tensor:
-        """Return feature_BD float32: heads compute in nothing less."""
+        """Return feature_BD in float32, the lowest precision that heads use."""
         halved = self.dtype in (torch.float16, torch.bfloat16)
         with torch.autocast(self.processes.device.type, self.dtype, enabled=halved):
             feature_BD: Tensor = self.backbone(image_B3HW)
         return feature_BD.float() if halved else feature_BD
 
     def share_gradients(self) -> None:
-        """Do what DDP, which has the backbone's gradients, leaves: the objective's own, and one word on overflow."""
+        """Average the objective's gradients, which DDP does not cover, and agree on overflow."""
         if self.processes.size == 1:
             return
         for parameter in self.networks.objective.parameters():
@@ -111,14 +111,14 @@ class Stepper:
         return {name: momentum for name, momentum in found.items() if momentum is not None}
 
     def load_momenta(self, momenta: dict[str, Tensor]) -> None:
-        """Give each named parameter its momentum."""
+        """Set the momentum of each named parameter."""
         self.optimiser.state.clear()
         for name, parameter in self.networks.modules().named_parameters():
             if name in momenta:
                 self.optimiser.state[parameter]["momentum_buffer"] = momenta[name]
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-        """Return what all processes hold alike, the rows of this one's classes, and what else is its own."""
+        """Return the state common to all processes, the rows of this process's classes, and its other own state."""
         networks, momenta = self.networks, self.momenta()
         head = dict(networks.head.state_dict())
         rows = {"weight": head.pop("weight")}
@@ -131,7 +131,7 @@ class Stepper:
         return shared, rows, dict(networks.objective.state_dict())
 
     def load_state(self, shared: dict[str, Any], rows: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-        """Go on where the state was taken, with this process's rows of it."""
+        """Restore a saved state, with this process's rows of it."""
         networks = self.networks
         networks.backbone.load_state_dict(shared["backbone"])
         networks.head.load_state_dict({**shared["head"], "weight": rows["weight"]})

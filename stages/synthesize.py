@@ -1,4 +1,4 @@
-"""Stage `synthesize`: draws an embedded data set in the official layouts, with the truth beside it.
+"""Stage `synthesize`: renders a synthetic data set in the official layouts, with its ground truth.
 
     python -m stages.synthesize demo
 
@@ -28,7 +28,7 @@ P = TypeVar("P", plan.Ijb, plan.Listed, plan_more.Ijbs, plan_more.NamedPairs)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Draw the training set, then the test sets."""
+    """Render the training set, then the test sets."""
     config = artifacts.read_section(artifacts.RESOLVED / "embedded" / f"{arguments.dataset}.yaml", "synthesize", Config)
     # never by `artifacts.data_folder`, which may be a person's own
     home = artifacts.DATA / arguments.dataset
@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 class Studio:
-    """Draws and writes the sets of one configuration."""
+    """Renders and writes the sets of one configuration."""
 
     def __init__(self, config: Config, processes: int) -> None:
         self.config, self.processes = config, processes
@@ -64,7 +64,7 @@ class Studio:
         table.to_parquet(folder / "truth.parquet", index=False)
 
     def write_eval(self, folder: Path) -> None:
-        """Write every test set, and one table of what each image shows."""
+        """Write every test set, and one table with the ground truth of each image."""
         rows: list[dict[str, object]] = []
         for name in plan.PAIR_SETS:
             rows += self._write_pairs(folder, name)
@@ -112,7 +112,7 @@ def _truth(name: str, drawn: Sequence[Drawn], images: Sequence[str]) -> list[dic
 
 
 def _known(one: Drawn) -> dict[str, object]:
-    """Return what is known: quality in [0, 1], angles in degrees, age from 0 (young) to 1 (old)."""
+    """Return the ground truth: quality in [0, 1], angles in degrees, age from 0 (young) to 1 (old)."""
     face, wear = one.shot.face, one.shot.wear
     return {
         "identity": one.identity,
@@ -128,8 +128,8 @@ def _known(one: Drawn) -> dict[str, object]:
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("dataset", help="a name under `embedded` in params.yaml")
-    options.add_argument("--processes", type=int, default=0, help="how many draw at a time (default: every core)")
+    options.add_argument("dataset", help="name under `embedded` in params.yaml")
+    options.add_argument("--processes", type=int, default=0, help="number of processes (default: one per core)")
     return options
 
 

@@ -1,4 +1,4 @@
-"""Stage `tabulate`: sets a table's rows beside the published numbers, as text, data, one HTML page and plots.
+"""Stage `tabulate`: compares a table's rows with the published numbers, as text, data, one HTML page and plots.
 
 Run as `python -m stages.tabulate heads`.
 """
@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def read(name: str, root: Path = Path()) -> Comparison:
-    """Return a table with everything that was gathered for it in the project at ``root``, as `resolve` says.
+    """Return a table with all gathered results of the project at ``root``, as `resolve` defines it.
 
     Raises:
         FileNotFoundError: the resolved table, or a row that a run measures, is missing.
@@ -52,7 +52,7 @@ def read(name: str, root: Path = Path()) -> Comparison:
 
 
 def read_row(path: Path, row: str, run: str) -> Gathered:
-    """Return what was gathered for one seed of a row; ``row`` is its full name, TABLE-ROW[-N].
+    """Return the gathered results of one seed of a row; ``row`` is its full name, TABLE-ROW[-N].
 
     Raises:
         FileNotFoundError: it was not gathered.
@@ -65,14 +65,14 @@ def read_row(path: Path, row: str, run: str) -> Gathered:
     except ValidationError as error:
         raise ValueError(f"{path}: {artifacts.explain(error)}; run `dvc repro`") from error
     if gathered.run != run:
-        raise ValueError(f"{path} is of run {gathered.run}, the table wants {run}: run `dvc repro`")
+        raise ValueError(f"{path} is of run {gathered.run}, but the table needs {run}: run `dvc repro`")
     return gathered
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("table", help="as under `tables` in params.yaml")
+    options.add_argument("table", help="name under `tables` in params.yaml")
     return options
 
 

@@ -28,7 +28,7 @@ from stages.training import Config
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Train, in as many processes as are wanted."""
+    """Train, in as many processes as configured."""
     run: str = arguments.run
     config = artifacts.read_section(artifacts.RESOLVED / "runs" / f"{run}.yaml", "train", Config)
     count = processes.wanted(config.processes)
@@ -60,14 +60,14 @@ def train(run: str, config: Config, ours: Processes) -> None:
 
 
 def open_checkpoints(config: Config, records: Records, ours: Processes) -> Checkpoints:
-    """Return the checkpoints of this training: of these parameters, records and code, by any number of processes."""
+    """Return the checkpoints of this training run: same parameters, records and code, any number of processes."""
     parameters = config.model_dump(mode="json", exclude={"processes"})
     key = key_of(train=parameters, records=records.fingerprint)
     return Checkpoints(key, {"train": parameters, "records": records.fingerprint, "code": code()}, ours)
 
 
 def validation(config: Config) -> trainer.Validate:
-    """Return what measures a backbone on the sets of ``config.validation``.
+    """Return a function that evaluates a backbone on the sets of ``config.validation``.
 
     The code is loaded here, because most trainings never look: what it says decides no weight, unless `keep` is best.
     """
@@ -80,7 +80,7 @@ def validation(config: Config) -> trainer.Validate:
     folder = pin.checked(config.dataset, "eval")
     for name in wanted.sets:
         if not (folder / f"{name}.bin").is_file():
-            raise FileNotFoundError(f"{folder / name}.bin is missing: put it there, or take it out of validation.sets")
+            raise FileNotFoundError(f"{folder / name}.bin is missing: put it there, or remove it from validation.sets")
 
     def validate(backbone: nn.Module) -> Mapping[str, float]:
         # a copy, because an embedder arranges its network for itself
@@ -94,7 +94,7 @@ def validation(config: Config) -> trainer.Validate:
 
 
 def write_model(folder: Path, training: trainer.Training, records: Records, checkpoints: Checkpoints) -> str:
-    """Fill the folder of a trained backbone; return the SHA-256 of the weights the run is measured with."""
+    """Fill the folder of a trained backbone; return the SHA-256 of the weights used for evaluation."""
     config, best = training.config, training.best
     last = last_networks(training, checkpoints)
     kept = last
@@ -123,7 +123,7 @@ def write_model(folder: Path, training: trainer.Training, records: Records, chec
 
 
 def last_networks(training: trainer.Training, checkpoints: Checkpoints) -> networks.Networks:
-    """Return what was trained, with all classes; where processes share them, from the checkpoint of the last step."""
+    """Return the trained networks with all classes; if processes share them, from the last checkpoint."""
     if training.processes.size == 1:
         training.networks.modules().float()  # fp64 is for proofs; models are float32
         return training.networks
@@ -131,7 +131,7 @@ def last_networks(training: trainer.Training, checkpoints: Checkpoints) -> netwo
 
 
 def networks_at(step: int, training: trainer.Training, checkpoints: Checkpoints) -> networks.Networks:
-    """Return the networks of a checkpoint, whole and on the CPU."""
+    """Return the complete networks of a checkpoint, on the CPU."""
     snapshot = checkpoints.read(step)
     made = networks.build(training.config, training.records.num_classes)
     made.backbone.load_state_dict(snapshot.shared["backbone"])
@@ -142,13 +142,13 @@ def networks_at(step: int, training: trainer.Training, checkpoints: Checkpoints)
 
 
 def write_curve(path: Path, history: list[dict[str, float]]) -> None:
-    """Write a line per epoch; what was not measured in one stays empty."""
+    """Write one line per epoch; values not measured in an epoch stay empty."""
     header = list(dict.fromkeys(name for row in history for name in row))
     artifacts.write_csv(path, header, [[row.get(name, "") for name in header] for row in history])
 
 
 def metrics(training: trainer.Training, records: Records, weights_sha256: str) -> dict[str, Any]:
-    """Return what the last epoch came to, on how much, and which epoch's weights the run is measured with."""
+    """Return the results of the last epoch, the amount of data, and the epoch whose weights are evaluated."""
     config, best = training.config, training.best
     last = dict(training.history[-1])
     del last["epoch"], last["learning_rate"]
@@ -169,7 +169,7 @@ def metrics(training: trainer.Training, records: Records, weights_sha256: str) -
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("run", help="a name under `runs` in params.yaml")
+    options.add_argument("run", help="name under `runs` in params.yaml")
     return options
 
 

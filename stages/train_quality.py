@@ -26,7 +26,7 @@ BATCH_SIZE = 128
 
 
 class Method(BaseModel, extra="allow", frozen=True):
-    """The part of a quality section that every method has."""
+    """The fields that every quality method has."""
 
     name: str
 
@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 @torch.no_grad()
 def gather(run: str, config: Config, records: Records, num_images: int) -> Material:
-    """Return augmented training images as the run's backbone sees them, and its class centres.
+    """Return features of augmented training images by the run's backbone, and its class centres.
 
     They come in the order and with the augmentation that further epochs of the training would have had.
     """
@@ -96,7 +96,7 @@ def write_method(folder: Path, run: str, config: BaseModel, learned: Learned) ->
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("run", help="a name under `runs` in params.yaml")
+    options.add_argument("run", help="name under `runs` in params.yaml")
     return options
 
 

@@ -1,4 +1,4 @@
-"""The training loop that train_backbone runs: SGD as in AdaFace train_val.py, and checkpoints to resume from.
+"""The training loop of train_backbone: SGD as in AdaFace train_val.py, with checkpoints to resume from.
 
 The weights depend on the configuration and the records and on nothing else: not on how many processes load, nor on
 whether the training was killed and resumed. (Bit for bit on one machine's CPU; on a GPU as far as kernels allow;
@@ -36,12 +36,12 @@ LOG_STEPS = 20
 """Steps between two measurements; reading the loss makes a GPU wait."""
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
-"""A backbone -> accuracies by test set, and their mean as ``avg``."""
+"""Maps a backbone to accuracies by test set, and their mean as ``avg``."""
 
 
 @dataclass
 class Sums:
-    """Sums over the steps of an epoch, on the device: nothing waits for them until they are read."""
+    """Sums over the steps of an epoch, on the device: no synchronisation until they are read."""
 
     num_images: int = 0
     num_steps: int = 0
@@ -67,7 +67,7 @@ class Sums:
 
 
 class Training:
-    """One training: its networks, optimiser and position, all of which a checkpoint holds."""
+    """One training run: its networks, optimiser and position, all of which a checkpoint holds."""
 
     def __init__(
         self, config: Config, records: Records, processes: Processes | None = None, validate: Validate | None = None
@@ -83,15 +83,15 @@ class Training:
         self.sums = Sums()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
-        """Step and epoch of the best validation so far, and what it measured."""
+        """Step and epoch of the best validation so far, and its results."""
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training run."""
         return self.config.schedule.epochs * self.order.steps_per_epoch
 
     def run(self, checkpoints: Checkpoints, label: str) -> None:
-        """Train to the end, from the last checkpoint where there is one; on SIGTERM write one more and stop.
+        """Train to the end, from the last checkpoint if there is one; on SIGTERM write another one and stop.
 
         Raises:
             ValueError: the loss is not finite, or an image cannot be decoded.
@@ -123,7 +123,7 @@ class Training:
                     lines.advance(self.order.size, note=self.note)
 
     def resume(self, checkpoints: Checkpoints, label: str) -> None:
-        """Go on from the last checkpoint where there is one.
+        """Resume from the last checkpoint if there is one.
 
         Raises:
             ValueError: there are checkpoints, and all are damaged.
@@ -138,7 +138,7 @@ class Training:
             progress.say(f"{label}: resumed after step {self.step} of {self.num_steps}")
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the batches that are still to come."""
+        """Yield the remaining batches."""
         views = self.networks.objective.views
         drawn = self.config.augmentation
         low = drawn.low_view.probabilities()
@@ -146,14 +146,14 @@ class Training:
         return load(samples, self.order, self.step, self.num_steps, self.processes.device)
 
     def advance(self, image_VBHW3: Tensor, label_B: Tensor) -> HeadOutput:
-        """Take one step."""
+        """Make one step."""
         output = self.stepper.advance(self.step, image_VBHW3, label_B)
         self.step += 1
         self.sums.add(output, self.processes)
         return output
 
     def report(self, output: HeadOutput) -> None:
-        """Log one measurement, and refuse to go on with a loss that is none."""
+        """Log one measurement, and stop if the loss is not finite."""
         loss, means = float(output.loss.detach()), self.sums.means(self.processes)
         rate = self.stepper.optimiser.param_groups[0]["lr"]
         if not math.isfinite(loss) or not math.isfinite(means["loss"]):
@@ -167,7 +167,7 @@ class Training:
             progress.log_point(self.step, **means | {"loss": loss}, learning_rate=rate, **terms)
 
     def end_epoch(self, output: HeadOutput) -> None:
-        """Write down what the epoch came to."""
+        """Record the results of the epoch."""
         terms = {name: float(value) for name, value in output.terms.items()}
         rate = self.stepper.optimiser.param_groups[0]["lr"]
         epoch = len(self.history) + 1
@@ -176,7 +176,7 @@ class Training:
         self.sums = Sums()
 
     def validated(self, epoch: int) -> dict[str, float]:
-        """Return what validation says after this epoch, where it is its turn, and remember the best."""
+        """Return the validation result after this epoch, if it is due, and remember the best."""
         every = self.config.validation.every_epochs
         if not (every and self.validate and self.processes.is_first):
             return {}
@@ -189,7 +189,7 @@ class Training:
         return measured
 
     def snapshot(self) -> Snapshot:
-        """Return everything that later processes, of any number, need to go on."""
+        """Return everything that later processes, of any number, need to resume."""
         shared, rows, own = self.stepper.state()
         sums = {**vars(self.sums), "total_3": self.processes.sum(self.sums.total_3)}
         shared |= {"sums": sums, "history": self.history, "best": self.best}
@@ -198,7 +198,7 @@ class Training:
         return Snapshot(self.step, shared, rows, span.start, self.records.num_classes, own, best_step)
 
     def load(self, snapshot: Snapshot) -> None:
-        """Go on where ``snapshot`` was taken."""
+        """Restore a ``snapshot``."""
         self.stepper.load_state(snapshot.shared, snapshot.rows, snapshot.own)
         self.step = snapshot.step
         self.sums = Sums(**snapshot.shared["sums"])
@@ -209,7 +209,7 @@ class Training:
 
 @contextmanager
 def until_terminated() -> Iterator[Callable[[], bool]]:
-    """Give a function that tells whether SIGTERM has come; meanwhile it does nothing else.
+    """Yield a function that returns whether SIGTERM was received; SIGTERM has no other effect meanwhile.
 
     A step is not cut in two: what it would leave half done could not be written down.
     """
@@ -232,5 +232,5 @@ def _seconds_between_checkpoints() -> float:
     except ValueError:
         seconds = math.nan
     if not seconds >= 0:
-        raise ValueError(f"FACET_CHECKPOINT_SECONDS should be seconds, 0 for after every step, got {given!r}")
+        raise ValueError(f"FACET_CHECKPOINT_SECONDS should be a number of seconds (0: after every step), got {given!r}")
     return seconds

@@ -1,4 +1,4 @@
-"""What decides a backbone's weights: data set, networks, objective, augmentation, schedule, precision, seed.
+"""Configuration that determines a backbone's weights: data set, networks, objective, augmentation, schedule, seed.
 
 trainer.py runs it. What changes no weight (loader processes, how often a checkpoint is written) is in the environment.
 """
@@ -17,14 +17,14 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
 
 
 class LowView(BaseModel, extra="forbid", frozen=True):
-    """What QGFace's low view has after its loss of resolution; the probabilities are known at second hand."""
+    """Operations of QGFace's low view after its loss of resolution; the probabilities are known at second hand."""
 
     crop_probability: float = Field(0.2, ge=0, le=1)
     photometric_probability: float = Field(0.2, ge=0, le=1)
     rotation_probability: float = Field(0.2, ge=0, le=1)
 
     def probabilities(self) -> low_view.Probabilities:
-        """Return what the view takes."""
+        """Return the probabilities of the view."""
         return low_view.Probabilities(
             self.crop_probability, self.photometric_probability, self.rotation_probability
         )
@@ -37,11 +37,11 @@ class Augmentation(BaseModel, extra="forbid", frozen=True):
     low_res_probability: float = Field(ge=0, le=1, description="down and up by two interpolations")
     photometric_probability: float = Field(ge=0, le=1, description="brightness, contrast, saturation")
     low_view: LowView = Field(
-        default_factory=lambda: LowView.model_validate({}), description="of objectives that ask for the view `low`"
+        default_factory=lambda: LowView.model_validate({}), description="for objectives that use the view `low`"
     )
 
     def probabilities(self) -> augment.Probabilities:
-        """Return what the augmentation takes."""
+        """Return the probabilities of the augmentation."""
         return augment.Probabilities(
             self.crop_probability, self.low_res_probability, self.photometric_probability
         )
@@ -51,8 +51,8 @@ class Schedule(BaseModel, extra="forbid", frozen=True):
     """SGD with momentum; the learning rate falls at epoch milestones (AdaFace train_val.py) or polynomially."""
 
     epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2, description="of one step, over all processes")
-    learning_rate: float = Field(gt=0, description="for that batch; nothing scales it")
+    batch_size: int = Field(ge=2, description="batch size of one step, over all processes")
+    learning_rate: float = Field(gt=0, description="learning rate for that batch size; it is never scaled")
     decay: Literal["milestones", "polynomial"] = Field(
         "milestones", description="polynomial: (1 - share of the steps after warm-up) ^ power, per step (insightface)"
     )
@@ -66,7 +66,7 @@ class Schedule(BaseModel, extra="forbid", frozen=True):
     )
     warmup_epochs: float = Field(0.0, ge=0, description="learning rate linear from zero")
     margin_warmup_epochs: float = Field(
-        0.0, ge=0, description="margin linear from none; published recipes: 0. Small nets and few steps want it:"
+        0.0, ge=0, description="margin linear from none; published recipes: 0. Small networks and few steps need it:"
         " a margin from the start drives their features to where all cosines are alike"
     )
     clip_norm: float | None = Field(
@@ -76,9 +76,9 @@ class Schedule(BaseModel, extra="forbid", frozen=True):
 
     @model_validator(mode="after")
     def decays_one_way(self) -> Self:
-        """Refuse milestones that a polynomial would pass over, and a warm-up without end."""
+        """Refuse milestones that a polynomial would ignore, and a warm-up without end."""
         if self.decay == "polynomial" and self.milestones:
-            raise ValueError(f"milestones {list(self.milestones)} mean nothing to decay: polynomial; take one out")
+            raise ValueError(f"milestones {list(self.milestones)} have no effect with decay: polynomial; remove one")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} should be less than epochs {self.epochs}")
         return self
@@ -100,23 +100,23 @@ class Schedule(BaseModel, extra="forbid", frozen=True):
 
 
 class Compute(BaseModel, extra="forbid", frozen=True):
-    """How the sums are made: none of it is in a paper, all of it moves last bits, so it is said and not guessed."""
+    """Numerical settings. No paper specifies them and each changes the last bits, so they are explicit."""
 
     precision: Precision = Field(
         "auto", description="of the backbone; heads compute in float32. auto: bf16 on a GPU that has it, fp16 on"
         " another, fp32 on a CPU (without matrix units for it bf16 is 4 to 8 times slower); fp64: heads too, for proofs"
     )
     channels_last: bool = Field(True, description="memory order of images; docs/scale.md has the ratio")
-    compile: bool = Field(False, description="torch.compile the backbone; docs/scale.md says from how many steps")
+    compile: bool = Field(False, description="torch.compile the backbone; docs/scale.md says when it pays")
     chunks: int = Field(
         1, ge=1, description="parts in which a process's batch goes through the backbone, for as much less memory"
         " and 4/3 of the time; the head sees the batch whole, batch norms see a part"
     )
-    sync_batch_norm: bool = Field(False, description="statistics over all processes, not each process's own")
+    sync_batch_norm: bool = Field(False, description="batch-norm statistics over all processes, not per process")
 
 
 class Validation(BaseModel, extra="forbid", frozen=True):
-    """A look at verification sets while it trains. `keep: best` selects on them: such a number is not a test's."""
+    """Evaluation on verification sets during training. `keep: best` selects on them: not a test result."""
 
     every_epochs: int = Field(0, ge=0, description="and after the last; 0: never")
     sets: tuple[str, ...] = Field(("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30"), min_length=1, description="of hq")
@@ -124,19 +124,19 @@ class Validation(BaseModel, extra="forbid", frozen=True):
         "none", description="pre_norm_sum adds the mirrored image's feature, for twice the time"
     )
     keep: Literal["last", "best"] = Field(
-        "last", description="which weights the run is measured with; AdaFace: best mean accuracy on its five test sets"
+        "last", description="which weights are evaluated; AdaFace: best mean accuracy on its five test sets"
     )
 
     @model_validator(mode="after")
     def best_was_looked_for(self) -> Self:
-        """Refuse to keep the best of none."""
+        """Refuse to keep the best without validation."""
         if self.keep == "best" and not self.every_epochs:
-            raise ValueError("keep: best wants every_epochs of at least 1, got 0")
+            raise ValueError("`keep: best` needs every_epochs of at least 1, got 0")
         return self
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """Everything that decides the weights of a backbone, and nothing else."""
+    """Everything that determines the weights of a backbone, and nothing else."""
 
     dataset: str
     backbone: dict[str, Any] = Field(description="name and the fields of stages/backbones/NAME.py")

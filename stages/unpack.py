@@ -44,7 +44,7 @@ COLUMNS = {"key": "i8", "offset": "i8", "length": "i4", "label": "i4", "width": 
 
 @dataclass
 class Checked:
-    """What was found in a block of records; ``row_NC`` has a row per sound image, in the order of COLUMNS."""
+    """Result of checking a block of records; ``row_NC`` has one row per good image, in the order of COLUMNS."""
 
     row_NC: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, len(COLUMNS)), np.int64))
     formats: Counter[str] = field(default_factory=Counter)
@@ -53,7 +53,7 @@ class Checked:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Check, export if asked for, and write manifest and card."""
+    """Check, export on request, and write manifest and card."""
     name = arguments.name
     config = artifacts.read_section(artifacts.RESOLVED / "datasets" / f"{name}.yaml", "unpack", Config)
     train = TrainSet.open(pin.checked(name, "train"))
@@ -81,7 +81,7 @@ def check_all(train: TrainSet, images: Path | None) -> Checked:
             progress.advance(min(BLOCK, len(train) - progress.done))
     except BrokenProcessPool as error:
         key = train.keys[begins[len(found)]]
-        raise OSError(f"{train.reader.rec_path}: a worker died reading key {key} or later") from error
+        raise OSError(f"{train.reader.rec_path}: a worker process died at key {key} or later") from error
     except BaseException:
         # told to stop: a worker half through a block has nothing that a next run would miss
         for worker in active_children():
@@ -103,7 +103,7 @@ def num_cores() -> int:
 
 
 class Worker:
-    """State of a worker process: its own opened training set, and a file that stands for its stderr."""
+    """State of a worker process: its own opened training set, and a file that captures its stderr."""
 
     train: TrainSet
     images: Path | None
@@ -111,7 +111,7 @@ class Worker:
 
 
 def start_worker(folder: Path, images: Path | None) -> None:
-    """Prepare a worker process: libjpeg tells of damage on stderr alone, so make that a file to read."""
+    """Prepare a worker process: libjpeg reports damage on stderr only, so stderr goes to a file."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     program.die_with_parent()
@@ -144,7 +144,7 @@ def check_block(begin: int, end: int) -> Checked:
 
 
 def decode(image: memoryview) -> tuple[tuple[int, int], str]:
-    """Decode an image; return its width and height, and what the decoder complained of, if anything.
+    """Decode an image; return its width and height, and the decoder's complaint, if any.
 
     Raises:
         ValueError: it cannot be decoded to its end.
@@ -158,12 +158,12 @@ def decode(image: memoryview) -> tuple[tuple[int, int], str]:
     complaint = os.pread(2, min(new_bytes, 300), told).decode("utf-8", "replace").strip() if new_bytes else ""
     if pixels is None:
         reason = f" ({complaint})" if complaint else ""
-        raise ValueError(f"its {len(image)} bytes are no image, or one cut short{reason}")
+        raise ValueError(f"its {len(image)} bytes are not an image, or are truncated{reason}")
     return (pixels.shape[1], pixels.shape[0]), complaint
 
 
 def write_once(path: Path, image: memoryview) -> None:
-    """Write an image unless it is there already, whole: creating a file costs far more than reading one."""
+    """Write an image unless it exists completely: creating a file costs far more than reading one."""
     try:
         if path.stat().st_size == len(image) and path.read_bytes() == image:
             return
@@ -209,7 +209,7 @@ def refuse_bad(checked: Checked, limit: int, name: str, train: TrainSet) -> None
 
 
 def write_manifest(path: Path, row_NC: NDArray[np.int64]) -> None:
-    """Write a row per sound image; the same rows give the same bytes."""
+    """Write one row per good image; the same rows give the same bytes."""
     columns = {name: row_NC[:, c].astype(kind) for c, (name, kind) in enumerate(COLUMNS.items())}
     pq.write_table(pa.table(columns), path, compression="zstd")
 
@@ -234,7 +234,7 @@ def make_card(train: TrainSet, checked: Checked, ranges: dict[str, int] | None) 
 
 
 def begin_aside(target: Path, train: TrainSet, export: str) -> Path:
-    """Return the folder to fill; images that a killed run of the same record file left there stay.
+    """Return the temporary folder to fill; images of a killed run on the same record file stay there.
 
     It stands beside the output and not in it, because DVC removes outputs before it runs a stage.
     """
@@ -247,7 +247,7 @@ def begin_aside(target: Path, train: TrainSet, export: str) -> Path:
 
 
 def finish_aside(aside: Path, target: Path) -> None:
-    """Move what is finished to its place."""
+    """Move the finished files to their place."""
     (aside / "source.json").unlink()
     if target.exists():
         shutil.rmtree(target)
@@ -257,7 +257,7 @@ def finish_aside(aside: Path, target: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("name", help="a data set, as under `datasets` in params.yaml")
+    options.add_argument("name", help="name under `datasets` in params.yaml")
     return options
 
 

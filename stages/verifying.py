@@ -1,4 +1,4 @@
-"""A model's own numbers beside the published ones: which test sets are here, and what may be said of a difference."""
+"""Compares a model's measured numbers with the published ones: available test sets, and tolerances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OFFICIAL: dict[str, int] = {
     "lfw": 6000, "cfp_fp": 7000, "cplfw": 6000, "calfw": 6000, "agedb_30": 6000,
     "IJBB": 8_010_270, "IJBC": 15_658_489, "tinyface": 3728,
 }  # fmt: skip
-"""Pairs (TinyFace: probes) of the real sets: drawn ones bear the same names."""
+"""Pairs (TinyFace: probes) of the real sets: synthetic ones have the same names."""
 AVERAGED = ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30")
 SUITES = ("hq", "ijb", "lq")
 
@@ -30,16 +30,16 @@ class Compared:
     published: float | None
     tolerance: float
     remark: str = ""
-    """Why it cannot be judged; empty where it can."""
+    """Why it cannot be judged; empty if it can."""
 
     @property
     def difference(self) -> float | None:
-        """Measured less published, in points."""
+        """Measured minus published, in points."""
         return None if self.measured is None or self.published is None else self.measured - self.published
 
     @property
     def verdict(self) -> str:
-        """``within``, ``outside``, or why there is none."""
+        """``within``, ``outside``, or the reason why there is none."""
         if self.remark:
             return self.remark
         if self.difference is None:
@@ -62,7 +62,7 @@ def present(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def switches(suite: str, sets: tuple[str, ...], fusion: Fusion) -> evaluate.Switches:
-    """Return the switches that the published numbers were measured with."""
+    """Return the options with which the published numbers were measured."""
     made: evaluate.Switches = benchmarks.SUITES[suite].model_validate({"sets": sets, "fusion": fusion})
     return made
 
@@ -70,7 +70,7 @@ def switches(suite: str, sets: tuple[str, ...], fusion: Fusion) -> evaluate.Swit
 def measure(
     folder: Path, wanted: Mapping[str, tuple[str, ...]], embed: Embed, fusion: Fusion
 ) -> dict[str, Measured]:
-    """Return what each suite measures.
+    """Return the results of each suite.
 
     Raises:
         FileNotFoundError: a set is incomplete.
@@ -82,7 +82,7 @@ def measure(
 
 
 def compare(published: Published, entry: str | None, measured: Mapping[str, Measured]) -> list[Compared]:
-    """Return every number that was published or could have been, ours beside it."""
+    """Return every number that was published or could have been, with ours beside it."""
     scores = published.entry(entry).scores if entry else {}
     ours = {
         f"{suite}.{key}": 100 * value

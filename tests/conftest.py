@@ -56,7 +56,7 @@ def weight(item: pytest.Item) -> float:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with golden data and real faces that stands beside a developer's checkout."""
+    """The folder with golden data and real faces, beside the checkout."""
     path = ROOT.parent / "shared"
     if not path.is_dir():
         pytest.skip(f"no golden data or real faces: {path.name}/ is not beside the checkout")
@@ -65,7 +65,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def golden(shared: Path) -> Path:
-    """Numbers made by the authors' own code."""
+    """Golden numbers made by the authors' own code."""
     return shared / "golden"
 
 

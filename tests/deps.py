@@ -1,4 +1,4 @@
-"""What stages really import, against the `deps` of dvc.yaml; run as a program, it writes the one into the other.
+"""Compares the modules that stages import with the `deps` of dvc.yaml; as a program, it updates dvc.yaml.
 
     python -m tests.deps     # runs the tiny project once, about a minute
 """
@@ -24,7 +24,7 @@ FOLDERS_OF_RESOLVE = (*FOLDERS, "stages/core", "stages/heads", "stages/synthesis
 
 
 def traces(project: Path) -> Iterator[tuple[str, set[str], set[str]]]:
-    """Yield each locked stage of ours: its name, the files it imported, the code its deps name."""
+    """Yield each locked stage of ours: its name, the files it imported, the code in its deps."""
     for lock in [project / "dvc.lock", *sorted(project.glob("graph/*/dvc.lock"))]:
         for name, entry in yaml.safe_load(lock.read_text())["stages"].items():
             if not entry["cmd"].startswith("python -m stages."):

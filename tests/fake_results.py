@@ -1,4 +1,4 @@
-"""Results as evaluation writes them, invented: for tests of what is made of results."""
+"""Invented evaluation results, for tests of the code that reads results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write_project(
 
 
 def full(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a table with every field said, as `resolve` writes it."""
+    """Return a table with every field set, as `resolve` writes it."""
     column = {"unit": "percent", "higher_is_better": True, "decimals": 2}
     row: dict[str, Any] = {"run": None, "published": {}}
     return {
@@ -58,12 +58,12 @@ def full(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def weights_sha256(run: str, margin: float = 0.5) -> str:
-    """Return what stands for the hash of a run's weights."""
+    """Return an invented hash of a run's weights."""
     return hashlib.sha256(f"{run} {margin}".encode()).hexdigest()
 
 
 def write_run(root: Path, run: str, metrics: dict[str, Any], margin: float = 0.5) -> None:
-    """Write resolved/runs/RUN.yaml and results/RUN; a larger margin, and a larger seed, give better results."""
+    """Write resolved/runs/RUN.yaml and results/RUN; a larger margin or seed gives better results."""
     base, _, seed = run.partition("_s")  # adaface_s1: seed 1 of adaface, a little better
     skill = SKILL[base] + margin - 0.5 + 0.01 * int(seed or 0)
     train = {
@@ -141,6 +141,6 @@ def write_curve(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file and the folders above it."""
+    """Write a file, creating the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

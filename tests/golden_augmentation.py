@@ -1,4 +1,4 @@
-"""Writes tests/golden/augmentation.npz: pixels and draws of the published augmentations, by the authors' code.
+"""Writes tests/golden/augmentation.npz with the authors' code: pixels and draws of the published augmentations.
 
     PYTHON tests/golden_augmentation.py ADAFACE QGFACE
 
@@ -43,7 +43,7 @@ def load(checkout: str, module: str) -> ModuleType:
 
 
 def adaface(checkout: str, image: Any) -> dict[str, np.ndarray]:
-    """Return what AdaFace's Augmenter makes of the picture."""
+    """Return the output of AdaFace's Augmenter for the picture."""
     augmenter = load(checkout, "dataset.augmenter").Augmenter(1, 1, 1)
     made = {}
     with mock.patch.object(augmenter.random_resized_crop, "get_params", return_value=(13, 30, 70, 61)):
@@ -63,7 +63,7 @@ def adaface(checkout: str, image: Any) -> dict[str, np.ndarray]:
 
 
 def qgface(checkout: str, image: Any) -> dict[str, np.ndarray]:
-    """Return what the parts of QGFace's L view make of the picture."""
+    """Return the outputs of the parts of QGFace's L view for the picture."""
     from torchvision import transforms
 
     record_dataset = load(checkout, "dataset.record_dataset")
@@ -102,7 +102,7 @@ def draws(image: Any) -> dict[str, np.ndarray]:
 
 
 def digest(image_HW3: np.ndarray) -> np.ndarray:
-    """Return every third pixel both ways and, as one more row, sums that any other pixel would change."""
+    """Return every third pixel in both directions and, in one more row, sums that change with any other pixel."""
     weight_HW = 1 + np.arange(112 * 112, dtype=np.uint64).reshape(112, 112) % 251
     sum_3 = (image_HW3 * weight_HW[:, :, None]).sum(axis=(0, 1), dtype=np.uint64)
     return np.concatenate([image_HW3[::3, 1::3].reshape(-1, 3).astype(np.uint64), sum_3[None]]).astype(np.uint32)

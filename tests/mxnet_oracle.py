@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 
 def write(folder: Path) -> None:
-    """Write what a.json says: packed entries, or raw payloads."""
+    """Write the records described in a.json: packed entries, or raw payloads."""
     records = json.loads((folder / "a.json").read_text())
     payloads = []
     writer = mx.recordio.MXIndexedRecordIO(str(folder / "a.idx"), str(folder / "a.rec"), "w")
@@ -41,7 +41,7 @@ def write(folder: Path) -> None:
 
 
 def read(folder: Path) -> None:
-    """Read a.rec by its index and in order, and unpack what is long enough to be."""
+    """Read a.rec by its index and in order, and unpack records that are long enough."""
     reader = mx.recordio.MXIndexedRecordIO(str(folder / "a.idx"), str(folder / "a.rec"), "r")
     by_index = [(key, bytes(reader.read_idx(key))) for key in reader.keys]
     in_order = mx.recordio.MXRecordIO(str(folder / "a.rec"), "r")

@@ -58,7 +58,7 @@ class Project:
         return done.stdout
 
     def edit(self, name: str, change: dict[str, Any]) -> None:
-        """Lay ``change`` over a YAML file."""
+        """Merge ``change`` into a YAML file."""
         path = self.path / name
         path.write_text(yaml.safe_dump(_laid_over(yaml.safe_load(path.read_text()), change), sort_keys=False))
 

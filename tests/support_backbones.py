@@ -1,4 +1,4 @@
-"""Networks of every family for tests: published and narrow ones, and weights as the golden data has them."""
+"""Networks of every family for tests: published and narrow ones, with the weights of the golden data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build(tree: dict[str, Any]) -> nn.Module:
 
 
 def filled(name: str, shape: list[int]) -> Tensor:
-    """One tensor as shared/golden/README.md says: drawn from a generator seeded by its own key."""
+    """Return a tensor as shared/golden/README.md defines it: drawn from a generator seeded by its key."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     if name.endswith("num_batches_tracked"):
         return torch.tensor(0)
@@ -55,14 +55,14 @@ def filled(name: str, shape: list[int]) -> Tensor:
 
 
 def fill(network: nn.Module) -> nn.Module:
-    """Give every tensor of a network, which may have none yet, its golden value; in evaluation mode."""
+    """Set every tensor of a network, which may still be empty, to its golden value; in evaluation mode."""
     state = {key: filled(key, list(value.shape)) for key, value in network.state_dict().items()}
     network.load_state_dict(state, assign=True)
     return network.eval()
 
 
 def published_file(family: str, state: dict[str, Tensor]) -> dict[str, Any]:
-    """What the family's training program writes: container, prefixes and the class centres beside the network."""
+    """Return the file as the family's training program writes it: container, prefixes, class centres."""
     generator = torch.Generator().manual_seed(0)
     centre_DC = torch.randn(16, 5, generator=generator)
     if family == "adaface":
@@ -75,5 +75,5 @@ def published_file(family: str, state: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def golden_image() -> Tensor:
-    """The two images that the golden outputs belong to, float32 (2, 3, 112, 112)."""
+    """Return the two images of the golden outputs, float32 (2, 3, 112, 112)."""
     return torch.from_numpy(np.random.default_rng(5).uniform(-1, 1, (2, 3, 112, 112)).astype(np.float32))

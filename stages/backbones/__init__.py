@@ -1,1 +1,1 @@
-"""Backbones (image -> feature): one file per family, the file name is its name."""
+"""Backbones (image -> feature): one file per family, named after it."""

@@ -24,7 +24,7 @@ def build(config: Config) -> nn.Module:
 
 
 class CrFiqaNet(StagedNet):
-    """Adds the key ``qs``: one linear layer on the feature, as it is before normalising."""
+    """Adds the key ``qs``: one linear layer on the feature before normalising."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, nn.Dropout(config.dropout))
@@ -34,6 +34,6 @@ class CrFiqaNet(StagedNet):
                 nn.init.normal_(module.weight, 0, 0.1)
 
     def quality(self, feature_BD: Tensor) -> Tensor:
-        """Return score_B of features that ``forward`` gave; higher is better, unbounded."""
+        """Return score_B of features from ``forward``; higher is better, unbounded."""
         score_B1: Tensor = self.qs(feature_BD)
         return score_B1[:, 0]

@@ -1,4 +1,4 @@
-"""MagFace's IResNet (models/iresnet.py at 99bae614): insightface's keys, other constants, a last scale that is trained.
+"""MagFace's IResNet (models/iresnet.py at 99bae614): insightface's keys, other constants, a trained last scale.
 
 Its feature norm must be free to move within [10, 110]; a last batch norm without a scale would pin it.
 
@@ -14,7 +14,7 @@ from torch import nn
 from stages.core.residual_nets import ResidualConfig, StagedNet
 
 EPSILON = 2e-5
-"""Of every batch norm; torch's own is 1e-5."""
+"""Epsilon of every batch norm; torch's own is 1e-5."""
 MOMENTUM = 0.9
 """Weight of the newest batch in the running statistics; torch's own is 0.1."""
 

@@ -24,7 +24,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
     units: Four = Field(description="blocks per stage; a first of 1 is one grouped convolution instead of a block")
     base_width: int = Field(64, ge=4, description="groups of the first stage, which others are 2, 4 and 8 times")
     scale: int = Field(ge=1, description="channels of the first stage, in base widths")
-    feature_dim: int = Field(ge=2, description="D; published nets: 512")
+    feature_dim: int = Field(ge=2, description="D; published networks: 512")
 
 
 def build(config: Config) -> nn.Module:
@@ -72,7 +72,7 @@ class MobileFaceNet(nn.Module):
 
 
 class Layers(nn.Module):
-    """Modules in a row, under the published prefix ``layers``."""
+    """A sequence of modules under the published prefix ``layers``."""
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Linear(Layers):
 
 
 class Bottleneck(Layers):
-    """Widen, convolve each channel, narrow."""
+    """Expand, depthwise convolution, project."""
 
     def __init__(self, in_width: int, out_width: int, stride: int, inner: int) -> None:
         super().__init__(
@@ -116,7 +116,7 @@ class Bottleneck(Layers):
 
 
 class Added(Bottleneck):
-    """A bottleneck beside the identity."""
+    """A bottleneck with a residual connection."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return the sum of both."""
@@ -124,14 +124,14 @@ class Added(Bottleneck):
 
 
 class Residual(Layers):
-    """A stage of blocks."""
+    """A sequence of residual bottlenecks."""
 
     def __init__(self, width: int, num_units: int, inner: int) -> None:
         super().__init__(*(Added(width, width, 1, inner) for _ in range(num_units)))
 
 
 class Pooled(Layers):
-    """Each channel weighed over the last feature map, then a linear layer and BN."""
+    """Depthwise convolution over the last feature map, then a linear layer and BN."""
 
     def __init__(self, width: int, feature_dim: int) -> None:
         super().__init__(

@@ -1,1 +1,1 @@
-"""What is known of every data set, and what is really there: for ``facet doctor`` and ``facet inspect``."""
+"""Checks of data sets and files for ``facet doctor`` and ``facet inspect``: known facts, and what is really there."""

@@ -1,4 +1,4 @@
-"""Looks at one data set where it should be: files, counts, images that are missing, empty, of another size, swapped.
+"""Examines one data set: files, counts, images that are missing, empty, of another size, or with swapped channels.
 
 Every set is read by the reader that evaluation uses, so what passes here goes through there.
 """
@@ -22,7 +22,7 @@ SAMPLE = 32  # images decoded of each set, spread evenly
 
 @dataclass
 class Found:
-    """What there is of a set: counts, wanted files that are not there, why it cannot be used, what is odd."""
+    """What exists of a set: counts, missing files, why it cannot be used, and oddities."""
 
     missing: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Found:
 
 
 def examine(root: Path, known: Known) -> Found:
-    """Look at a set; ``root`` holds ``train`` and ``eval``."""
+    """Examine a set; ``root`` holds ``train`` and ``eval``."""
     place, found = root / known.place, Found()
     found.missing = [f"{known.place}{file}" for file in _wanted(place, known) if not _there(place, file)]
     if found.missing:
@@ -73,7 +73,7 @@ def _look_train(place: Path, found: Found) -> None:
             bad += 1
             problem = f"record {key}: {error}"
     if bad:
-        found.odd.append(f"{bad} of {min(SAMPLE, len(train))} records tried cannot be decoded, such as {problem}")
+        found.odd.append(f"{bad} of {min(SAMPLE, len(train))} sampled records cannot be decoded, such as {problem}")
 
 
 def _look_bin(place: Path, found: Found) -> None:
@@ -175,7 +175,7 @@ _LOOK: dict[str, Callable[[Path, Found], None]] = {
 
 
 def _note_files(folder: Path, names: Iterable[str], found: Found, *, others_allowed: bool = False) -> None:
-    """Note listed images that are not there or empty, and (unless the lists are a choice) files nobody lists."""
+    """Note listed images that are missing or empty, and (if the lists are complete) unlisted files."""
     there = {
         Path(path, entry).relative_to(folder).as_posix(): entry for path, _, files in os.walk(folder) for entry in files
     }
@@ -194,20 +194,20 @@ def _note_files(folder: Path, names: Iterable[str], found: Found, *, others_allo
 def _note_sample(
     chosen: ijb.IjbSet | ijbs.IjbsSet | tinyface.TinyFaceSet | scface.ScfaceSet | pair_list.PairSet, found: Found
 ) -> None:
-    """Decode some images: note those that fail, and whether red and blue look swapped."""
+    """Decode some images; note those that fail, and whether red and blue seem swapped."""
     images = [chosen.image(row) for row in _spread(range(len(chosen.names)))]
     _note_failures([image for image in images if isinstance(image, Failure)], len(chosen.names), found)
     blue_minus_red = [float(i[..., 0].mean() - i[..., 2].mean()) for i in images if not isinstance(i, Failure)]
     # skin is red: of faces as they are, nearly none is blue on the mean
     if len(blue_minus_red) >= 8 and float(np.median(blue_minus_red)) > 5:
-        found.odd.append("red and blue look swapped, as CR-FIQA's scripts leave them: say so with `stored_swapped`")
+        found.odd.append("red and blue seem swapped, as by CR-FIQA's scripts: set `stored_swapped: true`")
 
 
 def _note_failures(failures: Sequence[Failure], num_images: int, found: Found) -> None:
     if failures:
         first = failures[0]
         found.odd.append(
-            f"{len(failures)} of {min(SAMPLE, num_images)} images tried cannot be used: {first.name}: {first.reason}"
+            f"{len(failures)} of {min(SAMPLE, num_images)} sampled images cannot be used: {first.name}: {first.reason}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Facts of every data set that is read here: files, where they go, where they come from, how many there should be.
+"""Facts about every data set that facet reads: files, their places, their origin, and published counts.
 
 Counts are those of the published files (face-recognition papers and the data sets' own pages); a set that is drawn
 or cut down has others, which is odd but no fault.
@@ -65,7 +65,7 @@ KNOWN = {
         _bin("vgg2_fp", "VGG2-FP", 5000, 2500),
         Known(
             "crlfw", "CRLFW", "eval/lfw.bin", ("",),
-            "derived from lfw.bin while it is measured: the first image of each pair at 8, 12, 16 and 20 px (QGFace)",
+            "derived from lfw.bin during evaluation: the first image of each pair at 8, 12, 16 and 20 px (QGFace)",
             {"pairs": 6000, "genuine": 3000}, only="derived",
         ),
         _ijb("IJBB", {

@@ -11,7 +11,7 @@ import sys
 
 
 def main(index: str, records: str, keys: str) -> None:
-    """Print what mxnet sees at ``keys``: [[label, sha256 of the image], ...]."""
+    """Print what mxnet reads at ``keys``: [[label, sha256 of the image], ...]."""
     # here, because a run of all doctests imports this file where there is no mxnet
     import mxnet  # type: ignore[import-not-found]
     import numpy

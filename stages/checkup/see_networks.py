@@ -1,4 +1,4 @@
-"""What a checkpoint, a model folder, a quality folder or an ONNX file holds, and which colours it takes."""
+"""Inspects a checkpoint, a model folder, a quality folder or an ONNX file: contents and colour order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.core.checkpoint_keys import FAMILIES
 
 
 def see_checkpoint(path: Path) -> Sight:
-    """Look at a checkpoint file: whose network it is, or which tensors it holds.
+    """Inspect a checkpoint file: the family of its network, or its tensors.
 
     Raises:
         ValueError: it is damaged, or no checkpoint.
@@ -26,7 +26,7 @@ def see_checkpoint(path: Path) -> Sight:
         recognised = checkpoint_keys.recognise(tree)
         config = checkpoint_keys.read_config(recognised)
     except ValueError as error:
-        sight.facts["network"] = f"not one that is known here: {str(error)[:300]}"
+        sight.facts["network"] = f"not recognised: {str(error)[:300]}"
         _count(_tensors(tree), sight)
         return sight
     family = FAMILIES[recognised.family]
@@ -43,7 +43,7 @@ def see_checkpoint(path: Path) -> Sight:
 
 
 def see_model(folder: Path) -> Sight:
-    """Look at a model folder: runs/RUN/backbone, or models/NAME.
+    """Inspect a model folder: runs/RUN/backbone, or models/NAME.
 
     Raises:
         ValueError: model.json and the weights do not belong together.
@@ -64,14 +64,14 @@ def see_model(folder: Path) -> Sight:
 
 
 def see_quality(folder: Path) -> Sight:
-    """Look at a quality folder."""
+    """Inspect a quality folder."""
     tree, sight = artifacts.read_json(folder / "quality.json"), Sight("quality method (quality.json)")
     sight.facts = {key: value for key, value in tree.items() if not isinstance(value, (list, dict))}
     return sight
 
 
 def see_onnx(path: Path) -> Sight:
-    """Look at an ONNX file.
+    """Inspect an ONNX file.
 
     Raises:
         ValueError: onnxruntime cannot load it.
@@ -81,14 +81,14 @@ def see_onnx(path: Path) -> Sight:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no other common base
-        raise ValueError(f"{path} is no ONNX model that onnxruntime loads: {str(error)[:200]}") from error
+        raise ValueError(f"{path} is not an ONNX model that onnxruntime can load: {str(error)[:200]}") from error
     sight = Sight("ONNX model")
     for what, values in (("input", session.get_inputs()), ("output", session.get_outputs())):
         for value in values:
             sight.facts[f"{what} {value.name}"] = f"{value.type} {value.shape}"
     said = dict(session.get_modelmeta().custom_metadata_map)
     for key in ("color_order", "value_range"):
-        sight.facts[key.replace("_", " ")] = said.get(key, "not said in the file: ask where it comes from")
+        sight.facts[key.replace("_", " ")] = said.get(key, "not given in the file: ask its author")
     return sight
 
 

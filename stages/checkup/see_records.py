@@ -1,4 +1,4 @@
-"""What a RecordIO file holds: record 0, identities, images, damage; by our reader, and by mxnet's beside it."""
+"""Inspects a RecordIO file: record 0, identities, images, damage; with our reader, and optionally with mxnet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MXNET_TIMEOUT_S = 600
 
 
 def see(path: Path, *, everything: bool = False) -> Sight:
-    """Look at a ``.rec`` file.
+    """Inspect a ``.rec`` file.
 
     Args:
         path: the file; its index is read where it stands beside it.
@@ -64,7 +64,7 @@ def see(path: Path, *, everything: bool = False) -> Sight:
 
 
 def _labels(train: TrainSet, sight: Sight) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return keys and identities of the images; records without a label that can be read are named and left out.
+    """Return keys and identities of the images; records with an unreadable label are reported and left out.
 
     Raises:
         ValueError: not one can be read.
@@ -80,7 +80,7 @@ def _labels(train: TrainSet, sight: Sight) -> tuple[NDArray[np.int64], NDArray[n
         except RecordError as error:
             sight.problems.append(f"record {key} at byte {train.reader.offset(key)}: {error.problem}")
     if not sound:
-        raise ValueError(f"{train.reader.rec_path}: no record can be read; the first: {sight.problems[0]}")
+        raise ValueError(f"{train.reader.rec_path}: no record can be read; first error: {sight.problems[0]}")
     table = np.array(sound, dtype=np.int64)
     return table[:, 0], table[:, 1]
 
@@ -128,7 +128,7 @@ def _tiles(train: TrainSet, key_N: NDArray[np.int64], label_N: NDArray[np.int64]
 
 
 def beside_mxnet(path: Path, sight: Sight) -> None:
-    """Read the same file with mxnet, in its own interpreter, and add whether both see the same.
+    """Read the same file with mxnet, in its own interpreter, and add whether both agree.
 
     Raises:
         ValueError: ``FACET_MXNET_PYTHON`` is not set, or mxnet there cannot read the file.
@@ -137,11 +137,11 @@ def beside_mxnet(path: Path, sight: Sight) -> None:
     if not python:
         raise ValueError(
             "--engine mxnet needs FACET_MXNET_PYTHON, the Python of an environment with mxnet 1.9.1: "
-            "`make test-mxnet` makes .venv-mxnet/bin/python"
+            "`make test-mxnet` creates .venv-mxnet/bin/python"
         )
     index = path.with_suffix(".idx")
     if not index.is_file():
-        raise ValueError(f"--engine mxnet reads by the index: {index} is missing")
+        raise ValueError(f"--engine mxnet needs the index {index}, which is missing")
     reader = RecordReader(path, index)
     keys = spread(reader.keys)
     script = Path(__file__).with_name("mxnet_reader.py")
@@ -156,10 +156,10 @@ def beside_mxnet(path: Path, sight: Sight) -> None:
     theirs: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     sight.facts["mxnet"] = f"{theirs['version']}, {theirs['records']:,} records"
     if theirs["records"] != len(reader):
-        sight.problems.append(f"mxnet sees {theirs['records']:,} records, our reader {len(reader):,}")
+        sight.problems.append(f"mxnet reads {theirs['records']:,} records, our reader {len(reader):,}")
     differ = [key for key, told in zip(keys, theirs["seen"], strict=True) if told != _digest(reader, key)]
     sight.facts["mxnet and our reader agree"] = f"on {len(keys) - len(differ)} of {len(keys)} records tried"
-    sight.problems += [f"record {key}: mxnet reads something else than our reader" for key in differ]
+    sight.problems += [f"record {key}: mxnet and our reader disagree" for key in differ]
 
 
 def _digest(reader: RecordReader, key: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a verification ``.bin``, a protocol folder, a folder of images or a single image holds."""
+"""Inspects a verification ``.bin``, a protocol folder, a folder of images or a single image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Protocol = ijb.IjbSet | ijbs.IjbsSet | tinyface.TinyFaceSet | scface.ScfaceSet |
 
 
 def see_bin(path: Path, *, everything: bool = False) -> Sight:
-    """Look at a verification set."""
+    """Inspect a verification set."""
     stored, sight = verification_bin.load(path), Sight("verification set (InsightFace .bin)")
     genuine = int(stored.is_same.sum())
     sight.facts["pairs"] = f"{stored.is_same.size:,}: {genuine:,} genuine, {stored.is_same.size - genuine:,} impostor"
@@ -41,7 +41,7 @@ def see_bin(path: Path, *, everything: bool = False) -> Sight:
 
 
 def see_protocol(folder: Path, known: Known, chosen: Protocol) -> Sight:
-    """Look at a folder in the layout of a protocol, already read as ``chosen``."""
+    """Inspect a folder in the layout of a protocol, already read as ``chosen``."""
     sight = Sight(f"{known.title}: {known.place.rstrip('/').removeprefix('eval/')}")
     found = _examine_here(folder, known)
     for what, count in found.counts.items():
@@ -61,7 +61,7 @@ def see_protocol(folder: Path, known: Known, chosen: Protocol) -> Sight:
 
 
 def _examine_here(folder: Path, known: Known) -> Found:
-    """Examine a set that may lie anywhere: its place is taken to be this folder."""
+    """Examine a set in any place, by taking this folder as its place."""
     here = Known(known.name, known.title, f"{folder.name}/", known.files, known.origin, known.counts)
     return examine(folder.parent, here)
 
@@ -81,7 +81,7 @@ def _switches(chosen: Protocol) -> str:
 
 
 def see_list(path: Path) -> Sight:
-    """Look at one of TinyFace's MATLAB lists."""
+    """Inspect one of TinyFace's MATLAB lists."""
     for key in ("probe", "gallery"):
         try:
             lists = read_lists(path.read_bytes(), frozenset({f"{key}_set", f"{key}_ids"}))
@@ -93,11 +93,11 @@ def see_list(path: Path) -> Sight:
             f"{key}_set": f"{len(names):,} names, {names[:3]}", f"{key}_ids": f"{len(set(ids)):,} subjects"
         }  # fmt: skip
         return sight
-    raise ValueError(f"{path} is a MATLAB file, but holds no probe_set or gallery_set with its ids")
+    raise ValueError(f"{path} is a MATLAB file, but has no probe_set or gallery_set with ids")
 
 
 def see_images(folder: Path, files: Sequence[Path], *, everything: bool = False) -> Sight:
-    """Look at a folder of images, one folder for each identity or all in one."""
+    """Inspect a folder of images, one folder for each identity or all in one."""
     sight = Sight("folder of images")
     groups = Counter(path.parent.relative_to(folder).as_posix() for path in files)
     people = sorted(groups)
@@ -118,7 +118,7 @@ def see_images(folder: Path, files: Sequence[Path], *, everything: bool = False)
 
 
 def see_image(path: Path) -> Sight:
-    """Look at one image."""
+    """Inspect one image."""
     sight, data = Sight("image"), path.read_bytes()
     describe_images([(path.name, data)], sight)
     image = decoded(data)
@@ -130,7 +130,7 @@ def see_image(path: Path) -> Sight:
 
 
 def recognise(folder: Path) -> tuple[Known, Protocol] | None:
-    """Return the protocol whose layout a folder has, read; None if it has none's.
+    """Return the protocol whose layout a folder has, with its data; None if it has none.
 
     Raises:
         FileNotFoundError: it has the layout, but files are missing.
@@ -140,7 +140,7 @@ def recognise(folder: Path) -> tuple[Known, Protocol] | None:
         name = next((folder / "meta").glob("*_name_5pts_score.txt")).name.split("_")[0].upper()
         if name in KNOWN and folder.name == name:
             return KNOWN[name], ijb.load(folder.parent, name)
-        raise ValueError(f"{folder} has the lists of {name}: call the folder {name}, as its readers want it")
+        raise ValueError(f"{folder} has the lists of {name}: rename the folder to {name}, as its readers require")
     if (folder / "protocols" / ijbs.METADATA).is_file():
         return KNOWN["ijbs"], ijbs.load(folder)
     if (folder / "tinyface" / "Testing_Set").is_dir():

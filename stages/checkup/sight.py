@@ -1,4 +1,4 @@
-"""What ``facet inspect`` says of a file or folder: facts in order, what is damaged, and images for a contact sheet."""
+"""Result of ``facet inspect`` on a file or folder: facts in order, damage, and images for a contact sheet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stages.core.image_format import extension
 SAMPLE = 64  # images decoded for sizes, formats and colours, spread evenly
 COLUMNS, ROWS = 8, 8  # of a contact sheet
 CAPTION = 14  # px under each image
-READ_AS = "decoded by OpenCV: blue, green, red in memory; a network gets BGR or RGB as its model.json says"
+READ_AS = "decoded by OpenCV as blue, green, red; a network gets BGR or RGB as its model.json says"
 
 
 @dataclass
@@ -32,14 +32,14 @@ class Sight:
 
 
 def describe_images(encoded: Iterable[tuple[str, bytes]], sight: Sight) -> None:
-    """Decode images; add their formats, sizes, bytes and colours, and those that fail as problems."""
+    """Decode images; add their formats, sizes, bytes and colours; failures become problems."""
     formats: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     lengths, means = [], []
     for name, data in encoded:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if image is None:
-            sight.problems.append(f"{name}: {len(data)} bytes are no image, or one cut short")
+            sight.problems.append(f"{name}: {len(data)} bytes are not an image, or are truncated")
             continue
         formats[extension(data)] += 1
         sizes[f"{image.shape[1]} x {image.shape[0]}"] += 1
@@ -60,7 +60,7 @@ def describe_pixels(images: Sequence[Image], sight: Sight) -> None:
 
 def _describe_colours(mean_N3: NDArray[np.float64], sight: Sight) -> None:
     blue, green, red = np.median(mean_N3, axis=0)
-    verdict = "as faces have them" if red > blue else "more blue than red: swapped when they were written?"
+    verdict = "typical of faces" if red > blue else "more blue than red: were the channels swapped?"
     sight.facts["mean red, green, blue"] = f"{red:.0f}, {green:.0f}, {blue:.0f}: {verdict}"
     sight.facts["read as"] = READ_AS
 
@@ -86,13 +86,13 @@ def spread(items: Sequence[int] | NDArray[np.int64], limit: int = SAMPLE) -> lis
 
 
 def contact_sheet(tiles: Sequence[tuple[str, Image]]) -> Image:
-    """Return the images in rows of eight, each with its caption under it; larger ones are made to fit.
+    """Return the images in rows of eight, each with its caption under it; larger ones are scaled down.
 
     Raises:
         ValueError: there are none.
     """
     if not tiles:
-        raise ValueError("there is no image to draw")
+        raise ValueError("no image to draw")
     shown = tiles[: COLUMNS * ROWS]
     rows = -(-len(shown) // COLUMNS)
     sheet: Image = np.full((rows * (SIZE + CAPTION), COLUMNS * (SIZE + 2), 3), 255, np.uint8)

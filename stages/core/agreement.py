@@ -40,7 +40,7 @@ class Pairs:
 
 
 def count_pairs(left_R: Sequence[float], right_R: Sequence[float]) -> Pairs:
-    """Count the pairs of rows that two sets of values order alike, otherwise, or not at all.
+    """Count the pairs of rows that two sets of values order the same way, the other way, or not at all.
 
     Args:
         left_R: values of R rows, finite; only their order matters.
@@ -86,7 +86,7 @@ def kendall_tau(pairs: Pairs) -> float | None:
 
 
 def chance(left_R: Sequence[float], right_R: Sequence[float]) -> float | None:
-    """Return the share of all orders of the rows that agree with ``left_R`` at least as well as ``right_R``.
+    """Return the share of all orders of the rows that agree with ``left_R`` at least as well as ``right_R`` does.
 
     What a table of few rows is worth: three rows in the published order happen by chance one time in six.
     None where tau is undefined or the rows are more than ``MAX_ROWS_ENUMERATED``.

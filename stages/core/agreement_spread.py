@@ -1,4 +1,4 @@
-"""How far trainings with other seeds would move Kendall's tau: a bootstrap over the seeds of each row.
+"""Bootstrap of Kendall's tau over the seeds of each row: how far other seeds would move it.
 
 Rows and test images stay as they are: the rows of an ablation are all there are, no sample of some, and what other
 test images would give is not asked here. Each row's seeds are drawn for themselves, because seed 1 of one row has no
@@ -25,7 +25,7 @@ SHARE = 0.9
 
 @dataclass(frozen=True)
 class Column:
-    """One column's rows, in the order they have in every column: two sides, each with its values over seeds.
+    """One column's rows, in the same order in every column: two sides, each with its values over seeds.
 
     What is published has one value a row. None: a row without a value.
     """
@@ -37,14 +37,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Interval:
-    """Where tau lies in ``SHARE`` of the draws."""
+    """The interval that contains tau in ``SHARE`` of the draws."""
 
     low: float
     high: float
 
 
 def intervals(columns: Sequence[Column]) -> tuple[list[Interval | None], Interval | None]:
-    """Return the interval of each column's tau and of that over all columns; None where nothing can vary.
+    """Return the interval of each column's tau and of the overall tau; None where nothing can vary.
 
     A draw takes n - 1 of a row's n measurements, with replacement, and their mean: with n draws the variance of a mean
     of few would come out too small by (n - 1) / n (Efron, The Jackknife, the Bootstrap and Other Resampling Plans,
@@ -65,7 +65,7 @@ def intervals(columns: Sequence[Column]) -> tuple[list[Interval | None], Interva
 
 
 def _drawn(generator: np.random.Generator, sides: Sequence[Sequence[Sequence[float] | None]]) -> list[Draws]:
-    """Return which seeds each row takes in each draw, alike in all columns."""
+    """Return the seeds each row takes in each draw, the same in all columns."""
     num_seeds_R = [max(len(values or ()) for values in row) for row in zip(*sides, strict=True)]
     return [generator.integers(0, max(n, 1), (NUM_DRAWS, max(n - 1, 1))) for n in num_seeds_R]
 
@@ -104,7 +104,7 @@ def _interval(counts_4B: NDArray[np.int64]) -> Interval | None:
 
 
 def resolved_pairs(left_RS: Sequence[Sequence[float]], right_RS: Sequence[Sequence[float]]) -> Pairs:
-    """Count pairs of rows as `count_pairs` does, where all values of one row stand above all of the other.
+    """Count pairs of rows as `count_pairs` does, but only if all values of one row are above all of the other.
 
     Pairs that overlap count as tied on that side. Two rows that are truly equal are told apart by chance in one case of
     ten with three seeds each, in one of three with two.
@@ -127,5 +127,5 @@ def resolved_pairs(left_RS: Sequence[Sequence[float]], right_RS: Sequence[Sequen
 
 
 def _apart(one_S: Sequence[float], other_S: Sequence[float]) -> int:
-    """Return 1 where all of one stand above all of the other, -1 where below, 0 where they overlap."""
+    """Return 1 if all values of one are above all of the other, -1 if below, 0 if they overlap."""
     return int(min(one_S) > max(other_S)) - int(max(one_S) < min(other_S))

@@ -32,7 +32,7 @@ _SAMPLE_BITS = 5
 
 
 def similarity(source_52: Points, target_52: Points = TEMPLATE_52) -> NDArray[np.float64]:
-    """Return the (2, 3) matrix of the rotation, scale and shift that brings ``source`` nearest to ``target``.
+    """Return the (2, 3) matrix of the least-squares rotation, scale and shift from ``source`` to ``target``.
 
     In the plane a similarity is one complex factor and one complex shift, so least squares has a closed form;
     it never mirrors.
@@ -47,14 +47,14 @@ def similarity(source_52: Points, target_52: Points = TEMPLATE_52) -> NDArray[np
     centred_5 = source_5 - source_5.mean()
     spread = float(np.sum(np.abs(centred_5) ** 2))
     if not np.isfinite(spread) or spread == 0:
-        raise ValueError(f"five landmarks in different places are needed to align, got {source_52.tolist()}")
+        raise ValueError(f"alignment needs five distinct landmarks, got {source_52.tolist()}")
     factor = np.sum(np.conj(centred_5) * (target_5 - target_5.mean())) / spread
     shift = target_5.mean() - factor * source_5.mean()
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
 def align(image_HW3: NDArray[np.uint8], landmarks_52: Points) -> NDArray[np.uint8]:
-    """Return the face as (112, 112, 3) uint8 in the same channel order; what lies outside the image is black.
+    """Return the face as (112, 112, 3) uint8 in the same channel order; pixels outside the image are black.
 
     Raises:
         ValueError: the landmarks are not finite or lie all in one point, or give a scale beyond all reason.
@@ -64,7 +64,7 @@ def align(image_HW3: NDArray[np.uint8], landmarks_52: Points) -> NDArray[np.uint
     along_2W = np.rint(matrix[:, :1] * np.arange(SIZE) * scale)
     down_2H = np.rint((matrix[:, 1:2] * np.arange(SIZE) + matrix[:, 2:]) * scale)
     if np.abs(along_2W).max() + np.abs(down_2H).max() > scale * np.iinfo(np.int16).max:
-        raise ValueError(f"these landmarks would enlarge the face beyond all reason: {landmarks_52.tolist()}")
+        raise ValueError(f"these landmarks would enlarge the face too much: {landmarks_52.tolist()}")
     rounding = scale >> (_SAMPLE_BITS + 1)
     position_2HW = along_2W.astype(np.int32)[:, None, :] + (down_2H + rounding).astype(np.int32)[:, :, None]
     position_2HW >>= _STEP_BITS - _SAMPLE_BITS

@@ -1,4 +1,4 @@
-"""AdaFace's augmentation (mk-minchul/AdaFace dataset/augmenter.py at c60eaa78), drawn from a given generator.
+"""AdaFace's augmentation (mk-minchul/AdaFace dataset/augmenter.py at c60eaa78), with a given random generator.
 
 Crop pasted in place, low resolution, photometric, each drawn independently, then a flip; with no probability but the
 flip's it is MagFace's and CR-FIQA's (RandomHorizontalFlip alone). Functions that act take drawn numbers, those that
@@ -26,7 +26,7 @@ CROP_ASPECT = (0.75, 4 / 3)
 LOW_RES_SIDE = (0.2, 1.0)
 """Share of the side that low resolution keeps."""
 FACTOR = (0.5, 1.5)
-"""Of brightness, contrast and saturation; 1 changes nothing."""
+"""Range of the factors of brightness, contrast and saturation; 1 changes nothing."""
 INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 # PIL's grey, (19595 R + 38470 G + 7471 B + 32768) >> 16. Every term is a multiple of 2**-16 below 256: float32 is exact
 _GREY = np.array([[19595, 38470, 7471, 32768]], np.float32) / 65536
@@ -36,7 +36,7 @@ _LEVELS = np.arange(256, dtype=np.float32)
 
 @dataclass(frozen=True)
 class Probabilities:
-    """Of each operation, in [0, 1], and of the flip."""
+    """Probability of each operation, and of the flip, in [0, 1]."""
 
     crop: float
     low_res: float
@@ -45,7 +45,7 @@ class Probabilities:
 
 
 def augment(image_HW3: Image, probabilities: Probabilities, rng: np.random.Generator) -> Image:
-    """Return the image after the operations that were drawn; a new array, or the image itself if none was."""
+    """Return the augmented image; a new array, or the image itself if no operation was drawn."""
     crop, low_res, photometric, flip = rng.random(4)
     if crop < probabilities.crop:
         image_HW3 = paste_crop(image_HW3, *draw_crop(image_HW3.shape[0], image_HW3.shape[1], rng))
@@ -81,7 +81,7 @@ def draw_crop(
 def draw_jitter(
     rng: np.random.Generator, factor_range: tuple[float, float] = FACTOR
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Return factors of brightness, contrast and saturation, and their order, as ColorJitter draws them."""
+    """Return factors of brightness, contrast and saturation, and their order, drawn like ColorJitter."""
     factors = rng.uniform(*factor_range, size=3)
     return tuple(factors.tolist()), tuple(rng.permutation(3).tolist())
 
@@ -94,7 +94,7 @@ def mirror(image_HW3: Image) -> Image:
 
 
 def paste_crop(image_HW3: Image, top: int, left: int, height: int, width: int) -> Image:
-    """Return the crop where it was, on black."""
+    """Return the crop at its place, on black."""
     pasted_HW3 = np.zeros_like(image_HW3)
     rows, columns = slice(top, top + height), slice(left, left + width)
     pasted_HW3[rows, columns] = image_HW3[rows, columns]
@@ -119,19 +119,19 @@ def jitter(image_HW3: Image, factors: Sequence[float], order: Sequence[int]) -> 
 
 
 def brighten(image_HW3: Image, factor: float) -> Image:
-    """Return the image times ``factor``, cut off at 255 and truncated as PIL does."""
+    """Return the image times ``factor``, clipped at 255 and truncated as PIL does."""
     return _look_up(image_HW3, np.float32(factor) * _LEVELS)
 
 
 def change_contrast(image_HW3: Image, factor: float) -> Image:
-    """Return the image blended with its mean grey: 0 is grey all over, 1 the image, more stretches."""
+    """Return the image blended with its mean grey: 0 is uniform grey, 1 the image, above 1 more contrast."""
     grey_HW = cv2.transform(image_HW3.astype(np.float32), _GREY).astype(np.uint8)
     mean = np.float32(int(cv2.sumElems(grey_HW)[0] / grey_HW.size + 0.5))
     return _look_up(image_HW3, mean + np.float32(factor) * (_LEVELS - mean))
 
 
 def saturate(image_HW3: Image, factor: float) -> Image:
-    """Return the image blended with its own grey: 0 is grey, 1 the image, more is more colourful."""
+    """Return the image blended with its own grey: 0 is grey, 1 the image, above 1 more saturated."""
     level_HW3 = image_HW3.astype(np.float32)
     grey_HW3 = cv2.transform(level_HW3, _GREY_3)
     np.floor(grey_HW3, out=grey_HW3)

@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are those of all processes' batches, as torch.nn.SyncBatchNorm, which no CPU has.
+"""Batch norm with statistics over all processes, like torch.nn.SyncBatchNorm, but also on CPUs.
 
 Shapes: B batch of this process, K channels.
 """
@@ -17,7 +17,7 @@ class SharedBatchNorm(_BatchNorm):
     """Batch norm over the batches of all processes; with gradients through the shared statistics."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return the normalised input, shape (B, K, ...), taking it into the running statistics."""
+        """Return the normalised input, shape (B, K, ...), and update the running statistics."""
         if not self.training:
             return super().forward(input)
         dims = [dim for dim in range(input.dim()) if dim != 1]
@@ -50,7 +50,7 @@ class SharedBatchNorm(_BatchNorm):
 
 
 def sync_over_processes(network: nn.Module, *, on_gpu: bool) -> nn.Module:
-    """Return the network with statistics over all processes in every batch norm; names and tensors stay."""
+    """Return the network with every batch norm synchronised over all processes; names and tensors stay."""
     if on_gpu:
         synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return synced
@@ -62,7 +62,7 @@ def sync_over_processes(network: nn.Module, *, on_gpu: bool) -> nn.Module:
 
 
 class _Total(torch.autograd.Function):
-    """The sum over all processes. Each adds to the sum that all see, so that each gets the gradients of all."""
+    """Sum over all processes, with gradients: each process adds to the common sum and gets the gradients of all."""
 
     @staticmethod
     def forward(ctx: Any, value_K: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def _total(value_K: Tensor) -> Tensor:
 
 
 def _shared(norm: _BatchNorm) -> SharedBatchNorm:
-    """Return the same norm, shared: attributes and tensors are taken over, whatever their shape and gradient."""
+    """Return the synchronised version of a batch norm: attributes and tensors are reused."""
     shared = SharedBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     shared._parameters, shared._buffers = norm._parameters, norm._buffers
     return shared

@@ -19,9 +19,9 @@ Floats = NDArray[np.float64]
 
 WINDOW, DEVIATION = 7, 7 / 6
 STABILITY = 1 / 255
-"""Keeps flat places from a division by 0; for intensities in [0, 1]."""
+"""Avoids a division by 0 in flat areas; for intensities in [0, 1]."""
 LUMA_3 = np.array([0.0721, 0.7154, 0.2125])
-"""Of blue, green and red (ITU-R BT.709)."""
+"""Luma weights of blue, green and red (ITU-R BT.709)."""
 # shapes of a generalised Gaussian, and E[|x|]^2 / E[x^2] of each, which rises with the shape
 _SHAPE_K = np.linspace(0.1, 20.0, 20_001)
 _RATIO_K = gamma(2 / _SHAPE_K) ** 2 / (gamma(1 / _SHAPE_K) * gamma(3 / _SHAPE_K))
@@ -29,7 +29,7 @@ _RATIO_K = gamma(2 / _SHAPE_K) ** 2 / (gamma(1 / _SHAPE_K) * gamma(3 / _SHAPE_K)
 
 @dataclass(frozen=True)
 class Regression:
-    """A support-vector regression with a Gaussian kernel, over features brought to [-1, 1]."""
+    """Support-vector regression with a Gaussian kernel, over features scaled to [-1, 1]."""
 
     vector_SF: Floats
     weight_S: Floats

@@ -1,4 +1,4 @@
-"""Turns an AdaFace IResNet into insightface's or MagFace's layout, exactly, and back where that is possible.
+"""Converts an AdaFace IResNet to insightface's or MagFace's layout, exactly, and back where that is possible.
 
 AdaFace's first shortcut and last batch norm have no parameters; insightface's have, and can be filled in so that the
 outputs stay the same. Backwards only what was filled in so can be left out.
@@ -18,7 +18,7 @@ from torch import Tensor
 State = Mapping[str, Tensor]
 Staged = Literal["insightface", "magface"]
 EPSILON = {"adaface": 1e-5, "insightface": 1e-5, "magface": 2e-5}
-"""Added to the variance by every batch norm of a layout."""
+"""Epsilon of every batch norm of a layout."""
 _RENAMED = {
     "input_layer.0": "conv1", "input_layer.1": "bn1", "input_layer.2": "prelu",
     "output_layer.0": "bn2", "output_layer.3": "fc", "output_layer.4": "features",
@@ -28,7 +28,7 @@ _IDENTITY = "layer1.0.downsample."
 
 
 def to_staged(state: State, units: Sequence[int], layout: Staged = "insightface") -> dict[str, Tensor]:
-    """Return an AdaFace state dict in the staged layout; outputs in evaluation mode stay the same.
+    """Return an AdaFace state dict in the staged layout; outputs in evaluation mode do not change.
 
     Args:
         state: keys ``input_layer.*, body.*, output_layer.*``.
@@ -47,7 +47,7 @@ def to_staged(state: State, units: Sequence[int], layout: Staged = "insightface"
 
 
 def to_flat(state: State, units: Sequence[int], layout: Staged = "insightface") -> dict[str, Tensor]:
-    """Return a staged state dict in AdaFace's layout; outputs in evaluation mode stay the same, to rounding.
+    """Return a staged state dict in AdaFace's layout; outputs in evaluation mode do not change, up to rounding.
 
     The last batch norm's scale and shift are taken into its statistics and the linear layer before it.
 
@@ -57,11 +57,11 @@ def to_flat(state: State, units: Sequence[int], layout: Staged = "insightface") 
     shifted = _shift_variances(dict(state), EPSILON[layout] - EPSILON["adaface"])
     if not _is_identity(shifted):
         raise ValueError(
-            f"{_IDENTITY}* is not the identity: a trained shortcut of the first block has no place in AdaFace's network"
+            f"{_IDENTITY}* is not the identity: AdaFace's network cannot hold a trained shortcut in the first block"
         )
     scale_D, shift_D = shifted.pop("features.weight"), shifted.pop("features.bias")
     if bool((scale_D == 0).any()):
-        raise ValueError("features.weight has zeros: AdaFace's last batch norm, which has no scale, cannot do that")
+        raise ValueError("features.weight has zeros: AdaFace's last batch norm has no scale and cannot represent that")
     variance_D, mean_D = shifted["features.running_var"], shifted["features.running_mean"]
     deviation_D = (variance_D + EPSILON["adaface"]).sqrt()
     # w (y - m) / s + b = (sign(w) y - m') / s' with s' = s / |w| and m' = sign(w) m - b s'
@@ -79,7 +79,7 @@ def to_flat(state: State, units: Sequence[int], layout: Staged = "insightface") 
 
 
 def _plain_norm(name: str, width: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return a batch norm that changes nothing: variance and epsilon are 1 together."""
+    """Return an identity batch norm: variance and epsilon add up to 1."""
     return {
         f"{name}.weight": torch.ones(width, dtype=dtype),
         f"{name}.bias": torch.zeros(width, dtype=dtype),

@@ -1,4 +1,4 @@
-"""Recognises published checkpoints by their keys, and reads depth and width off their shapes.
+"""Recognises published checkpoints by their keys, and reads depth and width from their shapes.
 
 Facts of the layouts: AdaFace (Lightning, ``model.*``), insightface (plain), MagFace (``features.module.*`` or
 ``module.features.*``), CR-FIQA (plain, with ``qs``) and CurricularFace (plain, blocks without their middle batch norm).
@@ -22,21 +22,21 @@ from stages.core.pixels import ColorOrder, ValueRange
 State = Mapping[str, Tensor]
 FamilyName = Literal["adaface", "insightface", "magface", "cr_fiqa", "curricularface", "mobilefacenet"]
 SHOWN = 8
-"""Keys that an error names, of each kind."""
+"""Maximum number of keys of each kind in an error."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """One layout: which network it is, and what its published models take."""
+    """One checkpoint layout: its network, and the input of its published models."""
 
     backbone: Mapping[str, Any]
-    """Name and fields of the backbone's configuration that the keys do not tell."""
+    """Name and fields of the backbone's configuration that the keys do not determine."""
     anchor: str
     """A key that each of its networks has."""
     color_order: ColorOrder
     value_range: ValueRange
     head: str | None = None
-    """Key of the class centres (D, C), where they are in the same file."""
+    """Key of the class centres (D, C), if they are in the same file."""
 
 
 FAMILIES: dict[FamilyName, Family] = {
@@ -65,10 +65,10 @@ class Recognised:
 
     family: FamilyName
     prefix: str
-    """What stood before every key."""
+    """The prefix that was removed from every key."""
     state: dict[str, Tensor]
     head_CD: Tensor | None
-    """Class centres, one row each, where the file has them."""
+    """Class centres, one per row, if the file has them."""
 
 
 def recognise(tree: Mapping[str, Any], family: FamilyName | None = None) -> Recognised:
@@ -90,19 +90,19 @@ def recognise(tree: Mapping[str, Any], family: FamilyName | None = None) -> Reco
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             found = _family_of(anchor, prefix, state)
             if family is not None and FAMILIES[family].anchor != anchor:
-                raise ValueError(f"this is no {family} network: its keys are those of {found}")
+                raise ValueError(f"this is not a {family} network: its keys are those of {found}")
             chosen = family or found
             return Recognised(chosen, prefix, state, _head(chosen, prefix, tensors))
     anchors = {known.anchor: [name for name, one in FAMILIES.items() if one.anchor == known.anchor]
                for known in FAMILIES.values()}  # fmt: skip
     wanted = ", ".join(f"{anchor} ({', '.join(names)})" for anchor, names in anchors.items())
     raise ValueError(
-        f"no known network: missing is one of {wanted}; unexpected are {describe(tensors) or 'no tensors at all'}"
+        f"unknown network: one of {wanted} is missing; unexpected: {describe(tensors) or 'no tensors at all'}"
     )
 
 
 def read_config(recognised: Recognised) -> dict[str, Any]:
-    """Return the backbone's configuration: name, and depth and width as the tensors' shapes tell them.
+    """Return the backbone's configuration: name, and depth and width from the tensors' shapes.
 
     Raises:
         ValueError: a tensor that tells them is missing, or they fit no network of the family.
@@ -120,7 +120,7 @@ def read_config(recognised: Recognised) -> dict[str, Any]:
 
 
 def fit(state: State, wanted: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """Return exactly the tensors ``wanted``, float32; counters of batches, which old files lack, as zeros.
+    """Return exactly the ``wanted`` tensors, as float32; batch counters, which old files lack, are zeros.
 
     Raises:
         ValueError: with the lists of missing, unexpected and wrongly shaped keys, or of those that are not finite.
@@ -186,7 +186,7 @@ def _stem(state: State, last_width: int, linear: str) -> dict[str, Any]:
     feature_dim, flat = state[linear].shape
     side = isqrt(flat // last_width)
     if side not in (7, 4) or side**2 * last_width != flat:
-        raise ValueError(f"networks here take 112x112 images, {linear} has {flat} inputs of {last_width} channels")
+        raise ValueError(f"networks here take 112x112 images, but {linear} has {flat} inputs of {last_width} channels")
     return {"stem_stride": 1 if side == 7 else 2, "feature_dim": feature_dim}
 
 

@@ -1,4 +1,4 @@
-"""Exponentials of scaled cosines with all classes, chunk by chunk, and their sums: the inside of log_sum.py.
+"""Exponentials of scaled cosines with all classes, and their sums, chunk by chunk: the inner part of log_sum.py.
 
 Shapes: B batch, C classes of this process, D feature dimensions, K classes of a chunk.
 """
@@ -20,7 +20,7 @@ from stages.core.shard import Shard
 CHUNK_NUMBERS = 1 << 20
 """Numbers in a chunk's exponentials and weights together; tuned on CPUs (benchmarks/bench_heads.py)."""
 SAFE_EXPONENT = 70.0
-"""exp(+-70) summed over ten million classes stays a float32; beyond, each row is shifted by its maximum."""
+"""exp(+-70) summed over ten million classes fits float32; beyond, each row is shifted by its maximum."""
 EPS = 1e-12
 UNCHANGED = Negatives()
 ALONE = Shard()
@@ -28,25 +28,25 @@ ALONE = Shard()
 
 @dataclass(frozen=True)
 class Plan:
-    """How the sum is taken."""
+    """Settings of the sum over classes."""
 
     scale: float
     negatives: Negatives = UNCHANGED
     ramp: float = 1.0
-    """Share of the negatives' change in force."""
+    """Share of the change of the negatives that is in force."""
     keep: bool = True
-    """Whether exponentials are kept for backward ("store"), or made again ("recompute")."""
+    """Whether exponentials are kept for the backward pass ("store") or recomputed ("recompute")."""
     shard: Shard = ALONE
     factor_B: Tensor | None = None
-    """What each image's logits are multiplied by, in [0, 1]; without a gradient."""
+    """Factor of each image's logits, in [0, 1]; without a gradient."""
 
     @property
     def shifts(self) -> bool:
-        """Whether exponents need each row's maximum taken off."""
+        """Return whether the exponents need each row's maximum subtracted."""
         return self.scale * self.negatives.bound > SAFE_EXPONENT
 
     def width(self, size: int, dim: int) -> int:
-        """Return how many classes make up a chunk."""
+        """Return the number of classes per chunk."""
         return max(64, CHUNK_NUMBERS // (size + dim) // 64 * 64)
 
     def spans(self, size: int, num_classes: int, dim: int) -> list[tuple[int, int]]:
@@ -56,7 +56,7 @@ class Plan:
 
 
 class Owned(NamedTuple):
-    """Cells of a chunk that belong to a true class."""
+    """The cells of a chunk that belong to true classes."""
 
     row: Tensor
     column: Tensor
@@ -74,7 +74,7 @@ def _owned(label_B: Tensor, spans: Sequence[tuple[int, int]]) -> list[Owned]:
 
 
 class Chunks:
-    """Exponentials chunk by chunk, the same ones in forward and in backward."""
+    """Exponentials chunk by chunk, identical in the forward and the backward pass."""
 
     def __init__(self, embedding_BD: Tensor, weight_CD: Tensor, label_B: Tensor, plan: Plan) -> None:
         self.embedding_BD, self.weight_CD, self.plan = embedding_BD, weight_CD, plan
@@ -89,7 +89,7 @@ class Chunks:
         return self.weight_CD.new_empty(num_classes * max(self.size, dim) if keep else widest * self.size)
 
     def slot(self, room: Tensor, index: int, *, keep: bool) -> Tensor:
-        """Return where in ``room`` a chunk lies.
+        """Return a chunk's part of ``room``.
 
         Where all are kept, a chunk lies where its rows of the weight's gradient will be written, or behind: written
         in order, they never reach a chunk that is still to be read.
@@ -106,7 +106,7 @@ class Chunks:
         return logit_BK.amax(dim=1).div_(self.plan.scale)
 
     def bend(self, index: int, nearest_B: Tensor, logit_BK: Tensor) -> Tensor | None:
-        """Change the negatives as the head says; return the slope, None where nothing changed."""
+        """Apply the head's rule to the negatives; return its slope, None if nothing changed."""
         plan, own = self.plan, self.owned[index]
         low, high = plan.negatives.unchanged
         if not plan.ramp or (low == -math.inf and high == math.inf):
@@ -151,7 +151,7 @@ class Chunks:
 
 
 class Part(NamedTuple):
-    """What one chunk adds."""
+    """The contribution of one chunk."""
 
     nearest_B: Tensor
     sum_B: Tensor
@@ -159,7 +159,7 @@ class Part(NamedTuple):
 
 
 class Totals:
-    """What forward adds up over the chunks, and then over the ranks."""
+    """Sums over the chunks in the forward pass, and then over the ranks."""
 
     def __init__(self, chunks: Chunks, *, wants_pull: bool) -> None:
         plan, embedding_BD = chunks.plan, chunks.embedding_BD
@@ -167,14 +167,14 @@ class Totals:
         self.sum_B = embedding_BD.new_zeros(chunks.size)
         self.nearest_B = embedding_BD.new_full((chunks.size,), -math.inf)
         self.pull_BD = torch.zeros_like(embedding_BD) if wants_pull else None
-        """Sum of exp x centre: the feature's gradient, but for a factor per image."""
+        """Sum of exp x centre: the feature's gradient, up to a factor per image."""
         # below every logit, yet finite: -inf - -inf would be NaN
         floor = -plan.scale * plan.negatives.bound
         self.shift_B = embedding_BD.new_full((chunks.size,), floor) if plan.shifts else None
         self.shifts: list[Tensor | None] = []
 
     def add(self, part: Part, grown_BK: Tensor, weight_KD: Tensor) -> None:
-        """Take in one chunk."""
+        """Add one chunk."""
         if self.shift_B is not None and part.shift_B is not None:
             self.shrink((self.shift_B - part.shift_B).exp_())
         self.shift_B = part.shift_B
@@ -185,13 +185,13 @@ class Totals:
             self.pull_BD.add_(product(grown_BK, weight_KD.T))
 
     def shrink(self, factor_B: Tensor) -> None:
-        """Bring what was summed so far to a higher shift."""
+        """Rescale the sums so far to a higher shift."""
         self.sum_B.mul_(factor_B)
         if self.pull_BD is not None:
             self.pull_BD.mul_(factor_B[:, None])
 
     def over_ranks(self) -> None:
-        """Bring all ranks to one shift, then sum; the pull stays each rank's own."""
+        """Bring all ranks to the same shift, then sum; the pull stays local to each rank."""
         shard = self.plan.shard
         if self.shift_B is not None:
             top_B = shard.max_(self.shift_B.clone())
@@ -201,7 +201,7 @@ class Totals:
         shard.max_(self.nearest_B)
 
     def log_sum(self) -> Tensor:
-        """Return the log of the sum, unshifted."""
+        """Return the log of the sum, with the shift undone."""
         return self.sum_B.log() if self.shift_B is None else self.sum_B.log() + self.shift_B
 
     def behind(self, index: int) -> Tensor | None:
@@ -211,6 +211,6 @@ class Totals:
 
 
 def inverse_norms(weight_KD: Tensor) -> Tensor:
-    """Return one over the length of each centre; one of length 0 counts as EPS long."""
+    """Return the inverse length of each centre; a centre of length 0 counts as EPS long."""
     norm_K: Tensor = torch.linalg.vector_norm(weight_KD, dim=1)
     return norm_K.clamp_min_(EPS).reciprocal_()

@@ -1,4 +1,4 @@
-"""Cosines with the own class's centre and the nearest other one, without any head's margin or statistics.
+"""Cosines with the own class's centre and the nearest other one, without a head's margin or statistics.
 
 Shapes: B batch, C classes, D feature dimensions.
 """

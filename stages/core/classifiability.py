@@ -1,4 +1,4 @@
-"""CR-FIQA's numbers (CVPR 2023; fdbtrs/CR-FIQA losses.py at a8f98da6): how classifiable an image is.
+"""CR-FIQA's classifiability (CVPR 2023; fdbtrs/CR-FIQA losses.py at a8f98da6): CCS, NNCCS, target and loss.
 
 CCS is the cosine of an image with its own class centre, NNCCS with the nearest other one.
 
@@ -37,12 +37,12 @@ def ccs_and_nnccs(cosine_BC: Tensor, label_B: Tensor, *, floor: bool) -> tuple[T
 
 
 def target(form: Form, cosine_BC: Tensor, label_B: Tensor) -> Tensor:
-    """Return what the regressor should say of each image, shape (B,), as ``target_of`` does of CCS and NNCCS."""
+    """Return the regression target of each image, shape (B,), as ``target_of`` computes it from CCS and NNCCS."""
     return target_of(form, *ccs_and_nnccs(cosine_BC, label_B, floor=False))
 
 
 def target_of(form: Form, ccs_B: Tensor, nnccs_B: Tensor) -> Tensor:
-    """Return what the regressor should say of images with these cosines.
+    """Return the regression target of images with these cosines.
 
     ``code`` divides by NNCCS as released: where every other class has a negative cosine, by -1e-12. Paper and
     authors (issue 7) add 1. ``vit_fiqa``, their later code, also lets NNCCS be negative.
@@ -58,5 +58,5 @@ def target_of(form: Form, ccs_B: Tensor, nnccs_B: Tensor) -> Tensor:
 
 
 def loss(predicted_B: Tensor, target_B: Tensor, beta: float) -> Tensor:
-    """Return SmoothL1, mean over the batch; the published weight of it is alpha = 10."""
+    """Return SmoothL1, mean over the batch; its published weight is alpha = 10."""
     return functional.smooth_l1_loss(predicted_B, target_B, beta=beta)

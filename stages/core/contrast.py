@@ -1,4 +1,4 @@
-"""Contrastive learning between a clear and an unclear view of each face, weighed by quality (QGFace).
+"""Contrastive learning between a clear and an unclear view of each face, weighted by quality (QGFace).
 
 IsidoreSong/QGFace head.py at c1cfa7b6. Cosines stand as [positive | queue]; a cell of the queue that shows the same
 person is no negative: its cosine is set to 0, as published, so that it still stands in the sum with e^0.
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 EPS = 1e-3
 REFERENCE = math.log(129)
-"""Loss of equal logits over a positive and 128 negatives: what rescaling refers a queue of any size to."""
+"""Loss of equal logits over one positive and 128 negatives, to which the loss of any queue size is rescaled."""
 
 Select = Literal["low", "mean", "high"]
 Shape = Literal["sgn", "cos", "linear"]
@@ -25,7 +25,7 @@ Span = Literal["half", "whole"]
 
 
 def split_factor(scaler_B: Tensor, threshold: float, scale: float) -> Tensor:
-    """Return what multiplies an image's logits in quality-split classification: about 1 above the threshold, 0 below.
+    """Return the factor of an image's logits in quality-split classification: about 1 above the threshold, else 0.
 
     Args:
         scaler_B: normalised norm in [-1, 1], high for high quality.
@@ -49,7 +49,7 @@ def pair_quality(first_B: Tensor, second_B: Tensor, select: Select) -> Tensor:
 
 
 def pair_weight(quality_B: Tensor, threshold: float, shape: Shape, span: Span) -> Tensor:
-    """Return what multiplies a pair's logits: it rises to 1 at the threshold and is, or falls to, 0 above.
+    """Return the factor of a pair's logits: it rises to 1 at the threshold and is, or falls to, 0 above.
 
     Args:
         quality_B: in [0, 1].
@@ -81,7 +81,7 @@ def pair_weight(quality_B: Tensor, threshold: float, shape: Shape, span: Span) -
 def pair_cosines(
     query_BD: Tensor, key_BD: Tensor, queue_KD: Tensor, same_BK: Tensor, *, both_ways: bool, detach_positive: bool
 ) -> Tensor:
-    """Return cosines (R, 1 + K) of queries with their keys and the queue; both ways: then of keys with queries.
+    """Return cosines (R, 1 + K) of queries with their keys and the queue; if symmetric, then of keys with queries.
 
     Args:
         query_BD: unit length.
@@ -102,7 +102,7 @@ def pair_cosines(
 
 @torch.no_grad()
 def distance_to_hardest(cosine_RK: Tensor) -> Tensor:
-    """Return how far, on average, the positive cosine is above the highest other one (0 where all are below)."""
+    """Return the mean margin of the positive cosine over the highest other one (0 if all are below)."""
     return (cosine_RK[:, 0] - cosine_RK[:, 1:].amax(dim=1).clamp_min(0.0)).mean()
 
 

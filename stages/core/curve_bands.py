@@ -1,4 +1,4 @@
-"""Bands of discard curves: 95 % intervals by resampling the people, not the pairs.
+"""Confidence bands of error-versus-discard curves: 95 % intervals by resampling people, not pairs.
 
 Pairs of one person are not independent, so whole people are drawn with replacement (the subsets bootstrap of
 Bolle, Ratha & Pankanti, CVIU 93, 2004); an impostor pair counts as often as both of its people together were
@@ -40,7 +40,7 @@ _MOST_EMPTY = 0.1
 
 @dataclass(frozen=True)
 class Pairs:
-    """Verification pairs, with the unit (row of a weight) behind either side; a genuine pair has one unit."""
+    """Verification pairs with the unit (row of a weight) of either side; a genuine pair has one unit."""
 
     score_P: Scores
     is_same_P: Mask
@@ -56,11 +56,11 @@ class Band:
     low_K: Floats
     high_K: Floats
     area_B: Floats
-    """Under the curve by the trapezoid rule over the grid, in each resample; NaN where that has a gap."""
+    """Area under the curve by the trapezoid rule, in each resample; NaN if the grid has a gap."""
 
 
 def interval(value_B: Floats) -> tuple[float, float]:
-    """Return the 2.5th and 97.5th percentile of resamples; NaN where more than a tenth of them have no value."""
+    """Return the 2.5th and 97.5th percentile of resamples; NaN if more than a tenth of them have no value."""
     if np.isnan(value_B).mean() > _MOST_EMPTY:
         return math.nan, math.nan
     low, high = np.nanquantile(value_B, [_TAIL, 1 - _TAIL])
@@ -68,7 +68,7 @@ def interval(value_B: Floats) -> tuple[float, float]:
 
 
 def draw_weights(num_units: int, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Weights:
-    """Return how often each unit was drawn in each resample, (B, U); the same for the same numbers.
+    """Return how often each unit was drawn in each resample, (B, U); the same for the same arguments.
 
     >>> draw_weights(7).sum(axis=1).tolist() == [7.0] * NUM_RESAMPLES
     True
@@ -83,7 +83,7 @@ def draw_weights(num_units: int, seed: int = 0, num_resamples: int = NUM_RESAMPL
 def bands(
     pairs: Pairs, weight_BU: Weights, curves: Mapping[float, Mapping[Convention, Floats]]
 ) -> dict[float, dict[Convention, Band]]:
-    """Return a band for each curve.
+    """Return one band per curve.
 
     Args:
         pairs: that the curves were measured on.
@@ -116,7 +116,7 @@ def bands(
 
 @dataclass(frozen=True)
 class _Genuine:
-    """Genuine pairs by rising score; the first row of the weights is all ones: the sample as it is."""
+    """Genuine pairs by rising score; the first row of the weights is all ones: the original sample."""
 
     score_G: Scores
     weight_BG: Weights
@@ -135,7 +135,7 @@ class _Genuine:
         return cls(pairs.score_P[rows_G], _with_ones(weight_BU[:, unit_G]), steps, unit_G)
 
     def fnmr(self, convention: Convention, step: int, at_most_B: Scores) -> Floats:
-        """Return the share of weight, among the pairs left at a step, of scores at most each resample's."""
+        """Return the share of the weight left at a step whose scores are at most each resample's threshold."""
         left_G = self.step_G[convention] >= step
         sum_BG = np.cumsum(self.weight_BG[:, left_G], axis=1, dtype=np.float64)
         errors_B = np.searchsorted(self.score_G[left_G], at_most_B, side="right")
@@ -151,7 +151,7 @@ class _Genuine:
 
 @dataclass(frozen=True)
 class _Impostors:
-    """The highest impostor scores, falling, and how much weight there is of all at each step."""
+    """The highest impostor scores, falling, and the total weight at each step."""
 
     fmr: float
     score_I: Scores
@@ -206,7 +206,7 @@ def _totals(pairs: Pairs, step_P: Steps, weight_BU: Weights) -> Floats:
 
 
 def _left(last_BK: NDArray[Any]) -> NDArray[Any]:
-    """Return sums from each step on of what is there until a step for the last time."""
+    """Return for each step the weight still present, from the weight whose last step each one is."""
     return last_BK[:, ::-1].cumsum(axis=1)[:, ::-1]
 
 
@@ -221,7 +221,7 @@ def _with_ones(weight_BP: Weights) -> Weights:
 
 
 def _tied_steps(quality_G: Scores) -> Steps:
-    """Return the last step of the ISO curve at which each comparison is there: equal qualities drop together."""
+    """Return the last ISO-curve step at which each comparison is present: equal qualities drop together."""
     # the curve's point at which it is gone: after all of its quality
     gone_G = np.searchsorted(np.sort(quality_G), quality_G, side="right") / quality_G.size
     last: Steps = (np.searchsorted(ERC_DISCARD_K, gone_G, side="left") - 1).astype(np.uint8)
@@ -229,7 +229,7 @@ def _tied_steps(quality_G: Scores) -> Steps:
 
 
 def _moving(genuine: _Genuine, impostors: _Impostors) -> Floats:
-    """Return FNMR at the score whose FMR is nearest the target among what is left, (1 + B, K)."""
+    """Return FNMR at the score whose FMR is nearest the target among the remaining pairs, (1 + B, K)."""
     columns = []
     for step in range(ERC_DISCARD_K.size):
         left_G = genuine.step_G["cr_fiqa"] >= step
@@ -248,7 +248,7 @@ def _fixed(genuine: _Genuine, impostors: _Impostors) -> Floats:
 
 
 def _nearest(score_G: Scores, impostors: _Impostors, step: int) -> Floats:
-    """Return each resample's threshold at a step, by the rule of ``erc_curve``; NaN where nothing is left.
+    """Return each resample's threshold at a step, by the rule of ``erc_curve``; NaN if nothing is left.
 
     ``score_G`` are those of the genuine pairs left, rising.
     """
@@ -273,7 +273,7 @@ def _nearest(score_G: Scores, impostors: _Impostors, step: int) -> Floats:
 
 
 def _band(curve_K: Floats, value_BK: Floats, genuine: _Genuine, convention: Convention) -> Band:
-    """Return percentiles about the curve; ``value_BK`` starts with the sample as it is, thinned where large."""
+    """Return percentiles around the curve; ``value_BK`` begins with the original sample, thinned where large."""
     drawn_BK = np.clip(value_BK[1:] + (curve_K - value_BK[0]), 0, 1)
     used_K = np.isfinite(curve_K) & (np.isnan(drawn_BK).mean(axis=0) <= _MOST_EMPTY)
     limits_2K = np.full((2, curve_K.size), np.nan)

@@ -1,4 +1,4 @@
-"""Numbers for the data card of a training set: how many images, of whom, how large.
+"""Statistics for the data card of a training set: numbers of images and identities, and sizes.
 
 Legend: N images, R identity ranges.
 """
@@ -15,7 +15,7 @@ _QUANTILES = {"min": 0.0, "p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "
 
 
 def quantiles(values_N: Ints) -> dict[str, float] | None:
-    """Return mean and quantiles, which are values that occur (no interpolation); None of nothing.
+    """Return mean and quantiles, which are values that occur (no interpolation); None for no values.
 
     >>> quantiles(np.array([1, 2, 9]))["median"]
     2
@@ -40,7 +40,7 @@ def describe_images(label_N: Ints, length_N: Ints, width_N: Ints, height_N: Ints
 
 
 def ranges_that_disagree(begin_R: Ints, end_R: Ints, key_N: Ints, label_N: Ints) -> int:
-    """Count identity ranges [begin, end) of keys that are empty of images or hold more than one identity.
+    """Count identity ranges [begin, end) of keys without images or with more than one identity.
 
     ``key_N`` rises; images that are missing from it are passed over.
     """

@@ -1,4 +1,4 @@
-"""Takes a clean face down to a known quality: resolution, blur, noise and JPEG, as a distant camera does.
+"""Degrades a clean face to a known quality: resolution, blur, noise and JPEG, like a distant camera.
 
 Quality q is in [0, 1], 1 best. The face is sampled at ``side_of(q)`` px of the 112 px crop, on a log scale:
 equal steps of q are equal factors of resolution, 112, 60, 32, 17, 9 px at 1, .75, .5, .25, 0. Blur, noise and
@@ -23,7 +23,7 @@ _NOISE_STEPS = 32.0
 
 
 def side_of(quality: float) -> float:
-    """Return how many px of the 112 px crop a face of this quality is sampled at.
+    """Return the px to which the 112 px crop of a face of this quality is reduced.
 
     >>> [round(side_of(q)) for q in (1, 0.75, 0.5, 0.25, 0)]
     [112, 60, 32, 17, 9]
@@ -32,7 +32,7 @@ def side_of(quality: float) -> float:
 
 
 def quality_of(side: float) -> float:
-    """Return the quality of a face sampled at ``side`` px, cut to [0, 1]: the inverse of ``side_of``.
+    """Return the quality of a face sampled at ``side`` px, clipped to [0, 1]: the inverse of ``side_of``.
 
     >>> round(quality_of(side_of(0.3)), 6)
     0.3
@@ -57,7 +57,7 @@ def sample(image_HW3: Image, quality: float, rng: np.random.Generator) -> Image:
 
 
 def degrade(image_HW3: Image, quality: float, rng: np.random.Generator) -> Image:
-    """Return the image as ``sample`` records it, brought back to its size by a drawn interpolation."""
+    """Return the image as ``sample`` records it, enlarged to its size by a randomly drawn interpolation."""
     small = sample(image_HW3, quality, rng)
     return enlarge(small, image_HW3.shape[0], image_HW3.shape[1], rng)
 
@@ -79,7 +79,7 @@ def encode(image_HW3: Image, quality: int) -> bytes:
 
 
 def _add_noise(image_HW3: Image, deviation: float, rng: np.random.Generator) -> Image:
-    """Add sensor noise: a window of one large field; fresh noise would cost more than the face."""
+    """Add sensor noise: a window of one large field, because fresh noise would cost more than the face."""
     height, width = image_HW3.shape[:2]
     field = _noise_field()
     row, column = rng.integers(field.shape[0] - height), rng.integers(field.shape[1] - width)
@@ -91,7 +91,7 @@ def _add_noise(image_HW3: Image, deviation: float, rng: np.random.Generator) -> 
 
 @lru_cache(maxsize=1)
 def _noise_field() -> Image:
-    """Return bytes of mean 128 and deviation _NOISE_STEPS: bytes are added much faster than floats."""
+    """Return bytes of mean 128 and deviation _NOISE_STEPS: adding bytes is much faster than adding floats."""
     noise = np.random.default_rng(41).standard_normal((640, 640, 3), dtype=np.float32)
     field: Image = np.clip(np.rint(128 + _NOISE_STEPS * noise), 0, 255).astype(np.uint8)
     return field

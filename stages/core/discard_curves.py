@@ -1,4 +1,4 @@
-"""Error versus discard: how FNMR falls as pairs of low quality are put aside, by two conventions.
+"""Error-versus-discard curves: FNMR as low-quality pairs are discarded, by two conventions.
 
 - ``erc_curve``: CR-FIQA ERC/erc.py and ERC/roc.py at eb03b813. Genuine and impostor pairs are discarded
   together and the threshold is found anew on what remains.
@@ -33,7 +33,7 @@ ERC_DISCARD_K: Floats = np.arange(0, 0.98, 0.05)
 
 @dataclass(frozen=True)
 class ErcCurve:
-    """A curve, the threshold found anew at each step; NaN where no genuine or no impostor pair was left."""
+    """A curve whose threshold is computed anew at each step; NaN where no genuine or no impostor pair is left."""
 
     discard_K: Floats
     fnmr_K: Floats
@@ -42,7 +42,7 @@ class ErcCurve:
 
     @property
     def auc(self) -> float:
-        """Area by the trapezoid rule over the grid, not divided by its length; NaN if a step is."""
+        """Area by the trapezoid rule over the grid, not divided by its length; NaN if any step is NaN."""
         return float(np.trapezoid(self.fnmr_K, self.discard_K))
 
 
@@ -54,7 +54,7 @@ class EdcCurve:
     error_K: Floats
 
     def at(self, discard: float) -> float:
-        """Return the error once a share ``discard`` of the comparisons is put aside."""
+        """Return the error after a share ``discard`` of the comparisons is discarded."""
         return float(self.error_K[np.searchsorted(self.discard_K, discard, side="right") - 1])
 
     def pauc(self, limit: float) -> float:
@@ -63,7 +63,7 @@ class EdcCurve:
         return float(np.sum(self.error_K[: inside.size - 1] * np.diff(inside)))
 
     def best_pauc(self, limit: float) -> float:
-        """Return the area under max(0, error at 0 - discard): every comparison discarded was an error."""
+        """Return the area under max(0, error at 0 - discard): each discarded comparison was an error."""
         error = float(self.error_K[0])
         return error**2 / 2 - (max(0.0, error - limit) ** 2) / 2
 
@@ -88,7 +88,7 @@ def erc_curve(score_P: Scores, is_same_P: Mask, quality_P: Scores, fmrs: Sequenc
     if not score_P.size == is_same_P.size == quality_P.size or np.isnan(quality_P).any():
         raise ValueError(
             f"a discard curve needs a score, a label and a quality for each pair, got {score_P.size}, "
-            f"{is_same_P.size} and {quality_P.size} of which {int(np.isnan(quality_P).sum())} are NaN"
+            f"{is_same_P.size} and {quality_P.size} with {int(np.isnan(quality_P).sum())} NaN"
         )
     dropped_K = (ERC_DISCARD_K * score_P.size).astype(np.int64)
     step_P = _last_steps(quality_P, dropped_K)
@@ -117,7 +117,7 @@ def dropping_steps(quality_P: Scores) -> Steps:
 
 
 def _last_steps(quality_P: Scores, dropped_K: Counts) -> Steps:
-    """Return the last step at which each pair is there; equal qualities are dropped in the order given.
+    """Return the last step at which each pair is present; equal qualities are dropped in the order given.
 
     A sort of values and a comparison for each step: five times as fast as the order of all pairs.
     """
@@ -147,7 +147,7 @@ def _highest(score_I: Scores, step_I: Steps, fmr: float) -> tuple[Scores, Steps]
 
 
 def edc_curve(error_P: Mask, quality_P: Scores) -> EdcCurve:
-    """Return the ISO curve of comparisons, some of them errors; equal qualities drop together.
+    """Return the ISO curve of comparisons, some of which are errors; equal qualities drop together.
 
     Raises:
         ValueError: no comparison, or a quality is NaN.
@@ -163,7 +163,7 @@ def edc_curve(error_P: Mask, quality_P: Scores) -> EdcCurve:
 
 
 def _fnmr_at_nearest(rising_G: Scores, rising_I: Scores, num_impostor: int, fmr: float) -> float:
-    """Return FNMR at the score whose FMR is nearest ``fmr``; of the impostors' scores the highest do."""
+    """Return FNMR at the score whose FMR is nearest ``fmr``; only the highest impostor scores are needed."""
     if not rising_G.size or not rising_I.size:
         return math.nan
     false = _nearest_count(rising_G, rising_I, num_impostor, fmr)
@@ -177,7 +177,7 @@ def _fnmr_at_nearest(rising_G: Scores, rising_I: Scores, num_impostor: int, fmr:
 
 
 def _nearest_count(rising_G: Scores, rising_I: Scores, num_impostor: int, fmr: float) -> int:
-    """Return the number of false matches nearest to ``fmr`` that some score gives as threshold."""
+    """Return the number of false matches nearest to ``fmr``, among those that some score gives as threshold."""
     num = rising_I.size
     at = max(num - math.floor(fmr * num_impostor), 0)
     candidates = []

@@ -1,4 +1,4 @@
-"""The drawn head as a surface: elliptic slices of a skull, brow, nose, lips, cheeks and ears raised on it.
+"""Geometry of the synthetic head: elliptic slices of a skull, with brow, nose, lips, cheeks and ears raised on it.
 
 Real depth, so that yaw and pitch move the features by parallax and the nose hides what is behind it. Own
 construction; the proportions are those of adult anthropometry (63 mm between the pupils are 35.2 px of the
@@ -38,7 +38,7 @@ _SLICES = np.array(
 
 @dataclass(frozen=True)
 class Head:
-    """A person's head at rest, and what is needed to paint on it and to move it."""
+    """A person's head at rest, with the data for painting and moving it."""
 
     position_3CR: Floats
     outward_3CR: Floats  # unit directions away from the skull's middle: where hair grows to
@@ -56,7 +56,7 @@ def bump(distance: Floats, size: float) -> Floats:
 
 
 def step(distance: Floats, size: float) -> Floats:
-    """Return 0 far below ``distance`` 0, 1 far above, rising over about four ``size``."""
+    """Return 0 far below ``distance`` 0 and 1 far above, rising over about four ``size``."""
     rise: Floats = 1 / (1 + np.exp(np.clip(-distance / size, -40, 40)))
     return rise
 
@@ -83,7 +83,7 @@ def build_head(traits: Mapping[str, float]) -> Head:
 
 
 def _slices(traits: Mapping[str, float]) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return height, half width, depth and lift of every row, rows evenly spaced along the surface."""
+    """Return height, half width, depth and lift of every row; rows are evenly spaced along the surface."""
     y, width, depth, lift = _SLICES.T
     width = width + traits["forehead_width"] * bump(y + 38, 15) + traits["cheek_width"] * bump(y - 12, 13)
     width = width + traits["jaw_width"] * bump(y - 48, 10) + traits["chin_width"] * bump(y - 63, 6)
@@ -199,7 +199,7 @@ def normals(position_3CR: Floats) -> Floats:
 
 
 def surface_points(head: Head, position_3CR: Floats, points_N2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (N, 3) places on ``position`` where the front's (x, y) points were painted."""
+    """Return the (N, 3) points on ``position`` at which the front's (x, y) points were painted."""
     above = int(np.argmax(head.y_R)) + 1  # rows under the chin are seen from below only
     row_N = np.interp(points_N2[:, 1], head.y_R[:above], np.arange(above))
     width_N = np.interp(row_N, np.arange(ROWS), head.width_R)

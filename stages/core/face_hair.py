@@ -1,4 +1,4 @@
-"""Hair, ears and hats of a drawn head: what covers the skull, on the grid of its surface.
+"""Hair, ears and hats of a synthetic head: what covers the skull, on the grid of its surface.
 
 Shapes: C, R the coarse grid of face_geometry, S, T the part of the fine grid that is drawn (angle, row), 3
 channels BGR.
@@ -24,7 +24,7 @@ FRINGE = 8.0  # a front edge lowered by more is a fringe
 
 
 def hairline(angle_S: Floats, hair: Hair, traits: Mapping[str, float]) -> Floats:
-    """Return the height above which hair grows, by angle around the head (far above the crown: nowhere)."""
+    """Return the height above which hair grows, by angle around the head (far above the crown: no hair)."""
     signed = np.rad2deg(angle_S)
     degrees = np.abs(signed)
     recession = traits["recession"] if hair.front < FRINGE else 0.0
@@ -67,7 +67,7 @@ def hair_thickness(line_C: Floats, y_R: Floats, hair: Hair) -> Floats:
 
 @lru_cache(maxsize=16)
 def strands(shape_ST: tuple[int, int], kind: int) -> Floats:
-    """Return a field of strands, mean 0, deviation 1: kinds 0..5 lean further and further, 6 and 7 curl."""
+    """Return a field of strands, mean 0, deviation 1: kinds 0..5 lean increasingly, 6 and 7 curl."""
     rng = np.random.default_rng(7000 + kind)
     wide, tall = shape_ST
     cells = rng.standard_normal((wide // 2, tall // (6 if kind > 5 else 26)), dtype=np.float32)
@@ -90,7 +90,7 @@ def strand_levels(shape_ST: tuple[int, int], kind: int) -> Image:
 
 
 def strand_kind(hair: Hair) -> int:
-    """Return which field of strands a haircut shows."""
+    """Return the strand field that a haircut uses."""
     if hair.curl > 0.45:
         return 6 + int(hair.part > 0)
     return min(int((hair.part + 1) * 3), 5)
@@ -114,7 +114,7 @@ def hat_line(angle_S: Floats, wear: Wear) -> Floats:
 
 @lru_cache(maxsize=4)
 def hat_cloth(shape_ST: tuple[int, int], hat: str) -> Image:
-    """Return (S, T) brightness of the cloth, 255 its own colour: panels for a cap, ribs for a beanie."""
+    """Return (S, T) brightness of the cloth, 255 for its own colour: panels for a cap, ribs for a beanie."""
     wide, tall = shape_ST
     s, t = np.mgrid[0:wide, 0:tall].astype(np.float32)
     if hat == "cap":

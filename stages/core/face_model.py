@@ -1,4 +1,4 @@
-"""What makes a drawn face: the traits an identity keeps, and the conditions each image of it is taken under.
+"""Parameters of a synthetic face: the traits of an identity, and the conditions of each image.
 
 Lengths are in pixels of the aligned 112x112 crop, measured from the point between the eyes: x to the right of
 the image, y down, z towards the camera. Identity sits in geometry and in fine texture; colours change from
@@ -20,7 +20,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Hair:
-    """A haircut: how it is worn, not where it grows."""
+    """A haircut: its style, not where hair grows."""
 
     length: float  # 0 cropped .. 1 over the shoulders
     volume: float  # thickness over the skull, px
@@ -45,7 +45,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Pose:
-    """Which poses a set holds: yaw's deviation, and its bounds by absolute value, in degrees."""
+    """Poses of a set: the deviation of yaw, and its bounds by absolute value, in degrees."""
 
     yaw_sd: float = 16.0
     yaw_min: float = 0.0
@@ -61,7 +61,7 @@ PROFILE = Pose(yaw_sd=60.0, yaw_min=42.0, yaw_max=65.0, pitch_sd=5.0)
 
 @dataclass(frozen=True)
 class Face:
-    """How the head is held and what the face does; degrees, positive yaw turns it to the image's right."""
+    """Head pose and facial expression; degrees, positive yaw turns the face to the image's right."""
 
     yaw: float = 0.0
     pitch: float = 0.0
@@ -78,7 +78,7 @@ class Face:
 
 @dataclass(frozen=True)
 class Wear:
-    """What is put on: hair is worn, too."""
+    """What is worn, including hair."""
 
     hair: Hair
     hair_colour: Bgr = (40, 60, 90)
@@ -92,7 +92,7 @@ class Wear:
 
 @dataclass(frozen=True)
 class Light:
-    """Light and the camera's answer to it."""
+    """Light and the camera's response to it."""
 
     azimuth: float = -25.0  # degrees, positive from the image's right
     elevation: float = 35.0
@@ -105,7 +105,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Shot:
-    """What belongs to one image."""
+    """Conditions of one image."""
 
     face: Face
     wear: Wear
@@ -115,7 +115,7 @@ class Shot:
 
 
 def draw_identity(rng: Rng) -> Identity:
-    """Draw one person."""
+    """Draw a random identity."""
     normal = np.clip(rng.standard_normal(len(TRAITS)), -2, 2)
     traits = {
         name: mean + deviation * float(value)
@@ -133,7 +133,7 @@ def draw_identity(rng: Rng) -> Identity:
 
 
 def draw_hair(rng: Rng) -> Hair:
-    """Draw a haircut."""
+    """Draw a random haircut."""
     long = rng.uniform() < 0.42
     return Hair(
         length=float(rng.uniform(0.42, 1.0) if long else rng.uniform(0.0, 0.25)),
@@ -146,7 +146,7 @@ def draw_hair(rng: Rng) -> Hair:
 
 
 def draw_shot(rng: Rng, identity: Identity, pose: Pose = WEB, age: float | None = None) -> Shot:
-    """Draw the conditions of one image of ``identity``; ``age`` overrides the person's usual one."""
+    """Draw random conditions for one image of ``identity``; ``age`` overrides the person's usual one."""
     usual = identity.age + float(rng.normal(0, 0.14))
     age = float(np.clip(usual if age is None else age, 0, 1))
     return Shot(
@@ -159,7 +159,7 @@ def draw_shot(rng: Rng, identity: Identity, pose: Pose = WEB, age: float | None 
 
 
 def passport(identity: Identity) -> Shot:
-    """Return frontal conditions under even light, without accessories."""
+    """Return passport conditions: frontal, even light, no accessories."""
     shot = draw_shot(np.random.default_rng(identity.texture_seed), identity)
     wear = replace(shot.wear, hair=identity.hair, glasses="none", hat="none")
     return replace(shot, face=Face(age=identity.age), wear=wear, light=Light(), landmark_error=0.0)

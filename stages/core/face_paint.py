@@ -1,4 +1,4 @@
-"""What moves on the front view: eyes and mouth, and brows and beard in the hair colour of the image.
+"""Paints the parts of the front view that change per image: eyes, mouth, and brows and beard in the hair colour.
 
 Units and canvas as in face_skin. Shapes: H, W of the canvas or of a patch of it, 3 channels BGR.
 """
@@ -44,7 +44,7 @@ def mouth_corner(t: Mapping[str, float], face: Face) -> tuple[float, float]:
 
 
 def blend(patch: Image, opacity: Image, colour: Sequence[float], strength: float) -> None:
-    """Lay ``colour`` over ``patch`` in place, as thick as ``opacity`` (0..255) times ``strength`` says."""
+    """Blend ``colour`` over ``patch`` in place, with alpha ``opacity`` (0..255) times ``strength``."""
     added = np.rint(_LEVEL * strength * np.asarray(colour)).astype(np.uint8)[:, None]
     kept = np.rint(255 * (1 - np.repeat(_LEVEL, 3, axis=1) * strength)).astype(np.uint8)[:, None]
     opacity = np.ascontiguousarray(opacity)
@@ -168,5 +168,5 @@ def _paint_mouth(canvas_HW3: Image, t: Mapping[str, float], skin: Skin, face: Fa
 
 
 def _between(x: Points, top: Points, bottom: Points) -> Points:
-    """Return the outline of what lies between two lines over the same ``x``."""
+    """Return the outline of the area between two lines over the same ``x``."""
     return np.stack([np.concatenate([x, x[::-1]]), np.concatenate([top, bottom[::-1]])], axis=1)

@@ -1,4 +1,4 @@
-"""Draws a person: the painted surface is turned, lit, splatted from the outline inwards and cut to a frame.
+"""Renders a synthetic face: the painted surface is turned, lit, splatted from the outline inwards and cropped.
 
 Shapes: C, R coarse grid (face_geometry), S, T fine grid, H, W pixels, 3 channels BGR.
 """
@@ -39,7 +39,7 @@ Points = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Person:
-    """An identity with everything that is built once for all of its images."""
+    """An identity with everything that is built once for all its images."""
 
     identity: Identity
     head: Head
@@ -52,7 +52,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a face is put: aligned to the template, or anywhere, as a detector finds it."""
+    """Placement of a face: aligned to the template, or anywhere, as for a detector."""
 
     height: int = SIZE
     width: int = SIZE
@@ -64,14 +64,14 @@ ALIGNED = Frame()
 
 @dataclass(frozen=True)
 class Drawing:
-    """An image and where its five landmarks really are."""
+    """A rendered image and the true places of its five landmarks."""
 
     image_HW3: Image
     landmarks_52: Points
 
 
 def build_person(identity: Identity) -> Person:
-    """Build what all images of one identity share."""
+    """Build the data that all images of one identity share."""
     head = build_head(identity.traits)
     column_S = (np.arange(FINE[0]) + 0.5) / FINE[0] * COLUMNS - 0.5
     row_T = (np.arange(FINE[1]) + 0.5) / FINE[1] * ROWS - 0.5
@@ -86,7 +86,7 @@ def build_person(identity: Identity) -> Person:
 
 
 def draw(person: Person, shot: Shot, frame: Frame = ALIGNED) -> Drawing:
-    """Draw one image."""
+    """Render one image."""
     rng = np.random.default_rng(shot.seed)
     position_3CR = pose_head(person.head, shot.face)
     camera_33 = rotation(shot.face)
@@ -118,7 +118,7 @@ def draw(person: Person, shot: Shot, frame: Frame = ALIGNED) -> Drawing:
 
 
 def project(points_3N: Points, camera_33: NDArray[np.float64]) -> Points:
-    """Return (2, ...) image places of (3, ...) points, before the similarity that frames them."""
+    """Return (2, ...) image points of (3, ...) points, before the framing similarity."""
     flat = camera_33.astype(points_3N.dtype) @ points_3N.reshape(3, -1)
     seen: Points = flat[:2] * (DISTANCE / (DISTANCE + 40 - flat[2]))
     return seen.reshape(2, *points_3N.shape[1:])
@@ -139,7 +139,7 @@ def _landmarks(person: Person, shot: Shot) -> NDArray[np.float64]:
 
 
 def _growth(person: Person, shot: Shot) -> Floats:
-    """Return (C, R): how far hair or a hat stands off the skull, px."""
+    """Return (C, R): the thickness of hair or hat above the skull, px."""
     head, hair = person.head, shot.wear.hair
     thickness_CR = face_hair.hair_thickness(face_hair.hairline(head.angle_C, hair, head.traits), head.y_R, hair)
     if shot.wear.hat != "none":
@@ -155,7 +155,7 @@ Part = tuple[slice, slice]
 
 
 def _visible(y_CR: Floats, person: Person, shot: Shot, height: int) -> Part:
-    """Return the part of the fine grid that faces the camera and lies in the frame."""
+    """Return the part of the fine grid that faces the camera and is inside the frame."""
     away_S = np.rad2deg(person.angle_S) + shot.face.yaw
     first, last = np.searchsorted(away_S, [-100, 100]).tolist()
     rows = np.flatnonzero((y_CR.max(axis=0) > 0) & (y_CR.min(axis=0) < height))
@@ -170,7 +170,7 @@ def _enlarge(field_CR: NDArray[Any], part: Part) -> NDArray[Any]:
 
 
 def _dress(person: Person, shot: Shot, part: Part) -> Image:
-    """Return a part of the surface as it is painted: skin, ears, hair and hat."""
+    """Return a part of the surface with its colours: skin, ears, hair and hat."""
     hair, wear, tone = shot.wear.hair, shot.wear, person.skin.tone
     front_HW3 = paint_front(person.identity, person.skin, shot)
     fixed, fraction = person.front_map
@@ -196,14 +196,14 @@ def _dress(person: Person, shot: Shot, part: Part) -> Image:
 
 
 def _cover(under_ST3: Image, over_ST3: Image, opacity_ST: Image) -> None:
-    """Lay ``over`` on ``under`` in place; ``opacity`` 0..255."""
+    """Blend ``over`` onto ``under`` in place; ``opacity`` 0..255."""
     over = cv2.cvtColor(opacity_ST, cv2.COLOR_GRAY2BGR)
     kept_ST3 = cv2.multiply(under_ST3, cv2.bitwise_not(over), scale=1 / 255)
     cv2.add(kept_ST3, cv2.multiply(over_ST3, over, scale=1 / 255), dst=under_ST3)
 
 
 def _shade(normal_3CR: Floats, camera_33: NDArray[np.float64], light: Light) -> tuple[Image, Image]:
-    """Return (C, R) brightness, OWN_COLOUR for its own colour; and 255 where the surface faces away, else 0."""
+    """Return (C, R) brightness, OWN_COLOUR for full colour; and 255 where the surface faces away, else 0."""
     azimuth, elevation = np.deg2rad([light.azimuth, light.elevation])
     flat = np.cos(elevation)
     direction = np.array([np.sin(azimuth) * flat, -np.sin(elevation), np.cos(azimuth) * flat])
@@ -219,7 +219,7 @@ def _shade(normal_3CR: Floats, camera_33: NDArray[np.float64], light: Light) -> 
 
 
 def _places(points_2CR: Floats, hidden_CR: Image, part: Part, size: tuple[int, int]) -> NDArray[np.int32]:
-    """Return (S, T): the pixel each point falls on, counted through a canvas with a border of one pixel.
+    """Return (S, T): the pixel index of each point, in a canvas with a border of one pixel.
 
     The border takes what lies outside, and its first pixel what faces away.
     """
@@ -258,13 +258,13 @@ def splat(place_ST: NDArray[np.int32], colour_ST3: Image, away_S: Floats, facing
 
 
 def _order(grid_ST: NDArray[Any], middle: int, facing: int) -> list[NDArray[Any]]:
-    """Return four blocks in the order they are written."""
+    """Return four blocks in the order in which they are written."""
     left, right = grid_ST[:middle], grid_ST[middle:][::-1]
     return [left[:, facing:][:, ::-1], right[:, facing:][:, ::-1], left[:, :facing], right[:, :facing]]
 
 
 def _close(layer_HW4: Image) -> Image:
-    """Fill pixels that no point fell on, up to four in a row, from their neighbours."""
+    """Fill pixels that no point hit, up to four in a row, from their neighbours."""
     square = np.ones((3, 3), np.uint8)
     covered_HW = cv2.extractChannel(layer_HW4, 3)
     hole_HW = cv2.morphologyEx(covered_HW, cv2.MORPH_CLOSE, square, iterations=2) - covered_HW

@@ -1,4 +1,4 @@
-"""Everything around a drawn head: background, neck, clothes, long hair, glasses, peak of a cap, camera.
+"""Surroundings of a synthetic head: background, neck, clothes, long hair, glasses, peak of a cap, camera.
 
 Shapes: H, W pixels of the supersampled canvas, N points, 3 channels BGR.
 """
@@ -53,7 +53,7 @@ _NECK = _neck()
 
 
 def compose(canvas_HW3: Image, layer_HW4: Image) -> None:
-    """Put a layer with hard coverage on the canvas; averaging down later makes its edges smooth."""
+    """Put a layer with hard coverage on the canvas; averaging down later smooths its edges."""
     covered_HW = cv2.extractChannel(layer_HW4, 3)
     cv2.copyTo(cv2.cvtColor(layer_HW4, cv2.COLOR_BGRA2BGR), covered_HW, canvas_HW3)
 
@@ -81,7 +81,7 @@ class Scene:
 
     @property
     def lit(self) -> float:
-        """How bright surroundings are that the light does not model."""
+        """Brightness of surroundings that the light model does not cover."""
         return 0.55 + 0.45 * self.shot.light.ambient
 
     def background(self, height: int, width: int) -> Image:
@@ -96,7 +96,7 @@ class Scene:
         return wide
 
     def place(self, points_N3: Points, turn: float = 1.0) -> Points:
-        """Return canvas places of points on the head; ``turn`` below 1 follows part of its rotation."""
+        """Return canvas points of points on the head; ``turn`` below 1 follows part of its rotation."""
         camera = self.camera_33 if turn == 1 else np.eye(3) * (1 - turn) + self.camera_33 * turn
         flat: Points = (points_N3 @ camera.T)[:, :2] @ self.to_canvas_23[:, :2].T + self.to_canvas_23[:, 2]
         return flat

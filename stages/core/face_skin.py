@@ -1,4 +1,4 @@
-"""A person's skin, brows and beard, painted once on a flat front view: fine texture is half of an identity.
+"""Paints a person's skin, brows and beard once on a flat front view: fine texture is half of an identity.
 
 The front view is a canvas of SCALE px per unit over x in [LEFT, -LEFT) and y in [TOP, BOTTOM) (units and axes
 of face_model). Shapes: H, W of that canvas, h, w half of that, 3 channels BGR.
@@ -33,7 +33,7 @@ _ORIGIN = np.array([LEFT * SCALE + 0.5, TOP * SCALE + 0.5]) * (1 << SHIFT)
 
 @dataclass(frozen=True)
 class Skin:
-    """What is painted once per person."""
+    """The layers that are painted once per person."""
 
     bare_HW3: Image
     wrinkles_HW3: Image  # what full age takes away from ``bare``
@@ -68,7 +68,7 @@ def skin_tone(level: float) -> Bgr:
 
 
 def paint_skin(identity: Identity) -> Skin:
-    """Paint everything of a person's front view that does not move."""
+    """Paint all parts of a person's front view that do not change per image."""
     rng = np.random.default_rng(identity.texture_seed)
     t = identity.traits
     tone = skin_tone(identity.tone)
@@ -130,7 +130,7 @@ def _redness(x: Floats, y: Floats, t: Mapping[str, float]) -> Floats:
 
 
 def _shadows(x: Floats, y: Floats, t: Mapping[str, float]) -> Floats:
-    """Return the light that reaches hollows: sockets, nostrils, under nose and lip."""
+    """Return the ambient light in hollows: sockets, nostrils, under nose and lip."""
     side, down = np.abs(x), y - t["nose_length"]
     eye_side, eye_y = side - t["eye_x"], y - t["eye_y"]
     dark = 0.22 * _bell(eye_side + 6.5, eye_y + 2.0, 4.5, 4.5) + 0.16 * _bell(eye_side, eye_y + 5.0, 7.5, 3.0)

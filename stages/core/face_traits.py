@@ -1,4 +1,4 @@
-"""Which traits tell drawn identities apart, and how much they vary; and the palettes of skin and hair.
+"""Traits that distinguish synthetic identities, and their variances; palettes of skin and hair.
 
 Units and axes are those of face_model.
 """

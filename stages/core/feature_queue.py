@@ -1,4 +1,4 @@
-"""The newest features of earlier batches, as negatives; optionally moved as their class centres moved since.
+"""Queue of features of earlier batches, used as negatives; optionally shifted as their class centres moved since.
 
 QGFace's queue (IsidoreSong/QGFace framework.py at c1cfa7b6); the compensation is BroadFace's (ECCV 2020, eq. 4).
 
@@ -16,7 +16,7 @@ from stages.core.shard import Shard
 
 
 class FeatureQueue(nn.Module):
-    """Keeps the newest ``size`` features, newest first; its buffers have their full size from the start."""
+    """Queue of the newest ``size`` features, newest first; its buffers have their full size from the start."""
 
     feature_KD: Tensor
     label_K: Tensor
@@ -38,7 +38,7 @@ class FeatureQueue(nn.Module):
 
     @torch.no_grad()
     def put(self, feature_BD: Tensor, label_B: Tensor, centre_BD: Tensor | None) -> None:
-        """Put a batch in front; the oldest fall out at the end.
+        """Put a batch in front; the oldest features are dropped.
 
         Args:
             feature_BD: to keep.
@@ -57,7 +57,7 @@ class FeatureQueue(nn.Module):
 
     @torch.no_grad()
     def features(self, head: CosineHead) -> Tensor:
-        """Return the features; with centres: each moved by what its centre moved, scaled to its own length."""
+        """Return the features; with centres, each shifted as its centre moved and scaled to its own length."""
         count = int(self.filled)
         feature_KD = self.feature_KD[:count]
         if not self.with_centres:
@@ -71,7 +71,7 @@ class FeatureQueue(nn.Module):
 
 @torch.no_grad()
 def class_centres(head: CosineHead, label_K: Tensor) -> Tensor:
-    """Return the head's raw centre of each label, from whichever process holds it.
+    """Return the head's raw centre of each label, gathered from the process that holds it.
 
     All processes must ask for the same labels.
     """

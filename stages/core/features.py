@@ -1,4 +1,4 @@
-"""What a backbone gives for a list of images, and how an image and its flip are fused.
+"""Features of a list of images, and the fusion of an image with its flip.
 
 As AdaFace validation_mixed/validate_IJB_BC.py (fuse_features_with_norm) at c60eaa78.
 
@@ -21,12 +21,12 @@ Fusion = Literal["none", "pre_norm_sum", "norm_weighted_avg", "average", "concat
 
 @dataclass(frozen=True)
 class Features:
-    """Features before normalising, of the images as they are and mirrored."""
+    """Features before normalising, of the images and of their mirror images."""
 
     feature_ND: Floats
     flipped_ND: Floats | None = None
     seen: Mapping[str, Floats] = field(default_factory=dict)
-    """Scores (N,) of quality methods that look at the images themselves, not at their features, by method."""
+    """Scores (N,) of quality methods that read the images instead of the features, by method."""
 
     @property
     def feature_norm_N(self) -> Floats:
@@ -63,7 +63,7 @@ def fuse(features: Features, fusion: Fusion) -> Floats:
     if fusion == "none":
         return features.feature_ND
     if features.flipped_ND is None:
-        raise ValueError("features of mirrored images are wanted, but only the images' own were embedded")
+        raise ValueError("this fusion needs features of mirrored images, but only the images themselves were embedded")
     plain_ND, flipped_ND = features.feature_ND, features.flipped_ND
     if fusion == "pre_norm_sum":
         return plain_ND + flipped_ND
@@ -76,13 +76,13 @@ def fuse(features: Features, fusion: Fusion) -> Floats:
     elif fusion == "concat":
         fused_ND = normalise(np.concatenate([normalise(plain_ND), normalise(flipped_ND)], axis=1))
     else:
-        raise ValueError(f"no fusion {fusion!r}: there are none, pre_norm_sum, norm_weighted_avg, average, concat")
+        raise ValueError(f"unknown fusion {fusion!r}: choose none, pre_norm_sum, norm_weighted_avg, average or concat")
     fused_ND *= length_N1
     return fused_ND
 
 
 def normalise(feature_ND: Floats) -> Floats:
-    """Return unit-length embeddings; an all-zero feature stays zero, so that its score with anything is 0."""
+    """Return unit-length embeddings; an all-zero feature stays zero, so its score with anything is 0."""
     norm_N1 = np.linalg.norm(feature_ND, axis=1, keepdims=True)
     embedding_ND: Floats = np.divide(feature_ND, norm_N1, out=np.zeros_like(feature_ND), where=norm_N1 > 0)
     return embedding_ND

@@ -1,4 +1,4 @@
-"""Takes batch norms in evaluation mode into the convolutions and linear layers before them: fewer passes over memory.
+"""Folds batch norms in evaluation mode into the preceding convolutions and linear layers: less memory traffic.
 
 The numbers change by rounding only. Networks of stages/backbones have them beside each other in an ``nn.Sequential``,
 or under the names of ``residual_nets.StagedNet``; a batch norm before a convolution stays: padding comes after it.
@@ -19,11 +19,11 @@ NAMED = {
     StagedBlock: (("conv1", "bn2"), ("conv2", "bn3")),
     StagedNet: (("conv1", "bn1"), ("fc", "features")),
 }
-"""Which batch norm follows which layer, where they are attributes."""
+"""The batch norm that follows each layer, where both are attributes."""
 
 
 def fold(network: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode, with every batch norm that follows a convolution or linear layer taken in.
+    """Return a copy in evaluation mode, with every batch norm after a convolution or linear layer folded in.
 
     Its state dict has other keys: it is for computing, not for saving.
     """
@@ -50,7 +50,7 @@ def _take_in(parent: nn.Module, layer_name: str, norm_name: str) -> None:
 
 
 def _affine(norm: nn.modules.batchnorm._BatchNorm) -> nn.modules.batchnorm._BatchNorm:
-    """Give a batch norm without scale and shift those that do nothing: torch's fusing wants some."""
+    """Give a batch norm without scale and shift neutral ones, which torch's fusing requires."""
     if not norm.affine:
         assert norm.running_var is not None
         norm.weight = nn.Parameter(torch.ones_like(norm.running_var), requires_grad=False)

@@ -1,4 +1,4 @@
-"""What every classification head shares: class centres, cosines, softmax cross-entropy, and what it returns.
+"""Base of classification heads: class centres, cosines, softmax cross-entropy, and the output type.
 
 The published heads stand on ``stages/core/margin_head.py``, which never holds all cosines twice.
 
@@ -18,7 +18,7 @@ from torch.nn import functional
 from stages.core.shard import Shard
 
 DRAWN_ROWS = 4096
-"""Centres drawn at a time: a shard draws all of them and keeps its own, holding no more than these."""
+"""Centres drawn at a time: a shard draws all centres, keeps its own, and holds no more than these."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class HeadOutput:
     """
 
     loss: Tensor
-    """Scalar to minimise: mean cross-entropy, plus the head's own penalty where it has one."""
+    """Scalar to minimise: mean cross-entropy, plus the head's own penalty if it has one."""
     target_cosine_B: Tensor
     """Cosine of each feature with its own class's centre, before the margin."""
     hit_B: Tensor
@@ -37,11 +37,11 @@ class HeadOutput:
     terms: Mapping[str, Tensor] = field(default_factory=dict)
     """Scalars worth logging: parts of the loss, running statistics."""
     nearest_cosine_B: Tensor | None = None
-    """Cosine of each feature with the nearest centre of another class; None where a head does not tell."""
+    """Cosine of each feature with the nearest centre of another class; None if a head does not compute it."""
 
 
 class CosineHead(nn.Module, ABC):
-    """Class centres, and the steps every head takes; a head says what its margin does to the cosines.
+    """Class centres and the steps that all heads share; subclasses apply their margin to the cosines.
 
     Features come un-normalised. Call it in float32 or float64: cosines near 1 mean nothing in half precision.
     """
@@ -49,7 +49,7 @@ class CosineHead(nn.Module, ABC):
     wants_quality = False
     """Whether ``forward`` needs ``quality_B``."""
     quality_of_batch_B: Tensor | None = None
-    """What ``forward`` takes where it is given no ``quality_B``: a training sets it before each step."""
+    """Default of ``quality_B`` in ``forward``: the training loop sets it before each step."""
     shardable = False
     """Whether the classes may be spread over processes, or a part of them drawn for each step."""
 
@@ -59,7 +59,7 @@ class CosineHead(nn.Module, ABC):
         self.ramp = 1.0
         """Share of the margin in force: 0 is plain softmax, 1 the published head. A schedule may raise it."""
         self.num_classes = num_classes
-        """Of all ranks."""
+        """Number of classes over all ranks."""
         self.shard = shard or Shard()
         if self.shard != Shard() and not self.shardable:
             raise ValueError(f"{type(self).__module__} needs all cosines at once: it cannot be sharded or sampled")
@@ -67,12 +67,12 @@ class CosineHead(nn.Module, ABC):
         self.weight = nn.Parameter(self.initial(feature_dim))
 
     def initial(self, feature_dim: int) -> Tensor:
-        """Return the centres to start from; of this rank's classes, where they are sharded."""
+        """Return the initial centres; those of this rank's classes, if they are sharded."""
         return unit_rows(self.num_classes, feature_dim, self.shard)
 
     @abstractmethod
     def with_margin(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return the cosines with the margin in place; may update the head's running statistics.
+        """Return the cosines with the margin applied; may update the head's running statistics.
 
         Args:
             cosine_BC: in [-1, 1] up to rounding.
@@ -81,7 +81,7 @@ class CosineHead(nn.Module, ABC):
         """
 
     def penalty(self, norm_B: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | None:
-        """Return what the head adds to the cross-entropy and what to log of it; None for nothing."""
+        """Return the head's addition to the cross-entropy and the values to log; None for none."""
         return None
 
     def statistics(self) -> Mapping[str, Tensor]:
@@ -89,14 +89,14 @@ class CosineHead(nn.Module, ABC):
         return {}
 
     def logits(self, feature_BD: Tensor, label_B: Tensor) -> Tensor:
-        """Return logits_BC with the margin; running statistics follow every call, as in published code."""
+        """Return logits_BC with the margin; every call updates running statistics, as in published code."""
         cosine_BC, norm_B = self.cosines(feature_BD)
         return self.scaled(cosine_BC, norm_B, label_B)
 
     def forward(
         self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None, factor_B: Tensor | None = None
     ) -> HeadOutput:
-        """Return the loss of a batch, and what is worth logging.
+        """Return the loss of a batch, and values to log.
 
         Args:
             feature_BD: un-normalised.
@@ -114,7 +114,7 @@ class CosineHead(nn.Module, ABC):
         return self.output(functional.cross_entropy(logits_BC, label_B), target_cosine_B, nearest_B, norm_B)
 
     def quality(self, quality_B: Tensor | None, size: int) -> Tensor | None:
-        """Return the quality of each image of a batch, None for heads that do not ask.
+        """Return the quality of each image of a batch, None for heads that do not use it.
 
         Raises:
             ValueError: there is none, or that of another number of images.
@@ -123,16 +123,16 @@ class CosineHead(nn.Module, ABC):
             return None
         known_B = self.quality_of_batch_B if quality_B is None else quality_B
         if known_B is None:
-            raise ValueError("this head follows a quality that comes with each image: pass quality_B")
+            raise ValueError("this head needs the quality of each image: pass quality_B")
         if len(known_B) != size:
             raise ValueError(
-                f"quality of {len(known_B)} images, but {size} features: an objective that shows the head more than "
-                "the batch cannot use a head that follows each image's quality"
+                f"quality of {len(known_B)} images, but {size} features: an objective that passes more features than "
+                "the batch cannot be combined with a head that uses each image's quality"
             )
         return known_B.detach()
 
     def output(self, loss: Tensor, cosine_B: Tensor, nearest_B: Tensor, norm_B: Tensor) -> HeadOutput:
-        """Return the loss with the head's penalty added, and what is worth logging."""
+        """Return the loss with the head's penalty added, and values to log."""
         terms = dict(self.statistics())
         added = self.penalty(norm_B)
         if added is not None:
@@ -141,7 +141,7 @@ class CosineHead(nn.Module, ABC):
         return HeadOutput(loss, cosine_B, cosine_B >= nearest_B, terms, nearest_B)
 
     def scaled(self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor) -> Tensor:
-        """Return logits_BC with as much of the margin as is in force."""
+        """Return logits_BC with the part of the margin that is in force."""
         moved_BC = self.with_margin(cosine_BC, norm_B, label_B)
         return self.scale * (moved_BC if self.ramp == 1 else torch.lerp(cosine_BC, moved_BC, self.ramp))
 
@@ -172,7 +172,7 @@ def directions(feature_BD: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def follow(running: Tensor, value: Tensor, alpha: float) -> None:
-    """Move a running statistic towards ``value`` by the share ``alpha``; one not finite moves nothing.
+    """Move a running statistic towards ``value`` by the share ``alpha``; values that are not finite are ignored.
 
     >>> mean = torch.tensor(20.0)
     >>> follow(mean, torch.tensor(40.0), 0.5)
@@ -190,7 +190,7 @@ def unit_rows(num_classes: int, feature_dim: int, shard: Shard) -> Tensor:
 
 
 def drawn_rows(num_classes: int, feature_dim: int, shard: Shard, draw: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the shard's rows of (C, D) centres that are the same for any number of shards.
+    """Return the shard's rows of (C, D) initial centres, which do not depend on the number of shards.
 
     Args:
         num_classes: of all shards.

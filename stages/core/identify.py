@@ -1,4 +1,4 @@
-"""Closed- and open-set identification: is a mate among the k most similar, and above a threshold (TinyFace, IJB-S).
+"""Closed- and open-set identification (TinyFace, IJB-S): is a mate among the k most similar, and above a threshold.
 
 As AdaFace validation_lq/tinyface_helper.py and validation_lq/PFE/ijbs.py (DIR_FAR) at c60eaa78, but with a
 stated rule for ties: they go against the mate.
@@ -82,7 +82,7 @@ def closed_set(
 
 @dataclass(frozen=True)
 class OpenSet:
-    """True positive identification rate (fraction) at each false positive rate, and how it came about.
+    """True positive identification rate (fraction) at each false positive rate, with thresholds and counts.
 
     ``tpir`` and ``threshold`` are by target; ``fpir`` is the rate the threshold really gives.
     """
@@ -156,7 +156,7 @@ def open_set(
 
 @dataclass(frozen=True)
 class _Side:
-    """Probes or gallery: embeddings, labels and which were processed."""
+    """Probes or gallery: embeddings, labels and which images were processed."""
 
     embedding_ND: Embeddings
     label_N: Labels

@@ -1,4 +1,4 @@
-"""Names the format of an encoded image from its first bytes."""
+"""Detects the format of an encoded image from its first bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BEGINNINGS = {
 
 
 def extension(image: bytes | memoryview) -> str:
-    r"""Return the usual file extension, without a dot; ``img`` if the first bytes are of no format we know.
+    r"""Return the usual file extension, without a dot; ``img`` if the format is unknown.
 
     >>> extension(b"\xff\xd8\xff\xe0..JFIF")
     'jpg'

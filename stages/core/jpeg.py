@@ -1,4 +1,4 @@
-"""Decodes an image into an array that is there already: JPEG with simplejpeg, all else with OpenCV.
+"""Decodes an image into an existing array: JPEG with simplejpeg, everything else with OpenCV.
 
 Both stand on libjpeg-turbo with the same settings, so pixels are equal (a test holds it); simplejpeg is 1.3 to 1.4
 times as fast, mostly because it writes where it is told to.

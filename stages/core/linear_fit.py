@@ -1,4 +1,4 @@
-"""Fits one layer on frozen features to a target per image, to the optimum of SmoothL1: the problem is convex.
+"""Fits one layer on frozen features to a target per image, to the optimum of SmoothL1: a convex problem.
 
 Solved by L-BFGS, with no learning rate to choose.
 
@@ -15,7 +15,7 @@ from stages.core.quality import Learned
 
 
 def fit(feature_ND: Tensor, target_N: Tensor, beta: float, iterations: int) -> Learned:
-    """Return weight (1, D) and bias (1,) of the best layer, and how well it does.
+    """Return weight (1, D) and bias (1,) of the optimal layer, and fit statistics.
 
     Args:
         feature_ND: before normalising.
@@ -50,7 +50,7 @@ def fit(feature_ND: Tensor, target_N: Tensor, beta: float, iterations: int) -> L
 
 
 def describe(predicted_N: Tensor, target_N: Tensor, beta: float) -> dict[str, float]:
-    """Return the loss, and what share of the target's variance the layer explains."""
+    """Return the loss, and the share of the target's variance that the layer explains."""
     rest = (predicted_N - target_N).square().sum()
     spread = (target_N - target_N.mean()).square().sum().clamp_min(1e-300)
     return {

@@ -1,4 +1,4 @@
-"""One layer from features to a quality score, as files hold it.
+"""Quality scorer of one linear layer on the feature, as stored in files.
 
 Shapes: N images, D feature dimensions.
 """
@@ -42,5 +42,5 @@ class LinearScorer:
         return score_N.numpy().astype(np.float32)
 
     def module(self) -> nn.Module:
-        """Return the same as a network, feature_ND -> score_N, to be exported behind the backbone."""
+        """Return the scorer as a network, feature_ND -> score_N, to be exported behind the backbone."""
         return nn.Sequential(self.layer, nn.Flatten(0))

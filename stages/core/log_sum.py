@@ -1,4 +1,4 @@
-"""The part of a margin softmax that is as large as batch x classes, at the cost of its matrix products.
+"""Log of the sum over negatives of a margin softmax, the only part of size batch x classes, in chunks of classes.
 
 A head moves only the true class's logit z. So with S the sum of exp(logit) over the *other* classes, the loss is
 log(1 + S e^-z): everything but log S concerns one number per image and is left to autograd. Here are log S, its
@@ -29,10 +29,10 @@ from stages.core.shard import Shard
 
 
 class Sums(NamedTuple):
-    """What a head needs of all classes."""
+    """The values that a head needs from all classes."""
 
     cosine_B: Tensor
-    """Of each feature with its own class's centre."""
+    """Cosine of each feature with its own class's centre."""
     log_sum_B: Tensor
     """Log of the sum of exp(logit) over all other classes."""
     nearest_B: Tensor
@@ -40,7 +40,7 @@ class Sums(NamedTuple):
 
 
 def log_sum(embedding_BD: Tensor, weight_CD: Tensor, label_B: Tensor, cosine_B: Tensor, plan: Plan) -> Sums:
-    """Return the sums over all classes of all ranks, equal on all of them.
+    """Return the sums over all classes of all ranks, the same on every rank.
 
     Gradients flow to ``embedding_BD`` (whole, on every rank) and to ``weight_CD``; once, and not twice over.
 
@@ -58,13 +58,13 @@ def log_sum(embedding_BD: Tensor, weight_CD: Tensor, label_B: Tensor, cosine_B: 
 
 @torch.no_grad()
 def target_cosine(embedding_BD: Tensor, weight_CD: Tensor, label_B: Tensor, shard: Shard) -> Tensor:
-    """Return the cosine of each feature with its own class's centre, whichever rank holds that."""
+    """Return the cosine of each feature with its own class's centre, on whichever rank that is."""
     cosine_B = torch.linalg.vecdot(embedding_BD, _own_centres(weight_CD, label_B))
     return shard.sum_(cosine_B)
 
 
 def _own_centres(weight_CD: Tensor, label_B: Tensor) -> Tensor:
-    """Return each image's centre at unit length; zeros where another rank holds it."""
+    """Return each image's centre at unit length; zeros if another rank holds it."""
     if not len(weight_CD):
         return weight_CD.new_zeros(len(label_B), weight_CD.shape[1])
     own_BD = weight_CD[label_B.clamp_min(0)]
@@ -72,7 +72,7 @@ def _own_centres(weight_CD: Tensor, label_B: Tensor) -> Tensor:
 
 
 class _LogSum(torch.autograd.Function):
-    """See the top of the file."""
+    """Autograd function of ``log_sum``; see the top of the file."""
 
     @staticmethod
     def forward(
@@ -123,7 +123,7 @@ class _LogSum(torch.autograd.Function):
 def _weight_gradient(
     chunks: Chunks, totals: Totals, inverse_C: Tensor, grad_cosine_B: Tensor, factor_B: Tensor, room: Tensor | None
 ) -> Tensor:
-    """Return grad_CD; written over ``room`` where exponentials were kept there."""
+    """Return grad_CD; it overwrites ``room`` if exponentials were kept there."""
     weight_CD, embedding_BD = chunks.weight_CD, chunks.embedding_BD
     scratch = chunks.room(keep=False) if room is None else room
     pulled_BD = embedding_BD * factor_B[:, None]

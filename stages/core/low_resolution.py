@@ -1,4 +1,4 @@
-"""Makes an aligned face small and large again, as QGFace validation/validation_lq/crlfw_helper.py at 778aa5ef.
+"""Shrinks and enlarges an aligned face, as QGFace validation/validation_lq/crlfw_helper.py at 778aa5ef.
 
 torchvision's ``Resize`` of a PIL image is PIL's bilinear filter, which averages over the area when it shrinks.
 """
@@ -12,7 +12,7 @@ from stages.core.features import Image
 
 
 def through(image: Image, side: int) -> Image:
-    """Return ``image``, uint8 (H, W, 3), shrunk to ``side`` x ``side`` pixels and brought back to its size.
+    """Return ``image``, uint8 (H, W, 3), shrunk to ``side`` x ``side`` pixels and enlarged to its size again.
 
     >>> through(np.full((112, 112, 3), 9, np.uint8), 8).shape
     (112, 112, 3)

@@ -23,7 +23,7 @@ JPEG_QUALITY = 75
 CROP_AREA, CROP_ASPECT = (0.8, 1.0), (0.75, 1.33)
 FACTOR = (0.8, 1.2)
 ANGLE = (-45.0, 45.0)
-"""Degrees, counter-clockwise."""
+"""Range of the rotation in degrees, counter-clockwise."""
 FILTERS = (
     Pil.Resampling.BICUBIC,
     Pil.Resampling.BILINEAR,
@@ -35,7 +35,7 @@ FILTERS = (
 
 @dataclass(frozen=True)
 class Probabilities:
-    """Of each operation after the loss of resolution, in [0, 1]; 0.2 is at second hand (reference, section 1.7)."""
+    """Probability of each operation after the loss of resolution; 0.2 is at second hand (reference, section 1.7)."""
 
     crop: float = 0.2
     photometric: float = 0.2
@@ -44,7 +44,7 @@ class Probabilities:
 
 
 def degrade(image_HW3: Image, probabilities: Probabilities, rng: np.random.Generator) -> Image:
-    """Return the image after the loss of resolution and the operations that were drawn; always a new array."""
+    """Return the image after the loss of resolution and the drawn operations; always a new array."""
     crop, photometric, rotation, flip = rng.random(4)
     side = rng.uniform(*SIDE_RANGE)
     down, up = (FILTERS[i] for i in rng.integers(len(FILTERS), size=2))
@@ -68,7 +68,7 @@ def rescale(image_HW3: Image, side: float, down: Pil.Resampling, up: Pil.Resampl
 
 
 def compress(image_HW3: Image) -> Image:
-    """Return what JPEG leaves of the image, its first channel taken for red.
+    """Return the image after JPEG compression, with its first channel taken for red.
 
     OpenCV and simplejpeg give the pixels that Pillow does (all are libjpeg-turbo) in half the time.
     """
@@ -84,5 +84,5 @@ def crop_and_scale(image_HW3: Image, top: int, left: int, height: int, width: in
 
 
 def rotate(image_HW3: Image, angle: float) -> Image:
-    """Return the image turned about its middle, nearest pixels, black where there was none."""
+    """Return the image rotated about its centre, nearest pixels, black outside."""
     return np.asarray(Pil.fromarray(image_HW3).rotate(angle))

@@ -1,4 +1,4 @@
-"""Margins on the true class's cosine, as published; the conventions at the ends of the range are named here.
+"""Margins on the true class's cosine, as published, with the conventions at the ends of the range.
 
 Shapes: B batch. Cosines in [-1, 1]; angles and angular margins in radians.
 """
@@ -16,7 +16,7 @@ ADAFACE_EPS = 1e-3
 
 
 def angular_clipped(cosine_B: Tensor, margin_B: Tensor | float, eps: float) -> Tensor:
-    """Return cos(clip(acos(c) + margin, eps, pi - eps)): AdaFace head.py; beyond pi the target stays there.
+    """Return cos(clip(acos(c) + margin, eps, pi - eps)): AdaFace head.py; the angle is clipped at pi.
 
     ``cosine_B`` must be within 1 - eps already, so that the derivative of acos is finite.
     """

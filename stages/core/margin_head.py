@@ -1,4 +1,4 @@
-"""Heads whose margin moves the true class's logit and leaves the others to an elementwise rule: all published ones.
+"""Base of heads whose margin changes the true class's logit, with an elementwise rule for the others.
 
 Such a head says two things, ``moved`` and ``negatives``; the loss then comes from ``stages/core/log_sum.py`` at
 the cost of its matrix products, on one process or on many that each hold a part of the classes.
@@ -22,21 +22,21 @@ from stages.core.log_sum import Sums, log_sum, target_cosine
 from stages.core.negatives import Negatives
 
 STORE_BYTES = 1 << 30
-"""Most that a batch larger than the feature dimension may keep of its exponentials."""
+"""Limit of the stored exponentials for a batch larger than the feature dimension."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a head may know of each image when it moves the true class's cosine."""
+    """Inputs of a head for moving the true class's cosine, per image."""
 
     cosine_B: Tensor
-    """With the own class's centre; in [-1, 1] up to rounding."""
+    """Cosine with the own class's centre; in [-1, 1] up to rounding."""
     norm_B: Tensor
-    """Of the feature, carrying its gradient."""
+    """Norm of the feature, with its gradient."""
     probability_B: Tensor
-    """Of the true class without its margin, by the softmax; without a gradient."""
+    """Softmax probability of the true class without its margin; without a gradient."""
     quality_B: Tensor | None
-    """Given from outside; None where it is not."""
+    """Quality of each image; None if it is not given."""
 
 
 class MarginHead(CosineHead):
@@ -54,7 +54,7 @@ class MarginHead(CosineHead):
         """Return the true class's cosine with the margin, differentiable; may update running statistics."""
 
     def negatives(self, cosine_B: Tensor) -> Negatives:
-        """Return what becomes of the other classes' cosines; may update running statistics.
+        """Return the rule for the other classes' cosines; may update running statistics.
 
         Args:
             cosine_B: with the own class's centre, without a gradient.
@@ -64,7 +64,7 @@ class MarginHead(CosineHead):
     def with_margin(
         self, cosine_BC: Tensor, norm_B: Tensor, label_B: Tensor, quality_B: Tensor | None = None
     ) -> Tensor:
-        """Return the cosines with the margin, all at once: for tests, and for losses that want logits."""
+        """Return all cosines with the margin applied at once: for tests, and for losses that need logits."""
         cosine_B = pick(cosine_BC, label_B)
         value_BC = self.negatives(cosine_B.detach()).value(cosine_BC)
         with torch.no_grad():
@@ -73,7 +73,7 @@ class MarginHead(CosineHead):
         return put(value_BC, self.moved(Target(cosine_B, norm_B, probability_B, quality_B)), label_B)
 
     def logits(self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None) -> Tensor:
-        """Return logits_BC with the margin; running statistics follow every call, as in published code."""
+        """Return logits_BC with the margin; every call updates running statistics, as in published code."""
         cosine_BC, norm_B = self.cosines(feature_BD)
         moved_BC = self.with_margin(cosine_BC, norm_B, label_B, quality_B)
         return self.scale * (moved_BC if self.ramp == 1 else torch.lerp(cosine_BC, moved_BC, self.ramp))
@@ -85,13 +85,13 @@ class MarginHead(CosineHead):
             ValueError: this process holds only some of the classes.
         """
         if self.shard.world_size > 1:
-            raise ValueError("cosines with all classes at once: this head holds one shard of them; use `forward`")
+            raise ValueError("this head holds one shard of the classes and cannot return all cosines: use `forward`")
         return super().cosines(feature_BD)
 
     def forward(
         self, feature_BD: Tensor, label_B: Tensor, quality_B: Tensor | None = None, factor_B: Tensor | None = None
     ) -> HeadOutput:
-        """Return the loss of a batch, and what is worth logging (see ``HeadOutput`` for shards).
+        """Return the loss of a batch, and values to log (see ``HeadOutput`` for shards).
 
         Args:
             feature_BD: un-normalised, of this rank's images; half precision is raised to single.
@@ -120,7 +120,7 @@ class MarginHead(CosineHead):
             return self.output(loss, self.shard.local(cosine_B), self.shard.local(nearest_B), norm_B)
 
     def sums(self, embedding_BD: Tensor, label_B: Tensor, factor_B: Tensor | None) -> Sums:
-        """Return what all classes of all ranks come to."""
+        """Return the sums over all classes of all ranks."""
         weight_CD, own_B = self.taking_part(label_B)
         cosine_B = target_cosine(embedding_BD, weight_CD, own_B, self.shard)
         rule = self.negatives(cosine_B)
@@ -128,13 +128,13 @@ class MarginHead(CosineHead):
         return log_sum(embedding_BD, weight_CD, own_B, cosine_B, plan)
 
     def stores(self, size: int) -> bool:
-        """Return whether exponentials of a batch of ``size`` are kept for backward."""
+        """Return whether exponentials of a batch of ``size`` are kept for the backward pass."""
         num_classes, dim = self.weight.shape
         fits = size <= dim or size * num_classes * self.weight.element_size() <= STORE_BYTES
         return self.mode == "store" or (self.mode == "auto" and fits)
 
     def taking_part(self, label_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the centres of this step, and each label as a row of them, -1 where another rank holds it."""
+        """Return the centres of this step, and each label as a row of them, -1 if another rank holds it."""
         low, high = torch.stack(label_B.aminmax()).tolist()
         if low < 0 or high >= self.num_classes:
             raise ValueError(f"labels should be in 0..{self.num_classes - 1}, got {low} to {high}")

@@ -1,4 +1,4 @@
-"""Reads the lists of names and numbers in a MATLAB 5 file: what TinyFace's ``.mat`` files hold, and no more.
+"""Reads lists of names and numbers from a MATLAB 5 file, as far as TinyFace's ``.mat`` files need.
 
 ``scipy.io.loadmat`` trusts sizes that a file states and may end the process on a damaged one, so every number
 here is checked against the bytes there are. Layout: "MATLAB MAT-File Format", MathWorks, chapter 1. Elements
@@ -44,13 +44,13 @@ def read_lists(data: bytes, wanted: frozenset[str]) -> dict[str, list[str] | lis
             real numbers, or is not there.
     """
     if len(data) < HEADER_BYTES or data[126:128] not in (b"IM", b"MI"):
-        raise ValueError(f"{len(data)} bytes are no MATLAB 5 file: their header should end in IM or MI")
+        raise ValueError(f"not a MATLAB 5 file ({len(data)} bytes): its header should end in IM or MI")
     stream = _Stream(memoryview(data), "<" if data[126:128] == b"IM" else ">")
     found: dict[str, list[str] | list[float]] = {}
     for kind, content in _elements(stream, HEADER_BYTES):
         matrix = _unfold(content, stream.order) if kind == _COMPRESSED else content
         if kind not in (_MATRIX, _COMPRESSED):
-            raise ValueError(f"an element of type {kind} stands where a variable should")
+            raise ValueError(f"expected a variable, found an element of type {kind}")
         name, klass, parts = _open_matrix(matrix)
         if name in wanted:
             found[name] = _texts(parts) if klass == _CELL else _numbers(name, klass, parts)
@@ -60,7 +60,7 @@ def read_lists(data: bytes, wanted: frozenset[str]) -> dict[str, list[str] | lis
 
 
 def _elements(stream: _Stream, begin: int) -> Iterator[tuple[int, _Stream]]:
-    """Yield type and content of each element; every size is checked against what is left."""
+    """Yield type and content of each element; every size is checked against the remaining bytes."""
     at = begin
     while at < len(stream.data):
         if len(stream.data) - at < 8:

@@ -1,4 +1,4 @@
-"""What evaluating one suite gives: metrics, their details and curves. Plain data, ready to be written."""
+"""Result of one suite: metrics, details and curves. Plain data, ready to be written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Table:
 
 @dataclass
 class Measured:
-    """Metrics are fractions by key; details say how they came about; curves are named as their files."""
+    """Metrics are fractions by key; details explain them; curves are named like their files."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Measured:
 
 
 def describe_failures(processed: Processed) -> dict[str, Any]:
-    """Return how many images there were, how many failed, and the first of those."""
+    """Return the number of images, the number of failures, and the first failures."""
     return {
         "images": int(processed.processed_N.size),
         "failed": len(processed.failures),
@@ -53,7 +53,7 @@ def describe_failures(processed: Processed) -> dict[str, Any]:
 
 
 def describe_rates(read: Rates) -> dict[str, Any]:
-    """Return TAR by FAR, read by both rules; null with the reason where the pairs cannot resolve the FAR."""
+    """Return TAR by FAR, by both rules; null with the reason if the pairs cannot resolve the FAR."""
     tree: dict[str, Any] = {}
     for fmr in sorted({*read.nearest, *read.unresolved}):
         if fmr in read.unresolved:
@@ -75,7 +75,7 @@ def roc_rows(name: str, genuine_G: Scores, impostor_I: Impostors) -> list[tuple[
 
 
 def spread_ranks(last: int) -> Sequence[int]:
-    """Return ranks from 1 to ``last``: all, or if too many, the first hundred and then ever wider apart."""
+    """Return ranks from 1 to ``last``: all, or the first hundred and then increasingly spaced ones."""
     if last <= _CURVE_POINTS:
         return range(1, last + 1)
     half = _CURVE_POINTS // 2
@@ -84,5 +84,5 @@ def spread_ranks(last: int) -> Sequence[int]:
 
 
 def finite(value: float) -> float | None:
-    """Return ``value`` as JSON can hold it: NaN and infinity have no place there."""
+    """Return ``value`` for JSON, which cannot hold NaN and infinity."""
     return float(value) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What heads do to the cosines with other classes: nothing, a clamp, or a rule for hard ones.
+"""Rules of heads for the cosines with other classes: unchanged, clamped, or reweighted if they are hard.
 
 A rule is an elementwise function and its derivative. ``stages/core/log_sum.py`` calls both on chunks of the
 classes; the plain path calls ``value`` on the whole and lets autograd differentiate.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Negatives:
-    """Cosines as they are; subclasses change some of them."""
+    """Unchanged cosines; subclasses change some of them."""
 
     @property
     def unchanged(self) -> tuple[float, float]:
@@ -26,11 +26,11 @@ class Negatives:
 
     @property
     def bound(self) -> float:
-        """No value is further from 0 than this."""
+        """Largest absolute value."""
         return 1.0
 
     def value(self, cosine_BC: Tensor) -> Tensor:
-        """Return what stands in place of the cosines; differentiable."""
+        """Return the new cosines; differentiable."""
         return cosine_BC
 
     def slope(self, cosine_BC: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class Negatives:
         return torch.ones_like(cosine_BC)
 
     def bend_(self, logit_BC: Tensor, scale: float) -> Tensor:
-        """Change scale x cosine to scale x ``value``, in place; return ``slope``. Rules may do it in fewer steps."""
+        """Replace scale x cosine by scale x ``value``, in place; return ``slope``. Subclasses may do it faster."""
         cosine_BC = logit_BC / scale
         torch.mul(self.value(cosine_BC), scale, out=logit_BC)
         return self.slope(cosine_BC)
@@ -46,7 +46,7 @@ class Negatives:
 
 @dataclass(frozen=True)
 class Clamped(Negatives):
-    """Cosines within +-limit, without a gradient beyond."""
+    """Cosines clamped to +-limit, without a gradient beyond."""
 
     limit: float
 
@@ -84,18 +84,18 @@ class Filtered(Clamped):
         return clamped_BC.masked_fill(clamped_BC > self.threshold, 0)
 
     def slope(self, cosine_BC: Tensor) -> Tensor:
-        """Return 1 for what is neither clamped nor filtered."""
+        """Return 1 for cosines that are neither clamped nor filtered, else 0."""
         return super().slope(cosine_BC).masked_fill_(cosine_BC.clamp(max=self.limit) > self.threshold, 0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Hard(Negatives):
     threshold_B: Tensor
-    """A negative above its row's is hard."""
+    """A negative above the threshold of its row is hard."""
 
     @property
     def unchanged(self) -> tuple[float, float]:
-        """Unknown: thresholds differ by row."""
+        """Unknown, because thresholds differ by row."""
         return math.inf, -math.inf
 
     def hard(self, cosine_BC: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""AdaFace's normalised feature norm as a statistic of its own, for objectives over heads that keep none.
+"""AdaFace's normalised feature norm as a separate statistic, for objectives whose head keeps none.
 
 AdaFace (CVPR 2022, eq. 14), started at 0 as in IsidoreSong/QGFace head.py at c1cfa7b6. Over all processes' images.
 
@@ -18,7 +18,7 @@ EPS = 1e-3
 
 
 class NormScaler(nn.Module):
-    """Follows mean and deviation of the norms."""
+    """Running mean and deviation of the feature norms."""
 
     mean: Tensor
     std: Tensor
@@ -31,7 +31,7 @@ class NormScaler(nn.Module):
 
     @torch.no_grad()
     def forward(self, norm_B: Tensor, shard: Shard) -> Tensor:
-        """Return the scaler of each norm in [-1, 1], high for high quality; the batch is taken in first."""
+        """Return the scaled norm in [-1, 1], high for high quality; the statistics are updated first."""
         norm_B = torch.where(norm_B.isfinite(), norm_B, torch.nan).clamp(MIN_NORM, MAX_NORM)
         whole_B = shard.gather(norm_B)
         follow(self.mean, whole_B.mean(), self.t_alpha)

@@ -1,4 +1,4 @@
-"""What a training minimises: which views of an image it wants, and the loss that a backbone and a head give on them.
+"""Base of training objectives: the views of an image that they need, and the loss on backbone and head.
 
 Shapes: B batch, H = W = 112, D feature dimensions.
 """
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from stages.core.head import CosineHead, HeadOutput
 
 Backbone = Callable[[Tensor], Tensor]
-"""image_B3HW as the network wants it -> feature_BD float32, un-normalised; precision and processes are its matter."""
+"""Maps image_B3HW to feature_BD float32, un-normalised; it handles precision and processes itself."""
 
 
 class Objective(nn.Module, ABC):
-    """One loss over backbone and head; own parameters and buffers are trained and checkpointed with the rest."""
+    """A loss over backbone and head; its own parameters and buffers are trained and checkpointed too."""
 
     views: tuple[str, ...] = ("training",)
     """Of each image, in the order ``forward`` gets them: training, clean, high, low (stages/samples.py)."""
 
     epochs = 1
-    """Of the whole training; set when the objective is built."""
+    """Number of epochs of the training run; set when the objective is built."""
 
     @abstractmethod
     def forward(
@@ -43,8 +43,8 @@ class Objective(nn.Module, ABC):
         """Take what is needed of the backbone before the first step: a momentum encoder copies it."""
 
     def quality_layer(self) -> nn.Module | None:
-        """Return what it has learned to score quality by, feature_BD -> (B, 1); None where it learns no such thing."""
+        """Return the learned quality layer, feature_BD -> (B, 1); None if there is none."""
         return None
 
     def after_step(self, backbone: nn.Module) -> None:
-        """Follow the backbone when it has taken its step: momentum encoders."""
+        """Update momentum encoders after a step of the backbone."""

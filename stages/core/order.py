@@ -1,4 +1,4 @@
-"""The order in which a training sees its samples: seed and epoch decide it, so a resumed one goes on alike.
+"""Order of training samples: determined by seed and epoch, so a resumed training run sees the same batches.
 
 Nothing but the step is needed to go on, and one process sees the global batches that several share.
 
@@ -19,7 +19,7 @@ ORDER, AUGMENTATION = 0, 1
 
 @dataclass(frozen=True)
 class Order:
-    """Shuffled epochs of whole batches; what is left of an epoch is dropped, another share in each.
+    """Shuffled epochs of whole batches; the remainder is dropped, a different one in each epoch.
 
     Several processes share each batch: rank r of R takes the r-th R-th of it, so that gathering over the ranks in
     their order gives the batch that one process would have seen.
@@ -40,9 +40,9 @@ class Order:
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"wanted a rank from 0 to {self.world_size - 1}, got {self.rank}")
         if self.size % self.world_size:
-            few = f" ({self.num_samples} samples are all there are)" if self.size < self.batch_size else ""
+            few = f" ({self.num_samples} samples in total)" if self.size < self.batch_size else ""
             raise ValueError(
-                f"a batch of {self.size}{few} cannot be shared evenly by {self.world_size} processes: "
+                f"a batch of {self.size}{few} cannot be divided evenly among {self.world_size} processes: "
                 "make schedule.batch_size a multiple of their number"
             )
 
@@ -94,7 +94,7 @@ class Streams:
         self._start = self._bits.state
 
     def at(self, epoch: int, position: int, stream: int = 1) -> np.random.Generator:
-        """Return the generator, good until the next call.
+        """Return the generator, valid until the next call.
 
         Args:
             epoch: from 0.

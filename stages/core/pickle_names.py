@@ -1,4 +1,4 @@
-"""What the names in a verification set's pickle stand for: inert functions that check everything they get.
+"""Inert functions for the names in a verification set's pickle; they check every argument.
 
 The names are those that Python 2 and 3 and numpy 1 and 2 write for bytes, bools and arrays; see
 verification_pickle.py.
@@ -24,7 +24,7 @@ class PickleError(ValueError):
 
 @dataclass
 class Dtype:
-    """What numbers an array has; ``order`` is numpy's character for the order of their bytes."""
+    """Data type of an array; ``order`` is numpy's character for its byte order."""
 
     code: str
     order: str = "<"
@@ -32,20 +32,20 @@ class Dtype:
 
 @dataclass
 class Array:
-    """An array; empty until its state comes."""
+    """An array; empty until its state is set."""
 
     values: NDArray[Any] | None = None
 
 
 def describe(value: Any) -> str:
-    """Return what a value is, in a few words whatever its size."""
+    """Return a short description of a value of any size."""
     if isinstance(value, (tuple, list, bytes, str)):
         return f"{type(value).__name__} of length {len(value)}"
     return f"{value}" if value is None or isinstance(value, bool) else type(value).__name__.lower()
 
 
 def as_text(value: Any) -> str:
-    """Return a text; Python 2 wrote names as bytes."""
+    """Return a string; Python 2 wrote names as bytes."""
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
@@ -69,7 +69,7 @@ def _dtype(code: Any, *_: Any) -> Dtype:
 
 
 def filled(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
-    """Return the array of these bytes: a look into them, not a copy."""
+    """Return the array of these bytes: a view, not a copy."""
     if not isinstance(raw, bytes) or not isinstance(dtype, Dtype) or not isinstance(shape, tuple):
         raise PickleError(f"wanted bytes, kind and shape of an array, got {describe(raw)}")
     if dtype.order not in ("|", "<", "=") or not all(isinstance(size, int) and size >= 0 for size in shape):
@@ -93,7 +93,7 @@ def _scalar(dtype: Any, raw: Any) -> Any:
 
 
 def _ndarray(*_: Any) -> Any:
-    raise PickleError("it makes an array in a way numpy's pickles do not")
+    raise PickleError("it builds an array differently from numpy's pickles")
 
 
 CALLABLE: tuple[Callable[..., Any], ...] = (

@@ -1,4 +1,4 @@
-"""From pixels to what a network sees: colour order and value range are declared once, here.
+"""Converts pixels to a network's input: the only place that applies colour order and value range.
 
 Shapes: B batch, H = W = 112.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 SIDE: Final = 112
-"""Of an aligned face, in pixels."""
+"""Side of an aligned face, in pixels."""
 ColorOrder = Literal["BGR", "RGB"]
 ValueRange = tuple[float, float]
 VALUE_RANGE: Final[ValueRange] = (-1.0, 1.0)

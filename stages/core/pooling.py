@@ -1,4 +1,4 @@
-"""Pools image features to one embedding per template: mean over a medium's images, sum over media.
+"""Pools image features to one embedding per template: mean over the images of a media, sum over media.
 
 As AdaFace validation_mixed/insightface_ijb_helper/eval_helper.py (image2template_feature) at c60eaa78, in one
 sparse matrix product.
@@ -36,7 +36,7 @@ def pool_templates(
     """
     if not (len(feature_ND) == len(template_N) == len(media_N)) or not len(feature_ND):
         raise ValueError(
-            f"pooling needs a template and a medium for each image, got {len(feature_ND)} features, "
+            f"pooling needs a template and a media for each image, got {len(feature_ND)} features, "
             f"{len(template_N)} templates and {len(media_N)} media"
         )
     processed_N = np.ones(len(feature_ND), dtype=np.bool_) if processed_N is None else processed_N
@@ -54,7 +54,7 @@ def pool_templates(
 
 
 def _images_of_medium(row_M: Ids, media_M: Ids) -> Ids:
-    """Return for each image how many images of its template come from its medium."""
+    """Return for each image the number of images of its template from the same media."""
     if not row_M.size:
         return np.zeros(0, dtype=np.int64)
     order_M = np.lexsort((media_M, row_M))

@@ -1,4 +1,4 @@
-"""Embeds images of which some cannot be read: those are counted, and each protocol says what becomes of them.
+"""Embeds images of which some cannot be read: failures are counted, and each protocol decides how they score.
 
 Shapes: N images, D feature dimensions.
 """
@@ -27,13 +27,13 @@ class Failure:
 
     @classmethod
     def of(cls, name: str, error: Exception) -> Failure:
-        """Return what went wrong with ``name``, without the path an operating system's message repeats."""
+        """Return the failure of ``name``, without the path that an operating system's message repeats."""
         return cls(name, (isinstance(error, OSError) and error.strerror) or str(error))
 
 
 @dataclass(frozen=True)
 class Processed:
-    """Features of all images, in order; rows of zeros stand for those that failed."""
+    """Features of all images, in order; failed images have rows of zeros."""
 
     features: Features
     processed_N: NDArray[np.bool_]
@@ -53,7 +53,7 @@ def decode(data: bytes) -> Image:
     """
     image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
-        raise ValueError(f"{len(data)} bytes are not a whole JPEG or PNG image")
+        raise ValueError(f"{len(data)} bytes are not a complete JPEG or PNG image")
     return image  # type: ignore[no-any-return]
 
 
@@ -88,7 +88,7 @@ def process(
     readable = sieve.through(items)
     first = next(readable, None)
     if first is None:
-        raise ValueError(f"{what}: not one of {num_images} images can be processed{sieve.example()}")
+        raise ValueError(f"{what}: none of {num_images} images can be processed{sieve.example()}")
     features = embed(itertools.chain([first], readable))
     processed_N = np.array(sieve.processed, dtype=np.bool_)
     _check_features(what, features, int(processed_N.sum()))
@@ -104,7 +104,7 @@ def process(
 
 @dataclass
 class _Sieve:
-    """Lets the readable images through to the backbone and keeps what happened to each."""
+    """Passes readable images on to the backbone and records the failures."""
 
     what: str
     num_images: int
@@ -142,7 +142,7 @@ def _check_features(what: str, features: Features, wanted: int) -> None:
 
 
 def _spread(feature_MD: Floats, processed_N: NDArray[np.bool_]) -> Floats:
-    """Put the features, or scores (M,), of the processed images where they belong; zeros between."""
+    """Put the features, or scores (M,), of the processed images at their rows; zeros between."""
     feature_ND = np.zeros((processed_N.size, *feature_MD.shape[1:]), dtype=feature_MD.dtype)
     feature_ND[processed_N] = feature_MD
     return feature_ND

@@ -1,4 +1,4 @@
-"""Matrix products in single precision by the faster of the two libraries that torch brings for CPUs.
+"""Matrix products in single precision by the faster of the two libraries that torch has for CPUs.
 
 ``torch.mm`` asks MKL, which on AMD's processors leaves half of AVX-512 unused; oneDNN, torch's other library, writes
 its code for the processor it finds. Measured on a Zen 5 core (512 x 512 x 1024, one thread): MKL 103, oneDNN 220
@@ -28,7 +28,7 @@ def product(left_MK: Tensor, right_NK: Tensor) -> Tensor:
 
 
 def _has_onednn() -> bool:
-    """Return whether oneDNN is there, is faster, and still has the operator that torch 2.0 to 2.13 have."""
+    """Return whether oneDNN is available, faster, and still has the operator of torch 2.0 to 2.13."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a quality method may learn from, what it has learned and how it scores, the same for every method.
+"""Interface of quality methods: training material, learned weights, and the scorer.
 
 Shapes: N images, C classes, D feature dimensions.
 """
@@ -19,20 +19,20 @@ from stages.core.features import Features, Floats, Image
 
 @dataclass(frozen=True)
 class Material:
-    """Training images as the frozen backbone sees them, augmented as in its own training."""
+    """Training images as features of the frozen backbone, augmented as in its own training."""
 
     feature_ND: Tensor
-    """Before normalising."""
+    """Features before normalising."""
     label_N: Tensor
     centre_CD: Tensor
     """The head's class centres, not normalised."""
     layer: Mapping[str, Tensor] | None = None
-    """Weight (1, D) and bias (1,) of the layer that the run's objective has trained, where it trains one."""
+    """Weight (1, D) and bias (1,) of the quality layer that the run's objective trained, if it trains one."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """Weights of a method and what to report of its training; a method without training has neither."""
+    """Weights of a method and statistics of its training; a method without training has neither."""
 
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class SeesImages(Protocol):
-    """A scorer whose score stands in ``Features.seen``: it looks at each aligned image, blue first."""
+    """A scorer on images: its score, from each aligned image (blue first), is in ``Features.seen``."""
 
     def look(self, image_HW3: Image) -> float:
         """Return the image's score."""
@@ -57,25 +57,25 @@ class SeesImages(Protocol):
 
 @runtime_checkable
 class SeesNetwork(Protocol):
-    """A scorer whose score stands in ``Features.seen``: it looks at more of the network than its feature."""
+    """A scorer on more of the network than its feature; its score is in ``Features.seen``."""
 
     def network(self, backbone: nn.Module) -> nn.Module:
-        """Return a network from what the backbone takes to score_N1."""
+        """Return a network from the backbone's input to score_N1."""
         ...
 
     def key(self) -> str:
-        """Return what tells this network from others behind the same backbone."""
+        """Return a key that distinguishes this network from others on the same backbone."""
         ...
 
 
 def seen(features: Features, name: str) -> Floats:
-    """Return score_N of a method that looks at the images.
+    """Return score_N of a method that reads the images.
 
     Raises:
         LookupError: whoever embedded the images has not let it look.
     """
     if name not in features.seen:
-        raise LookupError(f"the quality method {name} looks at the images: embed them with stages.seeing.Seeing")
+        raise LookupError(f"the quality method {name} needs the images: embed them with stages.seeing.Seeing")
     return features.seen[name].astype("float32")
 
 
@@ -83,7 +83,7 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def read_options(folder: Path, config: type[C], name: str) -> C:
-    """Return a method's configuration as its ``quality.json`` has it; without that file, the defaults."""
+    """Return a method's configuration from its ``quality.json``; without that file, the defaults."""
     path = folder / "quality.json"
     tree = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"name": name}
     return config.model_validate({key: tree[key] for key in config.model_fields if key in tree})

@@ -1,4 +1,4 @@
-"""Order statistics of very many scores without sorting them: values at ranks, counts above values, short stretches.
+"""Order statistics of very many scores without sorting them: values at ranks, counts above values, exact ranges.
 
 A histogram says where to look; only what lies there is picked out and sorted. The scores may be known to some
 error only (a float32 product): then what could fall on either side of an answer is made exact first, by a function
@@ -28,7 +28,7 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class Stretch:
-    """All scores in [first, last), rising, and how many are ``last`` or higher."""
+    """All scores in [first, last), rising, and the number of scores at ``last`` or higher."""
 
     rising_M: Floats
     num_above: int
@@ -37,7 +37,7 @@ class Stretch:
 
 
 class Falling:
-    """Scores in falling order, as far as they are asked for."""
+    """Scores in falling order, as far as requested."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Falling:
         return value_K
 
     def count(self, value_K: Floats, *, inclusive: bool) -> Counts:
-        """Return how many scores are above each value, or as high."""
+        """Return the number of scores at or above each value."""
         reach = self._reach(self.error)
         place_K = self._places(np.clip(value_K, self.low, None).astype(self.score_I.dtype))
         bin_K = np.minimum(place_K, self.from_B.size - 2).astype(np.int64)
@@ -105,7 +105,7 @@ class Falling:
         return found_K
 
     def stretches(self, low_rank_K: Counts, high_rank_K: Counts) -> list[Stretch]:
-        """Return stretches of exact scores that reach over the ranks given.
+        """Return ranges of exact scores that contain the given ranks.
 
         Args:
             low_rank_K: of the higher end, from 0.
@@ -133,17 +133,17 @@ class Falling:
         return self.low + bin_number / self.scale if self.scale else self.low
 
     def _reach(self, distance: float) -> int:
-        """Return how many bins a distance may span; one more, as edges are rounded."""
+        """Return the number of bins a distance may span, plus one, because edges are rounded."""
         return int(np.ceil(distance * self.scale)) + 1
 
     def _places(self, score_I: Scores) -> Scores:
-        """Return where in the bins scores lie; higher scores never lower."""
+        """Return the bins of scores; a higher score never has a lower bin."""
         place_I: Scores = score_I - score_I.dtype.type(self.low)
         place_I *= score_I.dtype.type(self.scale)
         return place_I
 
     def _exact_in(self, low_K: Counts, high_K: Counts) -> tuple[Floats, Counts, Counts]:
-        """Return the exact scores in any of the stretches of bins, by bin, and where each stretch begins and ends."""
+        """Return the exact scores in any of the ranges of bins, by bin, and the bounds of each range."""
         edge_B = np.zeros(self.from_B.size + 1, dtype=np.int64)
         np.add.at(edge_B, low_K, 1)
         np.add.at(edge_B, high_K + 1, -1)

@@ -45,7 +45,7 @@ class OperatingPoint:
 
 
 def unresolved(num_impostor: int, fmr: float) -> str | None:
-    """Return why so many impostor scores cannot resolve ``fmr``; None if they can: one error is at most it.
+    """Return why this many impostor scores cannot resolve ``fmr``; None if they can: one error is at most it.
 
     >>> unresolved(600, 0.0001)
     'FMR 0.0001 needs 10000 impostor scores, got 600: add pairs or raise the target'
@@ -62,7 +62,7 @@ def unresolved(num_impostor: int, fmr: float) -> str | None:
 
 @dataclass(frozen=True)
 class Rates:
-    """TAR at each FAR the scores can resolve, by both rules, and why not at the others."""
+    """TAR at each FAR that the scores can resolve, by both rules, and the reasons for the others."""
 
     nearest: dict[float, OperatingPoint]
     strict: dict[float, OperatingPoint]
@@ -136,7 +136,7 @@ def strict_points(genuine_G: Scores, impostors: Impostors, targets: Sequence[flo
 
 
 def nearest_points(genuine_G: Scores, impostors: Impostors, targets: Sequence[float]) -> list[OperatingPoint]:
-    """Return for each target the ROC point nearest in FMR; if two are as near, of larger FMR, then TAR.
+    """Return for each target the ROC point nearest in FMR; of two equally near, that of larger FMR, then TAR.
 
     The points are those of ``sklearn.metrics.roc_curve`` with its default ``drop_intermediate``: one per
     distinct score, without those that lie evenly on a line between their neighbours, and (0, 0). As they may
@@ -165,7 +165,7 @@ def nearest_points(genuine_G: Scores, impostors: Impostors, targets: Sequence[fl
 def _around(
     rising_G: Floats, special_S: Floats, falling: Falling, targets: Sequence[float], beside: int
 ) -> list[_Corners]:
-    """Return the corners around each target, as far as ``beside`` special scores on either side of it."""
+    """Return the corners around each target, up to ``beside`` special scores on either side of it."""
     rank_K = np.minimum((np.array(targets) * falling.size).astype(np.int64), falling.size - 1)
     place_K = np.searchsorted(special_S, falling.at(rank_K))
     near_K = [special_S[max(place - beside, 0) : place + beside] for place in place_K]
@@ -195,7 +195,7 @@ def _around(
 
 @dataclass(frozen=True)
 class _Corners:
-    """Kept points of a stretch of the ROC, from high scores to low: rates and scores; does it reach either end."""
+    """Kept points of a range of the ROC, from high to low scores: rates, scores, and whether it reaches an end."""
 
     fmr_K: Floats
     tar_K: Floats
@@ -204,7 +204,7 @@ class _Corners:
     to_end: bool
 
     def settle(self, target: float) -> bool:
-        """Return whether the nearest point to ``target`` is certain to be among these."""
+        """Return whether the point nearest to ``target`` is certain to be among these."""
         beyond_K = self.fmr_K[self.fmr_K >= target]
         # the last of several points of one FMR is known when one of larger FMR follows
         return (self.from_start or bool((self.fmr_K <= target).any())) and (
@@ -218,7 +218,7 @@ class _Corners:
 
 
 def _corners(rising_G: Floats, num_impostor: int, stretches: Sequence[Stretch]) -> _Corners:
-    """Return scikit-learn's kept ROC points in some stretches, with (0, 0) where one begins there."""
+    """Return scikit-learn's kept ROC points in some ranges, with (0, 0) where one begins there."""
     parts = [_kept(rising_G, stretch) for stretch in stretches]
     fp_K, tp_K, score_K = (np.concatenate([part[column] for part in parts]) for column in range(3))
     order_K = np.lexsort((tp_K, fp_K))
@@ -232,7 +232,7 @@ def _corners(rising_G: Floats, num_impostor: int, stretches: Sequence[Stretch]) 
 
 
 def _kept(rising_G: Floats, stretch: Stretch) -> tuple[Floats, Floats, Floats]:
-    """Return false and true matches and the score at the kept points of one stretch."""
+    """Return false matches, true matches and the score at the kept points of one range."""
     inside_G = rising_G[(rising_G >= stretch.first) & (rising_G < stretch.last)]
     score_K = np.unique(np.concatenate([inside_G, stretch.rising_M]))[::-1]
     fp_K = stretch.num_above + stretch.rising_M.size - np.searchsorted(stretch.rising_M, score_K, side="left")

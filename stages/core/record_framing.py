@@ -1,4 +1,4 @@
-"""How records lie in a RecordIO file (dmlc-core, recordio.h): magic word, length word, payload, zeros.
+"""Framing of records in a RecordIO file (dmlc-core, recordio.h): magic word, length word, payload, zeros.
 
 A payload is cut wherever the magic word stands at an aligned position, so in a whole file the magic word is
 found at aligned positions where a part begins and nowhere else. `scan_parts` turns that into a check of
@@ -48,7 +48,7 @@ class RecordError(ValueError):
 
 
 class Parts(NamedTuple):
-    """Parts in file order: where each begins (its magic word), what part of a record it is, its bytes."""
+    """Parts in file order: offset (magic word), position in the record, and bytes."""
 
     offset_P: NDArray[np.int64]
     kind_P: NDArray[np.int64]
@@ -72,7 +72,7 @@ def frame(payload: bytes | memoryview) -> bytes:
     """
     data = payload if isinstance(payload, bytes) else bytes(payload)
     if len(data) >= LENGTH_LIMIT:
-        raise ValueError(f"a record holds fewer than {LENGTH_LIMIT} bytes, got {len(data)}: split it")
+        raise ValueError(f"a record must be shorter than {LENGTH_LIMIT} bytes, got {len(data)}: split it")
     chunks: list[bytes] = []
     begin = 0
     for cut in _aligned_magic(data):
@@ -95,7 +95,7 @@ def _aligned_magic(data: bytes) -> Iterator[int]:
 
 @dataclass
 class _Chain:
-    """How far a file was followed."""
+    """How far a file has been followed."""
 
     path: Path
     size: int
@@ -111,14 +111,14 @@ class _Chain:
         self.expected, self.inside = int(end_P[-1]), bool(parts.kind_P[-1] in (FIRST, MIDDLE))
 
     def error(self, problem: str, of_next: bool = True) -> RecordError:
-        """Return an error about the record that is open or, if none is, the next or the last one."""
+        """Return an error about the open record or, if none is open, the next or the last one."""
         if of_next and not self.inside:
             return RecordError(problem, self.path, self.record + 1, self.expected)
         return RecordError(problem, self.path, self.record, self.begin)
 
 
 def scan_parts(words: NDArray[np.uint32], size: int, path: Path) -> Iterator[Parts]:
-    """Yield all parts of a file, stretch by stretch, each checked against the one before it.
+    """Yield all parts of a file, block by block, each checked against the one before it.
 
     Args:
         words: the file as little-endian words, shape (size // 4,).
@@ -149,7 +149,7 @@ def scan_parts(words: NDArray[np.uint32], size: int, path: Path) -> Iterator[Par
 
 
 def _parts_at(words: NDArray[np.uint32], hit_P: NDArray[np.int64]) -> tuple[Parts, NDArray[np.int64]]:
-    """Return the parts at magic words, and where each says it ends."""
+    """Return the parts at magic words, and the end that each declares."""
     # a file cut short may end with a magic word: its length is then read as 0, its end is beyond the file
     word_P = np.where(hit_P + 1 < len(words), words[np.minimum(hit_P + 1, len(words) - 1)], 0).astype(
         np.int64
@@ -161,7 +161,7 @@ def _parts_at(words: NDArray[np.uint32], hit_P: NDArray[np.int64]) -> tuple[Part
 def _wrong(
     words: NDArray[np.uint32], parts: Parts, end_P: NDArray[np.int64], chain: _Chain
 ) -> NDArray[np.bool_]:
-    """Say of each part whether it, or the gap before it, is damaged."""
+    """Return for each part whether it, or the gap before it, is damaged."""
     begins_P = np.concatenate(([chain.expected], end_P[:-1]))
     others_follow_P = (parts.kind_P == FIRST) | (parts.kind_P == MIDDLE)
     inside_P = np.concatenate(([chain.inside], others_follow_P[:-1]))
@@ -175,7 +175,7 @@ def _wrong(
 
 
 def _explain(words: NDArray[np.uint32], found: int, chain: _Chain) -> RecordError:
-    """Return the error for damage: a part was wanted at ``chain.expected``, the next stands at ``found``."""
+    """Return the error for damage: a part was expected at ``chain.expected``, the next is at ``found``."""
     if found < chain.expected:
         return chain.error(
             f"its length reaches to byte {chain.expected}, but a part begins at byte {found}: damaged length",

@@ -1,4 +1,4 @@
-"""What stands before the image in a payload: struct ``IfQQ``, 24 bytes (mxnet, recordio.py)."""
+"""The header before the image in a payload: struct ``IfQQ``, 24 bytes (mxnet, recordio.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEADER = struct.Struct("<IfQQ")
 
 
 class Header(NamedTuple):
-    """What stands before the image: ``label`` is a number if ``flag`` is 0, else ``flag`` float32 numbers."""
+    """Header of an image: ``label`` is a number if ``flag`` is 0, else ``flag`` float32 numbers."""
 
     flag: int
     label: float | NDArray[np.float32]
@@ -37,7 +37,7 @@ def pack(header: Header, image: bytes | memoryview) -> bytes:
 
 
 def unpack(payload: bytes | memoryview) -> tuple[Header, memoryview]:
-    """Return header and image bytes; both look into ``payload``, nothing is copied.
+    """Return header and image bytes; both are views of ``payload``.
 
     Raises:
         RecordError: shorter than the header it should begin with.

@@ -1,4 +1,4 @@
-"""Images of a record file by where they stand in it: no index is read, no header but that of the image asked for.
+"""Reads images of a record file by their offsets: without the index, and only the header of the requested image.
 
 What `unpack` wrote down of a checked file is enough to find an image, so that a file of millions opens at once.
 
@@ -25,7 +25,7 @@ _HEAD = 8 + HEADER.size
 
 
 class RecordImages:
-    """Images by their number, zero-copy, over a memory map; safe to share after a fork, opened anew if unpickled.
+    """Images by number, zero-copy, over a memory map; safe to share after a fork, reopened when unpickled.
 
     Args:
         folder: with ``train.rec``; ``train.idx`` is read for images in several parts and to explain damage.
@@ -49,7 +49,7 @@ class RecordImages:
             if len(end_N) and int(end_N.max()) > size:
                 n = int(end_N.argmax())
                 problem = f"its image should end at byte {end_N[n]} or later, the file has {size}"
-                raise RecordError(f"{problem}: truncated, or another file", path, int(key_N[n]), int(offset_N[n]))
+                raise RecordError(f"{problem}: truncated or replaced", path, int(key_N[n]), int(offset_N[n]))
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self._view = memoryview(self._map)
         # scalars out of a memoryview are Python ints, three times faster than out of an array
@@ -62,7 +62,7 @@ class RecordImages:
         return RecordImages, (self.folder, self.key_N, self.offset_N, self.length_N)
 
     def image_bytes(self, n: int) -> memoryview:
-        """Return image number ``n`` as it is stored; a look into the file, valid as long as it is held.
+        """Return the stored bytes of image number ``n``; a view of the file, valid while it is held.
 
         Raises:
             RecordError: its record is damaged, or not the one that was written down.

@@ -23,7 +23,7 @@ def read_index(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """
     text = path.read_bytes()
     if not text.strip():
-        raise RecordError("no line KEY<tab>OFFSET in it: truncated, or not an index", path)
+        raise RecordError("it has no line KEY<tab>OFFSET: truncated, or not an index", path)
     pair_N2 = _parse_fast(text)
     if pair_N2 is None:
         pair_N2 = _parse_lines(text, path)
@@ -47,7 +47,7 @@ def _parse_fast(text: bytes) -> NDArray[np.int64] | None:
 
 
 def _parse_lines(text: bytes, path: Path) -> NDArray[np.int64]:
-    """Return pairs, shape (N, 2), line by line: for odd but sound lines (negative keys) and for errors."""
+    """Return pairs, shape (N, 2), line by line: for unusual but valid lines (negative keys) and for errors."""
     pairs = []
     for number, line in enumerate(text.splitlines(), start=1):
         match = _LINE.fullmatch(line.strip())
@@ -67,7 +67,7 @@ def _refuse_repeated(keys_N: NDArray[np.int64], offsets_N: NDArray[np.int64], pa
     if len(repeated):
         first, second = (int(order_N[repeated[0] + step]) for step in (0, 1))
         raise RecordError(
-            f"its key comes twice, on lines {first + 1} and {second + 1} (byte {int(offsets_N[second])})",
+            f"its key is repeated, on lines {first + 1} and {second + 1} (byte {int(offsets_N[second])})",
             path,
             int(keys_N[first]),
             int(offsets_N[first]),

@@ -38,7 +38,7 @@ class RecordWriter:
         self._stack.close()
 
     def write(self, key: int, payload: bytes | memoryview) -> int:
-        """Append a record and return where it begins, in bytes.
+        """Append a record and return its offset in bytes.
 
         Raises:
             ValueError: the key was written before, or the payload has 2**29 bytes or more.
@@ -58,7 +58,7 @@ class RecordWriter:
             if self._seen is None:
                 self._seen = set(self._keys)
             if key in self._seen:
-                raise ValueError(f"{self.rec_path}: key {key} was written before: every record needs its own")
+                raise ValueError(f"{self.rec_path}: key {key} was already written: keys must be unique")
         self._keys.append(key)
         if self._seen is not None:
             self._seen.add(key)

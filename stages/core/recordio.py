@@ -63,7 +63,7 @@ class RecordReader:
         with self.rec_path.open("rb") as stream:
             self._size = stream.seek(0, 2)
             if not self._size:
-                raise RecordError("the file is empty: truncated, or never written", self.rec_path)
+                raise RecordError("the file is empty", self.rec_path)
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self._view = memoryview(self._map)
         self._words = np.frombuffer(self._map, "<u4", self._size // 4)
@@ -76,7 +76,7 @@ class RecordReader:
         self._place(offset_N)
 
     def _place(self, offset_N: NDArray[np.int64]) -> None:
-        """Keep where each record begins and the next one does; check that they cover all of the file."""
+        """Store the bounds of each record; check that they cover the whole file."""
         order_N = np.argsort(offset_N, kind="stable")
         end_N = np.empty_like(offset_N)
         end_N[order_N] = np.append(offset_N[order_N[1:]], self._size)
@@ -120,7 +120,7 @@ class RecordReader:
         return RecordReader, (self.rec_path, self.idx_path)
 
     def read(self, key: int) -> memoryview:
-        """Return a record's payload: a look into the file, or a copy where the record has several parts.
+        """Return a record's payload: a view of the file, or a copy if the record has several parts.
 
         Raises:
             LookupError: no such key.
@@ -129,7 +129,7 @@ class RecordReader:
         return self._payload(self._position(key))
 
     def offset(self, key: int) -> int:
-        """Return where a record begins, in bytes: at its magic word."""
+        """Return the offset of a record in bytes: that of its magic word."""
         return self._offset[self._position(key)]
 
     def entry(self, key: int) -> tuple[Header, memoryview]:
@@ -188,7 +188,7 @@ class RecordReader:
         return label_N
 
     def _label_slowly(self, i: int, column: int) -> float:
-        """Return a label of a record in several parts; raise what is wrong with a damaged one."""
+        """Return the label of a record in several parts; raise the error of a damaged one."""
         header, _ = self.entry(int(self.keys[i]))
         label_F = np.atleast_1d(np.asarray(header.label, np.float32))
         if column >= len(label_F):

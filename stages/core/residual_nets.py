@@ -1,4 +1,4 @@
-"""The two residual networks of face recognition, in the parts that their families share; no family is named here.
+"""The two residual network layouts of face recognition, as shared by their families; no family is named here.
 
 ``FlatNet`` is AdaFace's and CurricularFace's (units in one list, shortcut without parameters where the width stays),
 ``StagedNet`` is insightface's, MagFace's and CR-FIQA's (units by stage, a 1x1 shortcut in the first unit of each).
@@ -69,7 +69,7 @@ class FlatNet(nn.Module):
 
 
 class FlatBlock(nn.Module):
-    """A family's ``res_layer``, and a shortcut: without parameters where the width stays."""
+    """A family's ``res_layer``, and a shortcut: without parameters if the width does not change."""
 
     def __init__(self, in_width: int, out_width: int, stride: int, branch: Branch) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class StagedBlock(nn.Module):
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution with stride, as taking every stride-th pixel and then convolving: the same numbers.
+    """A 1x1 convolution with stride, computed by taking every stride-th pixel first: the same numbers.
 
     oneDNN 3.12 (torch 2.13, AVX-512) overwrites memory in the backward pass of a 1x1 convolution of stride 2
     on channels-last tensors with few channels; this way round it never sees one.

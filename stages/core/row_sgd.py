@@ -1,4 +1,4 @@
-"""SGD with momentum and weight decay that leaves alone the rows a step did not touch: Partial FC's centres.
+"""SGD with momentum and weight decay that skips rows without a gradient: Partial FC's centres.
 
 torch's SGD takes a row-sparse gradient only without weight decay. Here rows in the gradient move exactly as torch's
 SGD moves them; others keep weight and momentum (insightface partial_fc_v2.py at 7fadd420 swaps them out as well).
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 
 class RowSGD(Optimizer):
-    """As ``torch.optim.SGD`` without dampening and Nesterov's form."""
+    """Like ``torch.optim.SGD``, without dampening and Nesterov momentum."""
 
     def __init__(
         self, params: Iterable[Any], lr: float, momentum: float = 0.0, weight_decay: float = 0.0

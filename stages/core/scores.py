@@ -34,7 +34,7 @@ _CHUNK = 2**18
 
 @dataclass(frozen=True)
 class PairScores:
-    """Scores of listed pairs, in their order: within ``error`` in float32, and exact where they are asked for.
+    """Scores of listed pairs, in order: float32 with a bounded ``error``, and exact on request.
 
     An exact score is the float64 product of the two embeddings, the same bits wherever the pair stands in the
     list, whatever library or number of threads made the others.
@@ -124,7 +124,7 @@ def pair_scores(
 
 
 def _canonical(embedding_TD: Embeddings) -> NDArray[np.int64]:
-    """Return for each row the first row that is equal to it, told by 64 bits of its bits."""
+    """Return for each row the first equal row, compared by a 64-bit digest of its bits."""
     words_TD = np.ascontiguousarray(embedding_TD, dtype=np.float64).view(np.uint64)
     odd_D = np.random.default_rng(0).integers(0, 2**63, words_TD.shape[1], dtype=np.uint64) * 2 + 1
     words_TD = words_TD ^ (words_TD >> np.uint64(29))
@@ -141,7 +141,7 @@ def _score(embedding_TD: Embeddings, first_P: Rows, second_P: Rows, score_P: NDA
 
 
 def _blocks(first_P: Rows, num_rows: int) -> Iterator[tuple[slice | NDArray[np.int64], int]]:
-    """Yield which pairs have their first template among ``_ROWS`` rows from a row on, and that row."""
+    """Yield the pairs whose first template is in each block of ``_ROWS`` rows, and the block's first row."""
     tops = np.arange(0, num_rows + _ROWS, _ROWS)
     if bool(np.all(first_P[:-1] <= first_P[1:])):
         bounds = np.searchsorted(first_P, tops)

@@ -1,4 +1,4 @@
-"""Searches probes in a gallery without ever holding their score matrix: ranks of mates, highest impostor scores.
+"""Searches probes in a gallery without storing the score matrix: ranks of mates, highest impostor scores.
 
 Scores are the float64 products of the embeddings given. A matrix product of lower precision over tiles that stay
 in the cache sieves them; only what lies within its rounding error of a decision is computed again in float64, so
@@ -29,7 +29,7 @@ _MANY_CELLS = 2**22
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found for each probe.
+    """Search results per probe.
 
     ``mate_score_P`` is the score of the best mate, -inf where there is none; ``ahead_P`` how many non-mates
     are as similar as that or more; ``highest_K`` the highest scores of all non-mate cells, falling.
@@ -105,7 +105,7 @@ def fast_bfloat16() -> bool:
 
 
 def rounding_error(dim: int) -> float:
-    """Return a bound on what a float32 product of two unit vectors can be off, in any order of summing.
+    """Return a bound on the error of a float32 product of two unit vectors, in any order of summing.
 
     Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5, and one rounding of each input.
     """
@@ -130,7 +130,7 @@ def _best_mates(probe_PD: Embeddings, gallery_GD: Embeddings, low_P: Rows, high_
 def products(
     left_PD: Embeddings, right_GD: Embeddings, row_M: NDArray[np.integer[Any]], column_M: NDArray[np.integer[Any]]
 ) -> Floats:
-    """Return the float64 product of each listed pair of rows; the same pair gives the same bits anywhere."""
+    """Return the float64 product of each listed pair of rows; the same pair always gives the same bits."""
     score_M = np.empty(row_M.size)
     step = max(1, 2**20 // max(1, left_PD.shape[1]))
     for begin in range(0, row_M.size, step):
@@ -141,7 +141,7 @@ def products(
 
 
 def _blank(score_BC: NDArray[np.float32], low_B: Rows, high_B: Rows) -> None:
-    """Take the mates of each row out of the tile."""
+    """Remove the mates of each row from the tile."""
     low_B, high_B = np.maximum(low_B, 0), np.minimum(high_B, score_BC.shape[1])
     for row in np.flatnonzero(low_B < high_B):
         score_BC[row, low_B[row] : high_B[row]] = -np.inf
@@ -171,7 +171,7 @@ def _settle(
     count_B: NDArray[Any],
     where: tuple[Embeddings, Embeddings, int, int],
 ) -> None:
-    """Compute again, in float64, the cells that rounding could put on either side; add those ahead."""
+    """Recompute in float64 the cells that rounding could put on either side; add those that are ahead."""
     probe_PD, gallery_GD, top, left = where
     upper_E1 = np.nextafter(bounds[0][doubtful], np.float32(np.inf))[:, np.newaxis]
     lower_E1 = np.nextafter(bounds[1][doubtful], np.float32(-np.inf))[:, np.newaxis]
@@ -183,7 +183,7 @@ def _settle(
 
 
 class _Highest:
-    """Keeps the cells of the highest scores seen so far, a few more than asked for."""
+    """Keeps the cells of the highest scores so far, and a few more than requested."""
 
     def __init__(self, probe_PD: Embeddings, gallery_GD: Embeddings, num: int) -> None:
         self.probe_PD, self.gallery_GD, self.num = probe_PD, gallery_GD, num

@@ -1,4 +1,4 @@
-"""Class-parallel heads: which classes a process holds, and the few exchanges that make its batch the whole one.
+"""Class-parallel heads: the classes of each process, and the exchanges that make its batch the whole one.
 
 As in Partial FC (An et al., CVPR 2022; insightface partial_fc_v2.py at 7fadd420): every process sees all features
 and its own classes. Unlike there, the gradients are those of one process holding everything, to rounding.
@@ -17,12 +17,12 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class Shard:
-    """One process's part of the classes. The weight of all is that of the ranks, one after another."""
+    """One process's classes. The full weight is the concatenation over the ranks."""
 
     rank: int = 0
     world_size: int = 1
     group: distributed.ProcessGroup | None = None
-    """None: the default group."""
+    """Process group; None: the default group."""
     sample_rate: float = 1.0
     """Share of the classes that take part in a step (Partial FC), those of the batch always among them."""
 
@@ -33,7 +33,7 @@ class Shard:
             raise ValueError(f"sample_rate should be in (0, 1], got {self.sample_rate}")
 
     def rows(self, num_classes: int) -> range:
-        """Return the classes of this rank; the first ranks hold one more where it does not come out even.
+        """Return the classes of this rank; the first ranks hold one more if the division has a remainder.
 
         >>> [Shard(rank, 3).rows(8) for rank in range(3)]
         [range(0, 3), range(3, 6), range(6, 8)]
@@ -71,12 +71,12 @@ class Shard:
         return torch.cat(parts)
 
     def gather_features(self, feature_LD: Tensor) -> Tensor:
-        """Return the features of all ranks, carrying the gradient of this rank's rows (see ``_Gather``)."""
+        """Return the features of all ranks, with the gradient of this rank's rows (see ``_Gather``)."""
         gathered_BD: Tensor = _Gather.apply(feature_LD, self)  # type: ignore[no-untyped-call]
         return gathered_BD
 
     def local(self, whole_B: Tensor) -> Tensor:
-        """Return this rank's rows of what ``gather`` returned."""
+        """Return this rank's rows of the result of ``gather``."""
         each = len(whole_B) // self.world_size
         return whole_B[self.rank * each : (self.rank + 1) * each]
 
@@ -97,14 +97,14 @@ class Shard:
 
 
 def of_processes() -> Shard:
-    """Return this process's place among those of the training; the only one where there is no process group."""
+    """Return this process's shard among those of the training run; the only one without a process group."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return Shard()
     return Shard(distributed.get_rank(), distributed.get_world_size())
 
 
 class _Gather(torch.autograd.Function):
-    """All features. What flows back must be whole and equal on all ranks; a rank takes its own rows of it.
+    """Gathers all features. The gradient must be complete and equal on all ranks; each rank takes its own rows.
 
     Times the world size, because data-parallel training then takes the mean over ranks where the gradient of
     the whole batch's loss is their sum.

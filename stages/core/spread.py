@@ -1,4 +1,4 @@
-"""Several measurements of one thing, one for each seed, as one: mean and sample standard deviation.
+"""Mean and sample standard deviation of a measurement over seeds.
 
 The spread is that of single trainings (divisor n - 1), not the standard error of their mean: it says how far one
 more training may fall from the mean, which is what a reader of an ablation wants to know.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spread:
-    """What was measured several times."""
+    """A measurement over several seeds."""
 
     mean: float
     std: float | None
@@ -24,7 +24,7 @@ class Spread:
 
 
 def spread(values: Sequence[float | None]) -> Spread | None:
-    """Return the spread of ``values``; None where one was not measured, or there are none.
+    """Return the spread of ``values``; None if one was not measured, or there are none.
 
     A mean over those seeds that could be measured would compare different things.
 

@@ -1,4 +1,4 @@
-"""Reads the pickle inside a verification ``.bin`` without running anything that it names.
+"""Reads the pickle inside a verification ``.bin`` without executing anything that it names.
 
 A pickle is a program that may call any function. This is a machine of our own for the few instructions with
 which Python 2 or 3, any binary protocol, writes ``(bins, issame_list)``: bytes, bools and arrays of numpy 1
@@ -55,7 +55,7 @@ def read(data: bytes) -> tuple[list[Image], NDArray[np.bool_]]:
 
 
 def _as_set(tree: Any) -> tuple[list[Image], NDArray[np.bool_]]:
-    """Check what was built: two sequences, two images to an answer."""
+    """Check the result: two sequences, two images per answer."""
     if not isinstance(tree, (tuple, list)) or len(tree) != 2:
         raise PickleError(f"wanted the two lists (images, answers), got {describe(tree)}")
     bins, answers = tree
@@ -79,7 +79,7 @@ def _as_image(number: int, item: Any) -> Image:
         if item.values.dtype != np.uint8 or item.values.size != max(item.values.shape, default=0):
             raise PickleError(
                 f"image {number}: wanted the bytes of an encoded image, got an array {item.values.shape} of "
-                f"{item.values.dtype}: decoded images are not read, since nobody says in which colour order"
+                f"{item.values.dtype}: decoded images are refused, because their colour order is unknown"
             )
         item = item.values.ravel()
     elif not isinstance(item, bytes):
@@ -90,7 +90,7 @@ def _as_image(number: int, item: Any) -> Image:
 
 
 class _Machine:
-    """A stack, a memo, and a budget of bytes: what a file may make us hold."""
+    """A pickle machine: a stack, a memo, and a limit on the bytes a file may allocate."""
 
     def __init__(self, size: int) -> None:
         self.budget = _GROWTH * size + _SLACK
@@ -98,7 +98,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """Do one instruction."""
+        """Execute one instruction."""
         self.spend(_OPCODE_COST)
         if name in _PUSH:
             self.stack.append(argument)
@@ -116,12 +116,12 @@ class _Machine:
         elif name in _METHODS:
             _METHODS[name](self, argument)
         elif name not in ("PROTO", "FRAME", "STOP"):
-            raise PickleError(f"instruction {name} has no place in a verification set")
+            raise PickleError(f"instruction {name} is not allowed in a verification set")
 
     def spend(self, count: int) -> None:
         self.budget -= count
         if self.budget < 0:
-            raise PickleError("it unfolds to far more than its own size")
+            raise PickleError("it expands to far more than its own size")
 
     def top(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
@@ -188,7 +188,7 @@ class _Machine:
         known = NAMES.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
         if known is None:
             named = f"{module}.{name}"[:80]
-            raise PickleError(f"it names {named}, which has no place in a verification set: do not trust it")
+            raise PickleError(f"it names {named}, which is not allowed in a verification set: do not trust it")
         self.stack.append(known)
 
     def reduce(self, _: Any) -> None:

@@ -1,4 +1,4 @@
-"""The views of a training image that an objective may ask for, each drawn from a stream of its own.
+"""Views of a training image that an objective may request, each drawn from its own random stream.
 
 A view's pixels follow from (seed, epoch, position, view) alone: not from the worker that draws it, the other views
 asked for, or what was drawn before. Images are uint8 (H, W, 3), blue first.
@@ -21,14 +21,14 @@ VIEWS: Final = ("training", "clean", "high", "low")
 
 @dataclass(frozen=True)
 class Views:
-    """Which views, in which order; a name that comes twice is drawn twice (QGFace's pair of two low views)."""
+    """Which views, in which order; a repeated name is drawn again (QGFace's pair of two low views)."""
 
     names: tuple[str, ...]
     training: augment.Probabilities
     low: low_view.Probabilities = field(default_factory=low_view.Probabilities)
 
     def __post_init__(self) -> None:
-        """Refuse names that there are not.
+        """Refuse unknown names.
 
         Raises:
             LookupError: an unknown view.
@@ -36,7 +36,7 @@ class Views:
         """
         unknown = [name for name in self.names if name not in VIEWS]
         if unknown:
-            raise LookupError(f"no view is called {unknown[0]!r}: there are {', '.join(VIEWS)}")
+            raise LookupError(f"no view {unknown[0]!r}: there are {', '.join(VIEWS)}")
         if not self.names:
             raise ValueError(f"an objective needs at least one view of {', '.join(VIEWS)}")
 
@@ -45,13 +45,13 @@ class Views:
 
     @cached_property
     def streams(self) -> tuple[int, ...]:
-        """Return the number of the stream that each view draws from: 1 for "training", 5 if it comes again."""
+        """Return the stream number of each view: 1 for "training", 5 if it is repeated."""
         return tuple(
             1 + VIEWS.index(name) + len(VIEWS) * self.names[:v].count(name) for v, name in enumerate(self.names)
         )
 
     def draw(self, v: int, image_HW3: Image, rng: np.random.Generator) -> Image:
-        """Return the image as view number ``v`` shows it; a new array, or the image itself if nothing is changed.
+        """Return view number ``v`` of the image; a new array, or the image itself if nothing is changed.
 
         ``rng`` is to be at the view's stream.
         """

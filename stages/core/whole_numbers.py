@@ -1,4 +1,4 @@
-"""Reads identities as people write them in lists: whole numbers from 0 up, that fit 64 bits."""
+"""Parses identities in lists: whole numbers from 0 up that fit 64 bits."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Readers of the official data-set layouts: one file per layout, the file name is its name."""
+"""Readers of the official data-set layouts: one file per layout, named after it."""

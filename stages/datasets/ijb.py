@@ -38,7 +38,7 @@ _CHUNK = 1 << 20  # lines checked at a time
 
 @dataclass(frozen=True)
 class IjbSet:
-    """One set: what its lists say, and its images on demand."""
+    """One set: its lists, and its images on demand."""
 
     name: str
     crops: Path
@@ -52,7 +52,7 @@ class IjbSet:
     is_same_P: NDArray[np.bool_]
 
     def images(self) -> Iterator[Image | Failure]:
-        """Yield each image aligned, (112, 112, 3) uint8 BGR, or why it cannot be had."""
+        """Yield each aligned image, (112, 112, 3) uint8 BGR, or the reason of its failure."""
         return map(self.image, range(len(self.names)))
 
     def image(self, row: int) -> Image | Failure:
@@ -93,7 +93,7 @@ def load(folder: Path, name: str) -> IjbSet:
 
 @dataclass(frozen=True)
 class IjbSearch:
-    """The 1:N lists, a row for each template: both galleries, one template per subject, and the mixed probes."""
+    """The 1:N lists, one row per template: both galleries, one template per subject, and the mixed probes."""
 
     gallery_template_G: Ids
     gallery_subject_G: Ids
@@ -103,7 +103,7 @@ class IjbSearch:
 
 
 def load_search(folder: Path, name: str) -> IjbSearch:
-    """Read and check the 1:N lists of one set; templates in the order in which they are listed first.
+    """Read and check the 1:N lists of one set; templates in the order of their first listing.
 
     Probes without a mate stay, and so do templates that ``load`` knows no image of: the protocol counts them.
 
@@ -132,7 +132,7 @@ def load_search(folder: Path, name: str) -> IjbSearch:
 
 
 def _read_roster(path: Path, owner: dict[int, int], enrolled: dict[int, int] | None) -> list[tuple[int, int]]:
-    """Return template and subject of each template of a list; what was seen is noted in the dictionaries."""
+    """Return template and subject of each template of a list; the dictionaries record what was seen."""
     roster: dict[int, int] = {}
     for where, template, subject in _read_csv(path):
         if owner.setdefault(template, subject) != subject:
@@ -207,14 +207,14 @@ def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> 
     ids: list[tuple[int, int]] = []
     for number, fields in _lines(path):
         if len(fields) != 3:
-            raise ValueError(f"{path}, line {number}: wanted a name, a template and a medium, got {len(fields)} fields")
+            raise ValueError(f"{path}, line {number}: wanted a name, a template and a media, got {len(fields)} fields")
         if len(ids) == len(names) or fields[0] != names[len(ids)]:
             expected = names[len(ids)] if len(ids) < len(names) else "no further image"
             raise ValueError(f"{path}, line {number}: got {fields[0]} where {landmark_path.name} has {expected}")
         template, medium = whole_number(fields[1]), whole_number(fields[2])
         if template is None or medium is None:
             raise ValueError(
-                f"{path}, line {number}: template and medium should be whole numbers, got {' '.join(fields[1:])[:80]!r}"
+                f"{path}, line {number}: template and media should be whole numbers, got {' '.join(fields[1:])[:80]!r}"
             )
         ids.append((template, medium))
     if len(ids) != len(names):
@@ -224,7 +224,7 @@ def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> 
 
 
 def _read_pairs(path: Path, template_N: Ids, template_path: Path) -> tuple[Ids, Ids, NDArray[np.bool_]]:
-    """Return both templates and the answer of each pair: 15.7 million of them in IJB-C, so as few copies as can be."""
+    """Return both templates and the answer of each pair, with few copies: IJB-C has 15.7 million pairs."""
     if next(_lines(path), None) is None:
         raise ValueError(f"{path} lists no pairs")
     try:
@@ -258,7 +258,7 @@ def _line_of(path: Path, row: int) -> int:
 
 
 def _first_bad_pair(path: Path) -> str:
-    """Return what is wrong with the first line that the fast reader could not take."""
+    """Return the error of the first line that the fast reader could not parse."""
     for number, fields in _lines(path):
         if len(fields) != 3 or not all(value.removeprefix("-").isascii() and value.isdigit() for value in fields):
             return f"{path}, line {number}: wanted two templates and a label, got {' '.join(fields)[:80]!r}"

@@ -52,7 +52,7 @@ _FACE = re.compile(r"(videos_[^_]+)_\d+|(img_\d+)")
 
 @dataclass(frozen=True)
 class IjbsSet:
-    """Faces that templates use, the templates, and for each protocol the rows of its probes and galleries."""
+    """The faces that templates use, the templates, and for each protocol the rows of its probes and galleries."""
 
     aligned: Path
     names: tuple[str, ...]  # SUBJECT/FILE
@@ -65,7 +65,7 @@ class IjbsSet:
     num_unused: int  # faces that belong to no template
 
     def images(self) -> Iterator[Image | Failure]:
-        """Yield each face, (112, 112, 3) uint8 BGR, or why it cannot be had."""
+        """Yield each face, (112, 112, 3) uint8 BGR, or the reason of its failure."""
         return map(self.image, range(len(self.names)))
 
     def image(self, row: int) -> Image | Failure:
@@ -149,7 +149,7 @@ def _number(text: str, where: str) -> int:
 
 @dataclass
 class _Templates:
-    """Templates as they are asked for; the same one is made once."""
+    """Templates, created on request, each once."""
 
     videos: dict[str, list[int]]  # subjects of each
     images: dict[str, int]  # subject of each
@@ -169,7 +169,7 @@ class _Templates:
         return self.row_of[key]
 
     def add_videos(self, path: Path) -> Ids:
-        """Probes: everybody in each listed video."""
+        """Add probes: each subject in each listed video."""
         rows = []
         for where, (video, *_) in _rows(path, 1):
             if video not in self.videos:
@@ -178,7 +178,7 @@ class _Templates:
         return _ids(rows, path)
 
     def add_multiview(self, seen: Ids) -> Ids:
-        """Probes: each subject seen, in all of its videos."""
+        """Add probes: each subject, over all of its videos."""
         subjects = sorted({self.subjects[row] for row in seen})
         all_videos: dict[int, list[str]] = {subject: [] for subject in subjects}
         for video, people in self.videos.items():
@@ -188,7 +188,7 @@ class _Templates:
         return np.array([self.add("multiview", subject, all_videos[subject]) for subject in subjects], dtype=np.int64)
 
     def add_uav(self, path: Path) -> Ids:
-        """Probes: everybody in each listed video, and each listed image."""
+        """Add probes: each subject in each listed video, and each listed image."""
         rows = []
         for where, (file, *_) in _rows(path, 1):
             if file in self.videos:
@@ -219,12 +219,12 @@ class _Templates:
 
 def _ids(rows: Sequence[int], path: Path) -> Ids:
     if not rows:
-        raise ValueError(f"{path} lists nothing")
+        raise ValueError(f"{path} has no entries")
     return np.array(rows, dtype=np.int64)
 
 
 def _stem(file: str) -> str:
-    """Return what the faces of ``videos/4012.mp4`` or ``img/7.png`` are called: ``videos_4012``, ``img_7``."""
+    """Return the stem of the faces of ``videos/4012.mp4`` or ``img/7.png``: ``videos_4012``, ``img_7``."""
     return file.rpartition(".")[0].replace("/", "_") if "." in file else file.replace("/", "_")
 
 
@@ -236,7 +236,7 @@ def _refuse_twins(subject_G: Ids, where: str) -> None:
 
 
 def _faces(folder: Path) -> Iterator[str]:
-    """Yield SUBJECT/FILE of each face: what the image list names, or what there is."""
+    """Yield SUBJECT/FILE of each face: those of the image list, or all that exist."""
     lists = sorted(folder.glob("image_list*.csv"))
     if not lists:
         found = (path for path in (folder / "aligned").glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
@@ -251,7 +251,7 @@ def _faces(folder: Path) -> Iterator[str]:
 
 
 def _assign(faces: Sequence[str], made: _Templates) -> tuple[tuple[str, ...], int, tuple[Ids, Ids]]:
-    """Return the faces that templates use, how many others there are, and who is in which template."""
+    """Return the faces that templates use, the number of others, and the members of each template."""
     template_of: dict[str, list[int]] = {}
     for row, sources in enumerate(made.sources):
         for source in sources:

@@ -26,7 +26,7 @@ EXACT_LABELS = 1 << 24  # float32 holds every whole number below it, and only ev
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """How a record file is unpacked."""
+    """Settings for unpacking a record file."""
 
     export: Literal["none", "folder"] = Field(
         default="none",
@@ -36,7 +36,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
 
 class TrainSet:
-    """The images of a training set by key; loader workers may share it: it is opened anew where unpickled."""
+    """The images of a training set by key; loader workers may share it: it is reopened when unpickled."""
 
     def __init__(self, folder: Path, reader: RecordReader) -> None:
         self.folder, self.reader = folder, reader
@@ -46,7 +46,7 @@ class TrainSet:
 
     @classmethod
     def open(cls, folder: Path | str) -> TrainSet:
-        """Open ``train.rec`` by its index; images and labels are read later, when asked for.
+        """Open ``train.rec`` by its index; images and labels are read later, on demand.
 
         Raises:
             FileNotFoundError: ``train.rec`` or ``train.idx`` is missing.
@@ -86,17 +86,17 @@ class TrainSet:
 
     @property
     def num_classes(self) -> int:
-        """Number of identities: what ``property`` says; without that file the largest label plus one."""
+        """Number of identities: as in ``property``; without that file the largest label plus one."""
         return self.declared_classes if self.declared_classes is not None else int(self.labels.max()) + 1
 
     @property
     def range_keys(self) -> NDArray[np.int64]:
-        """Keys of the identity records, which say which images each identity has; none without a header."""
+        """Keys of the identity records, which list the images of each identity; none without a header."""
         rest_N = self.reader.keys[~np.isin(self.reader.keys, self.keys)]
         return np.sort(rest_N[rest_N != 0])
 
     def image_bytes(self, key: int) -> memoryview:
-        """Return an image as it is stored (JPEG, mostly); a look into the file, valid as long as it is held.
+        """Return an image's stored bytes (usually JPEG); a view of the file, valid while it is held.
 
         Raises:
             LookupError: no such key.
@@ -104,7 +104,7 @@ class TrainSet:
         """
         image = self.reader.entry(key)[1]
         if not image:
-            raise RecordError("it holds no image", self.reader.rec_path, key, self.reader.offset(key))
+            raise RecordError("it has no image", self.reader.rec_path, key, self.reader.offset(key))
         return image
 
     def label_of(self, key: int) -> int:
@@ -139,7 +139,7 @@ def write(
         ValueError: identities out of order or without an image, too many for float32, too few names.
     """
     if not 0 < num_classes <= EXACT_LABELS:
-        raise ValueError(f"float32 labels hold 1 to {EXACT_LABELS} classes exactly, got {num_classes}")
+        raise ValueError(f"float32 labels are exact for 1 to {EXACT_LABELS} classes, got {num_classes}")
     folder.mkdir(parents=True, exist_ok=True)
     begins: list[int] = []
     key = 0
@@ -190,7 +190,7 @@ def _header_record(begin: int, end: int, key: int) -> bytes:
 
 
 def _read_header(reader: RecordReader) -> tuple[float, ...] | None:
-    """Return the numbers of record 0 if it is a header: a vector label, and no image after it."""
+    """Return the numbers of record 0 if it is a header: a vector label without an image."""
     if 0 not in reader:
         return None
     header, image = reader.entry(0)

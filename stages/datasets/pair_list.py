@@ -41,7 +41,7 @@ _CHUNK = 1 << 20  # lines read at a time: Adience has 188 million
 
 @dataclass(frozen=True)
 class PairSet:
-    """Distinct images, in the order the pairs name them, and the pairs as rows of them."""
+    """The distinct images, in the order in which pairs name them, and the pairs as rows of them."""
 
     name: str
     folder: Path  # names are relative to it
@@ -52,7 +52,7 @@ class PairSet:
     swapped: bool
 
     def images(self) -> Iterator[Image | Failure]:
-        """Yield each image, (112, 112, 3) uint8 BGR, or why it cannot be had."""
+        """Yield each image, (112, 112, 3) uint8 BGR, or the reason of its failure."""
         return map(self.image, range(len(self.names)))
 
     def image(self, row: int) -> Image | Failure:
@@ -93,7 +93,7 @@ def _files(images: Path) -> dict[str, str]:
     for path in sorted(images.iterdir()):
         if path.suffix.lower() in _EXTENSIONS:
             if path.stem in files:
-                raise ValueError(f"{path} and {files[path.stem]}: which of them is {path.stem}?")
+                raise ValueError(f"{path} and {files[path.stem]} have the same name {path.stem}: remove one")
             files[path.stem] = path.name
     return files
 
@@ -144,7 +144,7 @@ def _shown(fields: pd.Series) -> str:
 
 
 def _load_all(folder: Path, swapped: bool) -> PairSet:
-    """All pairs of Adience: the person stands in the file's name."""
+    """Return all pairs of Adience: the person is part of the file name."""
     files = _files(folder / "images")
     people: list[int] = []
     row_of: dict[str, int] = {}
@@ -156,13 +156,13 @@ def _load_all(folder: Path, swapped: bool) -> PairSet:
             )
         people.append(row_of.setdefault(form[1], len(row_of)))
     if len(people) < 2:
-        raise ValueError(f"{folder / 'images'} holds {len(people)} images: no pair")
+        raise ValueError(f"{folder / 'images'} holds {len(people)} images, too few for a pair")
     names = tuple(f"images/{file}" for file in files.values())
     return PairSet(folder.name, folder, names, *_all_pairs(np.array(people)), swapped)
 
 
 def _all_pairs(person_N: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
-    """Return every pair of rows, the first below the second, and whether both are one person.
+    """Return every pair of rows, the lower first, and whether both show one person.
 
     Written in place: of Adience's 188 million pairs ``np.triu_indices`` alone would take 3 GB more.
     """

@@ -39,7 +39,7 @@ class ScfaceSet:
     num_left_out: int
 
     def images(self) -> Iterator[Image | Failure]:
-        """Yield each image, (112, 112, 3) uint8 BGR, or why it cannot be had."""
+        """Yield each image, (112, 112, 3) uint8 BGR, or the reason of its failure."""
         return map(self.image, range(len(self.names)))
 
     def image(self, row: int) -> Image | Failure:

@@ -38,7 +38,7 @@ class TinyFaceSet:
     num_probes: int
 
     def images(self) -> Iterator[Image | Failure]:
-        """Yield each image, (112, 112, 3) uint8 BGR, or why it cannot be had."""
+        """Yield each image, (112, 112, 3) uint8 BGR, or the reason of its failure."""
         return map(self.image, range(len(self.names)))
 
     def image(self, row: int) -> Image | Failure:
@@ -86,7 +86,7 @@ def _read_list(path: Path, key: str, folder: str) -> dict[str, int]:
         raise ValueError(f"{path} should hold {key}_set (file names) and {key}_ids (subjects): {error}") from error
     files, ids = lists[f"{key}_set"], lists[f"{key}_ids"]
     if any(isinstance(file, float) for file in files) or any(isinstance(value, str) for value in ids):
-        raise ValueError(f"{path}: {key}_set should be names and {key}_ids numbers, they are the other way round")
+        raise ValueError(f"{path}: {key}_set should be names and {key}_ids numbers, but they are swapped")
     if len(files) != len(ids) or not files:
         raise ValueError(f"{path}: {key}_set has {len(files)} names, {key}_ids {len(ids)} subjects")
     subjects: dict[str, int] = {}

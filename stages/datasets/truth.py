@@ -1,4 +1,4 @@
-"""Reads what each image of the embedded test sets was drawn with (``truth.parquet``): quality, and who it shows."""
+"""Reads the ground truth of synthetic test sets (``truth.parquet``): quality and identity of each image."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def load_named(path: Path, name: str, images: Sequence[str]) -> NDArray[np.float
 
 
 def people(path: Path, name: str, images: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return who is on each image of a set, any whole number per person; None if the table lacks set or column.
+    """Return the person on each image of a set, as any whole number; None if the table lacks set or column.
 
     Args:
         path: as in ``load``.

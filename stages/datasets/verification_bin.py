@@ -22,14 +22,14 @@ SIZE = 112
 
 @dataclass(frozen=True)
 class VerificationSet:
-    """Encoded images, two by two, and whether each two show one person, shape (len(images) // 2,)."""
+    """Encoded images in pairs, and whether each pair shows one person, shape (len(images) // 2,)."""
 
     images: list[Image]
     is_same: NDArray[np.bool_]
 
 
 def load(path: Path | str) -> VerificationSet:
-    """Read a set without running what its pickle names.
+    """Read a set without executing what its pickle names.
 
     Raises:
         FileNotFoundError: no such file.
@@ -67,7 +67,7 @@ def decode(image: Image) -> NDArray[np.uint8]:
     pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if len(image) else None
     if pixels is None:
         raise ValueError(
-            f"{len(image)} bytes are no image, or one cut short; they begin {bytes(image[:8])!r}"
+            f"{len(image)} bytes are not an image, or are truncated; they begin with {bytes(image[:8])!r}"
         )
     height, width = pixels.shape[:2]
     if width != SIZE:
@@ -77,6 +77,6 @@ def decode(image: Image) -> NDArray[np.uint8]:
         )
     if pixels.shape[:2] != (SIZE, SIZE):
         raise ValueError(
-            f"wanted a square image, best {SIZE} x {SIZE}, got {width} x {height}: align it first"
+            f"wanted a square image, preferably {SIZE} x {SIZE}, got {width} x {height}: align it first"
         )
     return np.asarray(pixels, np.uint8)

@@ -1,1 +1,1 @@
-"""Classification heads (feature, label -> loss): one file each, the file name is its name."""
+"""Classification heads (feature, label -> loss): one file per head, named after it."""

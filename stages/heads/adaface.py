@@ -53,7 +53,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
         "adaface", description="cvlface: mk-minchul/CVLface at d3d09c93: the target's gradient as if there were no "
         "margin, cosines within 1 instead of 1 - 1e-3, angles not clipped"
     )
-    proxy: Proxy = Field("feature_norm", description="what is taken for an image's quality; section 4.2 compares them")
+    proxy: Proxy = Field("feature_norm", description="measure of an image's quality; section 4.2 compares them")
     initial_mean: float | None = Field(
         None, ge=0, description="of the proxy, before the first batch; null: 20 for norms, 0.5 for others; QGFace: 0"
     )
@@ -63,7 +63,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
 
 class Head(MarginHead):
-    """An angular and an additive margin that depend on each image's quality, without a gradient through it."""
+    """Angular and additive margins that depend on each image's quality, without a gradient through it."""
 
     batch_mean: Tensor
     batch_std: Tensor
@@ -96,18 +96,18 @@ class Head(MarginHead):
 
     @torch.no_grad()
     def proxy(self, target: Target) -> Tensor:
-        """Return what stands for each image's quality, higher is better."""
+        """Return the measure of each image's quality; higher is better."""
         if self.config.proxy == "feature_norm":
             return target.norm_B
         if self.config.proxy == "p_true_class":
             return target.probability_B
         if target.quality_B is None:
-            raise ValueError("the proxy one_minus_brisque comes with each image: pass quality_B")
+            raise ValueError("the proxy one_minus_brisque needs the quality of each image: pass quality_B")
         return target.quality_B.to(target.norm_B.dtype)
 
     @torch.no_grad()
     def margin_scaler(self, proxy_B: Tensor) -> Tensor:
-        """Return the normalised proxy in [-1, 1], high for high quality; the batch is taken in first."""
+        """Return the normalised proxy in [-1, 1], high for high quality; the statistics are updated first."""
         # a batch with a proxy that is none has no mean: clamping would make an overflow the best quality of all
         proxy_B = torch.where(proxy_B.isfinite(), proxy_B, torch.nan)
         if self.config.proxy == "feature_norm":

@@ -1,4 +1,4 @@
-"""CosFace (Wang et al., CVPR 2018, eq. 4; mk-minchul/AdaFace head.py): a margin off the true class's cosine.
+"""CosFace (Wang et al., CVPR 2018, eq. 4; mk-minchul/AdaFace head.py): a margin subtracted from the true cosine.
 
 Shapes: B batch.
 """

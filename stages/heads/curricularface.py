@@ -1,4 +1,4 @@
-"""CurricularFace (CVPR 2020; HuangYG123/CurricularFace head/metrics.py at 68c8727f): hard negatives, later.
+"""CurricularFace (CVPR 2020; HuangYG123/CurricularFace head/metrics.py at 68c8727f): hard negatives late in training.
 
 The running mean of the target cosine is taken before use, as published, and on every call; over the images of all
 processes where the published code takes one process's.
@@ -22,7 +22,7 @@ from stages.core.negatives import Curricular, Negatives
 from stages.core.shard import Shard
 
 INITIAL_STD = 0.01
-"""Of each number of a centre, as published: shorter centres turn faster at one rate."""
+"""Standard deviation of initial centres, as published: shorter centres turn faster at the same learning rate."""
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -47,11 +47,11 @@ class Head(MarginHead):
         self.register_buffer("t", torch.tensor(0.0))
 
     def initial(self, feature_dim: int) -> Tensor:
-        """Return short centres."""
+        """Return short initial centres."""
         return drawn_rows(self.num_classes, feature_dim, self.shard, lambda rows: rows.normal_(std=INITIAL_STD))
 
     def negatives(self, cosine_B: Tensor) -> Negatives:
-        """Return hard negatives weighted by t, which takes in the batch first."""
+        """Return the rule that weights hard negatives by t, which is updated first."""
         cosine_B = cosine_B.clamp(-1, 1)
         follow(self.t, cosine_B.mean(), self.config.t_alpha)
         return Curricular(margin.angular_sum(cosine_B, self.config.margin), self.t.clone())

@@ -34,7 +34,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
     @model_validator(mode="after")
     def ranges_rise(self) -> Self:
-        """Refuse an interval that is empty or a margin that falls with the norm."""
+        """Refuse an empty interval or a margin that falls with the norm."""
         if self.min_norm >= self.max_norm or self.min_margin > self.max_margin:
             raise ValueError("min_norm must be below max_norm, and min_margin not above max_margin")
         return self

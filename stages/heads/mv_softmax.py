@@ -1,4 +1,4 @@
-"""MV-Softmax (AAAI 2020; JDAI-CV/FaceX-Zoo head/MV_Softmax.py at 16b793a7): misclassified negatives grow.
+"""MV-Softmax (AAAI 2020; JDAI-CV/FaceX-Zoo head/MV_Softmax.py at 16b793a7): raises misclassified negatives.
 
 Shapes: B batch.
 """
@@ -28,7 +28,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
 
 class Head(MarginHead):
-    """A margin on the target where it is easy; negatives above the moved target are raised."""
+    """A margin on the target if it is easy; negatives above the moved target are raised."""
 
     def __init__(
         self, config: Config, feature_dim: int, num_classes: int, shard: Shard | None = None
@@ -37,7 +37,7 @@ class Head(MarginHead):
         self.config = config
 
     def moved(self, target: Target) -> Tensor:
-        """Return the cosine lowered by the margin where it is easy."""
+        """Return the cosine lowered by the margin if it is easy."""
         cosine_B = target.cosine_B.clamp(-1, 1)
         # where the cosine is not above the margin, no margin: the published code's choice
         easy_from = self.config.margin if self.config.kind == "am" else 0.0

@@ -22,7 +22,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
 
 class Head(MarginHead):
-    """Cosines as they are."""
+    """Unchanged cosines."""
 
     def __init__(
         self, config: Config, feature_dim: int, num_classes: int, shard: Shard | None = None

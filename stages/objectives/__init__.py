@@ -1,1 +1,1 @@
-"""Training objectives over any head: one file each, the file name is its name."""
+"""Training objectives over any head: one file per objective, named after it."""

@@ -47,7 +47,7 @@ class BroadFace(Objective):
     def forward(
         self, backbone: Backbone, head: CosineHead, views: Sequence[Tensor], label_B: Tensor, epoch: float
     ) -> HeadOutput:
-        """Return the two losses' sum; hits and cosines are the batch's.
+        """Return the sum of both losses; hits and cosines are the batch's.
 
         Raises:
             ValueError: the processes cannot share the queue evenly.
@@ -65,22 +65,22 @@ class BroadFace(Objective):
         )
 
     def share(self, head: CosineHead) -> tuple[Tensor, Tensor]:
-        """Return this process's part of the queue: a sharded head puts the parts together again."""
+        """Return this process's part of the queue: a sharded head combines the parts."""
         feature_KD, label_K = self.queue.features(head), self.queue.labels
         if len(label_K) % head.shard.world_size:
             raise ValueError(
-                f"{head.shard.world_size} processes cannot share a queue of {len(label_K)}: "
+                f"{head.shard.world_size} processes cannot divide a queue of {len(label_K)}: "
                 "make objective.queue_size a multiple of their number"
             )
         return head.shard.local(feature_KD), head.shard.local(label_K)
 
     def keep(self, head: CosineHead, feature_BD: Tensor, label_B: Tensor) -> None:
-        """Put the batch of all processes in the queue, with its centres as they are now."""
+        """Put the batch of all processes in the queue, with its current centres."""
         whole_BD, whole_label_B = head.shard.gather(feature_BD), head.shard.gather(label_B)
         centre_BD = class_centres(head, whole_label_B) if self.queue.with_centres else None
         self.queue.put(whole_BD, whole_label_B, centre_BD)
 
 
 def build(config: Config, feature_dim: int, num_classes: int) -> BroadFace:
-    """Return the objective; its queue is empty."""
+    """Return the objective, with an empty queue."""
     return BroadFace(config, feature_dim)

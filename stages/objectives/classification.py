@@ -1,4 +1,4 @@
-"""Plain classification: the head's loss on one view of each image, what every head's own paper minimises.
+"""Plain classification: the head's loss on one view of each image, as in every head's own paper.
 
 Shapes: B batch.
 """
@@ -16,7 +16,7 @@ from stages.core.objective import Backbone, Objective
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """Nothing to choose: head and augmentation say it all."""
+    """No settings: head and augmentation define everything."""
 
     name: Literal["classification"]
 
@@ -27,11 +27,11 @@ class Classification(Objective):
     def forward(
         self, backbone: Backbone, head: CosineHead, views: Sequence[Tensor], label_B: Tensor, epoch: float
     ) -> HeadOutput:
-        """Return what the head makes of the first view."""
+        """Return the head's output for the first view."""
         output: HeadOutput = head(backbone(views[0]), label_B)
         return output
 
 
 def build(config: Config, feature_dim: int, num_classes: int) -> Classification:
-    """Return the objective; it needs to know neither the features nor the classes."""
+    """Return the objective; it depends neither on the feature dimension nor on the number of classes."""
     return Classification()

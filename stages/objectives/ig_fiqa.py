@@ -1,4 +1,4 @@
-"""IG-FIQA (Kim et al., IEEE Access 2025): CR-FIQA's quality loss, guided by how each class has looked so far.
+"""IG-FIQA (Kim et al., IEEE Access 2025): CR-FIQA's quality loss, weighted per class by its running CCS.
 
 After the listing and the figure in kim1102/IG-FIQA README.md at 560e694, the only published artefact. Recognition
 learns from the clean image, quality from an augmented copy of it; the figure lets the quality loss into the backbone.
@@ -45,7 +45,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
         "paper", description="paper: CCS/(NNCCS + 1 + eps); code: CCS/NNCCS as released; vit_fiqa: their later code"
     )
     guidance: Literal["listing", "low_variance", "none"] = Field(
-        "listing", description="whose quality loss counts less: classes of low running CCS, of high, or nobody's"
+        "listing", description="which classes' quality loss counts less: those of low running CCS, of high, or none"
     )
     augmented: bool = Field(True, description="quality from an augmented copy; false: from the clean image itself")
     momentum: float = Field(0.9, ge=0, lt=1, description="of a class's running CCS in the first epoch; in the last: 1")
@@ -87,7 +87,7 @@ class IgFiqa(Objective):
 
     @torch.no_grad()
     def follow(self, label_B: Tensor, ccs_B: Tensor, epoch: float) -> None:
-        """Take the CCS of a batch, all processes' together, into its classes' running means."""
+        """Update the classes' running means with the CCS of a batch, over all processes."""
         shard = of_processes()
         label_B, ccs_B = shard.gather(label_B), shard.gather(ccs_B)
         momentum = self.config.momentum + (1 - self.config.momentum) * min(1.0, int(epoch) / self.epochs)
@@ -99,7 +99,7 @@ class IgFiqa(Objective):
 
     @torch.no_grad()
     def weights(self) -> Tensor:
-        """Return what weighs the quality loss of each class, in [0, 1]."""
+        """Return the weight of each class's quality loss, in [0, 1]."""
         if self.config.guidance == "none":
             return torch.ones_like(self.running_ccs_C)
         z_C = (self.running_ccs_C - self.running_ccs_C.mean()) / (self.running_ccs_C.std() + EPS)

@@ -36,7 +36,7 @@ from stages.core.shard import Shard, of_processes
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """The defaults are the recipe of a third party's copy of the paper's configuration; the authors' is not public."""
+    """Defaults are from a third party's copy of the paper's configuration; the authors' own is not public."""
 
     name: Literal["qgface"]
     pair: Literal["high_low", "low_low", "training_training", "training"] = Field(
@@ -44,10 +44,10 @@ class Config(BaseModel, extra="forbid", frozen=True):
         " as the paper's ablation has it without views of its own; once: there is no CL"
     )
     quality_split: bool = Field(True, description="QS; without, every image is classified in full")
-    threshold: float = Field(0.2, ge=0, lt=1, description="b, of quality in [0, 1]; 0 switches QS and weights off")
+    threshold: float = Field(0.2, ge=0, lt=1, description="b, of quality in [0, 1]; 0 disables QS and weights")
     h: float = Field(0.333, gt=0, description="share of a deviation of the norm that saturates quality")
     t_alpha: float = Field(0.01, gt=0, le=1, description="weight of the newest batch in the norm's statistics")
-    contrast_weight: float = Field(1.0, ge=0, description="of CL; 0 leaves it out")
+    contrast_weight: float = Field(1.0, ge=0, description="weight of CL; 0 disables it")
     contrast_scale: float | None = Field(None, gt=0, description="of its logits; null: the head's own")
     queue: Literal["none", "plain", "proxy", "momentum"] = Field(
         "plain",
@@ -56,9 +56,9 @@ class Config(BaseModel, extra="forbid", frozen=True):
     )
     queue_size: int = Field(8192, ge=1, description="features kept, the batch's own included")
     encoder_momentum: float = Field(0.999, ge=0, lt=1, description="of the slow copy, for queue momentum")
-    both_ways: bool = Field(True, description="low against high and high against low; released: pair_coupling D2N")
-    detach_positive: bool = Field(False, description="the other view of a pair gets no gradient from it")
-    mask: Literal["same_class", "same_image"] = Field("same_class", description="what in the queue is no negative")
+    both_ways: bool = Field(True, description="contrast low with high and high with low; released: pair_coupling D2N")
+    detach_positive: bool = Field(False, description="no gradient to the other view of a pair")
+    mask: Literal["same_class", "same_image"] = Field("same_class", description="which queue entries are not negatives")
     select: contrast.Select = Field("low", description="quality of a pair: of its worse view, mean, or better one")
     weight_shape: contrast.Shape = "sgn"
     weight_span: contrast.Span = "half"
@@ -73,23 +73,23 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
     @model_validator(mode="after")
     def contrasts_two(self) -> Self:
-        """Refuse to contrast a view with none."""
+        """Refuse contrastive learning with a single view."""
         if self.pair == "training" and self.contrast_weight:
-            raise ValueError(f"pair: training is one view, so contrast_weight should be 0, got {self.contrast_weight}")
+            raise ValueError(f"pair: training has one view, so contrast_weight should be 0, got {self.contrast_weight}")
         return self
 
     def threshold_at(self, epoch: float) -> float:
-        """Return the quality threshold in force, stepping at whole epochs as released."""
+        """Return the current quality threshold, which changes at whole epochs as released."""
         return self.threshold * min(1.0, int(epoch) / self.warmup_epochs) if self.warmup_epochs else self.threshold
 
     def contrast_weight_at(self, epoch: float) -> float:
-        """Return the weight of CL in force."""
+        """Return the current weight of CL."""
         joined = epoch >= self.join_epoch and (self.leave_epoch is None or epoch < self.leave_epoch)
         return self.contrast_weight if joined else 0.0
 
 
 class QGFace(Objective):
-    """QS over any head, and CL."""
+    """Quality-split classification (QS) over any head, and contrastive learning (CL)."""
 
     hardest_distance: Tensor
 
@@ -106,17 +106,17 @@ class QGFace(Objective):
 
     @property
     def has_momentum(self) -> bool:
-        """Whether a slow copy of the backbone makes the keys."""
+        """Whether a momentum copy of the backbone makes the keys."""
         return self.config.queue == "momentum" and self.config.contrast_weight > 0
 
     def attach(self, backbone: nn.Module) -> None:
-        """Copy the backbone where a slow copy is wanted."""
+        """Copy the backbone if a momentum copy is needed."""
         if self.has_momentum:
             self.slow_backbone = copy.deepcopy(backbone).requires_grad_(False)
 
     @torch.no_grad()
     def after_step(self, backbone: nn.Module) -> None:
-        """Let the slow copy follow; its running batch-norm statistics are its own, as released."""
+        """Update the momentum copy; its running batch-norm statistics are its own, as released."""
         if self.slow_backbone is None:
             return
         for slow, fast in zip(self.slow_backbone.parameters(), backbone.parameters(), strict=True):
@@ -125,7 +125,7 @@ class QGFace(Objective):
     def forward(
         self, backbone: Backbone, head: CosineHead, views: Sequence[Tensor], label_B: Tensor, epoch: float
     ) -> HeadOutput:
-        """Return classification of the views, with contrast between them added while it is in force."""
+        """Return the classification loss of the views, plus the contrastive loss while it is in force."""
         shard = of_processes()
         high_BD, low_BD, shown_BD = self._features(backbone, views)
         label_R = label_B.repeat(len(shown_BD) // len(label_B))
@@ -150,7 +150,7 @@ class QGFace(Objective):
         return replace(output, loss=output.loss + weight * loss if weight else output.loss, terms=terms)
 
     def _features(self, backbone: Backbone, views: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return features of the high and the low view, and those to classify."""
+        """Return the features of the high and the low view, and those to classify."""
         if self.slow_backbone is None:
             both_RD = backbone(torch.cat(list(views)))
             high_BD, low_BD = both_RD.chunk(2)

@@ -1,1 +1,1 @@
-"""Evaluation protocols on arrays: one file each, the file name is its name; each carries a VERSION."""
+"""Evaluation protocols on arrays: one file per protocol, named after it; each has a VERSION."""

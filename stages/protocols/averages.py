@@ -1,4 +1,4 @@
-"""HQ Avg. and All Avg. as QGFace's ablation table has them (README.md at 778aa5ef).
+"""HQ Avg. and All Avg. as in QGFace's ablation table (README.md at 778aa5ef).
 
 HQ Avg. is the mean accuracy of LFW, CFP-FP, CPLFW, CALFW and AgeDB-30. All Avg. is the mean of six columns: SCface
 d1, d2 and d3 rank 1, TinyFace rank 1, IJB-B TAR at FAR 1e-4 and HQ Avg.; all five rows of the table are that to
@@ -17,7 +17,7 @@ OTHERS = ("lq.scface_d1", "lq.scface_d2", "lq.scface_d3", "lq.tinyface_rank1", "
 
 
 def averages(measured: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, str]]:
-    """Return ``hq_avg`` and ``all_avg`` as fractions, and why there is no number where there is none.
+    """Return ``hq_avg`` and ``all_avg`` as fractions, and the reason for each one that is missing.
 
     Args:
         measured: metrics by suite.

@@ -38,7 +38,7 @@ class Curves:
 
 
 def pair_quality(quality_N: Floats, first_P: Rows, second_P: Rows) -> Floats:
-    """Return the quality of each pair of rows: that of its worse image, or template."""
+    """Return the quality of each pair of rows: that of the worse image, or template."""
     return np.minimum(quality_N[first_P], quality_N[second_P])
 
 
@@ -60,7 +60,7 @@ def template_quality(quality_N: Floats, row_N: Rows, num_templates: int) -> Floa
 def measure(
     cosine_P: Floats, is_same_P: Mask, quality_P: Floats, fmrs: Sequence[float]
 ) -> tuple[dict[float, Curves], dict[float, str]]:
-    """Return curves at each false match rate, and why there are none at the others.
+    """Return curves at each false match rate, and the reasons for missing ones.
 
     A rate needs 1/rate impostor pairs before anything is discarded. CR-FIQA's curve goes on with fewer, as
     published; ``Curves.resolved_until`` says from where on its threshold is coarser than the rate it is named

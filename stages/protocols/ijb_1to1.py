@@ -41,7 +41,7 @@ class Templates:
 def weigh(
     feature_ND: features.Floats, *, use_norm: bool, detector_score_N: features.Floats | None = None
 ) -> features.Floats:
-    """Return features as they are pooled: their length is their weight.
+    """Return features with the length that is their weight in pooling.
 
     AdaFace's published numbers keep the norm and do not use the detector; insightface uses both; CVLface's
     headline drops the norm and uses the detector.

@@ -30,7 +30,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Templates:
-    """Unit embeddings of the templates, who they show, and which have any processed face."""
+    """Unit embeddings of the templates, their subjects, and which have any processed face."""
 
     embedding_TD: Floats
     subject_T: Ids
@@ -39,7 +39,7 @@ class Templates:
 
 @dataclass(frozen=True)
 class Searched:
-    """One protocol: closed set over both galleries, open set in each; None and why where that has no number."""
+    """Result of one protocol: closed set over both galleries, open set in each; None with a reason if missing."""
 
     closed: ClosedSet
     open_sets: tuple[OpenSet | None, OpenSet | None]
@@ -54,7 +54,7 @@ class Searched:
 def pool(
     feature_ND: Features, face_K: Ids, template_K: Ids, subject_T: Ids, processed_N: Mask | None = None
 ) -> Templates:
-    """Return each template's mean feature, brought to unit length; zero without any processed face.
+    """Return each template's mean feature at unit length; zero without any processed face.
 
     Args:
         feature_ND: as they are to be added: their length is their weight (published: the feature norm).

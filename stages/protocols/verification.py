@@ -1,4 +1,4 @@
-"""Verification over ten folds on LFW-style pair lists, as AdaFace evaluate_utils.py (evaluate) at c60eaa78.
+"""Verification over ten folds on LFW-style pair lists, as in AdaFace's evaluate_utils.py (evaluate) at c60eaa78.
 
 Shapes: P pairs, D embedding dimensions, F folds, K thresholds. Images 2p and 2p+1 make pair p.
 """
@@ -36,7 +36,7 @@ class Folds:
 
     @property
     def accuracy(self) -> float:
-        """Mean accuracy over the folds: the number the tables print."""
+        """Mean accuracy over the folds: the number in published tables."""
         return float(self.accuracy_F.mean())
 
 
@@ -63,7 +63,7 @@ def evaluate(embedding_ND: Embeddings, is_same_P: Mask, processed_N: Mask | None
 
 
 def evaluate_exact(embedding_ND: Embeddings, is_same_P: Mask, processed_N: Mask | None = None) -> Folds:
-    """Return accuracy and threshold of each fold with the best of all thresholds instead of the grid's.
+    """Return accuracy and threshold of each fold, with the best of all thresholds instead of the grid's.
 
     A fold's threshold is the midpoint between the two neighbouring distances, on the other nine folds, where
     accuracy there is best; of several, the lowest. The grid's step of 0.01 then plays no part. Arguments and
@@ -82,7 +82,7 @@ def evaluate_exact(embedding_ND: Embeddings, is_same_P: Mask, processed_N: Mask 
 
 
 def _best_threshold(rising_P: Floats, is_same_P: Mask) -> float:
-    """Return the lowest threshold of best accuracy between distances that rise."""
+    """Return the lowest threshold of best accuracy, between rising distances."""
     # right_K[k]: pairs told right when the k nearest are taken as same
     right_K = np.concatenate([[0], np.cumsum(np.where(is_same_P, 1, -1))])
     between_K = np.concatenate([[True], rising_P[1:] != rising_P[:-1], [True]])
@@ -138,7 +138,7 @@ def _fold_sizes(num_pairs: int) -> NDArray[np.int64]:
 
 
 def _count(fold_P: NDArray[np.int64], bin_P: NDArray[np.int64], chosen_P: Mask) -> NDArray[np.int64]:
-    """Return (F, K+1): chosen pairs of a fold taken as same at each threshold; the last column is all."""
+    """Return (F, K+1): the chosen pairs of a fold accepted at each threshold; the last column is all."""
     width = THRESHOLD_K.size + 1
     counts = np.bincount((fold_P * width + bin_P)[chosen_P], minlength=NUM_FOLDS * width)
     return np.cumsum(counts.reshape(NUM_FOLDS, width), axis=1)

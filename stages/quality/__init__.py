@@ -1,1 +1,1 @@
-"""Quality methods (one score per image, higher is better): one file each, the file name is its name."""
+"""Quality methods (one score per image, higher is better): one file per method, named after it."""

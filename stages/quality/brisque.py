@@ -1,4 +1,4 @@
-"""Quality without a reference: 100 - BRISQUE (Mittal et al., IEEE TIP 2012), how natural local contrasts are.
+"""No-reference quality: 100 - BRISQUE (Mittal et al., IEEE TIP 2012), the naturalness of local contrasts.
 
 Higher is better; BRISQUE runs from 0 (natural) to about 100, so that the score does from about 0 to 100, and may leave
 both ends: it is not cut, which would make equals of images that are not. It looks at the image and knows nothing of
@@ -20,17 +20,17 @@ from stages.core.quality import Learned, Material, read_options, seen
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """Nothing to choose."""
+    """No settings."""
 
     name: Literal["brisque"] = "brisque"
 
     def num_images(self, available: int) -> int:
-        """Return how many training images it learns from: none."""
+        """Return the number of training images it learns from: none."""
         return 0
 
 
 def train(config: Config, material: Material) -> Learned:
-    """Return nothing: it was trained by its authors.
+    """Return nothing: BRISQUE was trained by its authors.
 
     Raises:
         FileNotFoundError: the package with its numbers is not installed.
@@ -57,7 +57,7 @@ class Scorer:
 
     @cached_property
     def regression(self) -> brisque.Regression:
-        """BRISQUE's numbers, read at the first image."""
+        """BRISQUE's numbers, read with the first image."""
         return brisque_model.read(self.folder)
 
     def look(self, image_HW3: Image) -> float:
@@ -65,5 +65,5 @@ class Scorer:
         return 100 - self.regression.score(brisque.features(image_HW3))
 
     def score(self, features: Features) -> Floats:
-        """Return score_N, as the images were seen when they were embedded."""
+        """Return score_N, computed while the images were embedded."""
         return seen(features, "brisque")

@@ -1,4 +1,4 @@
-"""CR-FIQA (CVPR 2023) on a frozen backbone: how classifiable an image is, by one layer on its feature.
+"""CR-FIQA (CVPR 2023) on a frozen backbone: classifiability of an image, by one layer on its feature.
 
 Higher is better; the paper's target lies in (-1, 1), but the score is unbounded: a ranking, no probability.
 
@@ -40,12 +40,12 @@ class Config(BaseModel, extra="forbid", frozen=True):
     iterations: int = Field(100, ge=1, description="of L-BFGS, at most")
 
     def num_images(self, available: int) -> int:
-        """Return how many views of training images it learns from."""
+        """Return the number of views of training images it learns from."""
         return min(self.views * available, self.max_images)
 
 
 def train(config: Config, material: Material) -> Learned:
-    """Return the layer that fits the targets best, and how well it does.
+    """Return the layer that fits the targets best, and fit statistics.
 
     Raises:
         ValueError: a target is not finite.

@@ -24,7 +24,7 @@ from stages.core.quality import Learned, Material, read_options
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """Any backbone's norm, as it is or on OFIQ's scale."""
+    """The norm of any backbone's feature, raw or on OFIQ's scale."""
 
     name: Literal["feature_norm"] = "feature_norm"
     scale: Literal["norm", "ofiq"] = Field("norm", description="norm: as it is; ofiq: a whole number from 0 to 100")
@@ -32,7 +32,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
     width: float = Field(2.6, gt=0, description="with ofiq: how much norm lies between 50 and 73")
 
     def num_images(self, available: int) -> int:
-        """Return how many training images it learns from: none."""
+        """Return the number of training images it learns from: none."""
         return 0
 
 
@@ -49,7 +49,7 @@ class Scorer:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return the scorer of a run: the folder holds nothing but the scale."""
+        """Return the scorer of a run; its folder holds only the scale."""
         return cls(read_options(folder, Config, "feature_norm"))
 
     def score(self, features: Features) -> Floats:
@@ -61,7 +61,7 @@ class Scorer:
         return np.rint(100 * sigmoid_N).astype(np.float32)
 
     def module(self) -> nn.Module:
-        """Return the same as a network, feature_ND -> score_N, to be exported behind the backbone."""
+        """Return the scorer as a network, feature_ND -> score_N, to be exported behind the backbone."""
         return Norm(self.config)
 
 

@@ -1,4 +1,4 @@
-"""Quality as the run's objective has learned it together with the backbone: CR-FIQA or IG-FIQA as published.
+"""Quality layer that the run's objective trained together with the backbone: CR-FIQA or IG-FIQA as published.
 
 Higher is better; unbounded, a ranking and no probability. Nothing is trained here: the layer comes with the backbone.
 """
@@ -14,12 +14,12 @@ from stages.core.quality import Learned, Material
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """Nothing to choose: the objective says it all."""
+    """No settings: the objective defines everything."""
 
     name: Literal["joint"]
 
     def num_images(self, available: int) -> int:
-        """Return how many training images it learns from: none."""
+        """Return the number of training images it learns from: none."""
         return 0
 
 
@@ -31,8 +31,8 @@ def train(config: Config, material: Material) -> Learned:
     """
     if material.layer is None:
         raise ValueError(
-            "the quality method `joint` wants a run whose objective learns quality: train.objective.name cr_fiqa or "
-            "ig_fiqa; for a backbone that is trained already there is the method cr_fiqa"
+            "the quality method `joint` needs a run whose objective learns quality: train.objective.name cr_fiqa or "
+            "ig_fiqa; for an already trained backbone use the method cr_fiqa"
         )
     return Learned(dict(material.layer))
 

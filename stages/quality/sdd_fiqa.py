@@ -1,4 +1,4 @@
-"""SDD-FIQA (Ou et al., CVPR 2021) on a frozen backbone: how far an image's own people lie from all others.
+"""SDD-FIQA (Ou et al., CVPR 2021) on a frozen backbone: distance between genuine and impostor cosines of an image.
 
 An image's pseudo-label is the Wasserstein distance between the cosines with images of its own identity and those with
 images of others, each time `pairs` of them drawn at random, the mean over `rounds` drawings; no class centre is used.
@@ -28,7 +28,7 @@ from stages.core.quality import Learned, Material
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """How labels are drawn, and the layer fitted."""
+    """Settings of the labels and of the fitted layer."""
 
     name: Literal["sdd_fiqa"]
     pairs: int = Field(24, ge=1, description="m: cosines of each kind in a drawing")
@@ -40,12 +40,12 @@ class Config(BaseModel, extra="forbid", frozen=True):
     iterations: int = Field(100, ge=1, description="of L-BFGS, at most")
 
     def num_images(self, available: int) -> int:
-        """Return how many views of training images it learns from."""
+        """Return the number of views of training images it learns from."""
         return min(self.views * available, self.max_images)
 
 
 def train(config: Config, material: Material) -> Learned:
-    """Return the layer that fits the labels best, and how well it does.
+    """Return the layer that fits the labels best, and fit statistics.
 
     Raises:
         ValueError: fewer than two labels differ, or the features are not finite.
@@ -57,7 +57,7 @@ def train(config: Config, material: Material) -> Learned:
     known_N = label_N[has_N]
     if not len(known_N) or known_N.min() == known_N.max():
         raise ValueError(
-            f"SDD-FIQA wants images of two identities with two images each, and labels that differ; "
+            f"SDD-FIQA needs two identities with two images each, and labels that differ; "
             f"got {len(known_N)} labels of {len(label_N)} images"
         )
     scaled_N = 100 * (known_N - known_N.min()) / (known_N.max() - known_N.min())
@@ -66,7 +66,7 @@ def train(config: Config, material: Material) -> Learned:
 
 
 def labels(config: Config, material: Material) -> Tensor:
-    """Return the label of every image before it is scaled, in [0, 2], shape (N,); NaN in classes of one image."""
+    """Return the unscaled label of every image, in [0, 2], shape (N,); NaN in classes of one image."""
     generator = torch.Generator().manual_seed(config.seed)
     order_N = torch.argsort(material.label_N, stable=True)
     embedding_ND = functional.normalize(material.feature_ND[order_N], dim=1)
@@ -82,7 +82,7 @@ def labels(config: Config, material: Material) -> Tensor:
 
 
 def _draw(embedding_ND: Tensor, begin: int, num: int, num_pairs: int, generator: torch.Generator) -> Tensor:
-    """Return the distances of one drawing for a class that stands from ``begin`` on, shape (R,)."""
+    """Return the distances of one random draw for a class that begins at ``begin``, shape (R,)."""
     own_RD = embedding_ND[begin : begin + num]
     # an image's partners of its class: a random order of all, itself last
     key_RR = torch.rand(num, num, generator=generator).fill_diagonal_(2.0)

@@ -1,4 +1,4 @@
-"""SER-FIQ (Terhörst et al., CVPR 2020): how little an embedding moves when parts of the network are dropped at random.
+"""SER-FIQ (Terhörst et al., CVPR 2020): stability of the embedding under random dropout in the network.
 
 pterhoer/FaceImageQuality face_image_quality.py at 61129665: score = 2 sigmoid(-mean distance), the mean over all pairs
 of m embeddings of unit length, each from a pass with other values dropped before the last linear layer (eq. 2 of the
@@ -30,7 +30,7 @@ from stages.core.features import Features, Floats
 from stages.core.quality import Learned, Material, read_options, seen
 
 WITHOUT = 0.5
-"""Probability of dropping for a network that was trained without dropout."""
+"""Dropout probability for a network that was trained without dropout."""
 STRETCH, SHIFT = 130.0, 0.88
 """alpha and r of the released code."""
 
@@ -49,17 +49,17 @@ class Config(BaseModel, extra="forbid", frozen=True):
     )
 
     def num_images(self, available: int) -> int:
-        """Return how many training images it learns from: none."""
+        """Return the number of training images it learns from: none."""
         return 0
 
 
 def train(config: Config, material: Material) -> Learned:
-    """Return nothing: the network is asked as it is."""
+    """Return nothing: the network is used unchanged."""
     return Learned()
 
 
 class Scorer:
-    """Scores images by passes through the network; ``network`` makes the scores that ``score`` reads."""
+    """Scores images by passes through the network; ``network`` computes the scores that ``score`` returns."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config.model_validate({"name": "ser_fiq"})
@@ -70,7 +70,7 @@ class Scorer:
         return cls(read_options(folder, Config, "ser_fiq"))
 
     def key(self) -> str:
-        """Return every option: a score kept for others is another score."""
+        """Return every option: other options give other scores."""
         return self.config.model_dump_json()
 
     def network(self, backbone: nn.Module) -> nn.Module:
@@ -78,12 +78,12 @@ class Scorer:
         return Stochastic(backbone, self.config)
 
     def score(self, features: Features) -> Floats:
-        """Return score_N, as the images were seen when they were embedded."""
+        """Return score_N, computed while the images were embedded."""
         return seen(features, "ser_fiq")
 
 
 class Stochastic(nn.Module):
-    """A copy of a backbone whose last linear layer is passed T times; from images to score_B1."""
+    """A copy of a backbone whose last linear layer is run T times; from images to score_B1."""
 
     def __init__(self, backbone: nn.Module, config: Config) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Stochastic(nn.Module):
 
 
 class Passes(nn.Module):
-    """A linear layer, passed once for each row of what is kept: feature_BK -> feature of (T B, D), pass by pass."""
+    """A linear layer run once per row of the masks: feature_BK -> feature of (T B, D), pass by pass."""
 
     kept_TK: Tensor
 
@@ -138,13 +138,13 @@ def mean_distance(embedding_BTD: Tensor) -> Tensor:
 
 
 def own_rate(backbone: nn.Module) -> float:
-    """Return the probability with which the network drops values in its training, .5 if it does not."""
+    """Return the network's dropout probability in its training, .5 if it has none."""
     rates = [module.p for module in backbone.modules() if isinstance(module, _DropoutNd)]
     return max(rates, default=0.0) or WITHOUT
 
 
 def last_linear(backbone: nn.Module) -> tuple[nn.Module, str]:
-    """Return the layer that makes the feature, the one of most inputs: the module that holds it, and its name there.
+    """Return the layer that makes the feature, the one with most inputs: its parent module, and its name there.
 
     Raises:
         ValueError: the network has no linear layer of more than one output.

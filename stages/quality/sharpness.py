@@ -19,17 +19,17 @@ from stages.core.quality import Learned, Material, read_options, seen
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """Nothing to choose."""
+    """No settings."""
 
     name: Literal["sharpness"] = "sharpness"
 
     def num_images(self, available: int) -> int:
-        """Return how many training images it learns from: none."""
+        """Return the number of training images it learns from: none."""
         return 0
 
 
 def train(config: Config, material: Material) -> Learned:
-    """Return nothing: there is nothing to learn."""
+    """Return nothing: this method has nothing to learn."""
     return Learned()
 
 
@@ -50,5 +50,5 @@ class Scorer:
         return float(np.log10(1 + cv2.Laplacian(grey_HW, cv2.CV_64F).var()))
 
     def score(self, features: Features) -> Floats:
-        """Return score_N, as the images were seen when they were embedded."""
+        """Return score_N, computed while the images were embedded."""
         return seen(features, "sharpness")

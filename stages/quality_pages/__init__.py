@@ -1,1 +1,1 @@
-"""A page per quality method of a run, and one that sets them side by side."""
+"""HTML pages of a run's quality methods: one per method, and an overview."""

@@ -30,7 +30,7 @@ Limits = tuple[float, float]
 
 @dataclass
 class Drawn:
-    """A figure being drawn, and its SVG once it is closed."""
+    """A figure, and its SVG once it is closed."""
 
     axes: Any
     svg: str = ""
@@ -50,14 +50,14 @@ def _figure(height: float = 2.4, width: float = 2.75) -> Iterator[Drawn]:
 
 
 def score_range(scores: pd.Series[float]) -> Limits:
-    """Return an axis that all but a few outliers of all sets fit on."""
+    """Return an axis range that contains all but a few outliers of all sets."""
     low, high = np.nanquantile(scores, [0.002, 0.998])
     pad = 0.03 * (high - low) or 1.0
     return float(low - pad), float(high + pad)
 
 
 def histogram(rows: pd.DataFrame, method: str, title: str, limits: Limits, rho: float | None) -> str:
-    """Return the scores of one set as a ridge for each level of known quality, or as one histogram.
+    """Return the scores of one set as one ridge per level of known quality, or as one histogram.
 
     Args:
         rows: of the set.
@@ -150,7 +150,7 @@ def discard(curves: Mapping[str, pd.DataFrame], title: str, rate: str, top: floa
 
 
 def unresolved(title: str, reason: str) -> str:
-    """Return a panel that says why there is no curve."""
+    """Return a panel that states why there is no curve."""
     with _figure() as drawn:
         axes = drawn.axes
         axes.set_axis_off()
@@ -166,7 +166,7 @@ def unresolved(title: str, reason: str) -> str:
 
 
 def against_norm(rows: pd.DataFrame, method: str, title: str, limits: Limits, norm_limits: Limits) -> str:
-    """Return hexagons of images: as large as there are many, in the colour of their mean known quality."""
+    """Return hexagons of images: size by number, colour by mean known quality."""
     rows = rows[rows[method].notna() & rows["norm"].notna()]
     x_N, y_N = rows["norm"].clip(*norm_limits).to_numpy(), rows[method].clip(*limits).to_numpy()
     known_N = rows["known_quality"].to_numpy()
@@ -197,7 +197,7 @@ def against_norm(rows: pd.DataFrame, method: str, title: str, limits: Limits, no
 def lines(
     series: Mapping[str, pd.DataFrame], x: str, y: str, title: str, labels: tuple[str, str], top: float, right: float
 ) -> str:
-    """Return one line for each method, with its band where it has one, or else a mark for each point."""
+    """Return one line per method, with its band if it has one, or else a mark per point."""
     with _figure() as drawn:
         axes = drawn.axes
         for number, points in enumerate(series.values()):

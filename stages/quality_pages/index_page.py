@@ -1,4 +1,4 @@
-"""All quality methods of one run side by side, as an HTML page that needs nothing beside it."""
+"""HTML page of all quality methods of one run side by side; it needs no other files."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def _numbers(run: Run) -> str:
         tables.append(_block(run, f"ISO pAUC at {at} ↓", rate, "iso_pauc"))
     return (
         '<section>\n<h2>Numbers</h2>\n<div class="blocks">\n' + "\n".join(tables) + "\n</div>\n"
-        '<p class="key"><b>Bold</b>: best of the set. ↓ lower is better. A dash: nobody knows the quality, or the '
+        '<p class="key"><b>Bold</b>: best of the set. ↓ lower is better. A dash: the quality is not known, or the '
         "pairs cannot resolve the rate. In brackets 95 % intervals over the people of the set. All methods are judged "
-        "on the same resamples: the difference of two may be sure where their intervals overlap, and each method’s "
-        "page says whether its difference from the feature norm is.</p>\n</section>"
+        "on the same resamples, so a difference can be significant although the intervals overlap; each method’s "
+        "page says whether its difference from the feature norm is significant.</p>\n</section>"
     )
 
 
 def _block(run: Run, title: str, rate: str | None, key: str) -> str:
-    """Return a table of one number: a row for each method, a column for each set."""
+    """Return a table of one number: one row per method, one column per set."""
     values = {(name, method): _value(run, name, method, rate, key) for name in run.sets for method in run.methods}
     if all(value is None for value in values.values()):
-        reason = run.measured(run.sets[0], run.methods[0], rate)["reason"] if rate else "nobody knows the quality"
+        reason = run.measured(run.sets[0], run.methods[0], rate)["reason"] if rate else "the quality is not known"
         return f'<div><h3>{escape(title)}</h3>\n<p class="key">On no set: {escape(reason)}.</p></div>'
     rows: list[tuple[str, list[str]]] = []
     for method in run.methods:
@@ -94,13 +94,13 @@ def _charts(run: Run) -> Iterator[str]:
         yield parts.panels(
             "Mean rank at each known level",
             "Images of a set ranked by each method, 0 the worst and 1 the best; mean over each fifth of the known "
-            "quality. The steeper a line rises, the better the method sees what was done to the images.",
+            "quality. The steeper a line rises, the better the method reflects the degradation of the images.",
             _legend(run), ("", [_ranks(run, name) for name in known]),
         )  # fmt: skip
     yield parts.panels(
         "Error versus discard",
-        "CR-FIQA’s curve of each method with its 95 % band: FNMR among the pairs that remain when those of lowest "
-        "quality are put aside.",
+        "CR-FIQA’s curve of each method with its 95 % band: FNMR among the remaining pairs when those of lowest "
+        "quality are discarded.",
         _legend(run),
         *((f"FMR {float(rate):g}", [_discard(run, name, rate) for name in run.sets]) for rate in run.rates),
     )
@@ -135,7 +135,7 @@ def _discard(run: Run, name: str, rate: str) -> str:
 
 
 def _between(run: Run) -> str:
-    """Return how alike the methods order images: Spearman's correlation within each set, mean over the sets."""
+    """Return the agreement of the methods: Spearman's correlation within each set, mean over the sets."""
     if len(run.methods) < 2:
         return ""
     found = [run.of(name)[run.methods].corr(method="spearman") for name in run.sets]
@@ -149,7 +149,7 @@ def _between(run: Run) -> str:
 
 
 def _worst(run: Run) -> str:
-    """Return worst and best faces by each method, of the set whose quality is known to vary most."""
+    """Return worst and best faces by each method, of the set whose known quality varies most."""
     spread = {name: run.of(name)["known_quality"].std() for name in run.sets}
     known = {name: value for name, value in spread.items() if value > 0}
     chosen = max(known, key=known.__getitem__) if known else run.sets[0]

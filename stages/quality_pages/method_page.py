@@ -1,4 +1,4 @@
-"""One quality method of one run as an HTML page that needs nothing beside it."""
+"""HTML page of one quality method of one run; it needs no other files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def html(run: Run, method: str) -> str:
 
 def _head(run: Run, method: str) -> str:
     rho = [value for name in run.sets if (value := run.spearman(name, method)) is not None]
-    spread = f"{number(min(rho), 2)} to {number(max(rho), 2)}" if rho else "nobody knows it"
+    spread = f"{number(min(rho), 2)} to {number(max(rho), 2)}" if rho else "not known"
     facts = [
         ("Spearman with known quality", spread),
         ("sets", str(len(run.sets))),
@@ -47,7 +47,7 @@ def _head(run: Run, method: str) -> str:
 
 
 def verdict(run: Run, method: str) -> str:
-    """Return what the numbers say, in a sentence or two."""
+    """Return a summary of the numbers in a sentence or two."""
     sentences = []
     ranked = {name: rho for name in run.sets if (rho := run.spearman(name, method)) is not None}
     if ranked:
@@ -63,7 +63,7 @@ def verdict(run: Run, method: str) -> str:
         sentences.append(
             f"At FMR {float(run.rates[0]):g} its area under CR-FIQA’s curve is smaller than the feature norm’s on "
             f"{less or 'none'} of {len(areas)} sets and larger on {more or 'none'}, beyond chance (95 % interval of "
-            f"the difference); on {len(areas) - less - more or 'none'} the set has too few people to tell."
+            f"the difference); on {len(areas) - less - more or 'none'} there are too few people to decide."
         )
     return " ".join(sentences)
 
@@ -77,8 +77,8 @@ def numbers(run: Run, method: str) -> str:
     rows = [(escape(name), list(_cells(run, name, method))) for name in run.sets]
     return (
         f"<section>\n<h2>Numbers</h2>\n{table('Numbers', heads, rows)}\n"
-        '<p class="key">↓ lower is better. In brackets 95 % intervals: the people of a set are drawn anew '
-        f"{NUM_RESAMPLES} times, an impostor pair counts as often as both of its people. CR-FIQA’s area runs over "
+        '<p class="key">↓ lower is better. In brackets 95 % intervals: the people of a set are resampled '
+        f"{NUM_RESAMPLES} times, an impostor pair counts as often as both people. CR-FIQA’s area runs over "
         f"discard 0 to 0.95; ISO’s to {run.details['switches']['pauc_limit']:g}, under it that of a perfect quality."
         "</p>\n</section>"
     )
@@ -118,15 +118,15 @@ def _charts(run: Run, method: str) -> Iterator[str]:
     yield panels(
         "Scores at each known level",
         "One ridge for each fifth of the known quality, each as high as the share of its images; the line is their "
-        "median. A method that sees quality moves the ridges to the right from bottom to top. Sets whose images’ "
-        "quality nobody knows have one histogram.",
+        "median. A good method moves the ridges to the right from bottom to top. Sets whose images’ "
+        "quality is not known have one histogram.",
         level_legend(), ("", ridges),
     )  # fmt: skip
     yield panels(
         "Error versus discard",
-        "FNMR among the pairs that remain when those of lowest quality are put aside: of CR-FIQA’s curve a share of "
-        "all pairs, of ISO’s a share of the genuine ones. Bands: 95 %, people drawn anew; where no error is left, the "
-        "exact binomial limit over the people left. Right of the upright line too few impostor pairs are left to "
+        "FNMR among the remaining pairs when those of lowest quality are discarded: for CR-FIQA’s curve a share of "
+        "all pairs, for ISO’s a share of the genuine ones. Bands: 95 %, people resampled; where no error is left, the "
+        "exact binomial limit over the people left. Right of the vertical line too few impostor pairs are left to "
         "resolve the rate, and CR-FIQA’s threshold is coarser than it says.",
         _curve_legend(),
         *((f"FMR {float(rate):g}", [_discard(run, name, method, rate) for name in run.sets]) for rate in run.rates),
@@ -154,7 +154,7 @@ def _discard(run: Run, name: str, method: str, rate: str) -> str:
 
 
 def _networks(run: Run, method: str) -> Iterator[str]:
-    """Yield the areas by other networks' embeddings, where there are others."""
+    """Yield the areas by other networks' embeddings, if there are any."""
     if not run.networks:
         return
     networks = (run.name, *run.networks)

@@ -1,4 +1,4 @@
-"""What pages of quality methods share: the document, tables, panels of figures, strips of faces.
+"""Parts of the quality pages: the document, tables, panels of figures, rows of faces.
 
 Everything a page shows is in it: styles, SVG and JPEG.
 """
@@ -54,7 +54,7 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
 
 
 def table(label: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], look: str = "") -> str:
-    """Return a table that scrolls sideways where it must.
+    """Return a table that scrolls sideways if necessary.
 
     Args:
         label: for those who hear the page.
@@ -82,13 +82,13 @@ def panels(title: str, key: str, legend: str, *groups: tuple[str, list[str]]) ->
 
 
 def level_legend() -> str:
-    """Return the colours of known quality."""
+    """Return the legend of the known-quality colours."""
     entries = "".join(f'<li><i class="swatch q{i}"></i>{level}</li>' for i, level in enumerate(LEVELS))
     return f'<ul class="legend"><li>known quality</li>{entries}</ul>'
 
 
 def strip(run: Run, title: str, rows: pd.DataFrame, method: str) -> str:
-    """Return a line of faces with their scores."""
+    """Return a row of faces with their scores."""
     faces = "".join(_face(run, row, method) for row in rows.to_dict("records"))
     four = " four" if len(rows) <= NUM_WRONG else ""
     return f'<div class="strip"><h4>{escape(title)}</h4><ul class="faces{four}">{faces}</ul></div>'
@@ -110,7 +110,7 @@ def _face(run: Run, row: dict[str, object], method: str) -> str:
 
 
 def origin(run: Run) -> str:
-    """Return where the numbers come from."""
+    """Return a note on the source of the numbers."""
     details = run.details
     over = ", ".join(sorted({str(one.get("bands_resampled_over")) for one in details["sets"].values()}))
     facts = {

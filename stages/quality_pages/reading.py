@@ -1,4 +1,4 @@
-"""Reads what the suite `fiqa` keeps of a run for its pages: scores of each image, faces, curves with bands, details."""
+"""Reads the files that suite `fiqa` stores for the pages: scores of each image, faces, curves with bands, details."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages import artifacts
 
 FILES = ("details.json", "scores.parquet", "faces.parquet", "bands.csv", "areas.csv")
 LEVELS = ("0–0.2", "0.2–0.4", "0.4–0.6", "0.6–0.8", "0.8–1")
-"""Of known quality."""
+"""Levels of known quality."""
 _OTHER = {"set", "row", "image", "identity", "known_quality", "norm"}
 
 
@@ -29,7 +29,7 @@ class Run:
     bands: pd.DataFrame
     areas: pd.DataFrame
     texts: dict[str, str]
-    """What each method says of itself, the first paragraphs of its file."""
+    """Description of each method: the first paragraphs of its file's docstring."""
 
     @property
     def methods(self) -> list[str]:
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def rates(self) -> list[str]:
-        """False match rates asked for, as they are written in keys, the largest first."""
+        """The false match rates, as written in keys, the largest first."""
         return [f"{rate:.0e}" for rate in sorted(self.details["switches"]["fmr"], reverse=True)]
 
     def of(self, name: str) -> pd.DataFrame:
@@ -56,38 +56,38 @@ class Run:
         return bool(self.of(name)["known_quality"].notna().any())
 
     def people(self, name: str) -> int:
-        """Return how many people a set shows; 0 where nobody knows."""
+        """Return the number of people in a set; 0 if they are not known."""
         identity = self.of(name)["identity"]
         return int(identity[identity >= 0].nunique())
 
     def measured(self, name: str, method: str, rate: str) -> dict[str, Any]:
-        """Return a set's areas at a rate: null with a ``reason`` where the pairs cannot resolve it."""
+        """Return a set's areas at a rate: null with a ``reason`` if the pairs cannot resolve it."""
         tree: dict[str, Any] = self.details["sets"][name]["methods"][method][rate]
         return tree
 
     @property
     def networks(self) -> list[str]:
-        """Other networks whose embeddings judge the scores as well."""
+        """Other networks whose embeddings also judge the scores."""
         return list(self.details["switches"].get("recognition", []))
 
     def judged(self, name: str, method: str, rate: str, network: str) -> dict[str, Any]:
-        """Return what ``measured`` does, by another network's embeddings."""
+        """Return the same as ``measured``, by another network's embeddings."""
         tree: dict[str, Any] = self.details["sets"][name]["recognition"][network]["methods"][method][rate]
         return tree
 
     def spearman(self, name: str, method: str) -> float | None:
-        """Return the rank correlation with known quality; None where nobody knows it."""
+        """Return the rank correlation with known quality; None if it is not known."""
         rho: float | None = self.details["sets"][name]["methods"][method]["spearman"]["rho"]
         return rho
 
     def curve(self, name: str, method: str, rate: str, convention: str) -> pd.DataFrame:
-        """Return ``discard``, ``fnmr``, ``low`` and ``high`` by rising discard; empty where not resolved."""
+        """Return ``discard``, ``fnmr``, ``low`` and ``high`` by rising discard; empty if not resolved."""
         bands = self.bands
         chosen = (bands["set"] == name) & (bands["method"] == method) & (bands["convention"] == convention)
         return bands[chosen & (bands["fmr"] == float(rate))].sort_values("discard")
 
     def area(self, name: str, method: str, rate: str) -> dict[str, float] | None:
-        """Return the area with its interval, and how much less it is than the norm's; None where there is none."""
+        """Return the area with its interval, and the difference from the norm's; None if there is none."""
         areas = self.areas
         chosen = (areas["set"] == name) & (areas["method"] == method) & (areas["fmr"] == float(rate))
         found = areas[chosen].to_dict("records")
@@ -116,7 +116,7 @@ def read(run: str) -> Run:
 
 
 def _say(method: str) -> str:
-    """Return the first two paragraphs of a method's file, without importing the networks behind it."""
+    """Return the first two paragraphs of a method's docstring, without importing the networks behind it."""
     path = Path(__file__).parents[1] / "quality" / f"{method}.py"
     if not path.is_file():
         return ""

@@ -1,1 +1,1 @@
-"""How a table is set side by side with what was published, and written as text, page and plots."""
+"""Compares a table with the published one, and writes it as text, page and plots."""

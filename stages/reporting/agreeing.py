@@ -1,4 +1,4 @@
-"""How far measured and published order a table's rows alike: over means, seed by seed, and how sure that is."""
+"""Agreement of measured and published order of a table's rows: over means, seed by seed, with an interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.core.agreement_spread import Interval
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far measured and published order the rows alike, in one column or over several."""
+    """Agreement of measured and published order, in one column or over several."""
 
     pairs: Pairs  # published against the means over seeds
     rows: int  # that have both values
@@ -23,18 +23,18 @@ class Agreement:
 
     @property
     def tau(self) -> float | None:
-        """Kendall's tau-b; None where nothing can be compared."""
+        """Kendall's tau-b; None if nothing can be compared."""
         return kendall_tau(self.pairs)
 
     @property
     def seed_taus(self) -> list[float]:
-        """Tau of each seed's order alone, where it has one."""
+        """Tau of each seed alone, if it has one."""
         return [tau for pairs in self.by_seed if (tau := kendall_tau(pairs)) is not None]
 
 
 @dataclass(frozen=True)
 class Ordered:
-    """What one column says of one row: None where it is not published, or not measured."""
+    """The values of one row in one column: None if not published, or not measured."""
 
     published: float | None
     mean: float | None
@@ -45,7 +45,7 @@ class Ordered:
 def agreements(
     columns: Sequence[Sequence[Ordered]], decimals: Sequence[int]
 ) -> tuple[tuple[Agreement, ...], Agreement]:
-    """Return the agreement of each column, and over all of them: each pair of rows in each column has one vote."""
+    """Return the agreement of each column, and over all: each pair of rows in each column counts once."""
     spread_columns = [
         agreement_spread.Column(
             [None if row.published is None else (row.published,) for row in rows],

@@ -1,4 +1,4 @@
-"""Which metrics a run's switches leave out: a column of these is empty, one that nothing could fill is a mistake."""
+"""Decides which metrics a run's options leave out: their columns are empty; an impossible one is an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ONE_TO_MANY = ("_rank", "_tpir")
 
 
 def left_out(suite: str, key: str, switches: Mapping[str, Any]) -> bool:
-    """Say whether a metric exists that these switches of a suite do not ask for.
+    """Return whether a metric exists that these options of a suite leave out.
 
     >>> switches = {"sets": ["lfw"], "recognition": []}
     >>> left_out("fiqa", "xqlfw_joint_edc_auc_fmr1e-02", switches)

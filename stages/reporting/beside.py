@@ -1,4 +1,4 @@
-"""A table measured twice, on embedded data and on real faces, beside what is published: order against order.
+"""Compares a table's row orders: published, measured on synthetic data, and measured on real faces.
 
 Values are not compared, as the two are of other scale; only which row stands above which.
 """
@@ -20,13 +20,13 @@ PUBLISHED = "published"
 
 @dataclass(frozen=True)
 class Witness:
-    """One side: what is published, or what one profile measured."""
+    """One side of a comparison: the published numbers, or those measured at one scale."""
 
     name: str
     cells: tuple[tuple[Cell, ...], ...]  # by row, then column
 
     def value(self, row: int, column: int) -> float | None:
-        """Return what this side says of a cell, as shown."""
+        """Return this side's value of a cell, as shown."""
         cell = self.cells[row][column]
         return cell.published if self.name == PUBLISHED else cell.measured
 
@@ -40,7 +40,7 @@ class Witness:
 
 @dataclass(frozen=True)
 class Pairing:
-    """How far two sides order the rows alike."""
+    """Agreement of two sides on the order of rows."""
 
     left: str
     right: str
@@ -54,7 +54,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Beside:
-    """A table and its witnesses."""
+    """A table and its sides."""
 
     comparison: Comparison
     other: Comparison
@@ -62,7 +62,7 @@ class Beside:
     pairings: tuple[Pairing, ...]
 
     def ranks(self, column: int) -> list[tuple[float | None, ...]]:
-        """Return each row's rank on each side, 1 for the best, among rows that all sides have that have two or more."""
+        """Return each row's rank on each side, 1 for the best, over the rows that all sides have."""
         rows = range(len(self.comparison.lines))
         values = [[witness.value(row, column) for row in rows] for witness in self.witnesses]
         there = [side for side in values if len([value for value in side if value is not None]) > 1]
@@ -78,7 +78,7 @@ def _ranks(values: Sequence[float | None]) -> list[float | None]:
 
 
 def beside(comparison: Comparison, other: Comparison) -> Beside:
-    """Set a table beside the same one measured under another profile.
+    """Combine a table with the same one measured at another scale.
 
     Raises:
         ValueError: the two differ in rows, or in columns.
@@ -89,7 +89,7 @@ def beside(comparison: Comparison, other: Comparison) -> Beside:
     ):
         if left != right:
             raise ValueError(
-                f"table {comparison.name} has other {what} under profile {other.scale.profile}: {right}, not {left}"
+                f"table {comparison.name} has other {what} at scale {other.scale.profile}: {right}, not {left}"
             )
     witnesses = (
         Witness(PUBLISHED, tuple(line.cells for line in comparison.lines)),
@@ -129,7 +129,7 @@ def _reversed(
     lefts: Sequence[Sequence[float]],
     rights: Sequence[Sequence[float]],
 ) -> Iterator[str]:
-    """Yield the pairs that every seed of both sides tells apart, and the other way round."""
+    """Yield the pairs that every seed of both sides separates, but in opposite order."""
     column = comparison.table.columns[index]
     for i, j in itertools.combinations(range(len(rows)), 2):
         if agreement_spread.resolved_pairs([lefts[i], lefts[j]], [rights[i], rights[j]]).discordant:
@@ -140,7 +140,7 @@ def _reversed(
 
 
 def sentence(pairing: Pairing) -> str:
-    """Return what two sides have in common, in words."""
+    """Return the agreement of two sides, in words."""
     if pairing.tau is None:
         return f"{pairing.left} and {pairing.right}: nothing to compare."
     said = f"{pairing.left} and {pairing.right}: τ {words.number(pairing.tau, 2, signed=True)}"
@@ -148,7 +148,7 @@ def sentence(pairing: Pairing) -> str:
         low, high = (words.number(end, 2, signed=True) for end in (pairing.interval.low, pairing.interval.high))
         said += f" [{low}, {high}]"
     told = pairing.resolved.concordant + pairing.resolved.discordant
-    said += f"; of {told} pairs that the seeds tell apart on both sides {pairing.resolved.concordant} stand alike"
+    said += f"; of {told} pairs that the seeds separate on both sides, {pairing.resolved.concordant} agree"
     if pairing.reversed:
-        said += f". The other way round on {pairing.right}: {'; '.join(pairing.reversed)}"
+        said += f". Reversed on {pairing.right}: {'; '.join(pairing.reversed)}"
     return said + "."

@@ -1,4 +1,4 @@
-"""Orders that a document states in words, checked seed by seed."""
+"""Checks the orders that a paper states in words, seed by seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stages.report import Claim, Column
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of a claim."""
+    """The result of checking a claim."""
 
     claim: Claim
     held: int  # seeds in which every comparison holds
@@ -21,7 +21,7 @@ class Checked:
 
     @property
     def verdict(self) -> str:
-        """``holds`` in every seed, ``on average`` between means alone, ``fails``, or ``not checked``."""
+        """``holds`` in every seed, ``on average`` for the means only, ``fails``, or ``not checked``."""
         if self.unmeasured:
             return "not checked"
         if self.failed:
@@ -31,7 +31,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Measured:
-    """One row in one column: None where it is not measured."""
+    """One row in one column: None if it is not measured."""
 
     label: str
     mean: float | None

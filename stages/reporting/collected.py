@@ -40,7 +40,7 @@ def markdown(comparisons: Sequence[Comparison], besides: Mapping[str, Beside]) -
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """Return one line a cell; what nobody gives is empty."""
+    """Return one line per cell; missing values are empty."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""Measured beside published: the cells of a table, and how far both order its rows alike."""
+"""Comparison of measured with published numbers: the cells of a table, and the agreement of both orders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_MEASURED = "not measured"  # not asked for in this run, though in another of
 
 @dataclass(frozen=True)
 class Cell:
-    """One value of one row, in its column's unit and rounded as it is shown; None is an empty cell."""
+    """One value of one row, in its column's unit and rounded as shown; None is an empty cell."""
 
     measured: float | None = None  # the mean over seeds
     published: float | None = None
@@ -51,7 +51,7 @@ class Line:
 
     @property
     def gathered(self) -> Gathered | None:
-        """The run of the first seed; None of a row that no run measures."""
+        """The results of the first seed; None for a row without a run."""
         return next(iter(self.by_seed.values()), None)
 
     @property
@@ -74,7 +74,7 @@ class Comparison:
 
     @property
     def runs(self) -> list[Line]:
-        """The rows that a run measures."""
+        """The rows that have a run."""
         return [line for line in self.lines if line.gathered is not None]
 
     @property
@@ -84,7 +84,7 @@ class Comparison:
 
 
 def compare(name: str, table: Table, scale: Scale, gathered: Mapping[str, Sequence[Gathered]]) -> Comparison:
-    """Set what was gathered, by the row's key one run for each seed, beside what was published.
+    """Combine the gathered results, by row key with one run per seed, with the published numbers.
 
     Raises:
         LookupError: a metric or an ablation parameter that no run has; the message lists those there are.
@@ -116,7 +116,7 @@ def _line(key: str, row: Row, table: Table, gathered: Sequence[Gathered]) -> Lin
 
 
 def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered]) -> Cell:
-    """Return a cell; a metric that one seed lacks is missing, because a mean over the others compares other things."""
+    """Return a cell; missing if one seed lacks the metric, because the means would not be comparable."""
     published = row.published.get(column.name)
     if not by_seed:
         return Cell(published=published)
@@ -151,7 +151,7 @@ def _ordered(cell: Cell) -> Ordered:
 
 
 def _reason(key: str, reasons: Mapping[str, str]) -> str | None:
-    """Return why a metric is missing: the reason whose place in the details is named by the metric's key.
+    """Return why a metric is missing: the reason in the details under the metric's key.
 
     >>> _reason("all_avg", {"all_avg": "no IJB-B"})
     'no IJB-B'
@@ -184,13 +184,13 @@ def _check_metrics(table: Table, gathered: Mapping[str, Sequence[Gathered]]) -> 
 
 
 def _known(suite: str, key: str, run: Gathered) -> bool:
-    """Say whether a run has a metric, or says why not, or was not asked for it."""
+    """Return whether a run has a metric, a reason for its absence, or options that leave it out."""
     measured, reason = run.measured[suite], _reason(key, run.unmeasured.get(suite, {}))
     return key in measured or reason is not None or left_out(suite, key, run.switches.get(suite, {}))
 
 
 def _mark_best(lines: Sequence[Line], index: int, column: Column) -> list[Line]:
-    """Mark the best measured and the best published value, and those that tie with it, where at least two differ."""
+    """Mark the best measured and the best published value, with ties, if at least two values differ."""
     best = _best([line.cells[index].measured for line in lines], column)
     best_published = _best([line.cells[index].published for line in lines], column)
     marked = []

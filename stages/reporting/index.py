@@ -38,7 +38,7 @@ def _head(comparisons: Sequence[Comparison], unfinished: Mapping[str, str]) -> s
     seeds = sorted({seed for comparison in comparisons for seed in comparison.seeds})
     facts = {
         "tables": len(comparisons),
-        "trainings": len(runs),
+        "training runs": len(runs),
         "seeds": ", ".join(map(str, seeds)),
         "profile": ", ".join(profiles),
     }
@@ -54,7 +54,7 @@ def _head(comparisons: Sequence[Comparison], unfinished: Mapping[str, str]) -> s
 
 def _overview(comparisons: Sequence[Comparison], besides: Mapping[str, Beside]) -> str:
     """Return the list of tables with the agreement of each."""
-    heads = ["τ", "redrawn seeds", "single seeds", "pairs as published", "told apart by seeds", "orders in words"]
+    heads = ["τ", "seed bootstrap", "single seeds", "pairs as published", "separated by seeds", "orders in words"]
     heads += ["rows measured", "seeds"]
     others = next(iter(besides.values())).other.scale.profile if besides else ""
     heads += [f"τ {others}"] if others else []
@@ -119,7 +119,7 @@ def _table(comparison: Comparison, beside: Beside | None, has_page: bool) -> str
 
 
 def witnesses(beside: Beside) -> str:
-    """Return the ranks of rows as published, on embedded data and on real faces, and how far each pair agrees."""
+    """Return the ranks of rows as published, on synthetic data and on real faces, and the agreement of each pair."""
     comparison = beside.comparison
     columns = comparison.table.columns
     names = [witness.name for witness in beside.witnesses]

@@ -1,4 +1,4 @@
-"""A table as LaTeX, to be included in a paper: booktabs, the best in bold, spread over seeds, published beside.
+"""A table as LaTeX for a paper: booktabs, the best in bold, spread over seeds, published numbers beside.
 
 It wants the packages booktabs and adjustbox.
 """
@@ -51,7 +51,7 @@ def latex(comparison: Comparison) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Return text as LaTeX, in ASCII where that has a way to say it; other characters stay for engines that take them.
+    r"""Return text escaped for LaTeX, in ASCII where possible; other characters are left to Unicode engines.
 
     >>> escape("50 % of h_1 & λ ± 0.1")
     '50 \\% of h\\_1 \\& $\\lambda$ $\\pm$ 0.1'
@@ -128,5 +128,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _comment(text: str) -> str:
-    """Return text on one line and in ASCII, as comments are not seen by LaTeX but by its encoding."""
+    """Return text on one line and in ASCII, because an engine's input encoding also applies to comments."""
     return " ".join(text.split()).replace("\u03c4", "tau").encode("ascii", "replace").decode()

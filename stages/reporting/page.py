@@ -1,4 +1,4 @@
-"""A table as one HTML page that needs nothing beside it: table, plots and where each number comes from."""
+"""HTML page of a table, without other files: table, plots and the provenance of each number."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def html(comparison: Comparison, drawn: Sequence[plots.Plot]) -> str:
 
 
 def document(title: str, body: Sequence[str]) -> str:
-    """Return a page that needs nothing beside it."""
+    """Return a page that needs no other files."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -40,11 +40,11 @@ def linked(html: str) -> str:
 
 
 def head(comparison: Comparison) -> str:
-    """Return what a table asks, what it shows, and what to know before believing it."""
+    """Return a table's question, result and caveats."""
     table, overall = comparison.table, comparison.overall
     facts = [
         ("agreement τ", words.agreement(overall)),
-        *([("τ of redrawn seeds", words.interval(overall))] if overall.interval else []),
+        *([("τ, seed bootstrap", words.interval(overall))] if overall.interval else []),
         *([("orders in words", words.claims_held(comparison))] if comparison.claims else []),
         ("rows measured", f"{len(comparison.runs)} of {len(comparison.lines)}"),
         ("profile", comparison.scale.profile),
@@ -76,12 +76,12 @@ def elsewhere(comparison: Comparison) -> str:
 
 
 def paragraph(style: str, text: str) -> str:
-    """Return a paragraph, or nothing of an empty text."""
+    """Return a paragraph, or nothing for an empty text."""
     return f'<p class="{style}">{escape(text.strip())}</p>\n' if text.strip() else ""
 
 
 def measured(comparison: Comparison) -> str:
-    """Return the table itself: measured beside published, each measured cell with a link to what it was made of."""
+    """Return the table itself: measured beside published, each measured cell linked to its provenance."""
     columns = comparison.table.columns
     heads = "".join(f'<th scope="col" title="{escape(column.metric)}">{_heading(column)}</th>' for column in columns)
     rows = "\n".join(_row(comparison, line, style) for style, line in enumerate(comparison.lines))
@@ -90,9 +90,9 @@ def measured(comparison: Comparison) -> str:
         f'aria-label="{escape(comparison.name)}: measured beside published">\n<table>\n'
         f'<thead><tr><th scope="col"></th>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n'
         f"<tfoot>{_taus(comparison)}</tfoot>\n</table>\n</div>\n"
-        '<p class="key"><b>Bold</b>: best measured. Under it, where a document has the number: '
+        '<p class="key"><b>Bold</b>: best measured. Below, if a paper gives the number: '
         f"published, and measured minus published. {escape(words.units(comparison))} "
-        "A measured value leads to what it was made of.</p>\n"
+        "A measured value links to its provenance.</p>\n"
         f'<p class="key">Published: {escape(comparison.table.source.strip())}</p>\n</section>'
     )
 
@@ -104,7 +104,7 @@ def _taus(comparison: Comparison) -> str:
     for found in comparison.columns:
         over_seeds = f"<small>{words.interval(found)}</small>" if found.interval and found.tau is not None else ""
         cells.append(f"<td>{escape(words.agreement(found))}{over_seeds}</td>")
-    small = f"<small>{SHARE:.0%} of redrawn seeds</small>" if comparison.overall.interval else ""
+    small = f"<small>{SHARE:.0%} seed bootstrap</small>" if comparison.overall.interval else ""
     return f'<tr><th scope="row">Kendall’s τ{small}</th>{"".join(cells)}</tr>'
 
 
@@ -144,7 +144,7 @@ def _cell(cell: Cell, column: Column, made: str) -> str:
 
 
 def claims(comparison: Comparison) -> str:
-    """Return the orders that documents state in words, and what became of each."""
+    """Return the orders that papers state in words, and the result of checking each."""
     if not comparison.claims:
         return ""
     items = []
@@ -155,8 +155,8 @@ def claims(comparison: Comparison) -> str:
             f"<small>{escape(words.claim(checked))}</small><small>{escape(checked.claim.source)}</small></span></li>"
         )
     return (
-        '<section>\n<h2>Stated in words</h2>\n<p class="key">Orders that documents state. One holds when every '
-        "comparison does in every seed; on average: between means, though not in every seed.</p>"
+        '<section>\n<h2>Stated in words</h2>\n<p class="key">Orders that papers state. A claim holds when every '
+        "comparison holds in every seed; on average: for the means, but not in every seed.</p>"
         f'\n<ul class="claims">{"".join(items)}</ul>\n</section>'
     )
 
@@ -184,7 +184,7 @@ def figures(comparison: Comparison, plot: plots.Plot) -> str:
 
 
 def inline(svg: str) -> str:
-    """Return an SVG document as an element of a page: as wide as its place, in the page's colours."""
+    """Return an SVG document as an element of a page: full width, in the page's colours."""
     element = svg[svg.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)

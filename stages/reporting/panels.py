@@ -1,4 +1,4 @@
-"""Panels of plots, and how they are drawn as SVG: bytes depend on the numbers alone, no dates, no random ids."""
+"""Draws panels of plots as SVG: the bytes depend on the numbers only, without dates or random ids."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Series:
-    """One line in a panel; ``style`` is the row's index, so that a row looks the same in every panel."""
+    """One line in a panel; ``style`` is the row's index, so that a row has the same style in every panel."""
 
     label: str
     style: int
@@ -63,7 +63,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Plot:
-    """Panels that belong together: one file beside the table, and one figure each on the page."""
+    """Panels that belong together: one file beside the table, and one figure on the page."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""A table's plots: order of rows, trainings, ROC, identification rate by rank, error versus discard."""
+"""A table's plots: order of rows, training curves, ROC, identification rate by rank, error versus discard."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _MANY_RANKS = 50
 
 
 def plots(comparison: Comparison, names: Sequence[str] = ()) -> list[Plot]:
-    """Return the plots that the rows have curves for, in the order of the page; with ``names`` those alone."""
+    """Return the plots for which the rows have curves, in page order; only those in ``names`` if given."""
     found = [
         Plot("order", "Published against measured order",
-             "Best on top. Lines that cross are rows that changed places.", tuple(_orders(comparison))),
-        Plot("seeds", "Each training",
-             "A dot is one training; the bar is the mean and a standard deviation to both sides.",
+             "The best row is on top. Crossing lines are rows in different order.", tuple(_orders(comparison))),
+        Plot("seeds", "Each training run",
+             "A dot is one training run; the bar is the mean ± one standard deviation.",
              tuple(_trainings(comparison))),
         Plot("roc", "Verification",
              "Share of genuine pairs accepted at each false accept rate.", tuple(_rocs(comparison))),
         Plot("det", "Detection error trade-off",
              "Share of genuine pairs rejected at each false accept rate, both on a logarithmic scale: "
-             "the lower the better, and rare errors keep their room.", tuple(_dets(comparison))),
+             "lower is better, and rare errors stay visible.", tuple(_dets(comparison))),
         Plot("rank", "Identification",
              "Share of probes whose subject is among the first k of the gallery.", tuple(_ranks(comparison))),
         Plot("discard", "Error versus discard",
-             "FNMR among the pairs that remain when those of lowest quality are put aside; "
+             "FNMR among the remaining pairs when those of lowest quality are discarded; "
              "the better the quality score, the faster it falls.", tuple(_discards(comparison))),
     ]  # fmt: skip
     return [plot for plot in found if plot.panels and (not names or plot.name in names)]
@@ -73,7 +73,7 @@ def _orders(comparison: Comparison) -> Iterator[Panel]:
 
 
 def _rank(values: Sequence[float], place: int) -> float:
-    """Return the rank of one value, 1 for the lowest; values that tie share the mean of their ranks."""
+    """Return the rank of one value, 1 for the lowest; tied values share the mean of their ranks."""
     lower = sum(value < values[place] for value in values)
     return lower + (1 + values.count(values[place])) / 2
 
@@ -135,7 +135,7 @@ def _discards(comparison: Comparison) -> Iterator[Panel]:
         for title, convention, series in found:
             yield Panel(
                 title,
-                "share put aside",
+                "discarded share",
                 f"FNMR at FMR {rate:g}",
                 series,
                 top=top or None,
@@ -144,7 +144,7 @@ def _discards(comparison: Comparison) -> Iterator[Panel]:
 
 
 def _distinct(comparison: Comparison, suite: str, stem: str, key: str) -> list[Any]:
-    """Return the values of one field over all rows' curves, in the order they come in."""
+    """Return the distinct values of one field over all rows' curves, in order of appearance."""
     points = [point for line in comparison.runs for point in _points(line, suite, stem)]
     return list(dict.fromkeys(point[key] for point in points))
 
@@ -169,6 +169,6 @@ def _series(
 
 
 def _title(comparison: Comparison, suite: str, name: str) -> str:
-    """Return a set's name in the table's words where it has a column of its own."""
+    """Return a set's name in the table's words if it has its own column."""
     titles = {column.metric: column.name for column in comparison.table.columns}
     return titles.get(f"{suite}.{name}", titles.get(f"hq.{name}", name))

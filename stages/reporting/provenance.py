@@ -1,4 +1,4 @@
-"""What each number was made of: runs and their weights, every seed's value, switches of the suites, parameters."""
+"""Provenance of each number: runs and their weights, every seed's value, options of the suites, parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.reporting.comparison import Comparison, Line
 
 
 def anchor(comparison: Comparison, line: Line) -> str:
-    """Return the name of a row's place; a link to it opens the details around it."""
+    """Return the anchor of a row; a link to it opens the details around it."""
     return f"made-{comparison.name}-{line.key}"
 
 
@@ -104,12 +104,12 @@ def _made(comparison: Comparison, line: Line) -> Made:
 
 
 def marker(run: str) -> str:
-    """Return the place where a program that knows what DVC and git have of a run may say so: pipeline/provenance.py."""
+    """Return a placeholder for what DVC and git know of a run, filled in by pipeline/provenance.py."""
     return f"<!-- recorded {run} -->"
 
 
 def _each_seed(comparison: Comparison, line: Line) -> str:
-    """Return every seed's value in every column, of a row that has several."""
+    """Return every seed's value in every column, for a row with several seeds."""
     if len(line.seeds) < 2:
         return ""
     heads = "".join(f'<th scope="col">{escape(column.name)}</th>' for column in comparison.table.columns)

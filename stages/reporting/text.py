@@ -38,7 +38,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def claim(checked: Checked) -> str:
-    """Return a claim, where it stands, and what became of it."""
+    """Return a claim, its source, and the result of checking it."""
     text = checked.claim.text.rstrip(".")
     return f"{text} ({checked.claim.source.strip()}): **{checked.verdict}**; {words.claim(checked)}."
 
@@ -73,7 +73,7 @@ def _markdown_measured(cell: Cell, column: Column) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Return one line a row and three fields a column, with seeds five; what nobody gives is empty."""
+    """Return one line per row and three fields per column, five with seeds; missing values are empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     columns = comparison.table.columns

@@ -1,4 +1,4 @@
-"""What a table says in words, alike in every format: numbers, agreement, and what limits them."""
+"""Text of a table, the same in every format: numbers, agreement, and limits."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Cell, Comp
 NOT_COMPARABLE = "not comparable"
 _FEW = 3  # comparisons that a claim fails in, named
 SCALE = (
-    "Profile {profile}: at this scale absolute values, and differences from published ones, mean nothing. "
-    "The order of the rows is the claim under test."
+    "Scale {profile}: absolute values, and differences from published ones, are not meaningful at this scale. "
+    "Only the order of the rows is tested."
 )
 AGREEMENT = (
     "τ is Kendall's tau-b between published and measured order, 1 for the same and −1 for the reverse, over all pairs "
-    "of rows in all columns that have both; of several seeds, of their means. Redrawn seeds: where τ lies in "
-    f"{agreement_spread.SHARE:.0%} of draws of other seeds from those there are, each row's for itself; it says "
-    "nothing of other test images. Told apart: pairs where every seed of one row is above every seed of the other, and "
-    "how many of these stand as published; two equal rows of three seeds are told apart by chance in one case of ten."
+    "of rows in all columns that have both; for several seeds, of their means. Seed bootstrap: where τ lies in "
+    f"{agreement_spread.SHARE:.0%} of bootstrap draws of the seeds, each row independently; it does "
+    "not cover other test images. Separated: pairs where every seed of one row is above every seed of the other, and "
+    "how many of these stand as published; two equal rows of three seeds are separated by chance in one case of ten."
 )
 
 
 def number(value: float | None, decimals: int, signed: bool = False) -> str:
-    """Return a value as it is shown: None is empty, a minus is a true minus, a difference carries its sign.
+    """Return a value as text: None is empty, a minus is a true minus, a difference has its sign.
 
     >>> number(87.3, 2), number(-6.951, 2, signed=True), number(None, 2)
     ('87.30', '−6.95', '')
@@ -32,12 +32,12 @@ def number(value: float | None, decimals: int, signed: bool = False) -> str:
 
 
 def agreement(found: Agreement) -> str:
-    """Return tau as a person reads it, or that there is nothing to compare."""
+    """Return tau as text, or that there is nothing to compare."""
     return NOT_COMPARABLE if found.tau is None else number(found.tau, 2, signed=True)
 
 
 def measured(cell: Cell, decimals: int) -> str:
-    """Return a measured value with its standard deviation over seeds, or why there is none.
+    """Return a measured value with its standard deviation over seeds, or the reason if there is none.
 
     >>> measured(Cell(87.3, std=0.5), 2), measured(Cell(87.3), 2), measured(Cell(missing="not measured"), 2)
     ('87.30 ± 0.50', '87.30', 'not measured')
@@ -53,7 +53,7 @@ def spread(cell: Cell, decimals: int) -> str:
 
 
 def interval(found: Agreement) -> str:
-    """Return the interval of tau over seeds as a person reads it, or nothing.
+    """Return the interval of tau over seeds as text, or nothing.
 
     >>> from stages.core.agreement import Pairs
     >>> interval(Agreement(Pairs(), 0, interval=agreement_spread.Interval(-0.2, 1)))
@@ -66,7 +66,7 @@ def interval(found: Agreement) -> str:
 
 
 def verdict(comparison: Comparison) -> str:
-    """Return what the table shows about the published order, and how much that is worth."""
+    """Return what the table shows about the published order, and how reliable that is."""
     overall = comparison.overall
     comparable = [column for column in comparison.columns if column.tau is not None]
     if overall.tau is None:
@@ -76,16 +76,16 @@ def verdict(comparison: Comparison) -> str:
     columns = "one column" if len(comparable) == 1 else f"{len(comparable)} columns"
     said = (
         f"Kendall's τ {number(overall.tau, 2, signed=True)}: "
-        f"{overall.pairs.concordant} of {ordered} pairs of rows, in {columns}, stand in the published order."
+        f"{overall.pairs.concordant} of {ordered} pairs of rows, in {columns}, are in the published order."
     )
     if len(comparable) == 1 and comparable[0].chance is not None:
         share, rows = comparable[0].chance, comparable[0].rows
-        said += f" Of all orders of {rows} rows, {share:.0%} agree at least as well."
+        said += f" Of all possible orders of {rows} rows, {share:.0%} agree at least as well."
     return " ".join([said, *_over_seeds(overall), *_claims(comparison)])
 
 
 def _over_seeds(overall: Agreement) -> list[str]:
-    """Return what the seeds say of an agreement of means."""
+    """Return the agreement over seeds, in words."""
     if overall.interval is None:
         return []
     said = []
@@ -93,20 +93,20 @@ def _over_seeds(overall: Agreement) -> list[str]:
         taus = ", ".join(number(tau, 2, signed=True) for tau in overall.seed_taus)
         mean = number(sum(overall.seed_taus) / len(overall.seed_taus), 2, signed=True)
         said.append(f"Each seed alone gives τ {taus}, mean {mean}.")
-    said.append(f"Redrawn seeds give {interval(overall)} in {agreement_spread.SHARE:.0%} of draws.")
+    said.append(f"The seed bootstrap gives {interval(overall)} in {agreement_spread.SHARE:.0%} of draws.")
     if overall.resolved is not None:
         told = overall.resolved.concordant + overall.resolved.discordant
         pairs = told + overall.resolved.tied_right
         left = pairs - told
         said.append(
-            f"The seeds tell {told} of {pairs} published pairs apart, {overall.resolved.concordant} of them in the "
-            f"published order{f'; {left} they do not tell apart' if left else ''}."
+            f"The seeds separate {told} of {pairs} published pairs, {overall.resolved.concordant} of them in the "
+            f"published order{f'; {left} are not separated' if left else ''}."
         )
     return said
 
 
 def claims_held(comparison: Comparison) -> str:
-    """Return how many of the orders stated in words hold in every seed, of those that could be checked: ``2 of 3``."""
+    """Return how many stated orders hold in every seed, of those that could be checked: ``2 of 3``."""
     verdicts = [one.verdict for one in comparison.claims if not one.unmeasured]
     more = f", {verdicts.count('on average')} more on average" if "on average" in verdicts else ""
     return f"{verdicts.count('holds')} of {len(verdicts)}{more}"
@@ -120,12 +120,12 @@ def _claims(comparison: Comparison) -> list[str]:
 
 
 def claim(checked: Checked) -> str:
-    """Return what became of a claim."""
+    """Return the result of checking a claim."""
     if checked.unmeasured:
         return f"not checked, because not measured: {', '.join(checked.unmeasured)}"
     said = f"holds in {checked.held} of {checked.seeds} {'seed' if checked.seeds == 1 else 'seeds'}"
     if checked.verdict == "on average":
-        return f"{said}, and between means"
+        return f"{said}, and for the means"
     if not checked.failed:
         return said
     kept = checked.comparisons - len(checked.failed)
@@ -136,13 +136,13 @@ def claim(checked: Checked) -> str:
 
 
 def seeds(comparison: Comparison) -> str:
-    """Return how many seeds a table's rows have, in words."""
+    """Return the number of seeds of a table's rows, in words."""
     counts = sorted({len(line.seeds) for line in comparison.runs}) or [1]
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def caveats(comparison: Comparison) -> list[str]:
-    """Return what a reader must know before believing a number, one paragraph each."""
+    """Return the caveats of the numbers, one paragraph each."""
     said = []
     if comparison.scale.profile != "paper":
         said.append(SCALE.format(profile=comparison.scale.profile))
@@ -154,29 +154,29 @@ def caveats(comparison: Comparison) -> list[str]:
 
 
 def _seeds(comparison: Comparison) -> str:
-    """Return what the spread is, or that there is none."""
+    """Return a sentence on the spread, or that there is none."""
     every = ", ".join(map(str, comparison.seeds))
     if all(len(line.seeds) < 2 for line in comparison.lines):
         return (
             f"One seed{f' ({every})' if every else ''}: the spread over seeds is unknown; "
-            "rows that stand close together may change places."
+            "rows with similar values may change places."
         )
     said = (
-        f"{seeds(comparison)} seeds ({every}): mean ± standard deviation of single trainings (divisor n − 1). "
-        "Curves are the first seed's."
+        f"{seeds(comparison)} seeds ({every}): mean ± standard deviation of single training runs (divisor n − 1). "
+        "Curves are those of the first seed."
     )
     if comparison.overall.interval:
         said += (
-            " The interval of τ is what seeds give that are drawn again from these, each row's for itself. "
-            "Drawing adds noise, so that it lies low where rows are close; other test images would move τ too."
+            " The interval of τ is a bootstrap over these seeds, separately for each row. "
+            "Resampling adds noise, so it is low where rows are close; other test images would also change τ."
         )
     if single := [line.label for line in comparison.runs if len(line.seeds) == 1]:
-        said += f" One seed only, so that the interval is too narrow: {', '.join(single)}."
+        said += f" One seed only, which makes the interval too narrow: {', '.join(single)}."
     return said
 
 
 def units(comparison: Comparison) -> str:
-    """Return in which unit the columns are."""
+    """Return the unit of the columns."""
     fractions = [column.name for column in comparison.table.columns if column.unit == "fraction"]
     if not fractions:
         return "Values are percent."
@@ -186,7 +186,7 @@ def units(comparison: Comparison) -> str:
 
 
 def _unmeasured(comparison: Comparison) -> list[str]:
-    """Return one sentence for each column with holes, with the reason."""
+    """Return one sentence per incomplete column, with the reason."""
     said = []
     for index, column in enumerate(comparison.table.columns):
         for missing in (NOT_MEASURABLE, NOT_MEASURED):

@@ -1,1 +1,1 @@
-"""The four suites of `evaluate`: one file each, the file name is its name; each has `measure`."""
+"""The four suites of `evaluate`: one file per suite, named after it; each has `measure`."""

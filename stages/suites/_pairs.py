@@ -1,4 +1,4 @@
-"""What the suites on pairs share: a set embedded, its pairs scored, and which images stand behind each pair.
+"""Common part of the suites on pairs: embeds a set, scores its pairs, and maps pairs to images.
 
 Shapes: N images, P pairs, D embedding dimensions.
 """
@@ -24,14 +24,14 @@ from stages.protocols import verification
 
 @dataclass(frozen=True)
 class Pairs:
-    """One ``.bin`` set: features, unit embeddings fused as the switches say, and the cosine of each pair."""
+    """One ``.bin`` set: features, unit embeddings by the configured fusion, and the cosine of each pair."""
 
     processed: Processed
     embedding_ND: Floats
     is_same_P: NDArray[np.bool_]
     cosine_P: NDArray[np.float64]
     image: Callable[[int], Image | Failure]
-    """One image again, by its index."""
+    """Returns one image again, by its index."""
 
 
 def embed_pairs(
@@ -58,7 +58,7 @@ def embed_pairs(
     """
     path = folder / f"{name}.bin"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: put the verification set there, or take {name} out of `sets`")
+        raise FileNotFoundError(f"{path} is missing: put the verification set there, or remove {name} from `sets`")
     stored = verification_bin.load(path)
 
     def image(index: int) -> Image | Failure:
@@ -78,7 +78,7 @@ def embed_pairs(
 def embed_all(
     what: str, images: Iterable[Image | Failure], num_images: int, embed: Embed, max_failed: float, label: str
 ) -> Processed:
-    """Embed the readable images of a set, showing progress."""
+    """Embed the readable images of a set and show progress."""
     progress = Progress(label, num_images, "images")
     return process(what, progress.over(images), num_images, embed, max_failed=max_failed)
 

@@ -1,4 +1,4 @@
-"""What the pages of a run's quality methods are drawn from: scores of each image, a few faces, bands of the curves.
+"""Data behind the pages of a run's quality methods: scores of each image, a few faces, bands of the curves.
 
 Shapes: N images, P pairs, S sides of pairs: images or templates, K steps of discarding.
 """
@@ -33,7 +33,7 @@ Units = NDArray[np.integer[Any]]
 
 @dataclass
 class Kept:
-    """Filled set by set; ``tables`` and ``curves`` are written beside the results."""
+    """Collected set by set; ``tables`` and ``curves`` are written beside the results."""
 
     curves: dict[str, Table] = field(
         default_factory=lambda: {
@@ -53,7 +53,7 @@ class Kept:
         quality: Mapping[str, Floats],
         curves: Mapping[str, Mapping[float, discard.Curves]],
     ) -> str:
-        """Take over one set; return what the bands were resampled over.
+        """Add one set; return what the bands were resampled over.
 
         Args:
             name: of the set.
@@ -80,7 +80,7 @@ class Kept:
         return self._add_bands(name, compared, identity_N, quality, curves)
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Return ``scores``, a row for each image, and ``faces``, JPEGs of those that pages show.
+        """Return ``scores``, one row per image, and ``faces``, JPEGs of those that pages show.
 
         ``identity`` is -1 where nobody knows it, ``known_quality`` NaN; ``norm`` and scores are NaN for an image
         that could not be processed.
@@ -134,7 +134,7 @@ class Kept:
         return over
 
     def _add_areas(self, name: str, areas: Mapping[tuple[str, float], Floats]) -> None:
-        """Add each area, and how much smaller it is than the feature norm's: both of the same resamples."""
+        """Add each area, and its difference from the feature norm's, both on the same resamples."""
         for (method, fmr), area_B in areas.items():
             less_B = areas[FEATURE_NORM, fmr] - area_B
             numbers = [area_B[0], *curve_bands.interval(area_B[1:]), less_B[0], *curve_bands.interval(less_B[1:])]
@@ -149,7 +149,7 @@ class Kept:
 
 
 def rank_excess(score_N: Floats, known_N: Floats) -> Floats:
-    """Return how far an image's score ranks above its known quality, in (-1, 1); -inf for one without a score.
+    """Return how far an image's score ranks above its known quality, in (-1, 1); -inf without a score.
 
     >>> rank_excess(np.array([1.0, 2.0, -np.inf]), np.array([0.9, 0.1, 0.5])).tolist()
     [-0.5, 0.5, -inf]
@@ -162,7 +162,7 @@ def rank_excess(score_N: Floats, known_N: Floats) -> Floats:
 
 
 def _extremes(value_N: Floats, count: int) -> tuple[list[int], list[int]]:
-    """Return the rows of the lowest and of the highest finite values, the furthest first; the first of equals."""
+    """Return the rows of the lowest and of the highest finite values, the most extreme first."""
     used_N = np.flatnonzero(np.isfinite(value_N))
     rising_N = used_N[np.argsort(value_N[used_N], kind="stable")]
     falling_N = used_N[np.argsort(-value_N[used_N], kind="stable")]
@@ -170,7 +170,7 @@ def _extremes(value_N: Floats, count: int) -> tuple[list[int], list[int]]:
 
 
 def units(compared: Compared, identity_N: Units | None) -> tuple[Units, Units, str]:
-    """Return the unit behind either side of each pair, (P,) each, and what the units are.
+    """Return the bootstrap unit of either side of each pair, (P,) each, and what the units are.
 
     Identities where they are known; else, where sides are compared several times, those that genuine pairs
     link; else each pair for itself.

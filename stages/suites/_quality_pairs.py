@@ -1,4 +1,4 @@
-"""What the suite `fiqa` compares: pairs of a ``.bin`` set, of a pair list, or of IJB templates, with a quality each.
+"""Comparisons of the suite `fiqa`: pairs of a ``.bin`` set, of a pair list, or of IJB templates, with qualities.
 
 As CR-FIQA ERC/README.md and IJB-C Evaluation/ijb_qs_pair_file.py at a8f98da6: a pair is as good as its worse
 side, a template as its worst image.
@@ -34,7 +34,7 @@ Rows = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Compared:
-    """A set's images, embedded; its pairs, scored; and how qualities of images make those of pairs."""
+    """A set's embedded images, its scored pairs, and the map from image qualities to pair qualities."""
 
     processed: Processed
     cosine_P: NDArray[np.float64]
@@ -42,9 +42,9 @@ class Compared:
     pair_quality: Callable[[Floats], Floats]
     first_P: Rows
     second_P: Rows
-    """Rows of what is compared: images or templates."""
+    """Rows of the compared images or templates."""
     image: Callable[[int], Image | Failure]
-    """One image again, by its row: aligned, uint8 (112, 112, 3), BGR."""
+    """Returns one image again, by its row: aligned, uint8 (112, 112, 3), BGR."""
     names: tuple[str, ...] | None = None  # of the images; None: they are known by their number
     side_N: Rows | None = None  # row of the template each image belongs to; None: images are compared
 

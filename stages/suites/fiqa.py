@@ -1,4 +1,4 @@
-"""Suite `fiqa`: error versus discard of the run's quality score, of its feature norm, and of methods without training.
+"""Suite `fiqa`: error versus discard for the run's quality score, its feature norm, and untrained methods.
 
 On verification sets, on the pair lists of Adience and XQLFW, and on the template pairs of IJB-B and IJB-C.
 
@@ -38,7 +38,7 @@ def measure(
     scores: Mapping[str, Score],
     recognition: Mapping[str, Embed] | None = None,
 ) -> Measured:
-    """Measure each set with each quality score; ``feature_norm`` is always among them.
+    """Evaluate each set with each quality score; ``feature_norm`` is always among them.
 
     Metrics by set and method: ``SET_METHOD_edc_auc_fmrR`` (CR-FIQA's area over discard 0 to 0.95; lower is
     better), ``SET_METHOD_iso_pauc_fmrR`` (ISO, up to ``pauc_limit``; lower is better),
@@ -96,7 +96,7 @@ def measure(
 
 
 def _quality(method: str, score: Score, processed: Processed) -> NDArray[np.float64]:
-    """Return a score per image; -inf for those that could not be processed, so that they go first."""
+    """Return a score per image; -inf for those that could not be processed, so that they are discarded first."""
     quality_N = np.asarray(score(processed.features), dtype=np.float64)
     if quality_N.shape != processed.processed_N.shape or not np.isfinite(quality_N[processed.processed_N]).all():
         raise ValueError(
@@ -114,7 +114,7 @@ def _measure_method(
     quality_N: NDArray[np.float64],
     other: str | None = None,
 ) -> tuple[dict[str, Any], Mapping[float, discard.Curves]]:
-    """Measure one method on one set, by the run's own embeddings or another network's."""
+    """Evaluate one method on one set, by the run's own embeddings or another network's."""
     prefix, suffix = "_".join(key), "" if other is None else f"_by_{other}"
     quality_P = compared.pair_quality(quality_N)
     curves, reasons = discard.measure(compared.cosine_P, compared.is_same_P, quality_P, switches.fmr)
@@ -155,7 +155,7 @@ def _measure_by(
     compared: _quality_pairs.Compared,
     quality: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, Any]:
-    """Measure all methods on one set by another network's embeddings; ``key`` is set and network."""
+    """Evaluate all methods on one set by another network's embeddings; ``key`` is set and network."""
     name, other = key
     return {
         "methods": {
@@ -169,11 +169,11 @@ def _check_given(switches: Fiqa, scores: Mapping[str, Score], others: Mapping[st
     for what, wanted, given in (("methods", switches.methods, scores), ("recognition", switches.recognition, others)):
         missing = sorted(set(wanted) - set(given))
         if missing:
-            raise ValueError(f"fiqa.{what} names {', '.join(missing)}; given are {', '.join(given) or 'none'}")
+            raise ValueError(f"fiqa.{what} names {', '.join(missing)}, but the run has {', '.join(given) or 'none'}")
 
 
 def _draw(table: Table, key: tuple[str, ...], curve: discard.Curves) -> None:
-    """Add both curves, on CR-FIQA's grid, without steps at which no genuine or no impostor pair was left."""
+    """Add both curves, on CR-FIQA's grid, without steps at which no genuine or no impostor pair is left."""
     for share, fnmr in zip(curve.erc.discard_K.tolist(), curve.erc.fnmr_K.tolist(), strict=True):
         if np.isfinite(fnmr):
             table.rows.append((*key, "cr_fiqa", round(share, 2), fnmr))
@@ -184,7 +184,7 @@ def _draw(table: Table, key: tuple[str, ...], curve: discard.Curves) -> None:
 def _truth(
     path: Path, name: str, compared: _quality_pairs.Compared
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.int64] | None]:
-    """Return known quality and identity of each image, None where nobody knows."""
+    """Return known quality and identity of each image, None if not known."""
     if not path.is_file():
         return None, None
     num_images = compared.processed.processed_N.size

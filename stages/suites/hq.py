@@ -1,4 +1,4 @@
-"""Suite `hq`: verification accuracy over ten folds on LFW, CFP-FP, CPLFW, CALFW, AgeDB-30 and their like."""
+"""Suite `hq`: verification accuracy over ten folds on LFW, CFP-FP, CPLFW, CALFW, AgeDB-30 and similar sets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AVERAGED = ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30")
 
 
 def measure(folder: Path, switches: Hq, embed: Embed, scores: Mapping[str, Score]) -> Measured:
-    """Measure each set; ``avg`` is the mean accuracy of those among the five of the tables, or of all without any.
+    """Evaluate each set; ``avg`` is the mean accuracy over those of the tables' five, or over all if none is.
 
     Args:
         folder: holds ``NAME.bin`` for each set.

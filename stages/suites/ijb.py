@@ -1,4 +1,4 @@
-"""Suite `ijb`: IJB-B and IJB-C, template pairs (1:1) and search of mixed probes (1:N), aligned from loose crops."""
+"""Suite `ijb`: IJB-B and IJB-C, template verification (1:1) and search of mixed probes (1:N), from loose crops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from stages.suites import _pairs
 
 
 def measure(folder: Path, switches: Ijb, embed: Embed, scores: Mapping[str, Score]) -> Measured:
-    """Measure each set; metrics are read by the published rules, the others stand in the details.
+    """Evaluate each set; metrics use the published rules, the others are in the details.
 
     Args:
         folder: holds ``ijb/IJBB`` and ``ijb/IJBC``.
@@ -68,7 +68,7 @@ def measure(folder: Path, switches: Ijb, embed: Embed, scores: Mapping[str, Scor
 
 
 def pool(chosen: layout.IjbSet, processed: Processed, switches: Ijb) -> ijb_1to1.Templates:
-    """Return the templates of a set, their features weighed as the switches say."""
+    """Return the templates of a set, with features weighted as the options say."""
     fused_ND = features.fuse(processed.features, switches.fusion)
     detector_score_N = chosen.detector_score_N if switches.use_detector_score else None
     weighed_ND = ijb_1to1.weigh(fused_ND, use_norm=switches.use_norm, detector_score_N=detector_score_N)
@@ -125,7 +125,7 @@ def _identify(
 
 
 def _open_set(searched: layout.IjbSearch, number: int, probes: Any, gallery: Any) -> dict[str, Any]:
-    """Return NIST's search in one gallery: probes of the other's subjects set the threshold."""
+    """Return NIST's search in one gallery: probes of the other gallery's subjects set the threshold."""
     in_G = searched.gallery_set_G == number
     subject_G = searched.gallery_subject_G[in_G]
     mated_P = np.isin(searched.probe_subject_P, subject_G)

@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]
 
 
 def measure(folder: Path, switches: Lq, embed: Embed, scores: Mapping[str, Score]) -> Measured:
-    """Measure each set.
+    """Evaluate each set.
 
     Args:
         folder: holds ``tinyface``, ``scface`` and ``ijbs``, and ``lfw.bin`` for CRLFW.
@@ -149,7 +149,7 @@ def _measure_crlfw(folder: Path, switches: Lq, embed: Embed, measured: Measured)
 
 
 def _shrink_first(side: int) -> Callable[[int, Image], Image]:
-    """Return what shrinks the first image of each pair: those of even index."""
+    """Return a function that shrinks the first image of each pair: those of even index."""
     return lambda index, image: image if index % 2 else low_resolution.through(image, side)
 
 

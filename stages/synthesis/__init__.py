@@ -1,1 +1,1 @@
-"""Draws the embedded data set: identities by procedure and seed, written in the official layouts."""
+"""Renders the synthetic data sets: procedural identities by seed, written in the official layouts."""

@@ -1,4 +1,4 @@
-"""What an embedded data set is made of."""
+"""Configuration of a synthetic data set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 
 
 class LowVariance(BaseModel, extra="forbid", frozen=True):
-    """Training identities that were seen in one sitting: they classify well whatever their quality.
+    """Training identities shown in near-duplicates: they are classified well whatever their quality.
 
     What IG-FIQA (IEEE Access 2025) says of web collections: of a class whose images are nearly one image, how
     classifiable they are tells nothing of their quality, so that CR-FIQA learns from labels that mislead.
@@ -27,7 +27,7 @@ class LowVariance(BaseModel, extra="forbid", frozen=True):
 
 
 class TrainConfig(BaseModel, extra="forbid", frozen=True):
-    """The training half: looks like a web collection, mostly high quality with a tail of low."""
+    """The training set: like a web collection, mostly high quality with a tail of low."""
 
     identities: int = Field(ge=2, description="training identities, disjoint from the test identities")
     images_per_identity: int = Field(ge=1, description="images of each")
@@ -36,7 +36,7 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
 
 
 class EvalConfig(BaseModel, extra="forbid", frozen=True):
-    """The test half; every set is drawn from its own identities."""
+    """The test sets; every set has its own identities."""
 
     identities: int = Field(
         ge=4,
@@ -61,7 +61,7 @@ class EvalConfig(BaseModel, extra="forbid", frozen=True):
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
-    """One embedded data set."""
+    """One synthetic data set."""
 
     # above 2**32 a seed would take two words of numpy's seed sequence, and streams could meet
     seed: int = Field(ge=0, lt=2**32, description="same seed, same bytes")

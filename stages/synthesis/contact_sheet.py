@@ -1,4 +1,4 @@
-"""Draws a contact sheet of the embedded faces: identities by row, known quality falling from left to right.
+"""Draws a contact sheet of the synthetic faces: identities by row, known quality falling from left to right.
 
 python -m stages.synthesis.contact_sheet docs/contact-sheet.jpg --seed 1
 """
@@ -26,7 +26,7 @@ GAP = 2
 
 
 def contact_sheet(seed: int, identities: int) -> NDArray[np.uint8]:
-    """Return the sheet as BGR: each row one identity under conditions drawn anew for every image."""
+    """Return the sheet as BGR: each row shows one identity, with new conditions for every image."""
     width = len(QUALITIES) * (SIZE + GAP) - GAP
     sheet = np.full((HEADER + identities * (SIZE + GAP) - GAP, width, 3), 255, np.uint8)
     for column, quality in enumerate(QUALITIES):
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("path", help="where the picture goes: .jpg or .png")
+    options.add_argument("path", help="output file, .jpg or .png")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--identities", type=int, default=8)
     return options

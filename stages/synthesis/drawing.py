@@ -1,4 +1,4 @@
-"""Draws the sittings of a plan in as many processes as wanted; the result does not depend on how many."""
+"""Renders the sittings of a plan in any number of processes; the result does not depend on the number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SCENES = 2**31  # image numbers above this stand for scenes; this one for what 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One image as it is stored, with what is known of it."""
+    """One stored image and its ground truth."""
 
     slot: int
     jpeg: bytes
@@ -43,7 +43,7 @@ def cores() -> int:
 
 
 def draw_all(seed: int, sittings: Sequence[Sitting], processes: int) -> Iterator[list[Drawn]]:
-    """Yield what ``draw_sitting`` gives for each sitting, in order, drawn by ``processes`` processes."""
+    """Yield the result of ``draw_sitting`` for each sitting, in order, from ``processes`` processes."""
     if processes < 1:
         raise ValueError(f"wanted at least one process, got {processes}")
     if processes == 1:
@@ -62,7 +62,7 @@ def _begin_worker() -> None:
 
 
 def draw_sitting(seed: int, sitting: Sitting) -> list[Drawn]:
-    """Draw all images of one identity."""
+    """Render all images of one identity."""
     identity = draw_identity(generator(seed, sitting.stream, sitting.identity, 0))
     person = build_person(identity)
     return [_draw_picture(seed, sitting, place, person) for place in range(len(sitting.pictures))]
@@ -103,7 +103,7 @@ def _plain(shot: Shot) -> Shot:
 
 
 def _beside(shot: Shot, jitter: float, rng: Rng) -> Shot:
-    """Return the next frame: same clothes, light, pose and face, but for what ``jitter`` lets them move."""
+    """Return the next frame: same clothes, light, pose and face, changed only by ``jitter``."""
     yaw, pitch, roll, smile, squint, light = jitter * rng.standard_normal(6)
     face = replace(
         shot.face, yaw=shot.face.yaw + yaw, pitch=shot.face.pitch + pitch, roll=shot.face.roll + roll,
@@ -115,7 +115,7 @@ def _beside(shot: Shot, jitter: float, rng: Rng) -> Shot:
 
 
 def _loose_frame(rng: Rng) -> Frame:
-    """Return a crop around a face that stands anywhere in it, turned and at any size."""
+    """Return a crop around a face at any place, rotation and size."""
     zoom, turn = rng.uniform(0.85, 1.15), np.deg2rad(np.clip(rng.normal(0, 9), -28, 28))
     width = int(SIZE * zoom * rng.uniform(0.95, 1.35))
     height = int(width * rng.uniform(1.1, 1.35))
@@ -126,7 +126,7 @@ def _loose_frame(rng: Rng) -> Frame:
 
 
 def _detect(true_52: Points, drawn: tuple[int, ...], recorded: tuple[int, ...], rng: Rng) -> Points:
-    """Return the landmarks in the pixels of the recorded crop, as far off as a detector is."""
+    """Return the landmarks in the pixels of the recorded crop, with a detector's error."""
     ratio = np.array([recorded[1] / drawn[1], recorded[0] / drawn[0]])
     seen_52: Points = (true_52 + 0.5) * ratio - 0.5
     between_eyes = float(np.hypot(*(seen_52[1] - seen_52[0])))

@@ -1,4 +1,4 @@
-"""Writes drawn test sets as their authors lay them out: IJB-B, IJB-C, TinyFace and SCface.
+"""Writes synthetic test sets in their official layouts: IJB-B, IJB-C, TinyFace and SCface.
 
 IJB-S, Adience and XQLFW are written by ``layouts_more``, the ``.rec`` and ``.bin`` files by datasets/.
 
@@ -108,5 +108,5 @@ def write_scface(folder: Path, plan: Listed, drawn: Sequence[Drawn]) -> list[str
 
 
 def write_lines(path: Path, lines: Sequence[str], end: str = "\n") -> None:
-    """Write lines, each with its end, the same bytes on any system."""
+    """Write lines with their line ends, the same bytes on any system."""
     path.write_text("".join(line + end for line in lines), encoding="ascii", newline="")

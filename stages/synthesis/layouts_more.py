@@ -1,4 +1,4 @@
-"""Writes IJB-S, Adience and XQLFW as they are published or, for Adience, as CR-FIQA's scripts lay it out."""
+"""Writes IJB-S, Adience and XQLFW in the published layouts (Adience: that of CR-FIQA's scripts)."""
 
 from __future__ import annotations
 

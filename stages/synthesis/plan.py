@@ -1,4 +1,4 @@
-"""Which images a data set holds, before any is drawn: sets, identities, poses, ages and known qualities.
+"""Plans the images of a synthetic data set before any is rendered: sets, identities, poses, ages, known qualities.
 
 Random streams: everything is drawn from ``generator(seed, stream, identity, image)``. Each set has its own
 stream (STREAMS), so no two sets, and never training and test, share an identity; ``identity_number`` tells
@@ -34,7 +34,7 @@ PLANNER = 2**32 - 1  # stands for the identity where a whole set is planned
 
 @dataclass(frozen=True)
 class Picture:
-    """One image to draw."""
+    """One image to render."""
 
     slot: int  # its place in the set
     quality: float
@@ -49,7 +49,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sitting:
-    """All images of one identity in a set: what one process draws at a time."""
+    """All images of one identity in a set: the unit of work of a process."""
 
     stream: int
     identity: int
@@ -65,12 +65,12 @@ class Pairs:
 
 
 def generator(seed: int, stream: int, identity: int, image: int) -> Rng:
-    """Return the random stream of a picture: four numbers, since trailing zeros are not told apart."""
+    """Return the random stream of a picture: four numbers, since trailing zeros do not count."""
     return np.random.default_rng([seed, stream, identity, image])
 
 
 def identity_number(stream: int, identity: int) -> int:
-    """Return a number no identity of another set has; training identities keep their label."""
+    """Return a number that no identity of another set has; training identities keep their label."""
     return 1_000_000 * stream + identity
 
 
@@ -95,7 +95,7 @@ def train_sittings(config: Config) -> list[Sitting]:
 
 
 def low_variance_identities(config: Config) -> frozenset[int]:
-    """Return the training identities that are seen in near-duplicates; their labels are the same numbers."""
+    """Return the training identities shown in near-duplicates; their labels are the same numbers."""
     train = config.train
     if train.low_variance is None:
         return frozenset()
@@ -134,13 +134,13 @@ def pairs(config: Config, name: str) -> Pairs:
 
 
 def fold_members(identities: int, fold: int) -> list[int]:
-    """Return the people of a fold: a tenth of them, or all where a tenth is not two."""
+    """Return the people of a fold: a tenth of them, or all if a tenth is fewer than two."""
     members = list(range(identities * fold // NUM_FOLDS, identities * (fold + 1) // NUM_FOLDS))
     return members if len(members) >= 2 else list(range(identities))
 
 
 def _pair(rng: Rng, name: str, slot: int) -> tuple[Picture, Picture]:
-    """Return the two pictures of a pair, by what the set is about: quality, profile, pose or age."""
+    """Return the two pictures of a pair, which differ in the set's subject: quality, profile, pose or age."""
     low = LOW_SHARE[name]
     first, second = web_quality(rng, low, 0.25), web_quality(rng, low, 0.25)
     if name == "cfp_ff":
@@ -163,7 +163,7 @@ def web_quality(rng: Rng, low_share: float, worst: float = 0.05) -> float:
 
 
 def sittings_of(stream: int, people: dict[int, list[Picture]]) -> tuple[Sitting, ...]:
-    """Return a sitting for each person, in their order."""
+    """Return one sitting per person, in order."""
     return tuple(Sitting(stream, person, tuple(people[person])) for person in sorted(people))
 
 
@@ -180,14 +180,14 @@ class Template:
 
 @dataclass(frozen=True)
 class Ijb:
-    """IJB-B: templates in order, subjects one after another."""
+    """IJB-B: templates in order, subject by subject."""
 
     sittings: tuple[Sitting, ...]
     templates: tuple[Template, ...]
 
 
 def ijb(config: Config, name: str = "IJBB") -> Ijb:
-    """Plan IJB-B or IJB-C: galleries of good stills, probes that mix stills with the frames of poor videos."""
+    """Plan IJB-B or IJB-C: galleries of good stills, and probes that mix stills with frames of poor videos."""
     stream = STREAMS[name]
     rng = generator(config.seed, stream, PLANNER, 0)
     num_templates = config.eval.ijb_templates if name == "IJBB" else config.eval.ijbc_templates
@@ -218,7 +218,7 @@ def ijb(config: Config, name: str = "IJBB") -> Ijb:
 
 
 def _template_media(rng: Rng, gallery: bool, last: int) -> tuple[list[float], tuple[int, ...]]:
-    """Return qualities and media of a template: a still is a medium, the frames of a video share one."""
+    """Return qualities and media of a template: a still is one media, the frames of a video share one."""
     stills = int(rng.integers(1, 4)) if gallery else int(rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15]))
     videos = 0 if gallery else int(rng.choice([0, 1, 2], p=[0.35, 0.45, 0.2])) if stills else 1
     qualities = [float(rng.uniform(0.75 if gallery else 0.45, 1.0)) for _ in range(stills)]
@@ -233,7 +233,7 @@ def _template_media(rng: Rng, gallery: bool, last: int) -> tuple[list[float], tu
 
 @dataclass(frozen=True)
 class Listed:
-    """A set whose images have names: name of each slot, without extension."""
+    """A set whose images have names: the name of each slot, without extension."""
 
     sittings: tuple[Sitting, ...]
     names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Which images IJB-S, Adience and XQLFW of an embedded data set hold (see ``plan`` for streams and slots)."""
+"""Plans the images of the synthetic IJB-S, Adience and XQLFW (see ``plan`` for streams and slots)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Ijbs:
 
 
 def ijbs(config: Config) -> Ijbs:
-    """Plan IJB-S: four of five people are enrolled, by turns in gallery 1 and 2; each video shows two people.
+    """Plan IJB-S: four of five people are enrolled, alternately in gallery 1 and 2; each video shows two people.
 
     Of the second person in every tenth person's first video no face could be aligned: an empty template.
     """
@@ -51,7 +51,7 @@ def ijbs(config: Config) -> Ijbs:
 
 
 class _IjbsPlan:
-    """Grows person by person; a subject is its person + 1."""
+    """Built person by person; a subject is its person + 1."""
 
     def __init__(self, subjects: int) -> None:
         self.subjects = subjects
@@ -67,7 +67,7 @@ class _IjbsPlan:
         self.names.append(f"{person + 1}/{file}")
 
     def add_stills(self, rng: Rng, person: int) -> None:
-        """Three booking photographs, the first of them frontal: the single image."""
+        """Add three booking photographs; the first is frontal and is the single image."""
         gallery = 1 + person % 2
         for place in range(3):
             number = 100 * (person + 1) + place
@@ -82,7 +82,7 @@ class _IjbsPlan:
                     self.lists[f"galleries/single_g{gallery}"].append(row)
 
     def add_video(self, rng: Rng, person: int, place: int) -> None:
-        """A video of a person and the next one: searched for (0), enrolled (1) or from a drone (2)."""
+        """Add a video of a person and the next one: probe (0), enrolled (1) or from a drone (2)."""
         number = 10 * (person + 1) + place
         level = float(rng.uniform(0.05, 0.3) if place == 2 else rng.uniform(0.1, 0.55))
         for seen in (person, (person + 1) % self.subjects):
@@ -113,7 +113,7 @@ class NamedPairs:
 
 
 def adience(config: Config) -> NamedPairs:
-    """Plan Adience: photographs of all qualities, eight of a person, and every pair of them."""
+    """Plan Adience: photographs of all qualities, eight per person, and every pair of them."""
     stream, images = STREAMS["adience"], config.eval.adience_images
     rng = generator(config.seed, stream, PLANNER, 0)
     people: dict[int, list[Picture]] = {}
@@ -152,7 +152,7 @@ def xqlfw(config: Config) -> NamedPairs:
 
 
 def person_name(person: int) -> str:
-    """Return a name as LFW writes them."""
+    """Return a name in LFW's style."""
     return f"Person_{person + 1:03d}"
 
 

@@ -1,1 +1,1 @@
-"""Programs a person calls on data and models, as ``facet NAME``; no stage of the graph."""
+"""Command-line tools on data and models, as ``facet NAME``; none is a stage of the graph."""

@@ -21,7 +21,7 @@ FACE_INCHES = 1.3
 
 
 def draw_comparison(path: Path, comparison: Comparison, images: Sequence[Image], limit: Calibration | None) -> None:
-    """Draw the faces along both sides of their matrix; pairs that count as one person are framed."""
+    """Draw the similarity matrix with the faces along both sides; pairs of one person are framed."""
     count = len(images)
     figure = Figure(figsize=(FACE_INCHES * (count + 1) + 0.6, FACE_INCHES * (count + 1) + 0.9), layout="constrained")
     axes = figure.add_subplot()

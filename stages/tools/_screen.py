@@ -1,4 +1,4 @@
-"""The frames of `facet demo-video`: a probe at every blur and each model's nearest gallery face below it."""
+"""Draws the frames of `facet demo-video`: a probe at every blur and each model's nearest gallery face below it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Screen:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, both even as video codecs want them."""
+        """Width and height in pixels, both even, as video codecs require."""
         return 120 + SIDE * len(self.titles), BAR + SIDE + len(self.models) * (SIDE + 2 * BAR)
 
     def draw(self, probe: Probe, sigmas: Sequence[float], matches: Mapping[str, Sequence[Match]]) -> Canvas:

@@ -1,4 +1,4 @@
-"""`facet compare`: faces of two or more pictures: similarity, quality of each face, and a verdict with its error rate.
+"""`facet compare`: compares faces of pictures: similarity, quality of each face, and a verdict with its error rate.
 
 facet compare a.jpg b.jpg --model adaface --picture out.png
 """
@@ -25,7 +25,7 @@ examples:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Find the faces, compare each with each, print."""
+    """Find the faces, compare all pairs, print."""
     model = models_here.find(arguments.model)
     detect = faces.choose(arguments.detector, aligned=arguments.aligned)
     found = comparing.find_faces(arguments.pictures, detect, every_face=arguments.every_face)
@@ -40,12 +40,12 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.picture:
         _drawing.draw_comparison(arguments.picture, comparison, [e.face.aligned_HW3 for e in found.entries], limit)
     print(as_json(comparison, found, limit) if arguments.json else as_text(comparison, limit, why_not))
-    for line in [*found.notes, *(f"left out: {why}" for why in found.left_out.values())]:
+    for line in [*found.notes, *(f"skipped: {why}" for why in found.left_out.values())]:
         print(line, file=sys.stderr)
 
 
 def evaluated_fusion(model: ModelHere) -> Fusion:
-    """Return the fusion of image and flip that the model's numbers, and so its thresholds, were measured with."""
+    """Return the fusion of image and flip with which the model was evaluated, and so its thresholds."""
     details = model.results / "hq" / "details.json"
     if not details.is_file():
         return "pre_norm_sum"
@@ -54,7 +54,7 @@ def evaluated_fusion(model: ModelHere) -> Fusion:
 
 
 def verdict_limit(model: ModelHere, arguments: argparse.Namespace) -> tuple[Calibration | None, str]:
-    """Return the threshold of the verdict; where there is none, why."""
+    """Return the threshold of the verdict, or the reason why there is none."""
     if arguments.threshold is not None:
         return Calibration(arguments.threshold, float("nan"), float("nan"), "given"), ""
     try:
@@ -82,7 +82,7 @@ def as_text(comparison: Comparison, limit: Calibration | None, why_not: str) -> 
 
 
 def said_of(limit: Calibration) -> str:
-    """Return what the verdict rests on."""
+    """Return a sentence on the basis of the verdict."""
     if limit.fmr != limit.fmr:
         return f"same person: cosine of {limit.threshold:g} or more, as given"
     return (
@@ -92,7 +92,7 @@ def said_of(limit: Calibration) -> str:
 
 
 def as_json(comparison: Comparison, found: Found, limit: Calibration | None) -> str:
-    """Return everything for another program."""
+    """Return everything as JSON for another program."""
     calibration = None if limit is None else {k: v if v == v else None for k, v in vars(limit).items()}
     pairs = [
         {"first": a, "second": b, "cosine": cosine, "same": None if limit is None else cosine >= limit.threshold}
@@ -113,7 +113,7 @@ def as_json(comparison: Comparison, found: Found, limit: Calibration | None) -> 
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     options = argparse.ArgumentParser(
         prog="facet compare",
         description="Compare the faces of pictures: cosine similarity, quality of each, and a verdict.",
@@ -122,13 +122,13 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("pictures", nargs="+", type=Path, help="JPEG, PNG, WebP, TIFF or BMP, of any size")
     options.add_argument("--model", required=True, help="a run of params.yaml, a name under models/, or a folder")
-    options.add_argument("--every-face", action="store_true", help="all faces of a picture, not its largest")
-    options.add_argument("--aligned", action="store_true", help="each picture is one aligned face: detect nothing")
+    options.add_argument("--every-face", action="store_true", help="use all faces of a picture, not only the largest")
+    options.add_argument("--aligned", action="store_true", help="each picture is one aligned face; skip detection")
     options.add_argument("--detector", help="YuNet's model file, or mtcnn (facenet-pytorch); default: YuNet if found")
     options.add_argument("--fmr", type=float, default=1e-3, help="false match rate of the verdict (default 1e-3)")
-    options.add_argument("--set", default="lfw", help="evaluated set that calibrates it (default lfw)")
-    options.add_argument("--threshold", type=float, help="cosine of the verdict, instead of a calibrated one")
-    options.add_argument("--picture", type=Path, help="draw faces and similarities into this PNG")
+    options.add_argument("--set", default="lfw", help="evaluated set that calibrates the threshold (default lfw)")
+    options.add_argument("--threshold", type=float, help="cosine threshold, instead of the calibrated one")
+    options.add_argument("--picture", type=Path, help="draw faces and similarities to this PNG")
     options.add_argument("--json", action="store_true", help="print JSON")
     return options
 

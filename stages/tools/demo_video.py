@@ -1,4 +1,4 @@
-"""`facet demo-video`: models side by side on ever more blurred faces, as a video and as a curve."""
+"""`facet demo-video`: compares models on increasingly blurred faces, as a video and as a curve."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ examples:
   facet demo-video --models arcface adaface --dataset demo --out blur.mp4 --plot blur.png
   facet demo-video --models arcface adaface --video talk.mp4 --gallery people/ --person anna --out blur.gif"""
 CURVE = tuple(np.arange(0, 6.01, 0.5))
-NOTHING = "no frame had a face: wanted a video of a person, or --dataset"
+NOTHING = "no frame had a face: give a video of a person, or --dataset"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -45,12 +45,12 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def sources(arguments: argparse.Namespace) -> tuple[Gallery, Iterator[Probe], list[Probe]]:
-    """Return the gallery, the probes to show, and those whose person is known, for the curve."""
+    """Return the gallery, the probes to show, and those of known people, for the curve."""
     if arguments.video is None:
         gallery, known = blur_show.embedded(artifacts.eval_folder(arguments.dataset))
         return gallery, iter(known[: arguments.limit]), known
     if arguments.gallery is None:
-        raise ValueError("--video wants a --gallery: a folder with one picture of each person")
+        raise ValueError("--video needs a --gallery: a folder with one picture per person")
     detect = faces.choose(arguments.detector)
     gallery = blur_show.gallery_of(arguments.gallery, detect)
     if arguments.person is not None and arguments.person not in gallery.names:
@@ -61,7 +61,7 @@ def sources(arguments: argparse.Namespace) -> tuple[Gallery, Iterator[Probe], li
 
 
 def write_video(out: Path, frames: Iterator[Canvas], frames_per_second: float) -> None:
-    """Write frames as MP4 or GIF, aside and then moved.
+    """Write frames as MP4 or GIF, to a temporary file that is then moved.
 
     Raises:
         ValueError: there is no frame, or this OpenCV writes no MP4.
@@ -80,7 +80,7 @@ def write_video(out: Path, frames: Iterator[Canvas], frames_per_second: float) -
         code = cv2.VideoWriter.fourcc(*"mp4v")
         writer = cv2.VideoWriter(str(aside), code, frames_per_second, (width, height))
         if not writer.isOpened():
-            raise ValueError(f"this OpenCV cannot write {out}: choose a .gif")
+            raise ValueError(f"this OpenCV cannot write {out}: choose .gif")
         for frame in (first, *frames):
             writer.write(frame)
         writer.release()
@@ -88,7 +88,7 @@ def write_video(out: Path, frames: Iterator[Canvas], frames_per_second: float) -
 
 
 def draw_curve(path: Path, rates: dict[str, list[float]]) -> None:
-    """Draw the rate of true matches against blur, a line for each model."""
+    """Draw the rate of true matches against blur, one line per model."""
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.add_subplot()
     for name, values in rates.items():
@@ -103,26 +103,26 @@ def draw_curve(path: Path, rates: dict[str, list[float]]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     options = argparse.ArgumentParser(
         prog="facet demo-video",
-        description="Show two models or more side by side on ever more blurred faces: nearest match, cosine, counts.",
+        description="Show models side by side on increasingly blurred faces: nearest match, cosine, counts.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("--models", nargs="+", required=True, help="runs, names under models/, or folders")
     source = options.add_mutually_exclusive_group()
-    source.add_argument("--dataset", default="demo", help="an embedded data set, whose people are known (demo)")
-    source.add_argument("--video", help="a video file, or a camera's number")
-    options.add_argument("--gallery", type=Path, help="folder with a picture of each person, for --video")
-    options.add_argument("--person", help="who is in the video, a name in the gallery; else nothing is counted")
+    source.add_argument("--dataset", default="demo", help="synthetic data set, whose people are known (demo)")
+    source.add_argument("--video", help="video file, or a camera's number")
+    options.add_argument("--gallery", type=Path, help="folder with one picture per person, for --video")
+    options.add_argument("--person", help="person in the video, a name in the gallery; else nothing is counted")
     options.add_argument("--detector", help="YuNet's model file, or mtcnn (facenet-pytorch); default: YuNet if found")
     options.add_argument(
-        "--blur", nargs="+", type=float, default=[1.5, 3.0], help="deviations of blur+, blur++ ... (1.5 3.0)"
+        "--blur", nargs="+", type=float, default=[1.5, 3.0], help="standard deviations of blur+, blur++ ... (1.5 3.0)"
     )
-    options.add_argument("--out", type=Path, default=Path("blur.mp4"), help="an .mp4 or .gif (blur.mp4)")
-    options.add_argument("--plot", type=Path, help="draw true matches against blur into this PNG")
-    options.add_argument("--limit", type=int, default=100, help="frames at most (100)")
+    options.add_argument("--out", type=Path, default=Path("blur.mp4"), help="output file, .mp4 or .gif (blur.mp4)")
+    options.add_argument("--plot", type=Path, help="draw true matches against blur to this PNG")
+    options.add_argument("--limit", type=int, default=100, help="maximum number of frames (100)")
     options.add_argument("--frames-per-second", type=float, default=2.0)
     return options
 

@@ -1,4 +1,4 @@
-"""`facet doctor`: says which data sets are here, what is missing or odd, and where the missing comes from.
+"""`facet doctor`: prints which data sets are here, what is missing or odd, and where to get the missing ones.
 
 facet doctor demo
 """
@@ -23,11 +23,11 @@ from stages.checkup.known import KNOWN, TRAIN, Known
 
 EXAMPLES = """\
 Exit code: 0, or 1 if a set that a run of params.yaml is trained or measured on is missing or cannot be used.
-Counts are compared with the published sets; another count is odd, not wrong.
+Counts are compared with the published sets; a different count is odd, not wrong.
 
 examples:
-  facet doctor                       every data set of params.yaml, what its runs want
-  facet doctor --all                 and every other set that can be read, with where it comes from
+  facet doctor                       every data set of params.yaml, with the sets its runs need
+  facet doctor --all                 also every other set that can be read, and where to get it
   facet doctor --folder ~/faces      a folder with train/ and eval/, before `datasets.NAME.root` names it"""
 
 _COLOURS = {"ok": "green", "odd": "yellow", "missing": "red", "unusable": "red", "not here": "bright_black"}
@@ -45,7 +45,7 @@ class Line:
 
     @property
     def status(self) -> str:
-        """One of ok, odd, missing, unusable, not here: the last is missing but nobody wants it."""
+        """One of ok, odd, missing, unusable, not here: the last means missing but not required."""
         if self.found.missing:
             return "missing" if self.wanted_by else "not here"
         if self.found.unusable:
@@ -54,22 +54,22 @@ class Line:
 
     @property
     def differs(self) -> bool:
-        """Whether a count is not the published one, where it should be."""
+        """Whether a count differs from the published one although it should not."""
         counts = self.found.counts
         return not self.drawn and any(counts.get(what, count) != count for what, count in self.known.counts.items())
 
     @property
     def is_fault(self) -> bool:
-        """Whether a run of params.yaml cannot do its work."""
+        """Whether a run of params.yaml cannot work because of it."""
         return bool(self.wanted_by) and self.status in ("missing", "unusable")
 
 
 class MissingError(Exception):
-    """Something wanted is missing."""
+    """A required set is missing."""
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Look and print.
+    """Check and print.
 
     Raises:
         LookupError: a data set that params.yaml does not have.
@@ -85,7 +85,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def look(names: Sequence[str], folder: str | None, *, everything: bool) -> Iterator[Line]:
-    """Yield what is found of each set that is wanted, or there, or (``everything``) known."""
+    """Yield the findings for each set that is required, or present, or (``everything``) known."""
     chosen = params.load()
     unknown = sorted(set(names) - set(chosen.datasets))
     if unknown:
@@ -107,7 +107,7 @@ def look(names: Sequence[str], folder: str | None, *, everything: bool) -> Itera
 
 
 def wanted_sets(chosen: params.Params, dataset: str) -> dict[str, list[str]]:
-    """Return the runs that want each set of a data set."""
+    """Return the runs that need each set of a data set."""
     wanted: dict[str, list[str]] = {}
     for run, resolved in chosen.runs.items():
         if resolved.train.dataset == dataset:
@@ -135,7 +135,7 @@ def as_tree(line: Line) -> dict[str, Any]:
 
 
 def show(lines: Sequence[Line], console: Console) -> None:
-    """Print a table, then what to do about what is missing."""
+    """Print a table, then what to do about missing sets."""
     for dataset in dict.fromkeys(line.dataset for line in lines):
         mine = [line for line in lines if line.dataset == dataset]
         table = Table(title=f"data set {dataset}", title_justify="left", show_lines=False, expand=False)
@@ -149,21 +149,21 @@ def show(lines: Sequence[Line], console: Console) -> None:
         console.print(table)
         absent = [line for line in mine if line.found.missing]
         if absent and mine[0].drawn and any(line.wanted_by for line in absent):
-            console.print(f"This data set is drawn here: dvc repro synthesize@{dataset}\n", markup=False)
+            console.print(f"This data set is synthetic: render it with dvc repro synthesize@{dataset}\n", markup=False)
         elif absent:
             _explain(absent, console)
     faults = [line for line in lines if line.is_fault]
     if faults:
         runs = sorted({run for line in faults for run in line.wanted_by})
         titles = ", ".join(dict.fromkeys(line.known.title for line in faults))
-        text = f"{len(faults)} sets that the runs {', '.join(runs)} want cannot be used: {titles}"
+        text = f"{len(faults)} sets that the runs {', '.join(runs)} need cannot be used: {titles}"
         console.print(text, style="red", markup=False)
     else:
-        console.print("Everything that the runs of params.yaml want is here.", style="green")
+        console.print("All sets that the runs of params.yaml need are here.", style="green")
 
 
 def _counts(line: Line) -> str:
-    """Return what there is, and in grey what the published set has, where that is something else."""
+    """Return the counts found, with the published ones in grey where they differ."""
     texts = [] if line.found.counts or not line.known.counts or line.drawn else ["[bright_black]published:[/]"]
     for what in dict.fromkeys([*line.found.counts, *line.known.counts]):
         count, published = line.found.counts.get(what), line.known.counts.get(what)
@@ -181,7 +181,7 @@ def _remarks(line: Line) -> str:
         # `where` stands beside it
         shown = [f"no {path.removeprefix(line.known.place) or 'file'}" for path in found.missing[:4]]
         return "\n".join([*shown, *([f"and {len(found.missing) - 4} more"] if len(found.missing) > 4 else [])])
-    notes = ["other counts than the published set's"] if line.differs else []
+    notes = ["counts differ from the published set's"] if line.differs else []
     return (found.unusable or "\n".join([*found.odd, *notes, *found.notes])).replace("[", r"\[")
 
 
@@ -189,7 +189,7 @@ def _explain(absent: Sequence[Line], console: Console) -> None:
     origins: dict[str, list[str]] = {}
     for line in absent:
         origins.setdefault(line.known.origin, []).append(line.known.title)
-    console.print("Where the missing ones come from:")
+    console.print("Where to get the missing sets:")
     for origin, titles in origins.items():
         console.print(f"  {', '.join(titles)}: {origin}", markup=False)
     console.print()
@@ -201,15 +201,15 @@ def parser() -> argparse.ArgumentParser:
         prog="facet doctor", description=(__doc__ or "").splitlines()[0], epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    options.add_argument("datasets", nargs="*", metavar="DATASET", help="of params.yaml; default: all of them")
-    options.add_argument("--folder", help="look in this folder, with train/ and eval/, instead of data/DATASET")
-    options.add_argument("--all", action="store_true", help="show every set that can be read, wanted or not")
+    options.add_argument("datasets", nargs="*", metavar="DATASET", help="data sets of params.yaml; default: all")
+    options.add_argument("--folder", help="check this folder, with train/ and eval/, instead of data/DATASET")
+    options.add_argument("--all", action="store_true", help="show every set that can be read, needed or not")
     options.add_argument("--json", action="store_true", help="print JSON")
     return options
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code: 1 if something wanted is missing, else as every program's."""
+    """Return the exit code: 1 if a required set is missing, otherwise the usual ones."""
     try:
         return program.run(main, parser(), argv)
     except MissingError:

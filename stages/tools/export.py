@@ -21,9 +21,9 @@ SUFFIX = {"onnx": ".onnx", "torchscript": ".ts.pt", "safetensors": ".safetensors
 LAYOUTS = ("own", "adaface", "insightface", "magface")
 EXAMPLES = """\
 ONNX and TorchScript take float32 images (N, 3, 112, 112), RGB, 0 to 255, any N, and give embedding, feature_norm and,
-where the model has a quality method with weights of its own, quality. With --insightface the one output is the
-feature: what insightface's ArcFaceONNX opens. safetensors and state-dict hold the weights alone; the network's own
-colour order and value range stand in the file or are printed.
+if the model has a quality method with weights, quality. With --insightface the only output is the
+feature, as insightface's ArcFaceONNX requires. safetensors and state-dict hold the weights alone; the network's own
+colour order and value range are in the file or are printed.
 
 examples:
   facet export adaface --format onnx
@@ -32,7 +32,7 @@ examples:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Find the model, write the file, say what it takes and gives."""
+    """Find the model, write the file, print its inputs and outputs."""
     here = models_here.find(arguments.model)
     check(arguments)
     path: Path = arguments.output or Path(here.name + SUFFIX[arguments.format])
@@ -61,20 +61,20 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse options that do not go together.
+    """Refuse options that cannot be combined.
 
     Raises:
         ValueError: with what to say instead.
     """
     graph = arguments.format in ("onnx", "torchscript")
     if arguments.layout != "own" and graph:
-        raise ValueError("--layout names the keys of weights: use it with --format safetensors or state-dict")
+        raise ValueError("--layout is for weights: use it with --format safetensors or state-dict")
     if arguments.insightface and arguments.format != "onnx":
-        raise ValueError("--insightface is a convention of ONNX files: use it with --format onnx")
+        raise ValueError("--insightface is for ONNX files: use it with --format onnx")
 
 
 def quality_of(here: ModelHere) -> tuple[str, nn.Module] | None:
-    """Return the model's quality method by its name; None where it has none but the feature norm."""
+    """Return the model's quality method by its name; None if it has none but the feature norm."""
     if here.quality is None:
         return None
     tree = artifacts.read_json(here.quality / "quality.json")
@@ -89,7 +89,7 @@ def quality_of(here: ModelHere) -> tuple[str, nn.Module] | None:
 
 
 def in_layout(state: dict[str, Tensor], model: exporting.Model, layout: str) -> dict[str, Tensor]:
-    """Return the weights under the keys of another family's network; the numbers it gives stay the same.
+    """Return the weights under the keys of another family's network; the outputs do not change.
 
     Raises:
         ValueError: there is no exact way from the one to the other.
@@ -102,11 +102,11 @@ def in_layout(state: dict[str, Tensor], model: exporting.Model, layout: str) -> 
         return checkpoint_convert.to_staged(plain, model.backbone["units"], layout)  # type: ignore[arg-type]
     if own in ("insightface", "magface") and layout == "adaface":
         return checkpoint_convert.to_flat(plain, model.backbone["units"], own)
-    raise ValueError(f"no exact way from {own}'s network to {layout}'s: only to and from adaface's")
+    raise ValueError(f"no exact conversion from {own} to {layout}: only to and from adaface")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     options = argparse.ArgumentParser(
         prog="facet export",
         description="Write a model as one file for other programs.",
@@ -116,8 +116,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("model", help="a run of params.yaml, a name under models/, or a folder")
     options.add_argument("--format", required=True, choices=list(SUFFIX))
     options.add_argument("--output", type=Path, help="file to write (default: the model's name, in this folder)")
-    options.add_argument("--insightface", action="store_true", help="ONNX with one output, as insightface opens it")
-    options.add_argument("--layout", choices=LAYOUTS, default="own", help="whose keys the weights get (default: own)")
+    options.add_argument("--insightface", action="store_true", help="ONNX with one output, as insightface requires")
+    options.add_argument("--layout", choices=LAYOUTS, default="own", help="key layout of the weights (default: own)")
     return options
 
 

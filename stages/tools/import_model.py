@@ -1,4 +1,4 @@
-"""`facet import`: puts a published checkpoint in place as models/NAME, as if it had been trained here.
+"""`facet import`: imports a published checkpoint as models/NAME, as if it had been trained here.
 
 facet import adaface_ir50_ms1mv2.ckpt adaface_r50 --published adaface_ir50_ms1mv2
 """
@@ -15,8 +15,8 @@ from stages.core.checkpoint_keys import FAMILIES
 from stages.importing import Said
 
 EXAMPLES = """\
-It is recognised by its keys: AdaFace's (Lightning), insightface's, MagFace's, CR-FIQA's, CurricularFace's. Colour order
-and value range are those of the family's published models, unless you say otherwise. No code in the file is ever run.
+Recognised by its keys: AdaFace's (Lightning), insightface's, MagFace's, CR-FIQA's, CurricularFace's. Colour order
+and value range are those of the family's published models, unless you give others. No code in the file is ever run.
 
 examples:
   facet import adaface_ir50_ms1mv2.ckpt adaface_r50 --published adaface_ir50_ms1mv2
@@ -25,7 +25,7 @@ examples:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Check what is asked, import, say what stands there now."""
+    """Check the request, import, print what was imported."""
     folder = models_here.IMPORTED / _checked(arguments.name, replace=arguments.replace)
     said = complete(arguments)
     model = importing.place(arguments.checkpoint, folder, said)
@@ -36,11 +36,11 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"takes {model.color_order} in [{low:g}, {high:g}]; trained on {model.dataset}")
     print(f"file {model.source.sha256}")
     if said.published is None:
-        print("not compared with a published model: say --published ENTRY (facet models lists them) to verify it")
+        print("not compared with a published model: give --published ENTRY (see facet models) to verify it")
 
 
 def complete(arguments: argparse.Namespace) -> Said:
-    """Return what the person says, filled in from models.yaml where the file is one of its entries.
+    """Return the user's statements, completed from models.yaml if the file is one of its entries.
 
     Raises:
         LookupError: no such entry.
@@ -53,7 +53,7 @@ def complete(arguments: argparse.Namespace) -> Said:
         entry = entry or listed.by_checksum(sha256)
         wanted = listed.entry(entry).sha256 if entry else None
         if wanted not in (None, sha256):
-            raise ValueError(f"{arguments.checkpoint} is not {entry}'s file: wanted SHA-256 {wanted}, got {sha256}")
+            raise ValueError(f"{arguments.checkpoint} is not {entry}'s file: expected SHA-256 {wanted}, got {sha256}")
     known = listed.entry(entry) if listed is not None and entry else None
     return Said(
         family=arguments.architecture or (listed.family(entry) if listed is not None and entry else None),
@@ -68,32 +68,32 @@ def complete(arguments: argparse.Namespace) -> Said:
 
 def _checked(name: str, *, replace: bool) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError(f"a name has small letters, digits and _, as in params.yaml; got {name!r}")
+        raise ValueError(f"a name has lower-case letters, digits and _, as in params.yaml; got {name!r}")
     if (artifacts.backbone_folder(name) / "model.json").is_file():
         raise ValueError(f"{name} is a run that was trained here: choose another name")
     if (models_here.IMPORTED / name).exists() and not replace:
-        raise ValueError(f"{models_here.IMPORTED / name} is there already: choose another name, or say --replace")
+        raise ValueError(f"{models_here.IMPORTED / name} already exists: choose another name, or give --replace")
     return name
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     options = argparse.ArgumentParser(
         prog="facet import",
-        description="Put a published checkpoint in place as models/NAME, as if it had been trained here.",
+        description="Import a published checkpoint as models/NAME, as if it had been trained here.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("checkpoint", type=Path, help="the file as it was downloaded")
-    options.add_argument("name", help="what to call it here")
-    options.add_argument("--architecture", choices=list(FAMILIES), help="whose network it is, where keys do not tell")
-    options.add_argument("--published", metavar="ENTRY", help="which entry of models.yaml it is")
-    options.add_argument("--color-order", choices=["BGR", "RGB"], help="of the channels the network takes")
+    options.add_argument("checkpoint", type=Path, help="the downloaded file")
+    options.add_argument("name", help="name of the imported model")
+    options.add_argument("--architecture", choices=list(FAMILIES), help="network family, if keys do not tell")
+    options.add_argument("--published", metavar="ENTRY", help="entry of models.yaml that it is")
+    options.add_argument("--color-order", choices=["BGR", "RGB"], help="channel order of the network's input")
     options.add_argument(
-        "--value-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="what the pixel values 0 and 255 become"
+        "--value-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="network input values for pixels 0 and 255"
     )
-    options.add_argument("--dataset", help="it was trained on")
-    options.add_argument("--keep-head", action="store_true", help="keep the class centres too, where the file has them")
+    options.add_argument("--dataset", help="data set it was trained on")
+    options.add_argument("--keep-head", action="store_true", help="also keep the class centres, if the file has them")
     options.add_argument("--replace", action="store_true", help="replace an imported model of this name")
     return options
 

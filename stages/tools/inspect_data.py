@@ -1,4 +1,4 @@
-"""`facet inspect`: shows what a file or folder of data or a model holds, with a contact sheet and its colour order.
+"""`facet inspect`: shows the contents of a data or model file or folder, with a contact sheet and its colour order.
 
 facet inspect data/demo/train/train.rec --picture sheet.png
 """
@@ -23,7 +23,7 @@ from stages.core.image_format import extension
 from stages.core.record_framing import MAGIC_BYTES
 
 EXAMPLES = """\
-What it is is told by its content, not its name. It knows:
+A file or folder is recognised by its content, not its name. Recognised are:
   files    .rec (RecordIO), verification .bin, PyTorch checkpoints, ONNX, TinyFace .mat lists, images
   folders  training set, model (model.json), quality method, IJB-B, IJB-C, IJB-S, TinyFace, SCface, Adience, XQLFW,
            images (one folder for each identity, or all in one), a data set with train/ and eval/
@@ -32,12 +32,12 @@ examples:
   facet inspect data/demo/train
   facet inspect data/demo/eval/lfw.bin --picture pairs.png
   facet inspect adaface_ir50_ms1mv2.ckpt
-  facet inspect train.rec --engine mxnet       read it with mxnet beside (FACET_MXNET_PYTHON)"""
+  facet inspect train.rec --engine mxnet       also read it with mxnet (FACET_MXNET_PYTHON)"""
 _DEPTH = 3  # folders below that are searched for images
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Look, print and draw."""
+    """Inspect, print and draw."""
     path = Path(arguments.path)
     if arguments.picture and Path(arguments.picture).suffix not in (".png", ".jpg"):
         raise ValueError(f"{arguments.picture}: wanted a name ending in .png or .jpg")
@@ -54,7 +54,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def see(path: Path, *, everything: bool = False) -> Sight:
-    """Look at a file or folder, recognised by its content.
+    """Inspect a file or folder, recognised by its content.
 
     Raises:
         FileNotFoundError: there is none.
@@ -63,7 +63,7 @@ def see(path: Path, *, everything: bool = False) -> Sight:
     if path.is_dir():
         return _see_folder(path, everything)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there")
+        raise FileNotFoundError(f"{path} does not exist")
     with path.open("rb") as stream:
         head = stream.read(512)
     if head.startswith(MAGIC_BYTES):
@@ -123,7 +123,7 @@ def _see_folder(path: Path, everything: bool) -> Sight:
 
 
 def _parts(path: Path) -> list[tuple[Path, str]]:
-    """Return what a data set's folder holds, by its places."""
+    """Return the parts of a data set's folder, by place."""
     found = [(one.parent, "training set (.rec)") for one in sorted(path.glob("*/*.rec"))]
     found += [(one, "verification set (.bin)") for one in sorted((*path.glob("*.bin"), *path.glob("eval/*.bin")))]
     for folder in sorted({*path.glob("*"), *path.glob("eval/*"), *path.glob("ijb/*"), *path.glob("eval/ijb/*")}):
@@ -140,7 +140,7 @@ def _parts(path: Path) -> list[tuple[Path, str]]:
 def _unknown(path: Path) -> ValueError:
     known = " ".join(" ".join(EXAMPLES.splitlines()[1:5]).split())
     known = known.removeprefix("files ").replace(" folders ", "; and folders: ")
-    return ValueError(f"{path} is nothing that is known here. Known are files: {known}")
+    return ValueError(f"{path} is not recognised. Recognised are files: {known}")
 
 
 def _record_file(path: Path) -> Path:
@@ -157,7 +157,7 @@ def _draw(sight: Sight, path: Path) -> None:
 
 
 def show(path: Path, sight: Sight, console: Console) -> None:
-    """Print facts, then what is damaged or odd."""
+    """Print facts, then damage and oddities."""
     table = Table(title=f"{path}: {sight.kind}", title_justify="left", show_header=False)
     table.add_column(overflow="fold", style="bold")
     table.add_column(overflow="fold")
@@ -167,7 +167,7 @@ def show(path: Path, sight: Sight, console: Console) -> None:
     for problem in sight.problems[:20]:
         console.print(f"odd: {problem}", style="yellow", markup=False)
     if len(sight.problems) > 20:
-        console.print(f"and {len(sight.problems) - 20:,} more (--json has all)", style="yellow")
+        console.print(f"and {len(sight.problems) - 20:,} more (--json lists all)", style="yellow")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -179,7 +179,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("path", metavar="FILE_OR_FOLDER")
     options.add_argument("--picture", metavar="OUT.png", help="draw a contact sheet: up to 64 images with captions")
     options.add_argument("--all", action="store_true", help="check and decode every record or image, not a sample")
-    options.add_argument("--engine", choices=("facet", "mxnet"), default="facet", help="mxnet: read a .rec with it too")
+    options.add_argument("--engine", choices=("facet", "mxnet"), default="facet", help="mxnet: also read .rec with it")
     options.add_argument("--json", action="store_true", help="print JSON")
     return options
 

@@ -1,4 +1,4 @@
-"""`facet models`: lists the pretrained models that the tables name, and which models are here.
+"""`facet models`: lists the pretrained models that the tables name, and the models on this machine.
 
 facet models --method AdaFace
 """
@@ -14,7 +14,7 @@ from stages import artifacts, models_here, program, published
 from stages.published import Published
 
 EXAMPLES = """\
-Nothing is downloaded: get the file from where `facet models ENTRY` says, then say
+Nothing is downloaded: get the file from the source that `facet models ENTRY` prints, then run
 `facet import FILE NAME --published ENTRY`.
 
 examples:
@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
         and (arguments.dataset or "").lower() in model.dataset.lower()
     ]
     if not names:
-        raise LookupError("no model fits: facet models lists all")
+        raise LookupError("no model matches: `facet models` lists all")
     if arguments.json:
         tree = {name: listed.models[name].model_dump(mode="json") | {"here": here.get(name, [])} for name in names}
         print(json.dumps(tree, indent=2))
@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def imported() -> dict[str, list[str]]:
-    """Return the names of the imported models here by the entry of models.yaml that they are."""
+    """Return the names of the imported models by their entry of models.yaml."""
     found: dict[str, list[str]] = {}
     for path in sorted(models_here.IMPORTED.glob("*/model.json")):
         source = artifacts.read_json(path).get("source") or {}
@@ -62,7 +62,7 @@ def imported() -> dict[str, list[str]]:
 
 
 def rows(listed: Published, names: Sequence[str], here: dict[str, list[str]]) -> list[list[str]]:
-    """Return the table, its head first; scores in percent, as published."""
+    """Return the table, header first; scores in percent, as published."""
     made = [["entry", "architecture", "trained on", *SHOWN.values(), "here as"]]
     for name in names:
         model = listed.models[name]
@@ -72,7 +72,7 @@ def rows(listed: Published, names: Sequence[str], here: dict[str, list[str]]) ->
 
 
 def one(listed: Published, name: str, here: dict[str, list[str]]) -> list[str]:
-    """Return everything about one model, a line each."""
+    """Return everything about one model, one line per fact."""
     model = listed.entry(name)
     source = listed.sources[model.source]
     lines = {
@@ -80,8 +80,8 @@ def one(listed: Published, name: str, here: dict[str, list[str]]) -> list[str]:
         "published in": source.document,
         "licence": source.licence,
         "get it from": model.obtain,
-        "file": model.file or "the document does not name it",
-        "sha256": model.sha256 or "not seen yet: `facet import` prints it",
+        "file": model.file or "not named by its source",
+        "sha256": model.sha256 or "not known yet: `facet import` prints it",
         "import": f"facet import {model.file or 'FILE'} NAME --published {name}",
         "here as": ", ".join(here.get(name, [])) or "not here",
     }
@@ -90,7 +90,7 @@ def one(listed: Published, name: str, here: dict[str, list[str]]) -> list[str]:
 
 
 def as_text(table: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """Return the table in columns; those of ``left`` to the left, numbers to the right."""
+    """Return the table in columns; those of ``left`` left-aligned, numbers right-aligned."""
     sizes = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
     lines = []
     for row in table:
@@ -103,16 +103,16 @@ def as_text(table: Sequence[Sequence[str]], left: Sequence[int]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     options = argparse.ArgumentParser(
         prog="facet models",
         description="List the pretrained models that the tables name (scores in percent, as published).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("entry", nargs="?", help="everything about one of them")
-    options.add_argument("--method", help="only those whose method has this in its name")
-    options.add_argument("--dataset", help="only those trained on a set with this in its name")
+    options.add_argument("entry", nargs="?", help="print everything about this entry")
+    options.add_argument("--method", help="only models whose method contains this text")
+    options.add_argument("--dataset", help="only models whose training set contains this text")
     options.add_argument("--json", action="store_true", help="print JSON")
     return options
 

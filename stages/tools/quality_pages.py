@@ -1,4 +1,4 @@
-"""`facet quality-pages`: draws a page for each quality method of a run, and one that sets them side by side."""
+"""`facet quality-pages`: draws a page for each quality method of a run, and an overview of all of them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from stages.quality_pages import index_page, method_page, reading
 
 EXAMPLES = """\
 examples:
-  facet quality-pages                   all runs whose suite fiqa was measured
+  facet quality-pages                   all runs with results of suite fiqa
   facet quality-pages adaface arcface"""
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Draw the pages of each run; say where they are."""
+    """Draw the pages of each run; print their paths."""
     runs = arguments.runs or measured_runs()
     if not runs:
-        raise FileNotFoundError(f"no run under {artifacts.RESULTS} has a suite fiqa measured: `facet run` first")
+        raise FileNotFoundError(f"no run under {artifacts.RESULTS} has results of suite fiqa: run `facet run` first")
     for name in runs:
         progress.say(f"{write(reading.read(name))}")
 
 
 def measured_runs() -> list[str]:
-    """Return the runs that have what pages are drawn from."""
+    """Return the runs that have the data for pages."""
     found = artifacts.RESULTS.glob("*/fiqa/scores.parquet")
     return sorted(path.parent.parent.name for path in found)
 
@@ -41,15 +41,15 @@ def write(run: reading.Run) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     options = argparse.ArgumentParser(
         prog="facet quality-pages",
-        description="Draw a page for each quality method of a run into results/RUN/quality_pages, and one beside that "
-        "sets them side by side. Nothing is measured anew.",
+        description="Draw a page for each quality method of a run to results/RUN/quality_pages, and an overview that "
+        "compares them. Nothing is measured again.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("runs", nargs="*", metavar="RUN", help="runs of params.yaml (all that were measured)")
+    options.add_argument("runs", nargs="*", metavar="RUN", help="runs of params.yaml (default: all with results)")
     return options
 
 

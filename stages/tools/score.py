@@ -25,7 +25,7 @@ SHEET_FACES = 12
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Score, write the table, draw the sheet, forget the journal."""
+    """Score, write the table, draw the sheet, delete the journal."""
     out: Path = arguments.out
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--out should end in .csv or .parquet, got {out}")
@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def write(out: Path, rows: Sequence[Row], methods: Sequence[str]) -> None:
-    """Write a row for each face, and one for each picture without."""
+    """Write one row per face, and one per picture without a face."""
     columns = ["file", "face", *methods, "detector_score", "left", "top", "width", "height", "problem"]
     frame = pd.DataFrame(rows).reindex(columns=columns)
     with artifacts.write_file(out) as aside:
@@ -69,7 +69,7 @@ def write(out: Path, rows: Sequence[Row], methods: Sequence[str]) -> None:
 def draw_sheet(arguments: argparse.Namespace, how: Scoring, scored: Sequence[Row], by: str) -> None:
     """Draw the worst and the best faces, with their scores."""
     if not scored:
-        raise ValueError("no face was found: there is nothing to draw")
+        raise ValueError("no face was found, so there is no sheet to draw")
     if by not in scored[0]:
         raise ValueError(f"--by {by}: there are {', '.join(name for name in ('feature_norm', *how.scores))}")
     ordered = sorted(scored, key=lambda row: float(row[by]))
@@ -85,7 +85,7 @@ def draw_sheet(arguments: argparse.Namespace, how: Scoring, scored: Sequence[Row
 
 
 def said_of(rows: Sequence[Row], out: Path) -> str:
-    """Return how many faces there are, and how many pictures without."""
+    """Return the numbers of faces and of pictures without a face, in words."""
     without = [row for row in rows if not row["face"]]
     text = f"{len(rows) - len(without)} faces in {out}"
     if without:
@@ -94,25 +94,25 @@ def said_of(rows: Sequence[Row], out: Path) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     options = argparse.ArgumentParser(
         prog="facet score",
-        description="Score the quality of every face in a folder; higher is better. Stopped, it goes on where it was.",
+        description="Score the quality of every face in a folder; higher is better. An interrupted run resumes.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("folder", type=Path, help="is searched with all folders in it")
+    options.add_argument("folder", type=Path, help="folder of pictures, searched recursively")
     options.add_argument("--model", required=True, help="a run of params.yaml, a name under models/, or a folder")
-    options.add_argument("--out", type=Path, default=Path("quality.csv"), help="a .csv or .parquet (quality.csv)")
-    options.add_argument("--every-face", action="store_true", help="all faces of a picture, not its largest")
-    options.add_argument("--aligned", action="store_true", help="each picture is one aligned face: detect nothing")
+    options.add_argument("--out", type=Path, default=Path("quality.csv"), help=".csv or .parquet file (quality.csv)")
+    options.add_argument("--every-face", action="store_true", help="use all faces of a picture, not only the largest")
+    options.add_argument("--aligned", action="store_true", help="each picture is one aligned face; skip detection")
     options.add_argument("--detector", help="YuNet's model file, or mtcnn (facenet-pytorch); default: YuNet if found")
-    options.add_argument("--sheet", type=Path, help="draw the worst and the best faces into this PNG")
+    options.add_argument("--sheet", type=Path, help="draw the worst and the best faces to this PNG")
     options.add_argument(
         "--method", action="append", choices=seeing.UNTRAINED,
-        help="score by this method as well, beside the model's own; may be given again",
+        help="also score by this method; repeatable",
     )  # fmt: skip
-    options.add_argument("--by", help="method that orders the sheet (default: the model's quality method)")
+    options.add_argument("--by", help="method that sorts the sheet (default: the model's quality method)")
     return options
 
 

@@ -1,4 +1,4 @@
-"""`facet verify`: measures a model on the test sets that are here and sets the result beside its published row.
+"""`facet verify`: evaluates a model on the available test sets and compares the results with its published row.
 
 facet verify adaface_r50 --dataset mine
 """
@@ -20,9 +20,9 @@ from stages.tools.models import as_text
 from stages.verifying import Compared
 
 EXAMPLES = """\
-The published row is that of the entry of models.yaml that the model was imported as. Exit code 1: a number on a real
-test set is farther from the published one than models.yaml's tolerance. A set of another size than the real one (the
-drawn ones of the demo bear the same names) is measured and not judged.
+The published row is that of the model's entry in models.yaml. Exit code 1: a number on a real
+test set differs from the published one by more than the tolerance in models.yaml. A set of another size (the
+demo's synthetic sets have the same names) is evaluated but not judged.
 
 examples:
   facet verify adaface_r50 --dataset mine
@@ -31,7 +31,7 @@ examples:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Measure, print both side by side, keep what was measured of an imported model."""
+    """Evaluate, print both side by side, keep the results of an imported model."""
     listed = published.load()
     here = models_here.find(arguments.model)
     model = exporting.read_model(here.backbone)
@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
 def chosen(
     folder: Path, suites: Sequence[str], listed: Published, entry: str | None, *, every: bool
 ) -> dict[str, tuple[str, ...]]:
-    """Return the sets to measure: those that are here and have a published number, or all that are here.
+    """Return the sets to evaluate: those available with a published number, or all that are available.
 
     Raises:
         FileNotFoundError: there is none.
@@ -65,7 +65,7 @@ def chosen(
     if entry is not None and not every:
         keys = listed.entry(entry).scores
         if not keys:
-            raise ValueError(f"no score of {entry} is published: say --every-set to measure it all the same")
+            raise ValueError(f"{entry} has no published score: give --every-set to evaluate it anyway")
         found = {
             suite: tuple(name for name in sets if any(key.startswith(f"{suite}.{name.lower()}") for key in keys))
             for suite, sets in found.items()
@@ -73,14 +73,14 @@ def chosen(
     wanted = {suite: sets for suite, sets in found.items() if sets}
     if not wanted:
         raise FileNotFoundError(
-            f"{folder} has no test set to verify on: wanted NAME.bin (lfw, ...), ijb/IJBB, ijb/IJBC or tinyface; "
+            f"{folder} has no test set: put NAME.bin (lfw, ...), ijb/IJBB, ijb/IJBC or tinyface there; "
             "`facet doctor` says what is missing"
         )
     return wanted
 
 
 def keep(here: ModelHere, measured: Mapping[str, Measured], provenance: Mapping[str, str]) -> None:
-    """Write details, curves and metrics as the stage `evaluate` does, beside the model."""
+    """Write details, curves and metrics like the stage `evaluate`, beside the model."""
     for suite, one in measured.items():
         with artifacts.write_folder(here.results / suite) as folder:
             artifacts.write_json(folder / "details.json", {**provenance, **one.details})
@@ -91,14 +91,14 @@ def keep(here: ModelHere, measured: Mapping[str, Measured], provenance: Mapping[
 
 
 def report(compared: Sequence[Compared], listed: Published, entry: str | None) -> str:
-    """Return the table and what it was compared with."""
+    """Return the table and its reference."""
     table = [["metric, %", "measured", "published", "difference", "tolerance", "verdict"]]
     for one in compared:
         numbers = [_shown(one.measured), _shown(one.published), _shown(one.difference, sign="+")]
         table.append([one.metric, *numbers, f"{one.tolerance:.2f}", one.verdict])
     text = as_text(table, left=(0, 5))
     if entry is None:
-        return f"{text}\n\nno published row: say --published ENTRY"
+        return f"{text}\n\nno published row: give --published ENTRY"
     model = listed.entry(entry)
     return f"{text}\n\npublished: {entry}, {listed.sources[model.source].document}"
 
@@ -108,20 +108,20 @@ def _shown(value: float | None, sign: str = "") -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the argument parser."""
     options = argparse.ArgumentParser(
         prog="facet verify",
-        description="Measure a model on the test sets that are here and set the result beside its published row.",
+        description="Evaluate a model on the available test sets and compare the results with its published row.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("model", help="a run of params.yaml, a name under models/, or a folder")
     where = options.add_mutually_exclusive_group(required=True)
-    where.add_argument("--dataset", help="a data set of params.yaml: its data/DATASET/eval")
+    where.add_argument("--dataset", help="data set of params.yaml: uses its data/DATASET/eval")
     where.add_argument("--folder", type=Path, help="a folder with NAME.bin, ijb/IJBB, tinyface, ...")
     options.add_argument("--suites", nargs="+", choices=verifying.SUITES, default=list(verifying.SUITES))
     options.add_argument("--published", metavar="ENTRY", help="entry of models.yaml to compare with")
-    options.add_argument("--every-set", action="store_true", help="measure sets without a published number too")
+    options.add_argument("--every-set", action="store_true", help="also evaluate sets without a published number")
     options.add_argument("--json", action="store_true", help="print JSON")
     return options
 

@@ -1,4 +1,4 @@
-"""A headless browser on an MLflow server that holds a table of several seeds, on loopback.
+"""Fixtures: a headless browser on a loopback MLflow server that holds a table of several seeds.
 
 FACET_BROWSER=FOLDER looks at a project of yours instead, FACET_BROWSER_TABLE at another table than `heads`,
 FACET_BROWSER_PROFILE at the documents' tables of that profile; FACET_SCREENSHOTS=FOLDER keeps the pictures there.
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave them to `make browser`."""
+    """Skip the browser tests unless `make browser` runs them."""
     if "browser" in (config.getoption("markexpr") or ""):
         return
     mine = [item for item in items if item.get_closest_marker("browser")]
@@ -59,7 +59,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory, program: Path) -> Iterator[Shown]:
-    """A recorded project and the server that shows it: three seeds a row, and a row that is published only."""
+    """A recorded project and its server: three seeds per row, and one row that is published only."""
     given, profile = os.environ.get("FACET_BROWSER"), os.environ.get("FACET_BROWSER_PROFILE")
     root = Path(given or tmp_path_factory.mktemp("shown")).resolve()
     if given is None:
@@ -79,7 +79,7 @@ def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory, program: Path)
 
 @pytest.fixture(scope="session")
 def visit(browser: Any) -> Iterator[Any]:
-    """A page as a person has it who closed MLflow's assistant once; loading it anew takes seconds."""
+    """A browser page with MLflow's assistant closed; loading a new one takes seconds."""
     context = browser.new_context(viewport=PIXELS, device_scale_factor=1)
     context.set_default_timeout(TIMEOUT_MS)
     context.add_init_script(close_assistant)
@@ -89,14 +89,14 @@ def visit(browser: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def page(visit: Any) -> Any:
-    """The page, at its usual size."""
+    """The browser page at its usual size."""
     visit.set_viewport_size(PIXELS)
     return visit
 
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Callable[[Any, str], None]:
-    """Keep what a page shows under a name, small enough for the docs."""
+    """Save a screenshot under a name, small enough for the docs."""
     folder = Path(os.environ.get("FACET_SCREENSHOTS") or tmp_path)
 
     def keep(page: Any, name: str) -> None:

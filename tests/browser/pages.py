@@ -1,4 +1,4 @@
-"""How a person finds things in MLflow's pages."""
+"""Page objects for MLflow's UI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.wanted import Scope
 close_assistant = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
 @dataclass(frozen=True)
 class Shown:
-    """A project that is recorded, and the server that shows it."""
+    """A recorded project and its server."""
 
     root: Path
     url: str
@@ -29,47 +29,47 @@ class Shown:
         return json.loads((made / "results/tables" / self.table / "report/table.json").read_text())
 
     def experiment(self, name: str) -> str:
-        """Return the ID of an experiment of this project or profile: ``table.heads``."""
+        """Return the ID of an experiment of this project or scale: ``table.heads``."""
         found = store.experiment_id(store.uri(self.root), Scope(self.profile).key(name))
         assert found is not None, f"no experiment {name}"
         return found
 
     @property
     def model(self) -> str:
-        """The name under which its best model is registered."""
+        """The name of its registered best model."""
         return Scope(self.profile).model(self.table)
 
     def at(self, path: str) -> str:
-        """Return the address of a place in MLflow's pages."""
+        """Return the address of a page in MLflow."""
         return f"{self.url}/#{path}"
 
     def open_experiment(self, page: Any, name: str) -> None:
-        """Go to an experiment as the list of experiments links to it."""
+        """Open an experiment as the list of experiments links to it."""
         page.goto(self.at(f"/experiments/{self.experiment(name)}/runs?workflowType=machine_learning"))
 
     def open_table(self, page: Any, name: str) -> None:
-        """Go to an experiment, and there to its view as a table, by the link on its page."""
+        """Open an experiment, then its table view by the link on its page."""
         self.open_experiment(page, name)
         follow(page, "As the table")
         page.wait_for_url(re.compile("searchFilter="))  # the view is applied; until then all runs stand there
         page.locator("[role=row][row-id]").first.wait_for()
 
     def current(self, name: str) -> int:
-        """Return how many runs an experiment shows as its table."""
+        """Return the number of runs in an experiment's table view."""
         scope = Scope(self.profile)
         found = store.recorded(store.uri(self.root), scope.has) or {}
         return sum(run.current and run.place[0] == scope.key(name) for runs in found.values() for run in runs)
 
 
 def follow(page: Any, link: str) -> None:
-    """Go where a link in a note leads; a click would open the same in a page of its own, and load everything anew."""
+    """Open the address of a link in a note; a click would open it in a new page and load everything again."""
     found = page.get_by_role("link", name=link, exact=True)
     found.wait_for()
     page.goto(page.url.partition("#")[0] + found.get_attribute("href"))
 
 
 def scroll_to(page: Any, link: str) -> Any:
-    """Return a link of the list of runs; rows outside the page are not drawn, and MLflow loads a hundred at first."""
+    """Return a link in the list of runs, scrolled into view: only visible rows are drawn, 100 loaded at first."""
     found = page.get_by_role("link", name=link, exact=True)
     view = page.locator(".ag-body-viewport")
     while not found.count():
@@ -84,7 +84,7 @@ def scroll_to(page: Any, link: str) -> Any:
 
 @dataclass(frozen=True)
 class Grid:
-    """MLflow's list of runs, as it is drawn."""
+    """The cells of MLflow's list of runs."""
 
     headers: list[str]
     """By position, with their kind: ``metrics.LFW``."""
@@ -119,7 +119,7 @@ READ_GRID = """async () => {
 
 
 def read_grid(page: Any, rows: int) -> Grid:
-    """Return the list of runs once it has ``rows`` rows whose cells are drawn."""
+    """Return the list of runs once it has ``rows`` rows with drawn cells."""
     page.wait_for_function(
         "rows => document.querySelectorAll('.ag-center-cols-container [role=row] [role=gridcell]').length && "
         "document.querySelectorAll('.ag-center-cols-container [role=row]').length === rows",
@@ -137,5 +137,5 @@ def read_grid(page: Any, rows: int) -> Grid:
 
 
 def number(text: str) -> float | None:
-    """Return what a cell says; None where there is no value."""
+    """Return a cell's number; None if it is empty."""
     return None if text in ("-", "") else float(text)

@@ -1,4 +1,4 @@
-"""Projects for faults, and the matrix that the tests write: docs/faults.md, with FACET_FAULTS=path."""
+"""Projects for fault tests, and the fault matrix that the tests write: docs/faults.md, with FACET_FAULTS=path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ A run that was killed is shown as Crashed by an automation of Prefect's server, 
 
 @pytest.fixture
 def note() -> Note:
-    """Write a row of the matrix, or write it anew; called at the end of a test that has held."""
+    """Write or update a row of the matrix; called at the end of a test that has passed."""
 
     def write(fault: str, outcome: str) -> None:
         if not (given := os.environ.get("FACET_FAULTS")):
@@ -58,7 +58,7 @@ def project(tmp_path: Path, api_url: str) -> Iterator[Dummy]:  # noqa: F811
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Service]]]:
-    """Servers that a test may kill, and the project they belong to; they come back at their old addresses."""
+    """Servers that a test may kill, and their project; they are restarted at their old addresses."""
     home = tmp_path_factory.mktemp("mortal")
     said: list[str] = []
     yield home, services.up(home, said.append, ports={services.PREFECT: 0, services.MLFLOW: 0})
@@ -66,7 +66,7 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dic
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the faults to `make faults`: they take a quarter of an hour. The quick ones are in tests/pipeline too."""
+    """Skip the fault tests unless `make faults` runs them: a quarter of an hour. Quick ones: tests/pipeline."""
     if os.environ.get("FACET_FAULTS") or "faults" in (config.getoption("markexpr") or ""):
         return
     mine = [item for item in items if item.get_closest_marker("faults")]

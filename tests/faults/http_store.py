@@ -1,4 +1,4 @@
-"""A store over HTTP as DVC uses one, in a folder: HEAD, GET, PUT. `python -m tests.faults.http_store FOLDER` says its URL."""
+"""An HTTP store for DVC, in a folder: HEAD, GET, PUT. `python -m tests.faults.http_store FOLDER` prints its URL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDER = Path(sys.argv[-1])
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves one file a request."""
+    """Serves one file per request."""
 
     protocol_version = "HTTP/1.1"
 
@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A project whose trainings keep checkpoints, and what must hold after every fault, whatever it was."""
+"""A project whose training runs keep checkpoints, and the checks that must hold after every fault."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ STEPS_OF_ONE = 60
 
 
 def make(path: Path, api_url: str | None) -> Dummy:
-    """Make a project of two trainings of six seconds each."""
+    """Make a project with two training runs of six seconds each."""
     project = dummy.make(path, runs=2, api_url=api_url)
     program = project.path / "work.py"
     text = program.read_text()
@@ -67,7 +67,7 @@ def make(path: Path, api_url: str | None) -> Dummy:
 
 
 def ask(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask Prefect's server."""
+    """Send a request to Prefect's server."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(api_url + path, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -76,7 +76,7 @@ def ask(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
 
 @dataclass
 class Scene:
-    """A run in mid-flight: both trainings are under way and have a checkpoint."""
+    """A run in progress: both training runs are active and have a checkpoint."""
 
     project: Dummy
     api_url: str
@@ -84,17 +84,17 @@ class Scene:
     since: float
 
     def training(self, key: str = "r0") -> int:
-        """Return the pid of a training's program."""
+        """Return the pid of a training run's program."""
         return int(self.project.wait_for(f"train_backbone@{key}")["pid"])
 
     def process(self, words: str) -> psutil.Process:
-        """Return the one process under the run whose command line has ``words``."""
+        """Return the only process under the run whose command line contains ``words``."""
         found = [p for p in psutil.Process(self.run.pid).children(recursive=True) if words in " ".join(p.cmdline())]
         assert found, words
         return found[0]
 
     def flow_run(self) -> dict[str, Any]:
-        """Return this project's newest flow run, as the server has it."""
+        """Return this project's newest flow run from the server."""
         body = {"sort": "START_TIME_DESC", "limit": 10}
         wanted = self.flow_run_ids()
         found = [one for one in ask(self.api_url, "/flow_runs/filter", body) if not wanted or one["id"] in wanted]
@@ -106,7 +106,7 @@ class Scene:
 
 
 def begin(project: Dummy, api_url: str, *arguments: str, **extra: str) -> Scene:
-    """Start `facet run` and wait until both trainings are well under way."""
+    """Start `facet run` and wait until both training runs are active and have a checkpoint."""
     run = project.start("run", "--jobs", "2", "--no-track", *arguments, **extra)
     scene = Scene(project, api_url, run, time.time())
     try:
@@ -120,7 +120,7 @@ def begin(project: Dummy, api_url: str, *arguments: str, **extra: str) -> Scene:
 
 
 def steps_done(project: Dummy, key: str) -> int:
-    """Return how far a training's checkpoint is."""
+    """Return the step of a training run's last checkpoint."""
     try:
         return int((project.path / ".facet/checkpoints" / key).read_text() or 0)
     except FileNotFoundError:
@@ -141,7 +141,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 def assert_no_orphan(project: Dummy, within_s: float = 25) -> None:
-    """Nothing of the project runs any more."""
+    """Assert that no process of the project is left."""
     until_s = time.monotonic() + within_s
     while left := processes_in(project.path):
         assert time.monotonic() < until_s, [" ".join(process.cmdline()) for process in left]
@@ -149,7 +149,7 @@ def assert_no_orphan(project: Dummy, within_s: float = 25) -> None:
 
 
 def assert_nothing_is_half(project: Dummy) -> None:
-    """What stands where outputs stand is whole."""
+    """Assert that all outputs are complete."""
     for path in [*project.path.glob("runs/*/backbone.txt"), *project.path.glob("results/*/hq.json")]:
         text = path.read_text()
         assert text.startswith('{"made": '), path
@@ -173,7 +173,7 @@ def assert_ends_in(scene: Scene, identity: str, types: set[str], within_s: float
 
 
 def assert_the_next_run_finishes(project: Dummy, trained_again: bool = False, least: int = 8) -> None:
-    """`facet run` does what is left, from the checkpoints, and every record is there once."""
+    """Assert that `facet run` resumes from checkpoints, and that every record exists once."""
     before = project.counts("end")
     project.facet("run", "--jobs", "2", "--no-track")
     after = project.counts("end")

@@ -125,12 +125,12 @@ def test_the_mlflow_store_is_full(
     small_disk("project/tracking", f"{size // 1024 + 24}k")
     sweep = ("run", "--set", "runs.r1.margin=0.3,0.5", "--seeds", "0..9", "--jobs", "2")
     answer = project.facet(*sweep)
-    assert "MLflow did not take them" in answer.stdout + answer.stderr
+    assert "MLflow refused them" in answer.stdout + answer.stderr
     assert "| **r1 margin=0.5** | measured |" in answer.stdout
     small_disk("project/tracking", "60m")
     assert "nothing to do" in project.facet(*sweep).stdout
     assert len(test_sweep.records(project)) == 2 + 20 + 20 + 1
-    note("Disk full in MLflow's store", "results are whole; the run says that MLflow did not take them; the next records each once")
+    note("Disk full in MLflow's store", "results are whole; the run says that MLflow refused them; the next records each once")
 
 
 def test_a_remote_that_stops_answering_is_nothing_to_a_run_here(project: Dummy, note: Note) -> None:

@@ -180,14 +180,14 @@ def test_mlflows_server_dies_and_stays_away(held: Dummy, mortal: Servers, note: 
     run = begin_sweep(held, margins, mlflow.url)
     kill(mlflow)
     said = let_go(held, run)
-    assert "MLflow did not take them" in said
+    assert "MLflow refused them" in said
     assert "| **r1 margin=0.5** | measured |" in said  # the table is there
     assert recorded(home) == before
     bring_back(home)
     again = held.facet(*sweep(margins), MLFLOW_TRACKING_URI=services.known(home)["mlflow"].url)
     assert "nothing to do" in again.stdout
     assert recorded(home) == sorted(before + swept(margins))
-    note("SIGKILL of MLflow's server", "results are whole; the run says that MLflow did not take them; the next records each once")
+    note("SIGKILL of MLflow's server", "results are whole; the run says that MLflow refused them; the next records each once")
 
 
 def test_mlflows_server_dies_and_comes_back(held: Dummy, mortal: Servers, note: Note) -> None:
@@ -199,7 +199,7 @@ def test_mlflows_server_dies_and_comes_back(held: Dummy, mortal: Servers, note: 
     bring_back(home)
     assert services.known(home)["mlflow"].url == mlflow.url
     said = let_go(held, run)
-    assert "MLflow did not take them" not in said
+    assert "MLflow refused them" not in said
     assert recorded(home) == sorted(before + swept(margins))
     again = held.facet(*sweep(margins), MLFLOW_TRACKING_URI=mlflow.url)
     assert "nothing to do" in again.stdout

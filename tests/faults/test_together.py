@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 def test_a_stage_hangs(project: Dummy, api_url: str, note: Note) -> None:
     project.write_params(project.params() | {"hangs": ["r1"], "steps": 20})
     answer = project.facet("run", "--jobs", "2", "--no-track", "--timeout", "0.05")
-    assert "hung: it said and measured nothing for 0.05 minutes: trying again, 1 of 2" in answer.stdout + answer.stderr
+    assert "hung: no output and no measurement for 0.05 minutes: trying again, 1 of 2" in answer.stdout + answer.stderr
     scene.assert_no_orphan(project)
     begun = [entry["what"] for entry in scene.all_entries(project) if entry["stage"] == "train_backbone@r1"]
     assert begun == ["start", "from 0", "stopped", "start", "from 6", "end"]

@@ -1,4 +1,4 @@
-"""Makes backbones_more.npz: keys and outputs of networks that shared/golden/backbones.npz lacks, by the authors' code.
+"""Makes backbones_more.npz with the authors' code: networks missing from shared/golden/backbones.npz.
 
     python -m tests.golden.make_backbones mobilefacenet.py model_irse.py
 

@@ -1,4 +1,4 @@
-"""Writes brisque.json from the package brisque 0.2.0: python tests/golden/make_brisque.py, where that is installed.
+"""Writes brisque.json from the package brisque 0.2.0: python tests/golden/make_brisque.py, if it is installed.
 
 Grey images of three kinds, drawn by ``image``: smooth, noisy, blurred; their 36 features and their scores.
 """
@@ -15,7 +15,7 @@ KINDS = ("smooth", "noisy", "blocky")
 
 
 def image(kind: str, side: int = 112) -> np.ndarray:
-    """Return an image uint8 (side, side, 3) that needs no file."""
+    """Return a computed image uint8 (side, side, 3) that needs no file."""
     rng = np.random.default_rng(KINDS.index(kind))
     down, across = np.mgrid[:side, :side] / side
     base = 120 + 60 * np.sin(9 * down + 4 * across) + 40 * np.cos(21 * across * down)

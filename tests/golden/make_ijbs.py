@@ -1,4 +1,4 @@
-"""Makes ijbs_templates.json: the templates that AdaFace's own code (PFE/ijbs.py at c60eaa78) makes of a small IJB-S.
+"""Makes ijbs_templates.json with AdaFace's own code (PFE/ijbs.py at c60eaa78): the templates of a small IJB-S.
 
     python -m tests.golden.make_ijbs ADAFACE_CHECKOUT tests/golden/ijbs_templates.json
 
@@ -27,7 +27,7 @@ PROTOCOLS = {
 
 
 def main(checkout: str, target: str) -> None:
-    """Run the authors' code and write what it makes."""
+    """Run the authors' code and write its templates."""
     setattr(np, "object", object)  # noqa: B010 - numpy 2 has none, and the authors ask for it
     sys.path.insert(0, str(Path(checkout) / "validation_lq" / "PFE"))
     import ijbs as authors

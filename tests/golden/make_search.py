@@ -1,4 +1,4 @@
-"""Makes search.npz: what AdaFace's own code (c60eaa78) gives for 1:N, IJB-S searches and the four fusions.
+"""Makes search.npz with AdaFace's own code (c60eaa78): results of 1:N, IJB-S searches and the four fusions.
 
     python tests/golden/make_search.py ADAFACE_CHECKOUT
 

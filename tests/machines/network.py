@@ -1,4 +1,4 @@
-"""Machines as far as one machine can be several: clones with their own HOME, cache and leases, joined by three addresses.
+"""Simulates several machines on one: clones with their own HOME, cache and leases, joined by three addresses.
 
 A git remote, a DVC remote and Prefect's API: nothing else is common to them.
 """
@@ -22,7 +22,7 @@ WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c", "GIT_COMMITTER_NAME"
 
 
 class Machine(Dummy):
-    """A clone with a home of its own."""
+    """A clone with its own home folder."""
 
     def __init__(self, folder: Path, api_url: str, extra: Mapping[str, str]) -> None:
         super().__init__(folder / "project", api_url)
@@ -30,7 +30,7 @@ class Machine(Dummy):
         (folder / "home").mkdir(parents=True)
 
     def environment(self, **extra: str) -> dict[str, str]:
-        """Only what a fresh login would have, and the servers' addresses."""
+        """Return the environment of a fresh login, plus the servers' addresses."""
         keep = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         own = {
             "HOME": str(self.folder / "home"),
@@ -82,7 +82,7 @@ class Network:
     """More of every machine's environment."""
 
     def found(self, runs: int, seconds: dict[str, float] | None = None) -> None:
-        """Make the project and put it on the git remote."""
+        """Create the project and push it to the git remote."""
         seed = dummy.make(self.folder / "seed", runs, seconds)
         seed.run("dvc", "remote", "add", "-q", "-d", "store", self.store_url)
         for name, value in self.config:

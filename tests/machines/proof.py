@@ -1,4 +1,4 @@
-"""The proof of docs/machines.md: a run spread over clones that share nothing but git, DVC's remote and Prefect's API.
+"""The proof in docs/machines.md: a run over clones that share only git, DVC's remote and Prefect's API.
 
 `python -m tests.machines.proof` starts the servers it needs and prints the transcript as Markdown; `--s3` puts an
 S3-compatible server of loopback (moto) between the clones in place of a folder; `--write FILE` replaces what stands
@@ -36,7 +36,7 @@ S3_ACCESS = {
 
 
 class Transcript:
-    """Markdown of what was done and seen."""
+    """Markdown of the commands and their results."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -109,7 +109,7 @@ def _spread(network: Network, coordinator: Machine, others: list[Machine], trans
 
 
 def _lost(network: Network, transcript: Transcript, before: Counter[str]) -> None:
-    """A new machine has nothing but the clone: all that was ever made comes back, and nothing runs."""
+    """Check a new machine that has only the clone: all results are restored, and nothing runs."""
     heir = network.machine("heir")
     heir.edit("r0", margin=0.77)
     answer = heir.facet("run", "--pool", POOL, "--no-track")
@@ -138,7 +138,7 @@ def _result(output: str) -> str:
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[str]:
-    """Both servers of a project that is nobody's clone; its API's address."""
+    """Both servers, of a project that no clone belongs to; yields the address of Prefect's API."""
     folder.mkdir(parents=True)
     try:
         yield services.up(folder, print, {services.PREFECT: 0, services.MLFLOW: 0})[services.PREFECT].url + "/api"
@@ -148,7 +148,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[str]:
-    """An S3-compatible server of loopback with one bucket; its address."""
+    """An S3-compatible loopback server with one bucket; yields its address."""
     port = environment.free_port(0)
     with (folder / "s3.log").open("w") as log:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -176,7 +176,7 @@ def _await(url: str) -> None:
 
 
 def write(path: Path, name: str, lines: list[str]) -> None:
-    """Replace what stands in ``path`` between the marks of a transcript."""
+    """Replace the text in ``path`` between the marks of a transcript."""
     text = path.read_text(encoding="utf-8")
     begin, finish = BEGIN.format(name), END.format(name)
     before, rest = text.split(begin)
@@ -185,7 +185,7 @@ def write(path: Path, name: str, lines: list[str]) -> None:
 
 
 def neutral(lines: list[str], folder: str, host: str) -> list[str]:
-    """Return ``lines`` without what is this machine's alone: the temporary ``folder`` and its ``host`` name."""
+    """Return ``lines`` without names of this machine: the temporary ``folder`` and its ``host`` name."""
     at_host = re.compile(rf" on {re.escape(host)} \(")
     return [at_host.sub(" on desk (", line.replace(folder, "<folder>")) for line in lines]
 

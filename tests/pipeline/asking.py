@@ -1,4 +1,4 @@
-"""Asks Prefect's server what it shows."""
+"""Requests to Prefect's server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def ask(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask Prefect's server."""
+    """Send a request to Prefect's server."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(api_url + path, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -17,7 +17,7 @@ def ask(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
 
 
 def task_runs(api_url: str, flow_run_id: str) -> dict[str, dict[str, Any]]:
-    """Return the task runs of a flow run by name, once the server has written the last of them down."""
+    """Return the task runs of a flow run by name, once the server has stored the last of them."""
     wanted = {"flow_runs": {"id": {"any_": [flow_run_id]}}}
     until_s = time.monotonic() + 20
     while True:

@@ -1,4 +1,4 @@
-"""Real servers, once for all tests of the pipeline, and fresh dummy projects."""
+"""Fixtures: real servers, started once for all pipeline tests, and fresh dummy projects."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["program", "recorded", "unrecorded"]  # fixtures
 
 @pytest.fixture(scope="session")
 def server_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project whose servers all tests use."""
+    """The project that owns the servers of all tests."""
     return tmp_path_factory.mktemp("servers")
 
 
 @pytest.fixture(scope="session")
 def servers(server_root: Path) -> Iterator[dict[str, Service]]:
-    """Both servers, started as `facet up` does, on ports that are free."""
+    """Both servers, started as by `facet up`, on free ports."""
     said: list[str] = []
     started = services.up(server_root, said.append, ports={services.PREFECT: 0, services.MLFLOW: 0})
     yield started
@@ -35,7 +35,7 @@ def servers(server_root: Path) -> Iterator[dict[str, Service]]:
 
 @pytest.fixture(scope="session")
 def api_url(servers: dict[str, Service]) -> str:
-    """Where Prefect's API answers."""
+    """Address of Prefect's API."""
     return servers[services.PREFECT].url + "/api"
 
 

@@ -1,4 +1,4 @@
-"""A real DVC project shaped like ours; its stages sleep, write, note that they ran, and fail when told to."""
+"""A real DVC project of the same shape as ours; its stages sleep, write, record their runs, and fail on request."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Dummy:
         return self.run(sys.executable, "-m", "pipeline.cli", *arguments, code=code, **extra)
 
     def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
-        """Start `facet`, in a process group of its own as a shell does."""
+        """Start `facet` in its own process group, as a shell does."""
         return self.start_program(sys.executable, "-m", "pipeline.cli", *arguments, **extra)
 
     def start_program(self, *command: str, **extra: str) -> subprocess.Popen[str]:
@@ -183,7 +183,7 @@ class Dummy:
             )
 
     def stop(self, process: subprocess.Popen[str]) -> None:
-        """End a program that a test started, and all of its process group."""
+        """End a program that a test started, with its process group."""
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -197,14 +197,14 @@ class Dummy:
         return [entry for entry in map(json.loads, lines) if entry["what"] == what]
 
     def counts(self, what: str = "start") -> Counter[str]:
-        """Return how often each stage noted ``what``."""
+        """Return how often each stage recorded ``what``."""
         return Counter(entry["stage"] for entry in self.journal(what))
 
     def forget_journal(self) -> None:
         (self.path / "journal.jsonl").unlink(missing_ok=True)
 
     def lock_entries(self) -> set[str]:
-        """Return the stages that any dvc.lock of the project knows."""
+        """Return the stages in any dvc.lock of the project."""
         files = [self.path / "dvc.lock", *self.path.glob("graph/*/dvc.lock")]
         return {
             name for file in files if file.exists() for name in yaml.safe_load(file.read_text())["stages"]
@@ -217,7 +217,7 @@ class Dummy:
         self.write_params(tree)
 
     def slow_down(self, **seconds: float) -> None:
-        """Say how long stages of a kind sleep; no stage but `resolve` depends on it."""
+        """Set how long stages of a kind sleep; only `resolve` depends on it."""
         self.write_params(self.params() | {"seconds": seconds})
 
     def last_run(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class Dummy:
         (self.path / what / stage).touch()
 
     def wait_for(self, stage: str, what: str = "start", timeout_s: float = 60) -> dict[str, Any]:
-        """Wait until a stage has noted ``what``."""
+        """Wait until a stage has recorded ``what``."""
         until_s = time.monotonic() + timeout_s
         while time.monotonic() < until_s:
             if found := [entry for entry in self.journal(what) if entry["stage"] == stage]:
@@ -240,7 +240,7 @@ class Dummy:
 
 
 def make(path: Path, runs: int, seconds: dict[str, float] | None = None, api_url: str | None = None) -> Dummy:
-    """Make a project with ``runs`` trainings, their evaluations and one table of them, committed to git."""
+    """Make a project with ``runs`` training runs, their evaluations and one table of them, committed to git."""
     path.mkdir(parents=True, exist_ok=True)
     names = [f"r{i}" for i in range(runs)]
     project = Dummy(path, api_url)
@@ -271,7 +271,7 @@ def make(path: Path, runs: int, seconds: dict[str, float] | None = None, api_url
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs, and not as a zombie."""
+    """Return whether a process runs and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -286,7 +286,7 @@ def wait_until_dead(pid: int, timeout_s: float = 10) -> None:
 
 
 def wait_until(look: Callable[[], bool], timeout_s: float = 60) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     until_s = time.monotonic() + timeout_s
     while not look():
         assert time.monotonic() < until_s, "it did not come to be"

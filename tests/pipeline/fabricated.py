@@ -31,7 +31,7 @@ def make(
     plots: bool = False,
     **table: Any,
 ) -> dict[str, Any]:
-    """Write a project in which everything is done; return its table as resolved.
+    """Write a finished project; return its table as resolved.
 
     Args:
         root: an existing folder.

@@ -1,4 +1,4 @@
-"""A model so small that it is exported in a moment."""
+"""A model so small that its export takes a moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Mean(torch.nn.Module):
-    """Stands for a backbone: the mean of each colour, and of all."""
+    """A stand-in for a backbone: the mean of each colour, and of all."""
 
     def forward(self, image_N3HW: Tensor) -> tuple[Tensor, Tensor]:
         mean_N3 = image_N3HW.float().mean(dim=(2, 3))

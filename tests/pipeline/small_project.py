@@ -1,4 +1,4 @@
-"""A real DVC repository whose trainings and measurements are invented: its whole graph runs in seconds.
+"""A real DVC repository with invented training and evaluation results: its whole graph runs in seconds.
 
 `row`, `tabulate` and `track` are the repository's own stages, taken from dvc.yaml; `measure@RUN` stands for
 all that comes before them, and `train_backbone@RUN` writes a model so small that it is exported in a moment.
@@ -72,7 +72,7 @@ def write_table(path: Path, table: dict[str, Any], seeds: int = 1) -> None:
 
 
 def stages() -> dict[str, Any]:
-    """The last three stages as they are, behind two that invent what they read."""
+    """Return the graph: the real last three stages, after two that invent their inputs."""
     ours = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     metrics = [{f"results/${{key}}/{name}.json": {"cache": False}} for name in ("quality", *SUITES)]
     return {

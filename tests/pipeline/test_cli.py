@@ -138,7 +138,7 @@ def test_a_demo_outside_git_is_refused_before_anything_starts(in_project: Dummy)
     (in_project.path / ".git").rename(in_project.path / "not-git")
     answer = CliRunner().invoke(app, ["demo"])
     assert answer.exit_code == 2
-    assert "is no git checkout" in answer.stderr
+    assert "is not a git checkout" in answer.stderr
     assert not (in_project.path / ".facet/services.json").exists()
 
 

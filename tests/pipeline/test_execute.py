@@ -264,7 +264,7 @@ def test_a_killed_forker_is_reported_and_takes_its_stages_with_it(
     thread.join(20)
     wait_until_dead(pid)
     assert outcomes[0].state in ("stopped", "failed")
-    with pytest.raises(RuntimeError, match="the process that starts stages is gone"):
+    with pytest.raises(RuntimeError, match="the fork server has died"):
         executor.read_graph()
 
 

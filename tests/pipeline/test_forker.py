@@ -39,7 +39,7 @@ def test_a_job_keeps_every_lock_of_a_large_lease(forker: Forker, locks: list[int
 
 
 def test_a_lease_is_refused_rather_than_cut(forker: Forker, locks: list[int]) -> None:
-    with pytest.raises(RuntimeError, match=f"keeps at most {MAX_DESCRIPTORS - 2} locks open, not {MAX_DESCRIPTORS}"):
+    with pytest.raises(RuntimeError, match=f"can hold at most {MAX_DESCRIPTORS - 2} locks, got {MAX_DESCRIPTORS}"):
         num_open(forker, locks[:1] * MAX_DESCRIPTORS)
     before = resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE, (20, before[1]))

@@ -119,7 +119,7 @@ def test_a_stage_that_hangs_is_ended_and_tried_again(
         project.tell_to("ignore-sigterm", "unpack")
     outcome, _ = reproduce(Patience(silent_s=1.5, retries=1, pause_s=0.1))
     assert (outcome.state, outcome.message) == (
-        "failed", "hung: it said and measured nothing for 0.025 minutes"
+        "failed", "hung: no output and no measurement for 0.025 minutes"
     )  # fmt: skip
     assert project.counts() == {"unpack": 2}
     assert project.counts("stopped") == ({} if deaf else {"unpack": 2})
@@ -163,10 +163,10 @@ def test_what_dvc_could_not_record_is_recorded_later_and_not_made_again(
     (project.path / ".dvc/config.local").write_text(f"[cache]\n    dir = {blocked}\n")
     outcome, lines = reproduce(QUICK)
     assert outcome.state == "failed"
-    assert lines[-1].endswith("what it made is kept: the next run records it")
+    assert lines[-1].endswith("its outputs are kept: the next run commits them")
     blocked.unlink()
     again, _ = reproduce(QUICK)
-    assert (again.state, again.message) == ("restored", "what its program had made before is recorded now")
+    assert (again.state, again.message) == ("restored", "outputs of an earlier attempt were committed")
     assert project.counts() == {"unpack": 1}
     assert project.lock_entries() == {"unpack"}
     assert reproduce(QUICK)[0] == StageResult("unchanged")

@@ -133,7 +133,7 @@ def test_a_training_of_several_processes_is_refused_in_a_sentence(tmp_path: Path
 def test_a_sweep_in_a_pool_is_refused_before_anything_is_made(project: Dummy) -> None:
     sweep = ("run", "--set", "runs.r0.margin=0.1,0.2", "--pool", POOL)
     answer = project.run(sys.executable, "-m", "pipeline.cli", *sweep, code=2)
-    assert "a sweep runs on this machine: save it (--save TABLE)" in answer.stdout + answer.stderr
+    assert "a sweep runs locally only: save it (--save TABLE)" in answer.stdout + answer.stderr
     assert not (project.path / ".facet/sweeps").exists()
 
 

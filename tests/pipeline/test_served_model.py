@@ -45,7 +45,7 @@ def test_an_image_is_the_same_in_every_form() -> None:
     [
         (b"", "got 0 bytes that are no image"),
         (b"bad", "got 3 bytes that are no image, beginning b'bad'"),
-        ("not base64!", "got text that is no base64"),
+        ("not base64!", "got text that is not base64"),
         (encoded(NOISE[:50]), r"got shape \(50, 112, 3\): detect and align the face first"),
         (NOISE / 255, "got float64 between 0.0 and "),
         ((NOISE.astype(int) - 1).tolist(), "got int64 between -1 and 254"),

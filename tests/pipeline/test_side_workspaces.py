@@ -55,7 +55,7 @@ def test_other_tables_than_those_that_run_are_refused(
         assert (folder / "params.yaml").read_text() == before
     assert answer.stderr == (
         f"error: another process works in {folder} on 2 trainings of heads, and this command asks for {asked}"
-        f" (other: {differs}): wait until that ends, or give the command that it began with\n"
+        f" (difference: {differs}): wait until it ends, or repeat the command that started it\n"
     )
     assert "table " not in answer.stdout
 
@@ -84,7 +84,7 @@ def test_a_sweep_of_runs_that_were_edited_since_it_began_is_refused(project: Dum
         answer = project.facet(*command, code=1, **NOWHERE)
         assert re.fullmatch(
             r"error: another process works in .*/sweeps/(r1_\w+) on 2 trainings of \1, and this command asks for 2 trainings"
-            r" of \1 \(other: runs\): wait until that ends, .*\n",
+            r" of \1 \(difference: runs\): wait until it ends, .*\n",
             answer.stderr,
         )
         with pytest.raises(OtherWorkError), sweep_workspace.opened(project.path, understood()):

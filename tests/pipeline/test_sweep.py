@@ -317,16 +317,16 @@ def wait_for_training(project: Dummy) -> int:
 def test_what_cannot_be_understood_is_refused_in_one_sentence(tmp_path: Path) -> None:
     project = make(tmp_path / "project")
     for arguments, message in (
-        (["--set", "head.margin=0.3"], "--set wants runs.NAME.PATH=VALUE"),
+        (["--set", "head.margin=0.3"], "--set needs runs.NAME.PATH=VALUE"),
         (["--set", "runs.x.margin=0.3"], "no such run: there are r0, r1"),
-        (["--set", "runs.r0.margin=0.3,0.3"], "says a value twice"),
+        (["--set", "runs.r0.margin=0.3,0.3"], "repeats a value"),
         (["--set", "runs.r0.margin=0.3,"], "a value is missing"),
         (["--set", "runs.r0.margin.deep=1"], "margin is no section"),
         (["--seeds", "4..0"], "says no seed"),
-        (["--seeds", "a"], "--seeds wants 0..4"),
+        (["--seeds", "a"], "--seeds needs 0..4"),
         (["nothing", "--seeds", "0..1"], "'nothing' is neither"),
         (["--seeds", "0..1", "--columns", "none"], "there is no table 'none': there are heads"),
-        (["--save", "margins"], "--columns and --save belong to a sweep"),
+        (["--save", "margins"], "--columns and --save are for sweeps"),
     ):
         answer = project.facet("run", *arguments, code=2)
         assert answer.stderr.count("\n") == 1
@@ -417,6 +417,6 @@ def test_names_fit_and_different_values_have_different_names(value: Any) -> None
 
 
 def test_many_trainings_are_refused() -> None:
-    with pytest.raises(ValueError, match="more than 1000 trainings"):
+    with pytest.raises(ValueError, match="more than 1000 training runs"):
         sweep.variants({"a": {}}, [Setting("a", "m", tuple(range(101)))], list(range(10)), own_seed)
 

@@ -175,7 +175,7 @@ def test_a_second_dvc_repro_does_nothing_and_the_repository_is_clean(recorded: P
 
 def test_with_nothing_to_do_mlflow_is_not_even_imported(recorded: Project):
     code = "import sys; from pipeline import track; track.main(); sys.exit('mlflow' in sys.modules)"
-    assert f"MLflow: 0 recorded, {ALL} were there" in recorded.run("python", "-c", code)
+    assert f"MLflow: 0 recorded, {ALL} already there" in recorded.run("python", "-c", code)
 
 
 def test_the_address_of_a_table_is_that_of_its_view(recorded: Project):

@@ -136,7 +136,7 @@ def test_a_dead_server_fails_the_record_and_nothing_else(unrecorded: Project):
     small_project.resolve(unrecorded)
     # MLflow's own number of tries would take longer than `run` waits
     printed = unrecorded.run("dvc", "repro", check=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert "error: results are whole, but MLflow did not take them: " in printed
+    assert "error: results are complete, but MLflow refused them: " in printed
     assert "failed to reproduce 'track'" in printed
     stale = unrecorded.run("dvc", "status", check=False)
     assert "track" in stale
@@ -147,7 +147,7 @@ def test_a_file_that_is_no_database_is_named(unrecorded: Project):
     path = unrecorded.path / "tracking/mlflow.db"
     path.write_bytes(b"no database" * 99)
     printed = unrecorded.run("python", "-m", "pipeline.track", check=False)
-    assert f"did not take them: {path} is not a SQLite database: delete it, then record again" in printed
+    assert f"did not take them: {path} is not a SQLite database: delete it, then run `facet track`" in printed
 
 
 def test_a_store_whose_artifacts_are_elsewhere_is_refused(unrecorded: Project):

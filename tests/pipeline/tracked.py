@@ -1,4 +1,4 @@
-"""A real DVC repository that is recorded in MLflow, once for all tests, copies of it, and what the store has."""
+"""Fixtures: a real DVC repository recorded in MLflow, once for all tests; copies of it; contents of the store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _export_mean(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory, program: Path) -> Project:
-    """A project after one `dvc repro`; tests that share it leave it so."""
+    """A project after one `dvc repro`; tests that share it must not change it."""
     project = small_project.make(tmp_path_factory.mktemp("recorded"), program)
     printed = project.run("dvc", "repro")
     assert f"MLflow: {ALL} recorded, 0 were there" in printed
@@ -59,7 +59,7 @@ def unrecorded(recorded: Project, empty_store: Path, tmp_path: Path) -> Project:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """MLflow warns of much, and warnings are errors here."""
+    """Ignore MLflow's many warnings, which are errors here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""Runs a function in several processes that meet as torchrun's would, without the seconds that torchrun takes.
+"""Runs a function in several processes with a process group, as torchrun would, without its start-up time.
 
 They are forked from a clean server, never from the process of the tests. That one has threads as soon as some test ran
 a backward pass, sorted with OpenCV or the like, and a fork has all their locks and none of them: where there is a GPU,

@@ -1,4 +1,4 @@
-"""Test sets of a few faces in the official layouts, and a backbone that sees who is on an image: its colour."""
+"""Small test sets in the official layouts, and a backbone that recognises a person by the image's colour."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 112
 
 
 def face(identity: int, seed: int = 0) -> np.ndarray:
-    """An aligned image in one colour per identity, a little lighter or darker in places."""
+    """Return an aligned image in one colour per identity, with small variations of brightness."""
     colour = np.random.default_rng(identity).integers(40, 216, 3)
     shade = np.random.default_rng((identity, seed)).integers(-30, 31, (4, 4, 3))
     return np.kron(colour + shade, np.ones((SIZE // 4, SIZE // 4, 1))).astype(np.uint8)
@@ -27,14 +27,14 @@ def encoded(identity: int, seed: int = 0) -> bytes:
 
 
 def embed(images) -> Features:
-    """Mean colour about grey, and how much it varies; the mirrored image differs a little."""
+    """Return mean colour minus grey, and its variation; the mirrored image differs slightly."""
     rows = [[*(image.mean(axis=(0, 1)) - 128) / 50, image.std() / 50] for image in images]
     feature_ND = np.array(rows, np.float32)
     return Features(feature_ND, feature_ND * np.float32(0.9) + np.float32(0.01))
 
 
 def write_bin(path: Path, num_pairs: int = 40, num_identities: int = 8) -> None:
-    """Genuine and impostor pairs by turns."""
+    """Write genuine and impostor pairs alternately."""
     images, is_same = [], []
     for pair in range(num_pairs):
         first = pair % num_identities
@@ -46,7 +46,7 @@ def write_bin(path: Path, num_pairs: int = 40, num_identities: int = 8) -> None:
 
 
 def write_ijb(folder: Path, name: str = "IJBB", num_templates: int = 20, images_each: int = 3) -> Path:
-    """Two templates per identity; the last two images of a template are frames of one video."""
+    """Write two templates per identity; the last two images of a template are frames of one video."""
     crops, meta = folder / name / "loose_crop", folder / name / "meta"
     crops.mkdir(parents=True)
     meta.mkdir()
@@ -69,7 +69,7 @@ def write_ijb(folder: Path, name: str = "IJBB", num_templates: int = 20, images_
 
 
 def write_tinyface(folder: Path, num_identities: int = 6, num_distractors: int = 5) -> Path:
-    """One probe and one mate each; returns the folder of lists."""
+    """Write one probe and one mate each; return the folder of lists."""
     testing, aligned = folder / "tinyface/Testing_Set", folder / "aligned_pad_0.1_pad_high"
     files = {
         "Probe": [(f"{identity}_1", identity) for identity in range(1, num_identities + 1)],
@@ -98,7 +98,7 @@ def write_list(path: Path, key: str, listed: list[tuple[str, int]]) -> None:
 
 
 def write_scface(folder: Path, num_subjects: int = 5) -> Path:
-    """A frontal, cameras 1 and 2 at three distances, and cameras that are to be left out; returns the list."""
+    """Write a frontal image, cameras 1 and 2 at three distances, and cameras to be left out; return the list."""
     names = []
     (folder / "aligned").mkdir(parents=True)
     for subject in range(1, num_subjects + 1):
@@ -113,7 +113,7 @@ def write_scface(folder: Path, num_subjects: int = 5) -> Path:
 
 
 def write_search(meta: Path, mates: int = 5, strangers: int = 2) -> None:
-    """1:N lists beside ``write_ijb``: subject k has templates 2k and 2k + 1; the galleries take turns; two files each."""
+    """Write 1:N lists beside ``write_ijb``: subject k has templates 2k, 2k + 1; galleries alternate; two files."""
     stem, sets = meta.parent.name.lower(), ("S1", "S2") if meta.parent.name == "IJBB" else ("G1", "G2")
     lists = {f"gallery_{sets[0]}": [], f"gallery_{sets[1]}": [], "probe_mixed": []}
     for subject in range(1, mates + strangers + 1):
@@ -127,7 +127,7 @@ def write_search(meta: Path, mates: int = 5, strangers: int = 2) -> None:
 
 
 def write_ijbs(folder: Path, num_subjects: int = 6) -> Path:
-    """Subjects 1 to 4 enrolled (odd ones in gallery 1), two videos each of one subject and the next; returns protocols/."""
+    """Write subjects 1 to 4 enrolled (odd: gallery 1), two videos of each subject and the next; return protocols/."""
     protocols = folder / "protocols"
     (protocols / "galleries").mkdir(parents=True)
     metadata, faces = [], {}
@@ -164,7 +164,7 @@ def write_csv(path: Path, lines: list[str]) -> None:
 
 
 def write_pair_list(folder: Path, num_people: int = 4, images_each: int = 3) -> Path:
-    """Adience as CR-FIQA lays it out: all pairs; returns the list."""
+    """Write Adience in CR-FIQA's layout: all pairs; return the list."""
     (folder / "images").mkdir(parents=True)
     stems = [f"p_{person}_img_{images_each * person + k}" for person in range(num_people) for k in range(images_each)]
     for seed, stem in enumerate(stems):
@@ -177,7 +177,7 @@ def write_pair_list(folder: Path, num_people: int = 4, images_each: int = 3) -> 
 
 
 def write_xqlfw(folder: Path, people: tuple[str, ...] = ("Ann_Lee", "José_Niño", "Bo_Ek")) -> Path:
-    """XQLFW as it is published; returns its pairs."""
+    """Write XQLFW as published; return its pairs."""
     lines = ["10\t3"]
     for number, name in enumerate(people):
         (folder / "xqlfw_aligned_112" / name).mkdir(parents=True)

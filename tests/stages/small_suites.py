@@ -1,4 +1,4 @@
-"""A folder with small sets of every suite, the switches they are measured with, and who measures them."""
+"""A folder with small sets of every suite, the options of their evaluation, and the evaluated backbone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SWITCHES = {
 
 
 def write_sets(root: Path) -> Path:
-    """Write and return a folder as data/NAME/eval."""
+    """Write a folder like data/NAME/eval; return it."""
     folder = root / "data/small/eval"
     small_sets.write_bin(folder / "lfw.bin")
     small_sets.write_bin(folder / "cplfw.bin", num_identities=5)

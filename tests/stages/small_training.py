@@ -1,4 +1,4 @@
-"""A small training, in an empty project: its configuration, its run, the weights and the checkpoint it ends in."""
+"""A small training run in an empty project: its configuration, its execution, its final weights and checkpoint."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def config(
 
 
 def prepare(path: Path, monkeypatch: pytest.MonkeyPatch, unset: Sequence[str]) -> Path:
-    """Write the training set, work there, with none of these variables in the environment."""
+    """Write the training set, change to its folder, and unset these environment variables."""
     training_data.write(path)
     monkeypatch.chdir(path)
     monkeypatch.setattr("stages.artifacts.STATE", path / ".facet")
@@ -82,7 +82,7 @@ def last(key: str) -> Snapshot:
 
 
 def distance(left: Snapshot, right: Snapshot) -> float:
-    """Return the largest difference of a tensor of the two states, by norm; relative where it is no rounding error."""
+    """Return the largest norm of a tensor's difference between the states; relative above rounding error."""
     def tensors(of: Snapshot) -> dict[str, torch.Tensor]:
         backbone = {f"backbone.{name}": value for name, value in of.shared["backbone"].items()}
         tree = {**of.rows, **backbone, **of.shared["head"], **of.own}

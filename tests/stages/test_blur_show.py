@@ -41,7 +41,7 @@ def test_rates_are_shares_of_probes() -> None:
     probes = [Probe(face(n, 3), str(n)) for n in (1, 2, 5)]
     rates = blur_show.true_match_rates({"sees": Matcher(embed, GALLERY), "blind": Matcher(blind, GALLERY)}, probes, [0, 2])
     assert rates == {"sees": [1.0, 1.0], "blind": [1 / 3, 1 / 3]}
-    with pytest.raises(ValueError, match="wants probes whose person is known"):
+    with pytest.raises(ValueError, match="needs probes of known people"):
         blur_show.true_match_rates({}, [Probe(face(1), None)], [0])
 
 
@@ -70,7 +70,7 @@ def test_embedded_people_are_matched_by_their_best_two_pictures(tmp_path: Path) 
     for n in range(4):
         assert np.array_equal(gallery.images[n], face(n, n))
         assert np.array_equal(probes[n].image, face(n, 8 if n == 0 else n + 4))
-    with pytest.raises(FileNotFoundError, match="only embedded sets know who is on a picture"):
+    with pytest.raises(FileNotFoundError, match="only synthetic sets have known identities"):
         blur_show.embedded(tmp_path / "elsewhere")
 
 

@@ -87,7 +87,7 @@ def test_a_harmless_module_is_no_way_to_run_something(tmp_path: Path):
 def test_a_file_cut_short_is_one_sentence(keep: int, tmp_path: Path):
     torch.save(WEIGHTS, tmp_path / "whole.pth")
     (tmp_path / "a.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"a\.pth is damaged or no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match=r"a\.pth is damaged or not a PyTorch checkpoint"):
         checkpoint_files.read(tmp_path / "a.pth")
 
 
@@ -95,10 +95,10 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path):
     (tmp_path / "text.pth").write_text("<html>Google Drive - Quota exceeded</html>")
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"a": 1}))
     torch.save([1, 2], tmp_path / "list.pth")
-    for name, said in (("text.pth", "no PyTorch checkpoint"), ("list.pth", "should hold a state dict, got list")):
+    for name, said in (("text.pth", "not a PyTorch checkpoint"), ("list.pth", "should hold a state dict, got list")):
         with pytest.raises(ValueError, match=said):
             checkpoint_files.read(tmp_path / name)
-    with pytest.raises(ValueError, match="no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match="not a PyTorch checkpoint"):
         checkpoint_files.read(tmp_path / "plain.pkl")
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         checkpoint_files.read(tmp_path / "none.pth")

@@ -89,7 +89,7 @@ def test_a_damaged_last_one_gives_way_to_the_one_before_and_says_so(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert "step-0000000002 is damaged" in said[0]
-    assert "going on from the one before" in said[0]
+    assert "resuming from the previous one" in said[0]
     checkpoints.save(snapshot(2))  # and takes its place
     again = checkpoints.last()
     assert again is not None

@@ -36,10 +36,10 @@ def test_pictures_that_cannot_be_used_are_left_out_with_the_reason(tmp_path: Pat
     found = comparing.find_faces(paths, two_or_none)
     assert [entry.name for entry in found.entries] == ["good.png", "two.png"]
     assert list(found.left_out) == ["bad.png", "nobody.png", "gone.png"]
-    assert "no picture that can be read" in found.left_out["bad.png"]
+    assert "not a readable picture" in found.left_out["bad.png"]
     assert found.left_out["nobody.png"].startswith("no face found in ")
     assert "10 x 20" in found.left_out["nobody.png"]
-    assert found.notes == ["two.png: 2 faces, the largest is taken (--every-face takes all)"]
+    assert found.notes == ["two.png: 2 faces, using the largest (--every-face uses all)"]
     every = comparing.find_faces(paths, two_or_none, every_face=True)
     assert [entry.name for entry in every.entries] == ["good.png", "two.png", "two.png#2"]
     assert every.notes == []

@@ -106,7 +106,7 @@ def test_a_network_that_gives_nan_is_refused():
 
 def test_weights_of_another_model_are_refused(tmp_path: Path):
     write_model(tmp_path / "run", weights_sha256="0" * 64)
-    with pytest.raises(ValueError, match="is not the file that"):
+    with pytest.raises(ValueError, match="does not match"):
         Embedder.load(tmp_path / "run", CPU)
 
 
@@ -127,7 +127,7 @@ def test_range_and_order_are_those_of_the_models_file(
 
 def test_a_range_that_is_none_is_refused(tmp_path: Path):
     write_model(tmp_path / "run", value_range=[1.0, 0.0])
-    with pytest.raises(ValueError, match="the lower end first"):
+    with pytest.raises(ValueError, match="the lower end should come first"):
         Embedder.load(tmp_path / "run", CPU)
 
 

@@ -142,7 +142,7 @@ def test_rates_that_would_share_or_belie_their_name_are_refused(fmr):
 
 
 def test_a_set_named_twice_is_refused():
-    with pytest.raises(ValueError, match="each once"):
+    with pytest.raises(ValueError, match="each name may be listed once"):
         benchmarks.Hq(sets=("lfw", "lfw"))
 
 

@@ -69,7 +69,7 @@ def test_without_flips_only_the_images_own_features_are_needed(sets):
         return Features(small_sets.embed(images).feature_ND)
 
     evaluate.measure("hq", sets, benchmarks.Hq(sets=("lfw",), fusion="none"), embed)
-    with pytest.raises(ValueError, match="features of mirrored images are wanted"):
+    with pytest.raises(ValueError, match="needs features of mirrored images"):
         evaluate.measure("hq", sets, benchmarks.Hq(sets=("lfw",)), embed)
 
 
@@ -89,7 +89,7 @@ def test_a_torn_image_is_counted_and_named_if_few_may_fail_and_stops_the_stage_i
     details = measure(suite, sets, tolerant).details["sets"][where[0]]
     assert details["failed"] == 1
     assert details["first_failed"][0]["image"].endswith(Path(file).name)
-    assert "not a whole JPEG" in details["first_failed"][0]["reason"]
+    assert "not a complete JPEG" in details["first_failed"][0]["reason"]
 
 
 def test_a_probe_that_cannot_be_processed_is_a_miss(sets):

@@ -144,7 +144,7 @@ def test_without_a_model_the_error_says_where_it_can_be_had(tmp_path: Path, monk
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / faces.MODEL_FILES[0]).write_bytes(b"no model")
     assert faces.find_model() == Path("models") / faces.MODEL_FILES[0]
-    with pytest.raises(ValueError, match=r"is no model that cv2.FaceDetectorYN takes"):
+    with pytest.raises(ValueError, match=r"is not a model for cv2.FaceDetectorYN"):
         faces.choose(None)
 
 
@@ -159,7 +159,7 @@ def test_the_model_is_found_in_the_users_cache(tmp_path: Path, monkeypatch: pyte
 
 def test_mtcnn_gives_its_points_and_is_missed_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
-    with pytest.raises(ValueError, match="wants the package facenet-pytorch"):
+    with pytest.raises(ValueError, match="needs the package facenet-pytorch"):
         faces.choose("mtcnn")
 
     class Stand:

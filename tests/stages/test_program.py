@@ -50,7 +50,7 @@ def test_sigterm_ends_a_stage_with_143_and_says_that_work_is_kept():
     child.send_signal(signal.SIGTERM)
     _, err = child.communicate(timeout=30)
     assert child.returncode == 143
-    assert "run again to go on" in err
+    assert "run again to resume" in err
 
 
 @pytest.mark.parametrize("shell", [None, "/bin/bash", "/bin/sh"])

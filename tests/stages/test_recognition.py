@@ -49,11 +49,11 @@ def test_weights_that_changed_after_the_pointer_was_written_are_refused(home):
 
 
 def test_a_folder_without_a_model_is_refused(home):
-    with pytest.raises(FileNotFoundError, match="is missing: wanted the folder"):
+    with pytest.raises(FileNotFoundError, match="is missing: give the folder"):
         run("judge", "runs/nobody/backbone")
 
 
 @pytest.mark.parametrize("arguments", [("names", "runs/arcface/backbone"), ("judge",)])
 def test_a_name_comes_with_a_folder_and_is_none_that_is_taken(home, arguments):
-    with pytest.raises(ValueError, match="wanted a name"):
+    with pytest.raises(ValueError, match="give a name"):
         run(*arguments)

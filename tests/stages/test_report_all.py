@@ -89,7 +89,7 @@ def test_the_page_shows_the_agreement_of_each_table_with_its_interval_and_what_i
     fold = "<details><summary>Found on 2026-01-02, in other results of this table</summary>"
     assert f'{fold}<p class="finding">What it shows.</p>' in two
     assert two.count("What it shows.") == 1
-    assert "The order of the rows is the claim under test." in text
+    assert "Only the order of the rows is tested." in text
     assert "published only" in text
 
 
@@ -148,8 +148,8 @@ def test_two_profiles_stand_side_by_side_and_say_where_they_differ(folder: Path)
     assert pairings["demo", "faces"]["tau"] == pytest.approx(1 / 3)
     assert pairings["demo", "faces"]["reversed"] == ["X: C above B"]
     assert (
-        "demo and faces: τ +0.33 [+0.33, +0.33]; of 3 pairs that the seeds tell apart on both sides 2 stand alike. "
-        "The other way round on faces: X: C above B."
+        "demo and faces: τ +0.33 [+0.33, +0.33]; of 3 pairs that the seeds separate on both sides, 2 agree. "
+        "Reversed on faces: X: C above B."
     ) in (folder / "index.md").read_text()
 
 

@@ -49,7 +49,7 @@ def test_every_picture_has_a_row_with_scores_or_with_the_reason(tmp_path: Path) 
     rows = scoring.score_folder(tmp_path / "in", how(Counting()), tmp_path / "journal")
     assert [row["file"] for row in rows] == ["bad.jpg", "deep/0.png", "deep/1.png", "deep/2.png"]
     assert rows[0]["face"] == 0
-    assert "no picture that can be read" in rows[0]["problem"]
+    assert "not a readable picture" in rows[0]["problem"]
     features = embed([face(n) for n in range(3)])
     assert np.allclose([row["feature_norm"] for row in rows[1:]], features.feature_norm_N)
     assert np.allclose([row["twice"] for row in rows[1:]], 2 * features.feature_norm_N)
@@ -120,5 +120,5 @@ def test_another_model_and_a_changed_picture_are_scored_anew(tmp_path: Path) -> 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no picture: wanted files that end in .jpg"):
         scoring.score_folder(tmp_path, how(Counting()), tmp_path / "journal")
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         scoring.pictures(tmp_path / "nowhere")

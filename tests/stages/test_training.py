@@ -58,5 +58,5 @@ def test_a_schedule_that_contradicts_itself_is_refused(fields: dict[str, object]
 
 
 def test_the_best_of_no_validation_cannot_be_kept():
-    with pytest.raises(ValueError, match="keep: best wants every_epochs of at least 1, got 0"):
+    with pytest.raises(ValueError, match="`keep: best` needs every_epochs of at least 1, got 0"):
         Validation.model_validate({"keep": "best"})

@@ -40,10 +40,10 @@ def bad_payloads() -> dict[int, tuple[bytes, str]]:
         return pack(Header(0, label, 0, 0), image)
 
     return {
-        1: (with_label(0.0, jpeg(1)[:-40]), "bytes are no image, or one cut short"),
+        1: (with_label(0.0, jpeg(1)[:-40]), "bytes are not an image, or are truncated"),
         3: (with_label(0.0, b"GIF89a and nothing else"), "bytes are no image"),
         4: (with_label(0.5, jpeg(4)), "label 0.5: wanted a whole number from 0"),
-        6: (with_label(0.0, b""), "it holds no image"),
+        6: (with_label(0.0, b""), "it has no image"),
         7: (b"short", "wanted a header of 24 bytes, got 5"),
         8: (with_label(float(1 << 24), jpeg(8)), "label 16777216.0"),
     }

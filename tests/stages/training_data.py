@@ -1,4 +1,4 @@
-"""A training set small enough to train on in a test: two-coloured squares, every identity its own."""
+"""A training set small enough to train on in a test: two-coloured squares, one pattern per identity."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write(root: Path, name: str = "tiny") -> None:
 def write_manifest(
     root: Path, name: str, keys: list[int], labels: list[int], side: int = 112, num_classes: int = IDENTITIES
 ) -> None:
-    """Write what ``unpack`` would say of the good records."""
+    """Write the manifest that ``unpack`` would write for the good records."""
     path = root / "data" / "unpacked" / name / "manifest.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     reader = insightface_rec.TrainSet.open(root / "data" / name / "train").reader

@@ -1,4 +1,4 @@
-"""A training set of 20 images to unpack, the parameters it is unpacked with, and a run of the stage."""
+"""A training set of 20 images to unpack, the parameters for it, and a run of the stage."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def configure(export: str = "none", max_bad_records: int = 0) -> None:
 
 
 def write_plain(payloads: list[bytes]) -> None:
-    """Make `tiny` a file without header record and property, with these payloads."""
+    """Rewrite `tiny` as a file without header record and property, with these payloads."""
     folder = Path("data/tiny/train")
     for path in folder.iterdir():
         path.unlink()

@@ -38,7 +38,7 @@ def test_a_mirrored_face_is_not_mirrored_back():
 
 @pytest.mark.parametrize("landmarks_52", [np.full((5, 2), 30.0), np.full((5, 2), np.nan)])
 def test_landmarks_that_say_nothing_are_refused(landmarks_52):
-    with pytest.raises(ValueError, match="five landmarks in different places"):
+    with pytest.raises(ValueError, match="five distinct landmarks"):
         similarity(landmarks_52)
 
 
@@ -68,5 +68,5 @@ def test_a_shift_below_a_64th_of_a_pixel_changes_nothing():
 
 
 def test_landmarks_a_hair_apart_are_refused_instead_of_overflowing():
-    with pytest.raises(ValueError, match="beyond all reason"):
+    with pytest.raises(ValueError, match="too much"):
         align(np.zeros((50, 50, 3), np.uint8), TEMPLATE_52 * 1e6)

@@ -63,7 +63,7 @@ def test_a_trained_last_batch_norm_is_taken_into_its_statistics():
 
 
 def test_a_trained_first_shortcut_has_no_place_in_adafaces_network():
-    with pytest.raises(ValueError, match="no place in AdaFace's network"):
+    with pytest.raises(ValueError, match="AdaFace's network cannot hold"):
         checkpoint_convert.to_flat(state_of("insightface"), UNITS)
 
 

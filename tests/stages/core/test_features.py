@@ -44,5 +44,5 @@ def test_a_failed_image_stays_zero_in_every_fusion():
 
 
 def test_a_flip_that_was_not_embedded_is_missed_by_name():
-    with pytest.raises(ValueError, match="mirrored images are wanted"):
+    with pytest.raises(ValueError, match="needs features of mirrored images"):
         fuse(Features(np.ones((1, 4), np.float32)), "average")

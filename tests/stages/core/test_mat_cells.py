@@ -78,5 +78,5 @@ def test_what_is_no_list_is_refused(tree, message):
 
 
 def test_what_is_no_matlab_file_is_refused():
-    with pytest.raises(ValueError, match="no MATLAB 5 file"):
+    with pytest.raises(ValueError, match="not a MATLAB 5 file"):
         read_lists(b"MATLAB 7.3" * 20, WANTED)

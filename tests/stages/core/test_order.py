@@ -78,7 +78,7 @@ def test_ranks_share_the_global_batches_of_one_process(
     batch_size = share * world_size
     alone = Order(num_samples, batch_size, 3)
     if alone.size % world_size:
-        with pytest.raises(ValueError, match="cannot be shared evenly"):
+        with pytest.raises(ValueError, match="cannot be divided evenly"):
             Order(num_samples, batch_size, 3, 0, world_size)
         return
     ranks = [Order(num_samples, batch_size, 3, rank, world_size) for rank in range(world_size)]
@@ -90,9 +90,9 @@ def test_ranks_share_the_global_batches_of_one_process(
 
 
 def test_a_batch_that_cannot_be_shared_evenly_says_what_to_do():
-    with pytest.raises(ValueError, match=r"batch of 10 cannot be shared evenly by 4 .*batch_size a multiple"):
+    with pytest.raises(ValueError, match=r"batch of 10 cannot be divided evenly by 4 .*batch_size a multiple"):
         Order(100, 10, 0, 0, 4)
-    with pytest.raises(ValueError, match=r"batch of 6 \(6 samples are all there are\)"):
+    with pytest.raises(ValueError, match=r"batch of 6 \(6 samples in total\)"):
         Order(6, 8, 0, 0, 4)
 
 

@@ -92,7 +92,7 @@ def test_a_red_image_comes_out_as_bgr():
 @pytest.mark.parametrize("keep", [0, 10, 500, -20])
 def test_a_jpeg_cut_short_is_no_image(keep):
     data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8))[1].tobytes()
-    with pytest.raises(ValueError, match="not a whole JPEG or PNG"):
+    with pytest.raises(ValueError, match="not a complete JPEG or PNG"):
         decode(data[:keep])
 
 

@@ -49,9 +49,9 @@ def test_an_image_that_is_missing_torn_or_without_sensible_landmarks_is_a_failur
     assert len(images) == 60
     assert images[0] == Failure("1.jpg", "No such file or directory")
     assert isinstance(images[1], Failure)
-    assert "not a whole JPEG" in images[1].reason
+    assert "not a complete JPEG" in images[1].reason
     assert isinstance(images[2], Failure)
-    assert "five landmarks in different places" in images[2].reason
+    assert "five distinct landmarks" in images[2].reason
     assert not isinstance(images[3], Failure)
 
 
@@ -85,7 +85,7 @@ def test_missing_crops_are_named(tmp_path, meta):
         ("name_5pts_score", 4, "2.jpg " + "1 " * 11, r"line 4: 2\.jpg is also in line 2"),
         ("name_5pts_score", 60, None, r"face_tid_mid\.txt, line 60: got 60\.jpg where .* has no further image"),
         ("face_tid_mid", 5, "5.jpg 2", r"face_tid_mid\.txt, line 5: wanted a name, a template and a medium, got 2"),
-        ("face_tid_mid", 5, "5.jpg 2 m", r"face_tid_mid\.txt, line 5: template and medium should be whole numbers"),
+        ("face_tid_mid", 5, "5.jpg 2 m", r"face_tid_mid\.txt, line 5: template and media should be whole numbers"),
         ("face_tid_mid", 5, "7.jpg 2 200", r"face_tid_mid\.txt, line 5: got 7\.jpg where .* has 5\.jpg"),
         ("face_tid_mid", 60, None, r"face_tid_mid\.txt ends after 59 images, .* has 60"),
         (

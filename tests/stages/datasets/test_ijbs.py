@@ -120,7 +120,7 @@ def test_a_missing_part_is_named(tmp_path, protocols, missing):
 def test_lists_that_are_empty_or_not_text_are_refused(tmp_path, protocols):
     path = protocols / "cs6_uav_to_single-booking_probe.csv"
     path.write_text("FILENAME\n")
-    with pytest.raises(ValueError, match="lists nothing"):
+    with pytest.raises(ValueError, match="has no entries"):
         ijbs.load(tmp_path)
     path.write_bytes(b"FILENAME\n\xff\xfe\n")
     with pytest.raises(ValueError, match="cannot be read as CSV in UTF-8"):

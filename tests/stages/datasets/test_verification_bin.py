@@ -88,5 +88,5 @@ def test_an_image_that_is_not_square_is_refused(shape: tuple[int, int]):
 
 @pytest.mark.parametrize("data", [b"", b"GIF?", b"\xff\xd8\xff\xe0 nothing"])
 def test_bytes_that_are_no_image_are_refused(data: bytes):
-    with pytest.raises(ValueError, match="are no image"):
+    with pytest.raises(ValueError, match="are not an image"):
         verification_bin.decode(data)

@@ -20,7 +20,7 @@ DIM, CLASSES, LOCAL, STEPS, WORLD = 16, 43, 6, 3, 2
 
 
 def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Three whole batches: near no centre, near the own, near another; one class in both processes' parts."""
+    """Return three batches: far from all centres, near the own, near another; one class in both processes' parts."""
     generator = torch.Generator().manual_seed(7)
     centre_CD = build("softmax", DIM, CLASSES).weight.detach()
     made = []
@@ -34,7 +34,7 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def steps(shard: Shard, name: str, overrides: dict[str, Any], mode: str) -> list[dict[str, Any]]:
-    """Take the steps; return what each came to."""
+    """Take the steps; return the loss and gradients of each."""
     head = build(name, DIM, CLASSES, shard, **overrides)
     head.mode = mode
     taken = []
@@ -61,12 +61,12 @@ def steps(shard: Shard, name: str, overrides: dict[str, Any], mode: str) -> list
 
 
 def modes(index: int) -> tuple[str, ...]:
-    """Return the modes that a variant is run in; both for a few, since what differs has no head in it."""
+    """Return the modes for a variant; both for a few, since the difference is not in the head."""
     return ("store", "recompute") if index < 4 else ("store",)
 
 
 def broad_steps(shard: Shard) -> list[dict[str, Any]]:
-    """Take the steps with BroadFace's queue; return what each came to."""
+    """Take the steps with BroadFace's queue; return the results of each."""
     head = build("adaface", DIM, CLASSES, shard)
     objective = broadface.build(broadface.Config(name="broadface", queue_size=2 * WORLD * LOCAL), DIM, CLASSES)
     taken = []
@@ -88,7 +88,7 @@ def broad_steps(shard: Shard) -> list[dict[str, Any]]:
 
 
 def sampled(shard: Shard) -> dict[str, Any]:
-    """Return which centres one Partial FC step moves, and in which process."""
+    """Return the centres that one Partial FC step moves, and their process."""
     head = build("cosface", DIM, CLASSES, Shard(shard.rank, shard.world_size, sample_rate=0.5))
     feature_BD, label_B = batches()[0]
     torch.manual_seed(shard.rank)
@@ -99,7 +99,7 @@ def sampled(shard: Shard) -> dict[str, Any]:
 
 
 def refusal(shard: Shard) -> str:
-    """Return what is said to batches of different sizes."""
+    """Return the error message for batches of different sizes."""
     head = build("cosface", DIM, CLASSES, shard)
     try:
         head(torch.ones(2 + shard.rank, DIM), torch.zeros(2 + shard.rank, dtype=torch.long))

@@ -36,7 +36,7 @@ SHARDABLE_VARIANTS = [variant for variant in VARIANTS if variant[0] in SHARDABLE
 
 
 def build(name: str, feature_dim: int = 8, num_classes: int = 5, shard: Any = None, **overrides: Any) -> Any:
-    """Return a head with weights that depend on its shape alone."""
+    """Return a head with weights that depend only on its shape."""
     torch.manual_seed(0)
     module = plugins.load("heads", name)
     fields = {"name": name} | ({"margin": 0.4} if "margin" in module.Config.model_fields else {})
@@ -45,5 +45,5 @@ def build(name: str, feature_dim: int = 8, num_classes: int = 5, shard: Any = No
 
 
 def quality_for(head: Any, size: int) -> torch.Tensor | None:
-    """Return a quality for each image where the head wants one."""
+    """Return a quality for each image if the head needs one."""
     return torch.linspace(0.1, 0.9, size).to(head.weight.dtype) if head.wants_quality else None

@@ -180,5 +180,5 @@ def test_the_method_joint_takes_the_layer_over(tmp_path: Path) -> None:
     torch.save(dict(learned.weights), tmp_path / "weights.pt")
     score_N = joint.Scorer.load(tmp_path).module()(feature_ND)
     assert torch.allclose(score_N, layer(feature_ND)[:, 0])
-    with pytest.raises(ValueError, match="wants a run whose objective learns quality"):
+    with pytest.raises(ValueError, match="needs a run whose objective learns quality"):
         joint.train(joint.Config(name="joint"), Material(feature_ND, torch.zeros(5), torch.zeros(4, 16)))

@@ -93,7 +93,7 @@ def test_a_method_says_how_many_images_it_learns_from(name: str):
 @pytest.mark.parametrize("name", LOOKING)
 def test_a_method_that_looks_says_so_where_nobody_has_let_it(name: str, tmp_path: Path):
     scorer, _ = trained(name, tmp_path)
-    with pytest.raises(LookupError, match="looks at the images"):
+    with pytest.raises(LookupError, match="needs the images"):
         scorer.score(Features(np.ones((2, 4), np.float32)))
 
 

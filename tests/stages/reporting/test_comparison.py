@@ -151,12 +151,12 @@ def test_published_only_rows_stand_in_the_table_and_are_named():
 def test_one_seed_says_that_the_spread_is_unknown_and_the_demo_that_values_mean_nothing():
     said = " ".join(words.caveats(three((0.1, 0.2, 0.3), (1, 2, 3))))
     assert "One seed (0): the spread over seeds is unknown" in said
-    assert "absolute values, and differences from published ones, mean nothing" in said
+    assert "absolute values, and differences from published ones, are not meaningful" in said
 
 
 def test_at_the_documents_scale_values_are_not_disowned():
     comparison = compare("t", table(X, a={}), Scale(profile="paper"), {"a": [gathered("a", x_one=0.1)]})
-    assert not any("mean nothing" in caveat for caveat in words.caveats(comparison))
+    assert not any("not meaningful" in caveat for caveat in words.caveats(comparison))
 
 
 def over_seeds(shown: Table, **values: tuple[float | None, ...]) -> Comparison:
@@ -179,7 +179,7 @@ def test_a_row_of_several_seeds_has_their_mean_and_standard_deviation_and_each()
     assert cells[0].difference == 14.0
     assert words.measured(cells[0], 2) == "15.00 ± 7.07"
     assert [cell.best for cell in cells] == [False, False, True]
-    assert "One seed only, so that the interval is too narrow: C." in " ".join(words.caveats(comparison))
+    assert "One seed only, which makes the interval too narrow: C." in " ".join(words.caveats(comparison))
 
 
 def test_a_metric_that_one_seed_lacks_is_missing_with_its_reason():
@@ -198,8 +198,8 @@ def test_the_agreement_of_several_seeds_worked_by_hand():
     assert overall.resolved is not None
     assert (overall.resolved.concordant, overall.resolved.discordant, overall.resolved.tied_right) == (2, 0, 1)
     said = words.verdict(comparison)
-    assert "Each seed alone gives τ +1.00, +0.33, mean +0.67. Redrawn seeds give [+0.33, +1.00] in 90% of draws." in said
-    assert "tell 2 of 3 published pairs apart, 2 of them in the published order; 1 they do not tell apart" in said
+    assert "Each seed alone gives τ +1.00, +0.33, mean +0.67. The seed bootstrap gives [+0.33, +1.00] in 90% of draws." in said
+    assert "separate 2 of 3 published pairs, 2 of them in the published order; 1 are not separated" in said
 
 
 def test_one_seed_says_nothing_of_an_interval():

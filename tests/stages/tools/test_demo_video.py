@@ -58,6 +58,6 @@ def test_wrong_words_are_refused_in_one_sentence(project: Path) -> None:
     answer = call(project, "demo_video", "--models", "one", "--out", "blur.mov")
     assert answer.stderr == "error: --out should end in .mp4 or .gif, got blur.mov\n"
     answer = call(project, "demo_video", "--models", "one", "--video", "x.mp4")
-    assert answer.stderr == "error: --video wants a --gallery: a folder with one picture of each person\n"
+    assert answer.stderr == "error: --video needs a --gallery: a folder with one picture per person\n"
     answer = call(project, "demo_video", "--models", "one", "--dataset", "faces")
     assert answer.stderr.startswith("error: data/faces/eval/truth.parquet is missing: only embedded sets know who")

@@ -62,7 +62,7 @@ def test_what_is_there_is_no_fault_whatever_its_counts(
     assert doctor.run(["--folder", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "40 of 6,000 pairs" in said
-    assert "Everything that the runs of params.yaml want is here." in said
+    assert "All sets that the runs of params.yaml need are here." in said
 
 
 def test_a_set_that_cannot_be_used_is_a_fault(

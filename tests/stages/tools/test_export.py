@@ -192,8 +192,8 @@ def test_weights_go_to_insightfaces_keys_and_come_back_as_another_import(home: P
     ("words", "said"),
     [
         (["none", "--format", "onnx"], "no model 'none'"),
-        (["adaface", "--format", "onnx", "--layout", "insightface"], "--layout names the keys of weights"),
-        (["adaface", "--format", "safetensors", "--insightface"], "--insightface is a convention of ONNX files"),
+        (["adaface", "--format", "onnx", "--layout", "insightface"], "--layout is for weights"),
+        (["adaface", "--format", "safetensors", "--insightface"], "--insightface is for ONNX files"),
         (["cr_fiqa", "--format", "state-dict", "--layout", "adaface"], "no exact way from cr_fiqa's network to adaface's"),
     ],
 )

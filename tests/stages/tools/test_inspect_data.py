@@ -80,7 +80,7 @@ def test_damaged_records_are_named_and_the_others_still_seen(train: Path, capsys
     (train / "train.rec").write_bytes(data)
     tree = seen(train, capsys, "--all")
     assert any(text.startswith(f"record 3 at byte {images.reader.offset(3)}:") for text in tree["problems"])
-    assert any(text.startswith("record 5:") and "are no image" in text for text in tree["problems"])
+    assert any(text.startswith("record 5:") and "are not an image" in text for text in tree["problems"])
     assert tree["facts"]["image formats"] == "png (7)"
 
 
@@ -180,7 +180,7 @@ def test_an_onnx_model_says_inputs_and_that_it_does_not_tell_its_colours(
 ):
     facts = seen(shared / "models/foamliu_MobileFaceNet.onnx", capsys)["facts"]
     assert facts["input input0"] == "tensor(float) [1, 3, 112, 112]"
-    assert facts["color order"].startswith("not said")
+    assert facts["color order"].startswith("not given")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello: world", b"\x00" * 600, b"PK\x03\x04garbage", b"\x80\x02garbage"])
@@ -200,10 +200,10 @@ def test_unknown_input_is_told_what_is_known(tmp_path: Path, capsys: pytest.Capt
     for path in (tmp_path / "empty", tmp_path / "text"):
         assert run(path) == 2
         said = capsys.readouterr().err
-        assert "is nothing that is known here. Known are files: .rec (RecordIO)" in said
+        assert "is not recognised. Recognised are files: .rec (RecordIO)" in said
         assert "TinyFace" in said
     assert run(tmp_path / "nowhere") == 2
-    assert "is not there" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_a_pickle_that_names_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

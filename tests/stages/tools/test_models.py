@@ -77,33 +77,33 @@ def test_a_file_whose_checksum_is_known_is_known_by_it_and_another_is_refused(ho
     assert exporting.read_model(home / "models/one").source.published == ENTRY
     (home / "other.ckpt").write_bytes((home / "renamed.ckpt").read_bytes() + b" ")
     assert run(import_model, "other.ckpt", "two", "--published", ENTRY) == 2
-    assert f"is not {ENTRY}'s file: wanted SHA-256 {sha256}" in capsys.readouterr().err
+    assert f"is not {ENTRY}'s file: expected SHA-256 {sha256}" in capsys.readouterr().err
 
 
 def test_a_file_of_another_depth_than_its_entry_is_refused(home: Path, capsys):
     assert run(import_model, f"{ENTRY}.ckpt", "one", "--published", "adaface_ir50_ms1mv2") == 2
-    assert "is a network of 12 layers, adaface_ir50_ms1mv2 wanted 50" in capsys.readouterr().err
+    assert "has 12 layers, but adaface_ir50_ms1mv2 expected 50" in capsys.readouterr().err
     assert not (home / "models/one").exists()
 
 
 def test_a_name_is_taken_once(home: Path, capsys):
     assert run(import_model, f"{ENTRY}.ckpt", "one") == 0
     assert run(import_model, f"{ENTRY}.ckpt", "one") == 2
-    assert "say --replace" in capsys.readouterr().err
+    assert "give --replace" in capsys.readouterr().err
     assert run(import_model, f"{ENTRY}.ckpt", "one", "--replace") == 0
     artifacts.write_json(home / "runs/trained/backbone/model.json", {})
     assert run(import_model, f"{ENTRY}.ckpt", "trained") == 2
     assert "a run that was trained here" in capsys.readouterr().err
     assert run(import_model, f"{ENTRY}.ckpt", "../out") == 2
-    assert "a name has small letters" in capsys.readouterr().err
+    assert "a name has lower-case letters" in capsys.readouterr().err
 
 
 def test_what_cannot_be_verified_is_one_sentence(home: Path, capsys):
     assert run(import_model, f"{ENTRY}.ckpt", "one", "--published", ENTRY) == 0
     assert run(verify, "one", "--folder", "nothing") == 2
-    assert "no test set to verify on" in capsys.readouterr().err
+    assert "has no test set" in capsys.readouterr().err
     assert run(verify, "one", "--dataset", "mine", "--published", "crfiqa_s") == 2
-    assert "no score of crfiqa_s is published" in capsys.readouterr().err
+    assert "crfiqa_s has no published score" in capsys.readouterr().err
     assert run(verify, "one", "--dataset", "mine", "--published", "adaface") == 2
     assert "models.yaml has no 'adaface'" in capsys.readouterr().err
 
@@ -114,7 +114,7 @@ def test_verifying_a_run_leaves_its_results_to_dvc(home: Path, capsys):
     (home / "models/one").rename(home / "runs/trained/backbone")
     assert run(verify, "trained", "--dataset", "mine", "--suites", "hq") == 0
     said = capsys.readouterr().out
-    assert "no published row: say --published ENTRY" in said
+    assert "no published row: give --published ENTRY" in said
     assert "hq.vgg2_fp" in said
     assert not (home / "results").exists()
 
