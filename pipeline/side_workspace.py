@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from pipeline import workspace
 from pipeline.workspace import Workspace
 
 GENERATED = ("dvc.yaml", "params.yaml")
+RUNS = "${runs}"
+OTHER = re.compile(r"\$\{(?!key\}|item[.}])")
+"""In a template: something else than the run that it is repeated for."""
 NOT_COPIED = ("results/", "docs/", "tests/", "benchmarks/", ".dvc/", "pipeline/")
 """`pipeline/` runs a workspace from outside: an older copy in it would have to understand the project's."""
 
@@ -82,11 +86,33 @@ def kept(where: Workspace) -> Iterator[None]:
         yield
 
 
-def graph(root: Path) -> dict[str, Any]:
-    """Return the project's dvc.yaml without what is the project's alone."""
+def graph(root: Path, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the dvc.yaml files of a workspace with these runs: the project's main one, and one for each run.
+
+    A file for each run has a small dvc.lock, which DVC reads and writes whole whenever it runs a stage of it. Files
+    under ``graph/`` that do more than repeat stages for every run are copied as they are.
+    """
     tree = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
     # records of a side workspace are made by the flow
-    return {"stages": {name: stage for name, stage in tree["stages"].items() if name != "track"}}
+    main = {"stages": {name: stage for name, stage in tree["stages"].items() if name != "track"}}
+    repeated = {name: stage for stages in _repeated(root).values() for name, stage in stages.items()}
+    each = {
+        # no run has a dash in its name, so that no folder of the project's is called so
+        f"graph/run-{run}/dvc.yaml": {"vars": [{"runs": {run: dict(own)}}], "stages": repeated}
+        for run, own in runs.items()
+    }
+    return {"dvc.yaml": main, **(each if repeated else {})}
+
+
+def _repeated(root: Path) -> dict[str, dict[str, Any]]:
+    """Return the stages of each file under ``graph/`` that repeats them for every run and reads nothing but the run."""
+    found = {}
+    for path in sorted(root.glob("graph/*/dvc.yaml")):
+        text = path.read_text(encoding="utf-8")
+        stages = yaml.safe_load(text)["stages"]
+        if all(stage.get("foreach") == RUNS for stage in stages.values()) and not OTHER.search(text.replace(RUNS, "")):
+            found[path.relative_to(root).as_posix()] = stages
+    return found
 
 
 def _refuse_other_work(path: Path, asked: Mapping[str, Any]) -> None:
@@ -109,12 +135,18 @@ def _work(params: Mapping[str, Any]) -> str:
 
 
 def _refresh(root: Path, path: Path, generated: Mapping[str, Mapping[str, Any]]) -> None:
-    copied = _copy(root, path)
+    split = _repeated(root)
+    wanted = [*_copy(root, path, split), *generated]
     for name, tree in generated.items():
         _write_yaml(path / name, tree)
+    listing = path / ".files.json"
+    before = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else []
+    # the locks are of an earlier version, which copied the files that are split now
+    for name in (set(before) - set(wanted)) | {name.replace("dvc.yaml", "dvc.lock") for name in split}:
+        _remove(path, path / name)
     _write(path / ".dvc/config", "")
     _write(path / ".dvc/config.local", _dvc_config(root))
-    _write(path / ".files.json", json.dumps(copied))
+    _write(listing, json.dumps(wanted))
 
 
 def absolute_roots(root: Path, datasets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -126,8 +158,8 @@ def absolute_roots(root: Path, datasets: Mapping[str, Any]) -> dict[str, dict[st
     return found
 
 
-def _copy(root: Path, path: Path) -> list[str]:
-    """Copy the files that git tracks or would, where they differ; remove deleted ones. Return what was copied."""
+def _copy(root: Path, path: Path, split: Container[str]) -> list[str]:
+    """Copy the files that git tracks or would, where they differ, except those in ``split``. Return what was copied."""
     answer = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root, capture_output=True, text=True, check=False,
@@ -137,17 +169,13 @@ def _copy(root: Path, path: Path) -> list[str]:
     wanted = [
         name
         for name in answer.stdout.split("\0")
-        if name and name not in GENERATED and _is_wanted(name) and (root / name).is_file()
+        if name and name not in GENERATED and name not in split and _is_wanted(name) and (root / name).is_file()
     ]
     for name in wanted:
         source, target = root / name, path / name
         if not _same(source, target):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
-    listing = path / ".files.json"
-    before = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else []
-    for name in set(before) - set(wanted):
-        _remove(path, path / name)
     return wanted
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from pipeline import ablation_workspace, cli_sweep, side_workspace, sweep_workspace, workspace
 from pipeline.ablation_workspace import Ablations
+from pipeline.forker import Forker
 from pipeline.side_workspace import OtherWorkError
 from pipeline.sweep_workspace import Sweep
 from pipeline.workspace import Workspace
@@ -130,6 +131,48 @@ def test_a_workspace_that_a_flow_run_of_prefects_own_works_in_is_kept_as_it_is(p
 
 def kept(project: Dummy) -> AbstractContextManager[None]:
     return side_workspace.kept(workspace.parse(project.path, "ablations/demo"))
+
+
+def test_each_run_of_a_workspace_has_a_graph_file_of_its_own(project: Dummy) -> None:
+    def files(folder: Path) -> set[str]:
+        return {path.parent.name for path in (folder / "graph").glob("*/dvc.yaml")}
+
+    with opened(project, Ablations("demo", {"heads": (0, 1)})) as (where, _):
+        arc, ada = "run-arc_r50_ms1mv2", "run-ada_r50_ms1mv2"
+        assert files(where.folder) == {arc, f"{arc}_s1", ada, f"{ada}_s1"}
+        tree = yaml.safe_load((where.folder / f"graph/{arc}/dvc.yaml").read_text())
+        assert set(tree["stages"]) == {"train_backbone", "evaluate_hq"}
+        with Forker(where.folder) as forker:
+            graph = forker.start("read_graph", {}).wait()
+        assert {stage.name for stage in graph.stages.values() if stage.kind == "train_backbone"} == {
+            f"train_backbone@{run}{end}" for run in ("arc_r50_ms1mv2", "ada_r50_ms1mv2") for end in ("", "_s1")
+        }
+        # what is not wanted now is no stage any more, and what DVC locked of it is there when it is wanted again
+        (where.folder / f"graph/{arc}_s1/dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    with opened(project, Ablations("demo", {"heads": ()})):
+        assert files(where.folder) == {arc, ada}
+        assert (where.folder / f"graph/{arc}_s1/dvc.lock").is_file()
+
+
+def test_a_graph_file_that_reads_more_than_the_run_is_copied_as_it_is(project: Dummy) -> None:
+    path = project.path / "graph/evaluate_hq/dvc.yaml"
+    text = path.read_text().replace("work.py evaluate_hq", "work.py evaluate_hq_${data}")
+    path.write_text(text)
+    with opened(project, Ablations("demo", {"heads": ()})) as (where, _):
+        assert (where.folder / "graph/evaluate_hq/dvc.yaml").read_text() == text
+        tree = yaml.safe_load((where.folder / "graph/run-arc_r50_ms1mv2/dvc.yaml").read_text())
+        assert set(tree["stages"]) == {"train_backbone"}
+
+
+def test_a_workspace_of_an_earlier_version_has_each_stage_once(project: Dummy) -> None:
+    asked = Ablations("demo", {"heads": ()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(side_workspace, "_repeated", lambda root: {})
+        with opened(project, asked) as (where, _):
+            lock = where.folder / "graph/train_backbone/dvc.lock"
+            lock.write_text("schema: '2.0'\nstages: {}\n")
+    with opened(project, asked):
+        assert not lock.parent.exists()
 
 
 def test_a_workspace_has_no_pipeline_of_its_own(project: Dummy) -> None:
