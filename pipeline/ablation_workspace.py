@@ -59,7 +59,7 @@ def opened(root: Path, asked: Ablations, tree: Mapping[str, Any]) -> Iterator[tu
         tree: what ``params`` returns for them.
     """
     where = workspace.beside(root, "ablations", asked.profile)
-    generated = {"params.yaml": tree, **side_workspace.graph(root, tree["runs"])}
+    generated = {"params.yaml": tree, **side_workspace.graph(root, tree)}
     with side_workspace.opened(root, where.folder, lambda: generated) as alone:
         yield where, alone
 

@@ -24,6 +24,7 @@ from pipeline.workspace import Workspace
 
 GENERATED = ("dvc.yaml", "params.yaml")
 RUNS = "${runs}"
+OF_TABLES = {"row": "${rows}", "tabulate": "${tables}"}
 OTHER = re.compile(r"\$\{(?!key\}|item[.}])")
 """In a template: something else than the run that it is repeated for."""
 NOT_COPIED = ("results/", "docs/", "tests/", "benchmarks/", ".dvc/", "pipeline/")
@@ -86,22 +87,36 @@ def kept(where: Workspace) -> Iterator[None]:
         yield
 
 
-def graph(root: Path, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the dvc.yaml files of a workspace with these runs: the project's main one, and one for each run.
+def graph(root: Path, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the dvc.yaml files of a workspace: the project's main one, one for each run and one for each table.
 
-    A file for each run has a small dvc.lock, which DVC reads and writes whole whenever it runs a stage of it. Files
-    under ``graph/`` that do more than repeat stages for every run are copied as they are.
+    Each has a small dvc.lock, which DVC reads and writes whole whenever it runs a stage of it. Files under ``graph/``
+    that do more than repeat stages for every run are copied as they are.
+
+    Args:
+        root: of the project.
+        params: the workspace's params.yaml.
     """
     tree = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
     # records of a side workspace are made by the flow
     main = {"stages": {name: stage for name, stage in tree["stages"].items() if name != "track"}}
     repeated = {name: stage for stages in _repeated(root).values() for name, stage in stages.items()}
-    each = {
-        # no run has a dash in its name, so that no folder of the project's is called so
-        f"graph/run-{run}/dvc.yaml": {"vars": [{"runs": {run: dict(own)}}], "stages": repeated}
-        for run, own in runs.items()
-    }
-    return {"dvc.yaml": main, **(each if repeated else {})}
+    files: dict[str, dict[str, Any]] = {"dvc.yaml": main}
+    # neither a run nor a table has a dash in its name, so that no folder of the project's is called so
+    for run, own in params["runs"].items() if repeated else ():
+        files[f"graph/run-{run}/dvc.yaml"] = {"vars": [{"runs": {run: dict(own)}}], "stages": repeated}
+    there = [name for name, of in OF_TABLES.items() if main["stages"].get(name, {}).get("foreach") == of]
+    of_tables = {name: _from_below(main["stages"].pop(name)) for name in there}
+    for table in params["tables"] if of_tables else ():
+        rows = {name: dict(row) for name, row in params["rows"].items() if row["table"] == table}
+        own = {"rows": rows, "tables": {table: dict(params["tables"][table])}}
+        files[f"graph/table-{table}/dvc.yaml"] = {"vars": [own], "stages": of_tables}
+    return files
+
+
+def _from_below(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a repeated stage of the main dvc.yaml as it is written two folders below."""
+    return {**stage, "do": {"wdir": "../..", **stage["do"]}}
 
 
 def _repeated(root: Path) -> dict[str, dict[str, Any]]:

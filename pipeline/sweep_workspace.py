@@ -113,11 +113,12 @@ def opened(root: Path, asked: Sweep) -> Iterator[tuple[Workspace, bool]]:
 def generated(root: Path, asked: Sweep) -> dict[str, Mapping[str, Any]]:
     """Return the files of its workspace that are not the project's, by name."""
     tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    graph = side_workspace.graph(root, asked.runs())
+    tree = params(root, tree, asked)
+    graph = side_workspace.graph(root, tree)
     named = {str(column["metric"]).partition(".")[0] for column in asked.columns}
     suites = {one for suite in named for one in COMPUTED.get(suite, (suite,))}
-    _narrow(graph["dvc.yaml"]["stages"]["row"]["do"], suites)
-    return {"params.yaml": params(root, tree, asked), **graph, f"tables/{asked.key}.yaml": asked.table()}
+    _narrow(graph[f"graph/table-{asked.key}/dvc.yaml"]["stages"]["row"]["do"], suites)
+    return {"params.yaml": tree, **graph, f"tables/{asked.key}.yaml": asked.table()}
 
 
 def params(root: Path, tree: Mapping[str, Any], asked: Sweep) -> dict[str, Any]:

@@ -133,13 +133,13 @@ def kept(project: Dummy) -> AbstractContextManager[None]:
     return side_workspace.kept(workspace.parse(project.path, "ablations/demo"))
 
 
-def test_each_run_of_a_workspace_has_a_graph_file_of_its_own(project: Dummy) -> None:
+def test_each_run_and_each_table_of_a_workspace_has_a_graph_file_of_its_own(project: Dummy) -> None:
     def files(folder: Path) -> set[str]:
         return {path.parent.name for path in (folder / "graph").glob("*/dvc.yaml")}
 
     with opened(project, Ablations("demo", {"heads": (0, 1)})) as (where, _):
         arc, ada = "run-arc_r50_ms1mv2", "run-ada_r50_ms1mv2"
-        assert files(where.folder) == {arc, f"{arc}_s1", ada, f"{ada}_s1"}
+        assert files(where.folder) == {arc, f"{arc}_s1", ada, f"{ada}_s1", "table-heads"}
         tree = yaml.safe_load((where.folder / f"graph/{arc}/dvc.yaml").read_text())
         assert set(tree["stages"]) == {"train_backbone", "evaluate_hq"}
         with Forker(where.folder) as forker:
@@ -150,7 +150,7 @@ def test_each_run_of_a_workspace_has_a_graph_file_of_its_own(project: Dummy) -> 
         # what is not wanted now is no stage any more, and what DVC locked of it is there when it is wanted again
         (where.folder / f"graph/{arc}_s1/dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     with opened(project, Ablations("demo", {"heads": ()})):
-        assert files(where.folder) == {arc, ada}
+        assert files(where.folder) == {arc, ada, "table-heads"}
         assert (where.folder / f"graph/{arc}_s1/dvc.lock").is_file()
 
 

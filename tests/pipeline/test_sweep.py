@@ -384,7 +384,7 @@ def test_averages_are_of_the_suites_that_a_sweep_reads_for_them() -> None:
 def test_a_sweep_of_the_repositorys_runs_measures_what_its_columns_name(columns: str, suites: set[str]) -> None:
     asked = cli_sweep.Asked(["runs.adaface.head.m=0.3,0.4"], "0..1", columns, None)
     found = cli_sweep.understand(ROOT, [], asked)
-    graph = sweep_workspace.generated(ROOT, found)["dvc.yaml"]
+    graph = sweep_workspace.generated(ROOT, found)[f"graph/table-{found.key}/dvc.yaml"]
     row = graph["stages"]["row"]["do"]
     made = {out for path in ROOT.glob("graph/*/dvc.yaml") for out in outs(yaml.safe_load(path.read_text()))}
     read = {dep.replace("${item.run}", "${key}") for dep in row["deps"] if dep.startswith("results/")}
