@@ -30,11 +30,11 @@ def up(
     """
     root = enter()
     urls = start_servers(root)
-    from pipeline import workers
+    from pipeline import deployments, workers
 
     api_url = enter_prefect(root, urls["prefect"] + "/api")
     workers.up(root, pool, workers.devices(cpu_workers), api_url, typer.echo)
-    workers.up_for_deployments(root, api_url, typer.echo)
+    deployments.up(root, api_url, typer.echo)
 
 
 @app.command(epilog="Example: facet worker --device 0 --pool gpus")

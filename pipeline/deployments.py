@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,11 +24,22 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
-from pipeline import workspace
+from pipeline import environment, processes, workspace
 
 FLOW = "facet run"
 AT_ONCE = 2
 """Maximum number of flow runs at a time in one workspace: runs that need the same stage wait for each other."""
+
+
+def up(root: Path, api_url: str, say: Callable[[str], None]) -> None:
+    """Create the deployments of prefect.yaml on the server and start their worker."""
+    for pool in apply(root):
+        name = f"{processes.WORKER} of deployments in {pool}"
+        if name not in processes.known(root):
+            settings = environment.for_children() | environment.prefect_settings(root, api_url)
+            settings |= {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_WORKER_PREFETCH_SECONDS": "1"}
+            processes.add(root, name, worker_command(root, pool), settings)
+            say(f"{processes.WORKER:8} runs deployments from the work pool {pool}")
 
 
 def apply(root: Path) -> list[str]:

@@ -21,12 +21,11 @@ from urllib.parse import urlsplit
 import psutil
 
 from pipeline import environment
+from pipeline.records import BIRTH_TOLERANCE_S
 from stages import locks
 
 PREFECT, MLFLOW, WORKER = "prefect", "mlflow", "worker"
 HEALTH = {PREFECT: "/api/health", MLFLOW: "/health"}
-# clocks are set while servers run; no pid comes again so soon
-BIRTH_TOLERANCE_S = 5.0
 REMAINS_TIMEOUT_S = 20.0
 
 # those that this process started: they outlive us, so nobody waits for them; reaped if they end first

@@ -88,19 +88,6 @@ def up(root: Path, pool: str, wanted: Sequence[str], api_url: str, say: Callable
         say(f"{processes.WORKER:8} {device} takes stages from the work pool {pool}")
 
 
-def up_for_deployments(root: Path, api_url: str, say: Callable[[str], None]) -> None:
-    """Create the deployments of prefect.yaml on the server and start their worker; imports Prefect."""
-    from pipeline import deployments
-
-    for pool in deployments.apply(root):
-        name = f"{processes.WORKER} of deployments in {pool}"
-        if name not in processes.known(root):
-            settings = environment.for_children() | environment.prefect_settings(root, api_url)
-            settings |= {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_WORKER_PREFETCH_SECONDS": "1"}
-            processes.add(root, name, deployments.worker_command(root, pool), settings)
-            say(f"{processes.WORKER:8} runs deployments from the work pool {pool}")
-
-
 def ready_file(root: Path, device: str) -> Path:
     """Return the file that a worker writes when it has joined its pool."""
     return environment.state_folder(root) / "workers" / device.replace(":", "-") / "ready.json"
