@@ -102,7 +102,7 @@ faults: $(VENV)/installed  ## kill one process after another, fill disks: docs/f
 
 machines: $(VENV)/installed  ## the proof over several clones, into docs/machines.md, and restarts; ten minutes
 	$(bin)/python -m tests.machines.proof --write docs/machines.md
-	FACET_FULL=1 $(bin)/python -m pytest tests/machines tests/pipeline/test_pool.py -k "survives or never_comes or stopped"
+	FACET_FULL=1 $(bin)/python -m pytest tests/machines tests/pipeline/workers/test_pool.py -k "survives or never_comes or stopped"
 
 machines-s3: $(VENV)/installed  ## the same with an S3-compatible server as the DVC remote
 	$(call install,--extra test --extra s3-test)

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
-from stages import plugins
-from stages.core.folding import fold
+from stages.core.networks.fold_batch_norm import fold
+from stages.runtime import plugins
 
 Step = Callable[[], object]
 DEPTHS = {"IR-18": (2, 2, 2, 2), "IR-50": (3, 4, 14, 3), "demo net": (1, 1, 1, 1)}

@@ -8,7 +8,7 @@ where AdaFace (ArcFace and CosFace too) is mk-minchul/AdaFace at c60eaa78, Curri
 68c8727f, MagFace IrvingMeng/MagFace at 99bae614. All ways run by turns in one process on the same numbers, float32,
 512 feature dimensions, gradients for features and weights; times are CPU seconds of one thread (wall beside them),
 ratios are medians of the rounds' ratios. "3 products" is what nobody can do without, cosines and the two gradients, by
-torch.mm; "3 best products" the same by what the heads use (stages/core/products.py).
+torch.mm; "3 best products" the same by what the heads use (stages/core/losses/matmul.py).
 
 Memory is what a step adds to the process at its worst (VmHWM, reset before it, minus VmRSS), gradients included.
 """
@@ -34,8 +34,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages import plugins
-from stages.core import products
+from stages.core.losses import matmul
+from stages.runtime import plugins
 
 DIM = 512
 SIZES = [(128, 10_575), (512, 10_575), (128, 70_722), (512, 70_722), (128, 205_990), (512, 205_990)]
@@ -229,7 +229,7 @@ def table(arguments: argparse.Namespace) -> Iterator[str]:
             ways: Ways = {"ours": our_step(name, num_classes, "store")}
             ways["again"] = our_step(name, num_classes, "recompute")
             ways["floor"] = three_products(num_classes, mm)
-            ways["best floor"] = three_products(num_classes, products.product)
+            ways["best floor"] = three_products(num_classes, matmul.product)
             if name in known:
                 ways["official"] = known[name](num_classes)
             taken = measure(ways, size, num_classes, rounds)

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from protocol_cases import FARS, FMRS, make_ijb, unit
 
-from stages.core import pooling, rates
-from stages.core.discard_curves import erc_curve
+from stages.core.metrics import pooling, rates
+from stages.core.metrics.discard_curves import erc_curve
 from stages.protocols import identification, ijb_1to1
 
 SCALES = (0.25, 0.5, 1.0)

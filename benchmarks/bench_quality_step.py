@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor
 
-from stages import devices
-from stages.core.head import CosineHead, HeadOutput
-from stages.core.objective import Backbone, Objective
-from stages.core.order import Order
-from stages.processes import Processes
-from stages.stepping import Stepper
-from stages.training import Config
+from stages.config.training import Config
+from stages.core.losses.head import CosineHead, HeadOutput
+from stages.core.losses.objective import Backbone, Objective
+from stages.core.losses.sampler import Order
+from stages.runtime import devices
+from stages.training.distributed import Processes
+from stages.training.step import Stepper
 
 LIMIT = 1.05
 

@@ -26,7 +26,7 @@ TASKS = ("open", "random read + unpack", "sequential", "labels of all")
 
 def ours(rec: str, idx: str) -> dict[str, Callable[[], object]]:
     """Return the tasks as our reader does them."""
-    from stages.core.recordio import RecordReader
+    from stages.core.recordio.reader import RecordReader
 
     reader = RecordReader(rec, idx)
     keys = shuffled(reader.keys.tolist())
@@ -78,7 +78,7 @@ def seconds(task: Callable[[], object]) -> float:
 
 def write_records(folder: Path, count: int) -> None:
     """Write ``count`` images of random bytes, 2.5 to 4.6 kB."""
-    from stages.core.recordio import Header, RecordWriter, pack
+    from stages.core.recordio.reader import Header, RecordWriter, pack
 
     draw = random.Random(1)
     pool = draw.randbytes(1 << 20)

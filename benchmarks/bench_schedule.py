@@ -29,7 +29,8 @@ from pathlib import Path
 
 import yaml
 
-from pipeline import environment, services
+from pipeline.base import environment
+from pipeline.servers import servers
 
 REPEATED = """\
 vars: [../../params.yaml]
@@ -230,7 +231,7 @@ def main() -> None:
         arguments.rounds, arguments.seconds = 1, 0.25
     home = Path(tempfile.mkdtemp(prefix="bench-servers-"))
     try:
-        os.environ["PREFECT_API_URL"] = services.up(home, print)["prefect"].url + "/api"
+        os.environ["PREFECT_API_URL"] = servers.up(home, print)["prefect"].url + "/api"
         if arguments.idle:
             idle(arguments.runs or 74)
         elif arguments.stress:
@@ -238,7 +239,7 @@ def main() -> None:
         else:
             race(arguments)
     finally:
-        services.down(home)
+        servers.down(home)
         shutil.rmtree(home)
 
 

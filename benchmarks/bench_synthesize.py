@@ -15,11 +15,11 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from stages.core.face_model import draw_identity, draw_shot
-from stages.core.face_render import build_person, draw
+from stages.core.synthetic_faces.model import draw_identity, draw_shot
+from stages.core.synthetic_faces.render import build_person, draw
 from stages.synthesis import plan
 from stages.synthesis.config import Config, EvalConfig, TrainConfig
-from stages.synthesis.drawing import draw_sitting
+from stages.synthesis.rendering import draw_sitting
 
 TARGET = 250
 

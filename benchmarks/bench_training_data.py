@@ -38,7 +38,7 @@ def write_records(folder: Path, count: int) -> float:
     import cv2
     import numpy as np
 
-    from stages.core.recordio import Header, RecordWriter, pack
+    from stages.core.recordio.reader import Header, RecordWriter, pack
 
     rng = np.random.default_rng(0)
     images = list[bytes]()
@@ -69,11 +69,11 @@ def ours(workers: int, num_batches: int, normalise: bool) -> dict[str, object]:
     import torch
     from official_adaface import seconds
 
-    from stages import devices
-    from stages.core.augment import Probabilities
-    from stages.core.order import Order
-    from stages.core.pixels import from_rows, to_network
-    from stages.samples import Samples, load, open_records
+    from stages.core.images.augment import Probabilities
+    from stages.core.images.pixels import from_rows, to_network
+    from stages.core.losses.sampler import Order
+    from stages.runtime import devices
+    from stages.training.dataset import Samples, load, open_records
 
     devices.prepare(threads=1)
     cv2.setNumThreads(1)

@@ -3,7 +3,7 @@
     python benchmarks/bench_training_step.py [--quick] [--nets demo,IR-18] [--threads 1,2] [--compile-all]
 
 All ways of one net take turns in one process, so that a busy machine slows all of them alike; ratios are medians of
-the ratios within a round. Wall and CPU time of forward, backward and SGD through stages/stepping.py, in images a
+the ratios within a round. Wall and CPU time of forward, backward and SGD through stages/training/step.py, in images a
 second; the head has 300 classes. Compiling is timed apart: first step less a later one, and how many steps pay for it.
 """
 
@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from stages import devices
-from stages.core.order import Order
-from stages.processes import Processes
-from stages.stepping import Stepper
-from stages.training import Config
+from stages.config.training import Config
+from stages.core.losses.sampler import Order
+from stages.runtime import devices
+from stages.training.distributed import Processes
+from stages.training.step import Stepper
 
 CLASSES = 300
 NETS: dict[str, tuple[dict[str, Any], int]] = {

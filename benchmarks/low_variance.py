@@ -30,13 +30,14 @@ import torch
 
 from benchmarks import studied_data
 from benchmarks.premise import ROOT, SHORT, Recipe, config_of
-from stages import artifacts, devices, trainer
-from stages.checkpoints import Checkpoints
-from stages.core import classifiability
-from stages.core.class_cosines import own_and_nearest
-from stages.core.processing import decode
-from stages.embedder import Embedder
-from stages.samples import Records, open_records
+from stages.core.losses import classifiability
+from stages.core.losses.class_cosines import own_and_nearest
+from stages.core.metrics.processing import decode
+from stages.embedding.embedder import Embedder
+from stages.runtime import artifacts, devices
+from stages.training import loop
+from stages.training.checkpoints import Checkpoints
+from stages.training.dataset import Records, open_records
 
 TRAIN = {"identities": 250, "images_per_identity": 20, "low_quality_share": 0.25}
 SETS: dict[str, dict[str, Any]] = {
@@ -85,7 +86,7 @@ def measure(name: str, objective: str, seed: int) -> None:
     config = config_of(Recipe(config=own), name, seed)
     config = config.model_copy(update={"validation": config.validation.model_copy(update={"every_epochs": 0})})
     records = open_records(name)
-    training = trainer.Training(config, records)
+    training = loop.Training(config, records)
     checkpoints = Checkpoints(f"low-variance-{name}-{objective}-{seed}")
     training.run(checkpoints, f"{objective} {name}")
     embedder = Embedder(training.networks.backbone, config.color_order, torch.device("cpu"), flip=False)
@@ -94,7 +95,7 @@ def measure(name: str, objective: str, seed: int) -> None:
     checkpoints.clear()
 
 
-def of_training(training: trainer.Training, embedder: Embedder, records: Records, name: str) -> pd.DataFrame:
+def of_training(training: loop.Training, embedder: Embedder, records: Records, name: str) -> pd.DataFrame:
     """Return key, quality and low_variance of every training image with its CCS, pseudo-label and score."""
     images = (decode(bytes(records.images.image_bytes(position))) for position in range(len(records.key_N)))
     feature_ND = torch.from_numpy(embedder(images).feature_ND)
@@ -108,7 +109,7 @@ def of_training(training: trainer.Training, embedder: Embedder, records: Records
     return kept
 
 
-def of_strangers(training: trainer.Training, embedder: Embedder) -> pd.DataFrame:
+def of_strangers(training: loop.Training, embedder: Embedder) -> pd.DataFrame:
     """Return quality, score and norm of new images of people that are in no training set."""
     held = studied_data.held_out(Path("data/held/strangers.npz"), range(60), known=False)
     feature_ND = torch.from_numpy(embedder(held.image_NHW3[held.is_probe_N]).feature_ND)
@@ -117,7 +118,7 @@ def of_strangers(training: trainer.Training, embedder: Embedder) -> pd.DataFrame
 
 
 @torch.inference_mode()
-def score(training: trainer.Training, feature_ND: torch.Tensor) -> np.ndarray:
+def score(training: loop.Training, feature_ND: torch.Tensor) -> np.ndarray:
     """Return what the objective's layer says."""
     layer = training.networks.objective.quality_layer()
     assert layer is not None

@@ -21,11 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import matplotlib.pyplot as plt
 import yaml
 
-from stages import devices, plugins, train_backbone, trainer
-from stages.checkpoints import Checkpoints
-from stages.params import merge
-from stages.samples import open_records
-from stages.training import Config
+from stages import train_backbone
+from stages.config.params import merge
+from stages.config.training import Config
+from stages.runtime import devices, plugins
+from stages.training import loop
+from stages.training.checkpoints import Checkpoints
+from stages.training.dataset import open_records
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADS: dict[str, dict[str, Any]] = {
@@ -73,7 +75,7 @@ def train(head: str, epochs: int) -> list[dict[str, float]]:
         "schedule": {"epochs": epochs}, "validation": {"every_epochs": 1, "sets": ["lfw"], "fusion": "none"},
     }  # fmt: skip
     config = Config.model_validate(merge(profile, own))
-    training = trainer.Training(config, open_records("demo"), validate=train_backbone.validation(config))
+    training = loop.Training(config, open_records("demo"), validate=train_backbone.validation(config))
     checkpoints = Checkpoints(f"curve-{head}-{epochs}")
     training.run(checkpoints, head)
     checkpoints.clear()

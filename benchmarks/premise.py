@@ -31,14 +31,16 @@ from torch.nn import functional
 
 from benchmarks import premise_plots, studied_data
 from benchmarks.studied_data import LEVELS, Held
-from stages import artifacts, devices, exporting, plugins, trainer
-from stages.checkpoints import Checkpoints
-from stages.core.head import CosineHead
-from stages.core.pixels import ColorOrder
-from stages.embedder import Embedder
-from stages.params import merge
-from stages.samples import open_records
-from stages.training import Config
+from stages.config.params import merge
+from stages.config.training import Config
+from stages.core.images.pixels import ColorOrder
+from stages.core.losses.head import CosineHead
+from stages.embedding.embedder import Embedder
+from stages.models import model_files
+from stages.runtime import artifacts, devices, plugins
+from stages.training import loop
+from stages.training.checkpoints import Checkpoints
+from stages.training.dataset import open_records
 
 ROOT = Path(__file__).resolve().parents[1]
 IDENTITIES, IMAGES, HELD = 150, 20, 60
@@ -131,7 +133,7 @@ def measure(name: str, seed: int) -> None:
     )
     held = both_held()
     config = config_of(recipe, dataset, seed)
-    training = trainer.Training(config, open_records(dataset))
+    training = loop.Training(config, open_records(dataset))
     if recipe.last_scale:
         give_scale(training)
     training.validate = lambda backbone: look(training.networks.head, backbone, config.color_order, held)
@@ -143,10 +145,10 @@ def measure(name: str, seed: int) -> None:
 
 def measure_run(folder: Path) -> None:
     """Print what a trained run of the embedded demo comes to: the same people, in images new to it as well."""
-    backbone, model = exporting.read_backbone(folder / "backbone")
+    backbone, model = model_files.read_backbone(folder / "backbone")
     head_config = plugins.load("heads", model.head["name"]).Config.model_validate(model.head)
     head = plugins.load("heads", model.head["name"]).Head(head_config, model.feature_dim, model.num_classes)
-    head.load_state_dict(exporting.read_weights(folder / "backbone")["head"])
+    head.load_state_dict(model_files.read_weights(folder / "backbone")["head"])
     seen = look(head, backbone, model.color_order, both_held())
     kept = {name: round(value, 3) for name, value in seen.items() if "spearman" in name or "rank1" in name}
     print(folder, kept, "norms", [round(seen[f"stranger_norm_at_{level:g}"], 2) for level in LEVELS])
@@ -175,7 +177,7 @@ def config_of(recipe: Recipe, dataset: str, seed: int) -> Config:
     return Config.model_validate(merge(merge(profile, own), dict(recipe.config)))
 
 
-def give_scale(training: trainer.Training) -> None:
+def give_scale(training: loop.Training) -> None:
     """Put a last batch norm with scale and shift in the place of the one without, before the first step."""
     layers = training.networks.backbone.output_layer
     assert isinstance(layers, nn.Sequential)

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.studied_data import LEVELS
-from stages import artifacts
+from stages.runtime import artifacts
 
 Run = list[dict[str, float]]
 """What each epoch of one training came to."""

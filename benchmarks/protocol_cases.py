@@ -12,8 +12,8 @@ import numpy as np
 import published
 from published_protocols import Checkouts
 
-from stages.core import pooling, rates
-from stages.core.discard_curves import ERC_DISCARD_K, erc_curve
+from stages.core.metrics import pooling, rates
+from stages.core.metrics.discard_curves import ERC_DISCARD_K, erc_curve
 from stages.protocols import identification, ijb_1to1, ijb_1ton, verification
 
 FARS = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]

@@ -10,7 +10,7 @@ cr_fiqa takes the mean embedding of each person for them. With --run, the run's 
 
 Five ladders of five rungs; the first is the photograph as it is: resolution (112, 56, 28, 14, 7 px and back), blur
 (Gaussian of 0, 1, 2, 4, 8 px), noise (Gaussian of 0, 5, 10, 20, 40 grey levels), jpeg (as stored, then quality 50, 25,
-10, 5), camera (stages/core/degrade.py: all together, q 1, .75, .5, .25, 0).
+10, 5), camera (stages/core/images/degrade.py: all together, q 1, .75, .5, .25, 0).
 
 A step counts as falling where the mean change over the images is below zero by two of its standard errors, as
 unresolved within two, as rising above. Prints Markdown.
@@ -35,14 +35,14 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
 
-from stages import seeing
-from stages.core import degrade
-from stages.core.features import Embed, Features, Image
-from stages.core.processing import decode
-from stages.core.quality import Material, Scorer
+from stages.core.images import degrade
+from stages.core.metrics.features import Embed, Features, Image
+from stages.core.metrics.processing import decode
+from stages.core.metrics.quality import Material, Scorer
 from stages.datasets import verification_bin
 from stages.datasets.insightface_rec import TrainSet
-from stages.embedder import Embedder
+from stages.embedding import scoring_embedder
+from stages.embedding.embedder import Embedder
 from stages.quality import cr_fiqa, feature_norm, sdd_fiqa, ser_fiq
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -142,9 +142,9 @@ def of_published(shared: Path, num_training: int, folder: Path) -> tuple[Embed, 
             torch.save(dict(module.train(config, material).weights), folder / "weights.pt")
             scorers[name] = module.Scorer.load(folder)
     of_images = ["sharpness", *(["brisque"] if importlib.util.find_spec("brisque") else [])]
-    scorers |= seeing.untrained(of_images)
+    scorers |= scoring_embedder.untrained(of_images)
     looking: Any = {name: scorers[name] for name in of_images}
-    return seeing.Seeing(published, looking, {}), scorers
+    return scoring_embedder.Seeing(published, looking, {}), scorers
 
 
 def train_material(folder: Path, num: int, embed: Embed) -> Material:
@@ -164,8 +164,8 @@ def train_material(folder: Path, num: int, embed: Embed) -> Material:
 
 def of_run(folder: Path) -> tuple[Embed, dict[str, Scorer]]:
     """Return a run's network, its own method and those without training."""
-    scorers = seeing.of_run(folder / "quality", [*seeing.UNTRAINED, "feature_norm"])
-    return seeing.watched(Embedder.load(folder / "backbone", flip=False), scorers), scorers
+    scorers = scoring_embedder.of_run(folder / "quality", [*scoring_embedder.UNTRAINED, "feature_norm"])
+    return scoring_embedder.watched(Embedder.load(folder / "backbone", flip=False), scorers), scorers
 
 
 def photographs(shared: Path, num: int) -> list[Image]:

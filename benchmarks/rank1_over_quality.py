@@ -17,12 +17,12 @@ import torch
 from torch.nn import functional
 
 from stages.backbones import iresnet
-from stages.core.degrade import side_of
-from stages.core.processing import decode
+from stages.core.images.degrade import side_of
+from stages.core.metrics.processing import decode
 from stages.heads import cosface
 from stages.synthesis import plan
 from stages.synthesis.config import Config, EvalConfig, TrainConfig
-from stages.synthesis.drawing import cores, draw_all
+from stages.synthesis.rendering import cores, draw_all
 
 LEVELS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 BATCH = 64

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import artifacts, synthesize, unpack
-from stages.core.processing import decode
+from stages import synthesize, unpack
+from stages.core.metrics.processing import decode
+from stages.runtime import artifacts
 from stages.synthesis import plan
 from stages.synthesis.config import Config
-from stages.synthesis.drawing import cores, draw_sitting
+from stages.synthesis.rendering import cores, draw_sitting
 
 LEVELS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 # no test set is drawn; the smallest sizes that are allowed

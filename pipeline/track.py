@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import tracking, workspace
-from stages import program
+from pipeline.base import workspace
+from pipeline.tracking import sync
+from stages.runtime import program
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     again = "`dvc repro track`" if asked.workspace is None else "the same command again"
     try:
         where = None if asked.workspace is None else workspace.parse(Path(), asked.workspace)
-        done = tracking.track(say=_say, workspace=where)
+        done = sync.track(say=_say, workspace=where)
     # MLflow raises what its server, its database and its client raise: all of it means the same here
     except Exception as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -19,31 +19,34 @@ from typing import Any
 
 import pandas as pd
 
-from stages import artifacts, benchmarks, pin, program, progress, recognition, seeing
-from stages.core.features import Embed
-from stages.core.measured import Measured, Score
-from stages.core.quality import Scorer
-from stages.embedder import Embedder
+from stages import recognition
+from stages.config import evaluation
+from stages.core.metrics.features import Embed
+from stages.core.metrics.quality import Scorer
+from stages.core.metrics.suite_result import Measured, Score
+from stages.embedding import scoring_embedder
+from stages.embedding.embedder import Embedder
+from stages.runtime import artifacts, pin, program, progress
 
-Switches = benchmarks.Hq | benchmarks.Ijb | benchmarks.Lq | benchmarks.Fiqa
+Switches = evaluation.Hq | evaluation.Ijb | evaluation.Lq | evaluation.Fiqa
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Read the suite's section, evaluate, write."""
     run, suite = arguments.run, arguments.suite
     path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
-    section = artifacts.read_section(path, f"evaluate_{suite}", benchmarks.SECTIONS[suite])
+    section = artifacts.read_section(path, f"evaluate_{suite}", evaluation.SECTIONS[suite])
     flip = uses_flip(section.switches)
     scorers: dict[str, Scorer] = {}
     others: dict[str, Embed] = {}
-    if isinstance(section.switches, benchmarks.Fiqa):
-        scorers = seeing.of_run(artifacts.quality_folder(run), section.switches.methods)
+    if isinstance(section.switches, evaluation.Fiqa):
+        scorers = scoring_embedder.of_run(artifacts.quality_folder(run), section.switches.methods)
         others = {
             name: Embedder.load(recognition.backbone(name), flip=flip, keep=True)
             for name in section.switches.recognition
         }
     embedder = Embedder.load(artifacts.backbone_folder(run), flip=flip, keep=True)
-    embed, scores = seeing.watched(embedder, scorers), seeing.scores_of(scorers)
+    embed, scores = scoring_embedder.watched(embedder, scorers), scoring_embedder.scores_of(scorers)
     measured = measure(suite, pin.checked(section.dataset, "eval"), section.switches, embed, scores, others)
     model = artifacts.read_json(artifacts.backbone_folder(run) / "model.json")
     provenance = {"run": run, "dataset": section.dataset, "weights_sha256": model["weights_sha256"]}
@@ -75,9 +78,9 @@ def measure(
         ValueError: the switches are another suite's; a file cannot be used; too many images fail; a metric is
             not finite.
     """
-    if suite not in benchmarks.SUITES:
-        raise LookupError(f"no suite {suite!r}: there are {', '.join(benchmarks.SUITES)}")
-    if not isinstance(switches, benchmarks.SUITES[suite]):
+    if suite not in evaluation.SUITES:
+        raise LookupError(f"no suite {suite!r}: there are {', '.join(evaluation.SUITES)}")
+    if not isinstance(switches, evaluation.SUITES[suite]):
         raise ValueError(f"suite {suite} needs its own options, got {type(switches).__name__}")
     module = importlib.import_module(f"stages.suites.{suite}")
     given = (eval_folder, switches, embed, scores or {})
@@ -91,7 +94,7 @@ def measure(
 
 def uses_flip(switches: Switches) -> bool:
     """Return whether mirrored images are needed: embedding them doubles the time."""
-    if isinstance(switches, benchmarks.Lq):
+    if isinstance(switches, evaluation.Lq):
         return switches.fusion != "none" or ("ijbs" in switches.sets and switches.ijbs_fusion != "none")
     return switches.fusion != "none"
 
@@ -112,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     commands = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__.splitlines()[0])
     commands.add_argument("run", help="run of params.yaml, for example arcface")
-    commands.add_argument("suite", choices=list(benchmarks.SUITES), help="suite of test sets")
+    commands.add_argument("suite", choices=list(evaluation.SUITES), help="suite of test sets")
     return commands
 
 

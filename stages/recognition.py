@@ -14,7 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages import artifacts, models_here, program
+from stages.models import lookup
+from stages.runtime import artifacts, program
 
 FOLDER = Path("recognition")
 NOBODY = "names"
@@ -49,7 +50,7 @@ def backbone(name: str) -> Path:
     """
     path = FOLDER / f"{name}.json"
     if not path.is_file():
-        return models_here.find(name).backbone
+        return lookup.find(name).backbone
     tree = artifacts.read_json(path)
     folder = Path(tree["folder"])
     if artifacts.read_json(folder / "model.json")["weights_sha256"] != tree["weights_sha256"]:

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stages import artifacts, program, tabulate
-from stages.reporting import collected, index, page
-from stages.reporting.beside import Beside, beside
+from stages import tabulate
+from stages.reporting import all_tables, index, page
 from stages.reporting.comparison import Comparison
+from stages.reporting.side_by_side import Beside, beside
+from stages.runtime import artifacts, program
 
 FOLDER = artifacts.RESULTS / "report"
 
@@ -73,10 +74,10 @@ def write(
             pages.append(comparison.name)
     shutil.copyfile(page.STYLE, folder / page.STYLE.name)
     _write(folder / "index.html", page.linked(index.html(comparisons, besides, pages, unfinished)))
-    _write(folder / "index.md", collected.markdown(comparisons, besides))
-    _write(folder / "index.csv", collected.as_csv(comparisons))
-    _write(folder / "index.tex", collected.latex(comparisons))
-    _write(folder / "index.json", collected.as_json(collected.as_tree(comparisons, besides)) + "\n")
+    _write(folder / "index.md", all_tables.markdown(comparisons, besides))
+    _write(folder / "index.csv", all_tables.as_csv(comparisons))
+    _write(folder / "index.tex", all_tables.latex(comparisons))
+    _write(folder / "index.json", all_tables.as_json(all_tables.as_tree(comparisons, besides)) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

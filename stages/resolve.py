@@ -1,7 +1,7 @@
 """Stage `resolve`: writes params.yaml, profile and tables as one resolved file per run, data set and table.
 
 Every other stage depends on its own file only, so that editing one run reruns one run, and DVC's own comparison of
-outputs stops the rest. It also pins data sets that live elsewhere (``stages.pin``), which are read where they are.
+outputs stops the rest. It also pins data sets that lie elsewhere (``stages.runtime.pin``) and are read there.
 
     python -m stages.resolve
 """
@@ -12,7 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages import artifacts, params, pin, program
+from stages.config import params
+from stages.runtime import artifacts, pin, program
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from stages import artifacts, program
 from stages.protocols import averages
+from stages.runtime import artifacts, program
 
 SUITES = ("quality", "hq", "ijb", "lq", "fiqa")
 CURVES = {"hq": ("roc",), "ijb": ("roc", "cmc"), "lq": ("cmc", "roc"), "fiqa": ("edc",)}

@@ -17,14 +17,14 @@ from typing import TypeVar
 import cv2
 import pandas as pd
 
-from stages import artifacts, drawn_before, program
 from stages.datasets import insightface_rec, verification_bin
-from stages.progress import Progress
-from stages.synthesis import layouts, layouts_more, plan, plan_more
+from stages.runtime import artifacts, program
+from stages.runtime.progress import Progress
+from stages.synthesis import cache, layouts, layouts_other_sets, plan, plan_other_sets
 from stages.synthesis.config import Config
-from stages.synthesis.drawing import Drawn, cores, draw_all
+from stages.synthesis.rendering import Drawn, cores, draw_all
 
-P = TypeVar("P", plan.Ijb, plan.Listed, plan_more.Ijbs, plan_more.NamedPairs)
+P = TypeVar("P", plan.Ijb, plan.Listed, plan_other_sets.Ijbs, plan_other_sets.NamedPairs)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> None:
         studio.write_train(folder)
     asked = {"seed": config.seed, "eval": config.eval.model_dump(mode="json")}
     with artifacts.write_folder(home / "eval") as folder:
-        drawn_before.fill(folder, asked, studio.write_eval)
+        cache.fill(folder, asked, studio.write_eval)
 
 
 class Studio:
@@ -76,11 +76,12 @@ class Studio:
             write = partial(layouts.write_ijb, galleries=("G1", "G2"))
             rows += draw("IJBC", plan.ijb(self.config, "IJBC"), folder / "ijb" / "IJBC", write)
         if eval_.ijbs_subjects:
-            rows += draw("ijbs", plan_more.ijbs(self.config), folder / "ijbs", layouts_more.write_ijbs)
+            rows += draw("ijbs", plan_other_sets.ijbs(self.config), folder / "ijbs", layouts_other_sets.write_ijbs)
         if eval_.adience_images:
-            rows += draw("adience", plan_more.adience(self.config), folder / "adience", layouts_more.write_adience)
+            planned = plan_other_sets.adience(self.config)
+            rows += draw("adience", planned, folder / "adience", layouts_other_sets.write_adience)
         if eval_.xqlfw_pairs:
-            rows += draw("xqlfw", plan_more.xqlfw(self.config), folder / "xqlfw", layouts_more.write_xqlfw)
+            rows += draw("xqlfw", plan_other_sets.xqlfw(self.config), folder / "xqlfw", layouts_other_sets.write_xqlfw)
         for name in plan.MORE_PAIR_SETS if eval_.more_pairs else ():
             rows += self._write_pairs(folder, name)
         pd.DataFrame(rows).to_parquet(folder / "truth.parquet", index=False)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from stages import artifacts, program
-from stages.report import Gathered, Measured, Scale, Table
+from stages.config.table import Gathered, Measured, Scale, Table
 from stages.reporting import latex, page, plots, text
 from stages.reporting.comparison import Comparison, compare
+from stages.runtime import artifacts, program
 
 
 def main(arguments: argparse.Namespace) -> None:

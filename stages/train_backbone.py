@@ -19,23 +19,25 @@ from typing import Any
 
 from torch import nn
 
-from stages import artifacts, devices, environment, exporting, networks, pin, processes, program, trainer
-from stages.checkpoints import Checkpoints, code, key_of
-from stages.core.pixels import SIDE
-from stages.processes import Processes
-from stages.samples import Records, open_records
-from stages.training import Config
+from stages.config.training import Config
+from stages.core.images.pixels import SIDE
+from stages.models import model_files
+from stages.runtime import artifacts, devices, pin, program
+from stages.training import distributed, environment, loop, networks
+from stages.training.checkpoints import Checkpoints, code, key_of
+from stages.training.dataset import Records, open_records
+from stages.training.distributed import Processes
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Train, in as many processes as configured."""
     run: str = arguments.run
     config = artifacts.read_section(artifacts.RESOLVED / "runs" / f"{run}.yaml", "train", Config)
-    count = processes.wanted(config.processes)
+    count = distributed.wanted(config.processes)
     if count > 1:
-        processes.launch("stages.train_backbone", [run], count)
+        distributed.launch("stages.train_backbone", [run], count)
         return
-    with processes.joined(devices.choose()) as ours:
+    with distributed.joined(devices.choose()) as ours:
         train(run, config, ours)
 
 
@@ -44,7 +46,7 @@ def train(run: str, config: Config, ours: Processes) -> None:
     records = open_records(config.dataset)
     devices.prepare(config.threads)
     validate = validation(config) if config.validation.every_epochs else None
-    training = trainer.Training(config, records, ours, validate)
+    training = loop.Training(config, records, ours, validate)
     checkpoints = open_checkpoints(config, records, ours)
     training.run(checkpoints, f"train {run}")
     if ours.is_first:
@@ -66,17 +68,17 @@ def open_checkpoints(config: Config, records: Records, ours: Processes) -> Check
     return Checkpoints(key, {"train": parameters, "records": records.fingerprint, "code": code()}, ours)
 
 
-def validation(config: Config) -> trainer.Validate:
+def validation(config: Config) -> loop.Validate:
     """Return a function that evaluates a backbone on the sets of ``config.validation``.
 
     The code is loaded here, because most trainings never look: what it says decides no weight, unless `keep` is best.
     """
-    from stages import benchmarks
-    from stages.embedder import Embedder
+    from stages.config import evaluation
+    from stages.embedding.embedder import Embedder
     from stages.suites import hq
 
     wanted = config.validation
-    switches = benchmarks.Hq.model_validate({"sets": wanted.sets, "fusion": wanted.fusion})
+    switches = evaluation.Hq.model_validate({"sets": wanted.sets, "fusion": wanted.fusion})
     folder = pin.checked(config.dataset, "eval")
     for name in wanted.sets:
         if not (folder / f"{name}.bin").is_file():
@@ -93,7 +95,7 @@ def validation(config: Config) -> trainer.Validate:
     return validate
 
 
-def write_model(folder: Path, training: trainer.Training, records: Records, checkpoints: Checkpoints) -> str:
+def write_model(folder: Path, training: loop.Training, records: Records, checkpoints: Checkpoints) -> str:
     """Fill the folder of a trained backbone; return the SHA-256 of the weights used for evaluation."""
     config, best = training.config, training.best
     last = last_networks(training, checkpoints)
@@ -102,10 +104,10 @@ def write_model(folder: Path, training: trainer.Training, records: Records, chec
         best_of_all = networks_at(int(best["step"]), training, checkpoints)
         kept, other = (best_of_all, last) if config.validation.keep == "best" else (last, best_of_all)
         name = "last.pt" if config.validation.keep == "best" else "best.pt"
-        exporting.save_weights(folder / name, other.backbone, other.head, other.objective.quality_layer())
-    exporting.save_weights(folder / "weights.pt", kept.backbone, kept.head, kept.objective.quality_layer())
+        model_files.save_weights(folder / name, other.backbone, other.head, other.objective.quality_layer())
+    model_files.save_weights(folder / "weights.pt", kept.backbone, kept.head, kept.objective.quality_layer())
     weights_sha256 = artifacts.sha256(folder / "weights.pt")
-    model = exporting.Model(
+    model = model_files.Model(
         backbone=kept.backbone_config.model_dump(mode="json"),
         head=kept.head_config.model_dump(mode="json"),
         color_order=config.color_order,
@@ -117,12 +119,12 @@ def write_model(folder: Path, training: trainer.Training, records: Records, chec
         weights_sha256=weights_sha256,
     )
     artifacts.write_json(folder / "model.json", model.model_dump(mode="json"))
-    backbone = exporting.read_backbone(folder)[0]
-    exporting.save_program(folder / "program.pt2", backbone, config.color_order, config.value_range)
+    backbone = model_files.read_backbone(folder)[0]
+    model_files.save_program(folder / "program.pt2", backbone, config.color_order, config.value_range)
     return weights_sha256
 
 
-def last_networks(training: trainer.Training, checkpoints: Checkpoints) -> networks.Networks:
+def last_networks(training: loop.Training, checkpoints: Checkpoints) -> networks.Networks:
     """Return the trained networks with all classes; if processes share them, from the last checkpoint."""
     if training.processes.size == 1:
         training.networks.modules().float()  # fp64 is for proofs; models are float32
@@ -130,7 +132,7 @@ def last_networks(training: trainer.Training, checkpoints: Checkpoints) -> netwo
     return networks_at(training.step, training, checkpoints)
 
 
-def networks_at(step: int, training: trainer.Training, checkpoints: Checkpoints) -> networks.Networks:
+def networks_at(step: int, training: loop.Training, checkpoints: Checkpoints) -> networks.Networks:
     """Return the complete networks of a checkpoint, on the CPU."""
     snapshot = checkpoints.read(step)
     made = networks.build(training.config, training.records.num_classes)
@@ -147,7 +149,7 @@ def write_curve(path: Path, history: list[dict[str, float]]) -> None:
     artifacts.write_csv(path, header, [[row.get(name, "") for name in header] for row in history])
 
 
-def metrics(training: trainer.Training, records: Records, weights_sha256: str) -> dict[str, Any]:
+def metrics(training: loop.Training, records: Records, weights_sha256: str) -> dict[str, Any]:
     """Return the results of the last epoch, the amount of data, and the epoch whose weights are evaluated."""
     config, best = training.config, training.best
     last = dict(training.history[-1])

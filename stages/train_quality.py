@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel
 
-from stages import artifacts, devices, exporting, plugins, program, progress
-from stages.core.order import Order
-from stages.core.pixels import from_rows, to_network
-from stages.core.quality import Learned, Material
-from stages.samples import Records, Samples, load, open_records
-from stages.training import Config
+from stages.config.training import Config
+from stages.core.images.pixels import from_rows, to_network
+from stages.core.losses.sampler import Order
+from stages.core.metrics.quality import Learned, Material
+from stages.models import model_files
+from stages.runtime import artifacts, devices, plugins, program, progress
+from stages.training.dataset import Records, Samples, load, open_records
 
 BATCH_SIZE = 128
 
@@ -58,8 +59,8 @@ def gather(run: str, config: Config, records: Records, num_images: int) -> Mater
     They come in the order and with the augmentation that further epochs of the training would have had.
     """
     folder = artifacts.backbone_folder(run)
-    backbone, model = exporting.read_backbone(folder)
-    weights = exporting.read_weights(folder)
+    backbone, model = model_files.read_backbone(folder)
+    weights = model_files.read_weights(folder)
     centre_CD = weights["head"]["weight"]
     device = devices.choose()
     backbone = backbone.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -81,7 +82,7 @@ def gather(run: str, config: Config, records: Records, num_images: int) -> Mater
 
 def write_method(folder: Path, run: str, config: BaseModel, learned: Learned) -> None:
     """Fill the folder of a trained method."""
-    backbone, model = exporting.read_backbone(artifacts.backbone_folder(run))
+    backbone, model = model_files.read_backbone(artifacts.backbone_folder(run))
     tree = {**config.model_dump(mode="json"), "backbone_sha256": model.weights_sha256}
     if learned.weights:
         weights = {key: value.detach().cpu().contiguous() for key, value in learned.weights.items()}
@@ -89,7 +90,7 @@ def write_method(folder: Path, run: str, config: BaseModel, learned: Learned) ->
         tree["weights_sha256"] = artifacts.sha256(folder / "weights.pt")
         # without weights of its own its score is what the backbone's program gives already
         method = plugins.load("quality", tree["name"]).Scorer.load(folder).module()
-        exporting.save_program(folder / "program.pt2", backbone, model.color_order, model.value_range, method)
+        model_files.save_program(folder / "program.pt2", backbone, model.color_order, model.value_range, method)
     artifacts.write_json(folder / "quality.json", tree)
 
 

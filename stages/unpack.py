@@ -31,12 +31,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stages import artifacts, pin, program
-from stages.core.data_card import describe_images, ranges_that_disagree
-from stages.core.image_format import extension
-from stages.core.recordio import RecordError
+from stages.core.formats.data_card import describe_images, ranges_that_disagree
+from stages.core.images.image_format import extension
+from stages.core.recordio.reader import RecordError
 from stages.datasets.insightface_rec import Config, TrainSet
-from stages.progress import Progress, say
+from stages.runtime import artifacts, pin, program
+from stages.runtime.progress import Progress, say
 
 BLOCK = 256  # images a worker checks at a time: about 30 ms
 COLUMNS = {"key": "i8", "offset": "i8", "length": "i4", "label": "i4", "width": "i4", "height": "i4"}

@@ -86,11 +86,11 @@ def empty_store(once: Once) -> Path:
     """MLflow's database with nothing in it: making one takes longer than most of what is tested on it."""
 
     def fill(folder: Path) -> None:
-        from pipeline import tracking
+        from pipeline.tracking import sync
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow warns of much, and warnings are errors here
-            tracking.initialise_store(folder)
+            sync.initialise_store(folder)
 
     return once("empty-store", fill) / "tracking"
 

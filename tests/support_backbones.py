@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from stages import plugins
+from stages.runtime import plugins
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
 WIDE = {"widths": (64, 128, 256, 512), "stem_stride": 1, "feature_dim": 512, "dropout": 0.4}

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from stages.core.residual_nets import ResidualConfig, StagedNet
+from stages.core.networks.residual_nets import ResidualConfig, StagedNet
 
 
 class Config(ResidualConfig, extra="forbid", frozen=True):

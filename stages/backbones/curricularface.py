@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import nn
 
-from stages.core.residual_nets import FlatNet, ResidualConfig
+from stages.core.networks.residual_nets import FlatNet, ResidualConfig
 
 
 class Config(ResidualConfig, extra="forbid", frozen=True):

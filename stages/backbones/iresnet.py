@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from stages.core.residual_nets import FlatNet, ResidualConfig, StagedNet
+from stages.core.networks.residual_nets import FlatNet, ResidualConfig, StagedNet
 
 
 class Config(ResidualConfig, extra="forbid", frozen=True):

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import nn
 
-from stages.core.residual_nets import ResidualConfig, StagedNet
+from stages.core.networks.residual_nets import ResidualConfig, StagedNet
 
 EPSILON = 2e-5
 """Epsilon of every batch norm; torch's own is 1e-5."""

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from stages.core.pixels import SIDE
+from stages.core.images.pixels import SIDE
 
 Four = tuple[int, int, int, int]
 

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.alignment import align
-from stages.core.features import Floats, Image
-from stages.core.processing import Failure, decode
-from stages.core.whole_numbers import whole_number
+from stages.core.formats.whole_numbers import whole_number
+from stages.core.images.alignment import align
+from stages.core.metrics.features import Floats, Image
+from stages.core.metrics.processing import Failure, decode
 
 Ids = NDArray[np.int64]
 

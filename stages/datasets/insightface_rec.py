@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from stages.core.recordio import Header, RecordError, RecordReader, RecordWriter, frame, pack
+from stages.core.recordio.reader import Header, RecordError, RecordReader, RecordWriter, frame, pack
 
 EXACT_LABELS = 1 << 24  # float32 holds every whole number below it, and only every second one above
 

@@ -28,9 +28,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.core.features import Image
-from stages.core.processing import Failure, decode_aligned
-from stages.core.whole_numbers import whole_number
+from stages.core.formats.whole_numbers import whole_number
+from stages.core.metrics.features import Image
+from stages.core.metrics.processing import Failure, decode_aligned
 
 PAIRS, PUBLISHED_PAIRS, PUBLISHED_IMAGES = "pair_list.txt", "xqlfw_pairs.txt", "xqlfw_aligned_112"
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.features import Image
-from stages.core.processing import Failure, decode_aligned
-from stages.core.whole_numbers import whole_number
+from stages.core.formats.whole_numbers import whole_number
+from stages.core.metrics.features import Image
+from stages.core.metrics.processing import Failure, decode_aligned
 
 DISTANCES = (1, 2, 3)
 

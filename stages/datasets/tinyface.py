@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.features import Image
-from stages.core.mat_cells import read_lists
-from stages.core.processing import Failure, decode_aligned
-from stages.core.whole_numbers import whole_number
+from stages.core.formats.mat_cells import read_lists
+from stages.core.formats.whole_numbers import whole_number
+from stages.core.metrics.features import Image
+from stages.core.metrics.processing import Failure, decode_aligned
 
 ALIGNED = "aligned_pad_0.1_pad_high"
 NOBODY = -100  # subject of a distractor

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.verification_pickle import Image, PickleError, read
+from stages.core.formats.verification_pickle import Image, PickleError, read
 
 SIZE = 112
 

@@ -20,11 +20,11 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from stages.core import margin
-from stages.core.head import follow
-from stages.core.margin_head import MarginHead, Target
-from stages.core.negatives import Clamped, Negatives
-from stages.core.shard import Shard
+from stages.core.losses import margin
+from stages.core.losses.class_parallel import Shard
+from stages.core.losses.head import follow
+from stages.core.losses.margin_head import MarginHead, Target
+from stages.core.losses.negatives import Clamped, Negatives
 
 MIN_NORM, MAX_NORM = 1e-3, 100.0
 LIMIT = 1 - margin.ADAFACE_EPS

@@ -15,11 +15,11 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from stages.core import margin
-from stages.core.head import drawn_rows, follow
-from stages.core.margin_head import MarginHead, Target
-from stages.core.negatives import Curricular, Negatives
-from stages.core.shard import Shard
+from stages.core.losses import margin
+from stages.core.losses.class_parallel import Shard
+from stages.core.losses.head import drawn_rows, follow
+from stages.core.losses.margin_head import MarginHead, Target
+from stages.core.losses.negatives import Curricular, Negatives
 
 INITIAL_STD = 0.01
 """Standard deviation of initial centres, as published: shorter centres turn faster at the same learning rate."""

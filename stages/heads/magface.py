@@ -14,9 +14,9 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
-from stages.core import margin
-from stages.core.margin_head import MarginHead, Target
-from stages.core.shard import Shard
+from stages.core.losses import margin
+from stages.core.losses.class_parallel import Shard
+from stages.core.losses.margin_head import MarginHead, Target
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

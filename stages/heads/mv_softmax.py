@@ -11,10 +11,10 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from stages.core import margin
-from stages.core.margin_head import MarginHead, Target
-from stages.core.negatives import Negatives, Raised
-from stages.core.shard import Shard
+from stages.core.losses import margin
+from stages.core.losses.class_parallel import Shard
+from stages.core.losses.margin_head import MarginHead, Target
+from stages.core.losses.negatives import Negatives, Raised
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

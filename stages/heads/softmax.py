@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from stages.core.margin_head import MarginHead, Target
-from stages.core.shard import Shard
+from stages.core.losses.class_parallel import Shard
+from stages.core.losses.margin_head import MarginHead, Target
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

@@ -20,9 +20,9 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.func import functional_call
 
-from stages.core.feature_queue import FeatureQueue, class_centres
-from stages.core.head import CosineHead, HeadOutput
-from stages.core.objective import Backbone, Objective
+from stages.core.losses.feature_queue import FeatureQueue, class_centres
+from stages.core.losses.head import CosineHead, HeadOutput
+from stages.core.losses.objective import Backbone, Objective
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

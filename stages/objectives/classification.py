@@ -11,8 +11,8 @@ from typing import Literal
 from pydantic import BaseModel
 from torch import Tensor
 
-from stages.core.head import CosineHead, HeadOutput
-from stages.core.objective import Backbone, Objective
+from stages.core.losses.head import CosineHead, HeadOutput
+from stages.core.losses.objective import Backbone, Objective
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

@@ -16,10 +16,10 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from stages.core import classifiability
-from stages.core.class_cosines import own_and_nearest
-from stages.core.head import CosineHead, HeadOutput
-from stages.core.objective import Backbone, Objective
+from stages.core.losses import classifiability
+from stages.core.losses.class_cosines import own_and_nearest
+from stages.core.losses.head import CosineHead, HeadOutput
+from stages.core.losses.objective import Backbone, Objective
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

@@ -26,11 +26,11 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.core import classifiability
-from stages.core.class_cosines import own_and_nearest
-from stages.core.head import CosineHead, HeadOutput
-from stages.core.objective import Backbone, Objective
-from stages.core.shard import of_processes
+from stages.core.losses import classifiability
+from stages.core.losses.class_cosines import own_and_nearest
+from stages.core.losses.class_parallel import of_processes
+from stages.core.losses.head import CosineHead, HeadOutput
+from stages.core.losses.objective import Backbone, Objective
 
 EPS = 1e-6
 

@@ -27,12 +27,12 @@ import torch
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
-from stages.core import contrast
-from stages.core.feature_queue import FeatureQueue, class_centres
-from stages.core.head import CosineHead, HeadOutput, directions
-from stages.core.norm_scaler import NormScaler
-from stages.core.objective import Backbone, Objective
-from stages.core.shard import Shard, of_processes
+from stages.core.losses import contrastive
+from stages.core.losses.class_parallel import Shard, of_processes
+from stages.core.losses.feature_queue import FeatureQueue, class_centres
+from stages.core.losses.head import CosineHead, HeadOutput, directions
+from stages.core.losses.norm_scaler import NormScaler
+from stages.core.losses.objective import Backbone, Objective
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -59,9 +59,9 @@ class Config(BaseModel, extra="forbid", frozen=True):
     both_ways: bool = Field(True, description="contrast low with high and high with low; released: pair_coupling D2N")
     detach_positive: bool = Field(False, description="no gradient to the other view of a pair")
     mask: Literal["same_class", "same_image"] = Field("same_class", description="which queue entries are not negatives")
-    select: contrast.Select = Field("low", description="quality of a pair: of its worse view, mean, or better one")
-    weight_shape: contrast.Shape = "sgn"
-    weight_span: contrast.Span = "half"
+    select: contrastive.Select = Field("low", description="quality of a pair: of its worse view, mean, or better one")
+    weight_shape: contrastive.Shape = "sgn"
+    weight_span: contrastive.Span = "half"
     margin_method: Literal["none", "static", "dynamic"] = Field(
         "none", description="taken off the positive cosine; dynamic: running distance to the hardest negative"
     )
@@ -141,8 +141,8 @@ class QGFace(Objective):
         else:
             # one set of statistics for both encoders, which are nearly one; released: two
             high_scaler_B, low_scaler_B = scaler_R, self.norms(low_BD.norm(dim=1), shard)
-        quality_B = contrast.pair_quality(low_scaler_B, high_scaler_B, self.config.select)
-        pair_weight_B = contrast.pair_weight(
+        quality_B = contrastive.pair_quality(low_scaler_B, high_scaler_B, self.config.select)
+        pair_weight_B = contrastive.pair_weight(
             quality_B, threshold, self.config.weight_shape, self.config.weight_span
         )
         loss = self._contrast(head, high_BD, low_BD, label_B, pair_weight_B, shard)
@@ -166,7 +166,7 @@ class QGFace(Objective):
         if not self.config.quality_split or threshold == 0:
             output: HeadOutput = head(feature_RD, label_R)
             return output
-        factor_R = contrast.split_factor(scaler_R, threshold, head.scale)
+        factor_R = contrastive.split_factor(scaler_R, threshold, head.scale)
         split: HeadOutput = head(feature_RD, label_R, factor_B=factor_R)
         return split
 
@@ -188,13 +188,13 @@ class QGFace(Objective):
             same_BK = self._masked(label_B, queue_label_K, len(keys), shard)
         # the query is the view that learns: with a slow copy that is the high one
         query_BD, key_BD = (high_BD, low_BD) if self.has_momentum else (low_BD, high_BD)
-        cosine_RK = contrast.pair_cosines(
+        cosine_RK = contrastive.pair_cosines(
             query_BD, key_BD, queue_KD, same_BK, both_ways=config.both_ways, detach_positive=config.detach_positive
         )
         weight_R = weight_B.repeat(len(cosine_RK) // len(weight_B))
         scale = head.scale if config.contrast_scale is None else config.contrast_scale
         margin = self._margin(cosine_RK, shard)
-        return contrast.contrast_loss(cosine_RK, weight_R, scale, margin, rescale=config.rescale)
+        return contrastive.contrast_loss(cosine_RK, weight_R, scale, margin, rescale=config.rescale)
 
     def _masked(self, label_B: Tensor, queue_label_K: Tensor, num_keys: int, shard: Shard) -> Tensor:
         if self.config.mask == "same_class":
@@ -213,7 +213,7 @@ class QGFace(Objective):
             return 0.0
         if self.config.margin_method == "static":
             return self.config.contrast_margin
-        distance = shard.sum_(contrast.distance_to_hardest(cosine_RK)) / shard.world_size
+        distance = shard.sum_(contrastive.distance_to_hardest(cosine_RK)) / shard.world_size
         self.hardest_distance.lerp_(distance, self.config.t_alpha)
         return self.hardest_distance.clone()
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core import discard_curves, rates
+from stages.core.metrics import discard_curves, rates
 
 VERSION = "1"
 

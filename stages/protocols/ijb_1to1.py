@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core import features, scores
+from stages.core.metrics import features, scores
 
 VERSION = "2"  # exact scores where a rate depends on them, float32 elsewhere
 _TABLE = 2**24  # ids may spread so far for a table of them to be worth its memory

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.search import search
+from stages.core.metrics.search import search
 
 VERSION = "1"
 RANKS = (1, 5, 10)

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from stages.core.identify import ClosedSet, OpenSet, closed_set, open_set
+from stages.core.metrics.identify import ClosedSet, OpenSet, closed_set, open_set
 
 VERSION = "1"
 RANKS = (1, 5, 10)

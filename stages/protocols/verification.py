@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.scores import NO_MATCH
+from stages.core.metrics.scores import NO_MATCH
 
 VERSION = "2"  # beside the grid, the exact threshold
 NUM_FOLDS = 10

@@ -2,7 +2,7 @@
 
 Higher is better; BRISQUE runs from 0 (natural) to about 100, so that the score does from about 0 to 100, and may leave
 both ends: it is not cut, which would make equals of images that are not. It looks at the image and knows nothing of
-faces. Its support vectors are those of the package brisque 0.2.0, of which no code is run (stages/brisque_model.py).
+faces. Its support vectors are those of the package brisque 0.2.0, of which no code is run (stages/io/brisque_model.py).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel
 
-from stages import brisque_model
-from stages.core import brisque
-from stages.core.features import Features, Floats, Image
-from stages.core.quality import Learned, Material, read_options, seen
+from stages.core.images import brisque
+from stages.core.metrics.features import Features, Floats, Image
+from stages.core.metrics.quality import Learned, Material, read_options, seen
+from stages.io import brisque_model
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

@@ -3,7 +3,7 @@
 Higher is better; the paper's target lies in (-1, 1), but the score is unbounded: a ranking, no probability.
 
 The published training fits the layer together with the backbone, by SGD. With the backbone frozen the problem
-is convex, so it is solved to its optimum (stages/core/linear_fit.py). The layer is fitted
+is convex, so it is solved to its optimum (stages/core/metrics/linear_fit.py). The layer is fitted
 to augmented training images, drawn as in the backbone's own training, so that low quality is among them.
 
 Shapes: N images, C classes, D feature dimensions.
@@ -18,9 +18,10 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import functional
 
-from stages.core import classifiability, linear_fit
-from stages.core.linear_score import LinearScorer
-from stages.core.quality import Learned, Material
+from stages.core.losses import classifiability
+from stages.core.metrics import linear_fit
+from stages.core.metrics.linear_score import LinearScorer
+from stages.core.metrics.quality import Learned, Material
 
 CHUNK = 4096
 """Images whose cosines with all classes are held at once."""

@@ -19,8 +19,8 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from stages.core.features import Features, Floats
-from stages.core.quality import Learned, Material, read_options
+from stages.core.metrics.features import Features, Floats
+from stages.core.metrics.quality import Learned, Material, read_options
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from stages.core.linear_score import LinearScorer
-from stages.core.quality import Learned, Material
+from stages.core.metrics.linear_score import LinearScorer
+from stages.core.metrics.quality import Learned, Material
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

@@ -22,9 +22,9 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import functional
 
-from stages.core import linear_fit
-from stages.core.linear_score import LinearScorer
-from stages.core.quality import Learned, Material
+from stages.core.metrics import linear_fit
+from stages.core.metrics.linear_score import LinearScorer
+from stages.core.metrics.quality import Learned, Material
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.dropout import _DropoutNd
 
-from stages.core.features import Features, Floats
-from stages.core.quality import Learned, Material, read_options, seen
+from stages.core.metrics.features import Features, Floats
+from stages.core.metrics.quality import Learned, Material, read_options, seen
 
 WITHOUT = 0.5
 """Dropout probability for a network that was trained without dropout."""

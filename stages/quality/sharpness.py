@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from pydantic import BaseModel
 
-from stages.core.features import Features, Floats, Image
-from stages.core.quality import Learned, Material, read_options, seen
+from stages.core.metrics.features import Features, Floats, Image
+from stages.core.metrics.quality import Learned, Material, read_options, seen
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from stages.core.curve_bands import NUM_RESAMPLES
+from stages.core.metrics.curve_bands import NUM_RESAMPLES
 from stages.quality_pages import charts
 from stages.quality_pages.parts import (
     NUM_FACES,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages import artifacts
+from stages.runtime import artifacts
 
 FILES = ("details.json", "scores.parquet", "faces.parquet", "bands.csv", "areas.csv")
 LEVELS = ("0–0.2", "0.2–0.4", "0.4–0.6", "0.6–0.8", "0.8–1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.report import Claim, Column
+from stages.config.table import Claim, Column
 
 
 @dataclass(frozen=True)

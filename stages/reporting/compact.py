@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from stages.core.thinning import thin
+from stages.core.metrics.thinning import thin
 from stages.reporting.panels import AREA_INCHES, INK, PANEL_INCHES, PAPER, SERIES
 
 UNITS = 4  # to a point

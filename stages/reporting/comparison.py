@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from stages.core.spread import spread
-from stages.report import Column, Gathered, Row, Scale, Table
+from stages.config.table import Column, Gathered, Row, Scale, Table
+from stages.core.metrics.spread import spread
 from stages.reporting import claims
-from stages.reporting.agreeing import Agreement, Ordered, agreements
-from stages.reporting.asked import left_out
+from stages.reporting.missing_metrics import left_out
+from stages.reporting.rank_agreement import Agreement, Ordered, agreements
 
 NOT_MEASURABLE = "not measurable"  # asked for, but the test set cannot answer
 NOT_MEASURED = "not measured"  # not asked for in this run, though in another of the table

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.report import Finding
+from stages.config.table import Finding
 from stages.reporting.comparison import Cell, Comparison, Line
 
 DIGITS = 16

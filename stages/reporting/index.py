@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from stages.reporting import page, plots, provenance, words
-from stages.reporting.beside import Beside, sentence
+from stages.reporting import page, plots, provenance, wording
 from stages.reporting.comparison import Comparison
+from stages.reporting.side_by_side import Beside, sentence
 
 TITLE = "Tables: measured beside published"
 
@@ -43,7 +43,7 @@ def _head(comparisons: Sequence[Comparison], unfinished: Mapping[str, str]) -> s
         "profile": ", ".join(profiles),
     }
     tiles = "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items())
-    said = [f"<li>{escape(words.SCALE.format(profile=name))}</li>" for name in profiles if name != "paper"]
+    said = [f"<li>{escape(wording.SCALE.format(profile=name))}</li>" for name in profiles if name != "paper"]
     said += [f"<li>Not finished: {escape(name)}. {escape(reason)}</li>" for name, reason in unfinished.items()]
     caveats = f'<ul class="caveats">{"".join(said)}</ul>' if said else ""
     return (
@@ -69,7 +69,7 @@ def _overview(comparisons: Sequence[Comparison], besides: Mapping[str, Beside]) 
         '<section>\n<h2>Agreement</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="agreement">'
         f'<table class="overview"><thead><tr><th scope="col"></th>{columns}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>\n"
-        f'<p class="key">{escape(words.AGREEMENT)}</p>\n</section>'
+        f'<p class="key">{escape(wording.AGREEMENT)}</p>\n</section>'
     )
 
 
@@ -78,20 +78,20 @@ def overview(comparison: Comparison) -> list[str]:
     overall = comparison.overall
     pairs, told = overall.pairs, overall.resolved
     return [
-        words.agreement(overall) if overall.tau is not None else "",
-        words.interval(overall),
-        ", ".join(words.number(tau, 2, signed=True) for tau in overall.seed_taus),
+        wording.agreement(overall) if overall.tau is not None else "",
+        wording.interval(overall),
+        ", ".join(wording.number(tau, 2, signed=True) for tau in overall.seed_taus),
         f"{pairs.concordant} of {pairs.concordant + pairs.discordant}" if overall.tau is not None else "",
         f"{told.concordant} of {told.concordant + told.discordant}" if told else "",
-        words.claims_held(comparison) if comparison.claims else "",
+        wording.claims_held(comparison) if comparison.claims else "",
         f"{len(comparison.runs)} of {len(comparison.lines)}",
-        words.seeds(comparison),
+        wording.seeds(comparison),
     ]
 
 
 def _other_tau(beside: Beside | None) -> str:
     found = None if beside is None else beside.other.overall
-    return "" if found is None or found.tau is None else f"{words.agreement(found)} {words.interval(found)}".strip()
+    return "" if found is None or found.tau is None else f"{wording.agreement(found)} {wording.interval(found)}".strip()
 
 
 def _anchor(comparison: Comparison) -> str:
@@ -108,7 +108,7 @@ def _table(comparison: Comparison, beside: Beside | None, has_page: bool) -> str
         f'<p class="eyebrow">table {escape(comparison.name)}</p><h1 class="of-table">{escape(table.title)}</h1>',
         page.paragraph("lede", table.note),
         page.finding(comparison),
-        f'<p class="verdict">{escape(words.verdict(comparison))}</p>{more}',
+        f'<p class="verdict">{escape(wording.verdict(comparison))}</p>{more}',
         "" if has_page else page.measured(comparison),
         page.claims(comparison),
         page.elsewhere(comparison),
@@ -131,7 +131,7 @@ def witnesses(beside: Beside) -> str:
         rows.append(f'<tr><th scope="row">{escape(line.label)}</th>{cells}</tr>')
     taus = "".join(
         f'<tr><th scope="row">τ {escape(pairing.left)}, {escape(pairing.right)}</th>'
-        + "".join(f"<td>{words.number(tau, 2, signed=True)}</td>" for tau in pairing.columns)
+        + "".join(f"<td>{wording.number(tau, 2, signed=True)}</td>" for tau in pairing.columns)
         + "</tr>"
         for pairing in beside.pairings
     )

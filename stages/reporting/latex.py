@@ -8,8 +8,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from stages.report import Column
-from stages.reporting import words
+from stages.config.table import Column
+from stages.reporting import wording
 from stages.reporting.comparison import Cell, Comparison, Line
 
 PACKAGES = ("booktabs", "adjustbox")
@@ -33,7 +33,7 @@ def latex(comparison: Comparison) -> str:
     """Return the table as a float that a document includes."""
     table = comparison.table
     columns = "l" * 2 + "r" * len(table.columns)
-    lines = [f"% {_comment(part)}" for part in (f"table {comparison.name} of facet", *words.caveats(comparison))]
+    lines = [f"% {_comment(part)}" for part in (f"table {comparison.name} of facet", *wording.caveats(comparison))]
     lines += [f"% needs {', '.join(PACKAGES)}", r"\begin{table}", r"\centering", rf"\caption{{{_caption(comparison)}}}"]
     lines += [rf"\label{{tab:{comparison.name}}}", r"\begin{adjustbox}{max width=\linewidth}"]
     lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
@@ -42,10 +42,10 @@ def latex(comparison: Comparison) -> str:
     for line in comparison.lines:
         lines.extend(_line(cells) for cells in _rows(line, table.columns))
     if comparison.overall.tau is not None:
-        taus = (_tau(words.agreement(found)) for found in comparison.columns)
+        taus = (_tau(wording.agreement(found)) for found in comparison.columns)
         lines += [r"\midrule", _line([r"Kendall's $\tau$", "", *taus])]
     if comparison.overall.interval:
-        lines.append(_line(["", "redrawn seeds", *(escape(words.interval(found)) for found in comparison.columns)]))
+        lines.append(_line(["", "redrawn seeds", *(escape(wording.interval(found)) for found in comparison.columns)]))
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
@@ -92,13 +92,13 @@ def _rows(line: Line, columns: Sequence[Column]) -> Iterator[list[str]]:
 def _measured(cell: Cell, column: Column) -> str:
     if cell.missing:
         return rf"\emph{{{escape(cell.missing)}}}"
-    number = escape(words.number(cell.measured, column.decimals))
+    number = escape(wording.number(cell.measured, column.decimals))
     shown = rf"\textbf{{{number}}}" if cell.best else number
-    return shown + escape(words.spread(cell, column.decimals))
+    return shown + escape(wording.spread(cell, column.decimals))
 
 
 def _published(cell: Cell, column: Column) -> str:
-    number = escape(words.number(cell.published, column.decimals))
+    number = escape(wording.number(cell.published, column.decimals))
     return rf"\textbf{{{number}}}" if cell.best_published else number
 
 
@@ -107,16 +107,16 @@ def _caption(comparison: Comparison) -> str:
         escape(part)
         for part in (
             f"{comparison.table.title}.",
-            words.verdict(comparison),
-            f"Profile {comparison.scale.profile}, seeds: {words.seeds(comparison)}.",
-            words.units(comparison),
+            wording.verdict(comparison),
+            f"Profile {comparison.scale.profile}, seeds: {wording.seeds(comparison)}.",
+            wording.units(comparison),
             f"Published: {comparison.table.source.strip()}",
         )
     )
 
 
 def _tau(text: str) -> str:
-    return "--" if text == words.NOT_COMPARABLE else escape(text)
+    return "--" if text == wording.NOT_COMPARABLE else escape(text)
 
 
 def _heading(column: Column) -> str:

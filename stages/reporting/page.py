@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from stages.core.agreement_spread import SHARE
-from stages.report import Column
-from stages.reporting import findings, plots, provenance, words
+from stages.config.table import Column
+from stages.core.metrics.agreement_spread import SHARE
+from stages.reporting import findings, plots, provenance, wording
 from stages.reporting.compact import compact, share
 from stages.reporting.comparison import Cell, Comparison, Line
 
@@ -43,19 +43,19 @@ def head(comparison: Comparison) -> str:
     """Return a table's question, result and caveats."""
     table, overall = comparison.table, comparison.overall
     facts = [
-        ("agreement τ", words.agreement(overall)),
-        *([("τ, seed bootstrap", words.interval(overall))] if overall.interval else []),
-        *([("orders in words", words.claims_held(comparison))] if comparison.claims else []),
+        ("agreement τ", wording.agreement(overall)),
+        *([("τ, seed bootstrap", wording.interval(overall))] if overall.interval else []),
+        *([("orders in words", wording.claims_held(comparison))] if comparison.claims else []),
         ("rows measured", f"{len(comparison.runs)} of {len(comparison.lines)}"),
         ("profile", comparison.scale.profile),
-        ("seeds", words.seeds(comparison)),
+        ("seeds", wording.seeds(comparison)),
     ]
     tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    caveats = "".join(f"<li>{escape(caveat)}</li>" for caveat in words.caveats(comparison))
+    caveats = "".join(f"<li>{escape(caveat)}</li>" for caveat in wording.caveats(comparison))
     return (
         f'<header>\n<p class="eyebrow">facet · table {escape(comparison.name)}</p>\n'
         f"<h1>{escape(table.title)}</h1>\n{paragraph('lede', table.note)}"
-        f'<p class="verdict">{escape(words.verdict(comparison))}</p>\n{finding(comparison)}'
+        f'<p class="verdict">{escape(wording.verdict(comparison))}</p>\n{finding(comparison)}'
         f'<dl class="facts">{tiles}</dl>\n</header>\n<ul class="caveats">{caveats}</ul>'
     )
 
@@ -91,7 +91,7 @@ def measured(comparison: Comparison) -> str:
         f'<thead><tr><th scope="col"></th>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n'
         f"<tfoot>{_taus(comparison)}</tfoot>\n</table>\n</div>\n"
         '<p class="key"><b>Bold</b>: best measured. Below, if a paper gives the number: '
-        f"published, and measured minus published. {escape(words.units(comparison))} "
+        f"published, and measured minus published. {escape(wording.units(comparison))} "
         "A measured value links to its provenance.</p>\n"
         f'<p class="key">Published: {escape(comparison.table.source.strip())}</p>\n</section>'
     )
@@ -102,8 +102,8 @@ def _taus(comparison: Comparison) -> str:
         return ""
     cells = []
     for found in comparison.columns:
-        over_seeds = f"<small>{words.interval(found)}</small>" if found.interval and found.tau is not None else ""
-        cells.append(f"<td>{escape(words.agreement(found))}{over_seeds}</td>")
+        over_seeds = f"<small>{wording.interval(found)}</small>" if found.interval and found.tau is not None else ""
+        cells.append(f"<td>{escape(wording.agreement(found))}{over_seeds}</td>")
     small = f"<small>{SHARE:.0%} seed bootstrap</small>" if comparison.overall.interval else ""
     return f'<tr><th scope="row">Kendall’s τ{small}</th>{"".join(cells)}</tr>'
 
@@ -129,16 +129,16 @@ def _row(comparison: Comparison, line: Line, style: int) -> str:
 
 
 def _cell(cell: Cell, column: Column, made: str) -> str:
-    number = words.number(cell.measured, column.decimals)
+    number = wording.number(cell.measured, column.decimals)
     shown = f'<a href="#{made}">{f"<b>{number}</b>" if cell.best else number}</a>' if number else ""
-    shown += f'<span class="spread">{words.spread(cell, column.decimals)}</span>' if cell.std is not None else ""
+    shown += f'<span class="spread">{wording.spread(cell, column.decimals)}</span>' if cell.std is not None else ""
     if cell.missing:
         shown = f'<em title="{escape(cell.reason)}">{escape(cell.missing)}</em>'
     published = ""
     if cell.published is not None:
-        difference = words.number(cell.difference, column.decimals, signed=True)
+        difference = wording.number(cell.difference, column.decimals, signed=True)
         best = ' class="top"' if cell.best_published else ""
-        published = f"<small{best}>{words.number(cell.published, column.decimals)}</small>"
+        published = f"<small{best}>{wording.number(cell.published, column.decimals)}</small>"
         published += f"<small>{difference}</small>" if difference else ""
     return f'<td>{shown}{published}</td>'
 
@@ -152,7 +152,7 @@ def claims(comparison: Comparison) -> str:
         mark = checked.verdict
         items.append(
             f'<li><b class="mark {mark.replace(" ", "-")}">{mark}</b> <span>{escape(checked.claim.text)}'
-            f"<small>{escape(words.claim(checked))}</small><small>{escape(checked.claim.source)}</small></span></li>"
+            f"<small>{escape(wording.claim(checked))}</small><small>{escape(checked.claim.source)}</small></span></li>"
         )
     return (
         '<section>\n<h2>Stated in words</h2>\n<p class="key">Orders that papers state. A claim holds when every '

@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from stages.core.spread import spread
+from stages.core.metrics.spread import spread
 
 # one per row of the table; the page replaces them, and the two below, by colours of its light and dark theme
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0559a", "#a67c00", "#3a9bd1", "#7a7a7a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stages.reporting import words
+from stages.reporting import wording
 from stages.reporting.comparison import Comparison, Line
 from stages.reporting.panels import INK, LINESTYLES, PAPER, SERIES, STYLE, Panel, Plot, Series, draw
 
@@ -68,7 +68,7 @@ def _orders(comparison: Comparison) -> Iterator[Panel]:
             Series(line.label, style, (0, 1), (_rank(published, place), _rank(measured, place)))
             for place, (style, line, _, _) in enumerate(both)
         )
-        title = f"{column.name} (τ {words.agreement(found)})"
+        title = f"{column.name} (τ {wording.agreement(found)})"
         yield Panel(title, "", "rank", series, ranks=True)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from stages.reporting import words
+from stages.reporting import wording
 from stages.reporting.comparison import Comparison, Line
 
 
@@ -104,7 +104,7 @@ def _made(comparison: Comparison, line: Line) -> Made:
 
 
 def marker(run: str) -> str:
-    """Return a placeholder for what DVC and git know of a run, filled in by pipeline/provenance.py."""
+    """Return a placeholder for what DVC and git know of a run, filled in by pipeline/tables/provenance.py."""
     return f"<!-- recorded {run} -->"
 
 
@@ -116,7 +116,7 @@ def _each_seed(comparison: Comparison, line: Line) -> str:
     rows = "".join(
         f'<tr><th scope="row">seed {seed}</th>'
         + "".join(
-            f"<td>{words.number(cell.by_seed.get(seed), column.decimals)}</td>"
+            f"<td>{wording.number(cell.by_seed.get(seed), column.decimals)}</td>"
             for cell, column in zip(line.cells, comparison.table.columns, strict=True)
         )
         + "</tr>"

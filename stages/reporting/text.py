@@ -7,11 +7,11 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from stages.report import Column
-from stages.reporting import findings, words
-from stages.reporting.agreeing import Agreement
+from stages.config.table import Column
+from stages.reporting import findings, wording
 from stages.reporting.claims import Checked
 from stages.reporting.comparison import Cell, Comparison, Line
+from stages.reporting.rank_agreement import Agreement
 
 
 def markdown(comparison: Comparison) -> str:
@@ -22,17 +22,17 @@ def markdown(comparison: Comparison) -> str:
     for line in comparison.lines:
         lines.extend(_markdown_lines(line, table.columns))
     if comparison.overall.tau is not None:
-        lines.append(["Kendall's τ", "", *(words.agreement(column) for column in comparison.columns)])
+        lines.append(["Kendall's τ", "", *(wording.agreement(column) for column in comparison.columns)])
     if comparison.overall.interval:
-        lines.append(["", "redrawn seeds", *(words.interval(column) for column in comparison.columns)])
+        lines.append(["", "redrawn seeds", *(wording.interval(column) for column in comparison.columns)])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
-    sources = [words.units(comparison), f"Published: {table.source.strip()}"]
+    sources = [wording.units(comparison), f"Published: {table.source.strip()}"]
     claims = "".join(f"- {claim(checked)}\n" for checked in comparison.claims)
     found = findings.found(comparison)
     other = [f"{found.elsewhere}: {found.text}"] if found and not found.here else []
-    notes = "\n".join(f"- {note}" for note in [*words.caveats(comparison), *sources, *other])
+    notes = "\n".join(f"- {note}" for note in [*wording.caveats(comparison), *sources, *other])
     here = found.text if found and found.here else ""
-    parts = [f"# {table.title}", table.note.strip(), words.verdict(comparison), here, body,
+    parts = [f"# {table.title}", table.note.strip(), wording.verdict(comparison), here, body,
              f"Stated in words:\n\n{claims.strip()}" if claims else "", notes]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -40,7 +40,7 @@ def markdown(comparison: Comparison) -> str:
 def claim(checked: Checked) -> str:
     """Return a claim, its source, and the result of checking it."""
     text = checked.claim.text.rstrip(".")
-    return f"{text} ({checked.claim.source.strip()}): **{checked.verdict}**; {words.claim(checked)}."
+    return f"{text} ({checked.claim.source.strip()}): **{checked.verdict}**; {wording.claim(checked)}."
 
 
 def heading(column: Column) -> str:
@@ -59,17 +59,17 @@ def _markdown_lines(line: Line, columns: tuple[Column, ...]) -> Iterator[list[st
         yield [label, "measured", *(_markdown_measured(cell, column) for cell, column in pairs)]
         label = ""
     if line.gathered is None or any(cell.published is not None for cell in line.cells):
-        published = [words.number(cell.published, column.decimals) for cell, column in pairs]
+        published = [wording.number(cell.published, column.decimals) for cell, column in pairs]
         yield [label, "published" if line.gathered else "published only", *published]
     if any(cell.difference is not None for cell in line.cells):
-        differences = [words.number(cell.difference, column.decimals, signed=True) for cell, column in pairs]
+        differences = [wording.number(cell.difference, column.decimals, signed=True) for cell, column in pairs]
         yield ["", "difference", *differences]
 
 
 def _markdown_measured(cell: Cell, column: Column) -> str:
     if not cell.best:
-        return words.measured(cell, column.decimals)
-    return f"**{words.number(cell.measured, column.decimals)}**{words.spread(cell, column.decimals)}"
+        return wording.measured(cell, column.decimals)
+    return f"**{wording.number(cell.measured, column.decimals)}**{wording.spread(cell, column.decimals)}"
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -92,7 +92,7 @@ def as_csv(comparison: Comparison) -> str:
 def _csv_fields(cell: Cell, column: Column) -> list[str]:
     values = (cell.measured, cell.published, cell.difference, cell.std)
     # plain minus: this is for programs
-    shown = [words.number(value, column.decimals).replace("−", "-") for value in values]
+    shown = [wording.number(value, column.decimals).replace("−", "-") for value in values]
     return [cell.missing or shown[0], *shown[1:], str(len(cell.by_seed) or "")]
 
 
@@ -108,8 +108,8 @@ def as_tree(comparison: Comparison) -> dict[str, Any]:
         "finding": found.text if found and found.here else "",
         "found_elsewhere": f"{found.elsewhere}: {found.text}" if found and not found.here else "",
         "profile": comparison.scale.profile,
-        "verdict": words.verdict(comparison),
-        "caveats": words.caveats(comparison),
+        "verdict": wording.verdict(comparison),
+        "caveats": wording.caveats(comparison),
         "ablation": list(table.ablation),
         "seeds": comparison.seeds,
         "claims": [_claim_tree(checked) for checked in comparison.claims],
@@ -148,7 +148,7 @@ def _claim_tree(checked: Checked) -> dict[str, Any]:
         "held": checked.held,
         "seeds": checked.seeds,
         "verdict": checked.verdict,
-        "found": words.claim(checked),
+        "found": wording.claim(checked),
     }
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.benchmarks import Fiqa, Hq, Lq
-from stages.core import features
-from stages.core.features import Embed, Floats, Image
-from stages.core.processing import Failure, Processed, process
+from stages.config.evaluation import Fiqa, Hq, Lq
+from stages.core.metrics import features
+from stages.core.metrics.features import Embed, Floats, Image
+from stages.core.metrics.processing import Failure, Processed, process
 from stages.datasets import verification_bin
-from stages.progress import Progress
 from stages.protocols import verification
+from stages.runtime.progress import Progress
 
 
 @dataclass(frozen=True)

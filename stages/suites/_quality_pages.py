@@ -15,10 +15,10 @@ import scipy.sparse.csgraph
 import scipy.stats
 from numpy.typing import NDArray
 
-from stages.core import curve_bands
-from stages.core.discard_curves import ERC_DISCARD_K
-from stages.core.measured import Table, finite
-from stages.core.processing import Failure
+from stages.core.metrics import curve_bands
+from stages.core.metrics.discard_curves import ERC_DISCARD_K
+from stages.core.metrics.processing import Failure
+from stages.core.metrics.suite_result import Table, finite
 from stages.protocols import discard
 from stages.suites._quality_pairs import Compared
 

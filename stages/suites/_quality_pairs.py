@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.benchmarks import Fiqa
-from stages.core import features, pooling, scores
-from stages.core.features import Embed, Image
-from stages.core.processing import Failure, Processed
+from stages.config.evaluation import Fiqa
+from stages.core.metrics import features, pooling, scores
+from stages.core.metrics.features import Embed, Image
+from stages.core.metrics.processing import Failure, Processed
 from stages.datasets import ijb, pair_list
-from stages.progress import Progress
 from stages.protocols import discard, ijb_1to1
+from stages.runtime.progress import Progress
 from stages.suites import _pairs
 
 PAIR_LISTS = ("adience", "xqlfw")

@@ -18,11 +18,11 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from stages.benchmarks import Fiqa
-from stages.core.discard_curves import ERC_DISCARD_K
-from stages.core.features import Embed
-from stages.core.measured import Measured, Score, Table, describe_failures, finite
-from stages.core.processing import Processed
+from stages.config.evaluation import Fiqa
+from stages.core.metrics.discard_curves import ERC_DISCARD_K
+from stages.core.metrics.features import Embed
+from stages.core.metrics.processing import Processed
+from stages.core.metrics.suite_result import Measured, Score, Table, describe_failures, finite
 from stages.datasets import truth
 from stages.protocols import discard
 from stages.suites import _quality_pages, _quality_pairs

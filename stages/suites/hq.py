@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.benchmarks import Hq
-from stages.core import rates
-from stages.core.features import Embed
-from stages.core.measured import ROC, Measured, Score, Table, describe_failures, describe_rates, roc_rows
+from stages.config.evaluation import Hq
+from stages.core.metrics import rates
+from stages.core.metrics.features import Embed
+from stages.core.metrics.suite_result import ROC, Measured, Score, Table, describe_failures, describe_rates, roc_rows
 from stages.protocols import verification
 from stages.suites import _pairs
 

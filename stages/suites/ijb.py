@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.benchmarks import Ijb
-from stages.core import features, identify, pooling, rates
-from stages.core.features import Embed
-from stages.core.measured import (
+from stages.config.evaluation import Ijb
+from stages.core.metrics import features, identify, pooling, rates
+from stages.core.metrics.features import Embed
+from stages.core.metrics.processing import Processed
+from stages.core.metrics.suite_result import (
     ROC,
     Measured,
     Score,
@@ -22,10 +23,9 @@ from stages.core.measured import (
     roc_rows,
     spread_ranks,
 )  # fmt: skip
-from stages.core.processing import Processed
 from stages.datasets import ijb as layout
-from stages.progress import Progress
 from stages.protocols import ijb_1to1, ijb_1ton
+from stages.runtime.progress import Progress
 from stages.suites import _pairs
 
 

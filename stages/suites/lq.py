@@ -9,16 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.benchmarks import Lq
-from stages.core import features, low_resolution
-from stages.core.features import Embed, Image
-from stages.core.identify import ClosedSet, OpenSet
-from stages.core.measured import ROC, Measured, Score, Table, describe_failures, finite, roc_rows, spread_ranks
-from stages.core.processing import Processed
+from stages.config.evaluation import Lq
+from stages.core.images import low_resolution
+from stages.core.metrics import features
+from stages.core.metrics.features import Embed, Image
+from stages.core.metrics.identify import ClosedSet, OpenSet
+from stages.core.metrics.processing import Processed
+from stages.core.metrics.suite_result import (
+    ROC,
+    Measured,
+    Score,
+    Table,
+    describe_failures,
+    finite,
+    roc_rows,
+    spread_ranks,
+)
 from stages.datasets import ijbs as ijbs_layout
 from stages.datasets import scface, tinyface
-from stages.progress import Progress
 from stages.protocols import identification, ijbs, verification
+from stages.runtime.progress import Progress
 from stages.suites import _pairs
 
 TINYFACE_RANKS = (1, 5, 20)

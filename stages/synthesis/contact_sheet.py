@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import artifacts, program
-from stages.core.alignment import SIZE
-from stages.core.degrade import encode, side_of
-from stages.core.processing import decode
-from stages.synthesis.drawing import draw_sitting
+from stages.core.images.alignment import SIZE
+from stages.core.images.degrade import encode, side_of
+from stages.core.metrics.processing import decode
+from stages.runtime import artifacts, program
 from stages.synthesis.plan import STREAMS, Picture, Sitting
+from stages.synthesis.rendering import draw_sitting
 
 QUALITIES = (1.0, 1.0, 1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2, 0.1)
 HEADER = 22  # px above the faces: what the columns are

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from stages.core.alignment import TEMPLATE_52
-from stages.synthesis.drawing import Drawn
+from stages.core.images.alignment import TEMPLATE_52
 from stages.synthesis.plan import Ijb, Listed, Template
+from stages.synthesis.rendering import Drawn
 
 ALIGNED = "aligned_pad_0.1_pad_high"
 _CSV_HEADER = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID,FACE_X,FACE_Y,FACE_WIDTH,FACE_HEIGHT"

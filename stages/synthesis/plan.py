@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.degrade import quality_of
-from stages.core.face_model import CROSS_POSE, FRONTAL, PROFILE, WEB, Pose
+from stages.core.images.degrade import quality_of
+from stages.core.synthetic_faces.model import CROSS_POSE, FRONTAL, PROFILE, WEB, Pose
 from stages.synthesis.config import Config, LowVariance
 
 Rng = np.random.Generator

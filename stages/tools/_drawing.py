@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from numpy.typing import NDArray
 
-from stages.comparing import Calibration, Comparison
+from stages.pictures.compare import Calibration, Comparison
 
 Image = NDArray[np.uint8]
 FACE_INCHES = 1.3

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.blur_show import Gallery, Match, Probe, blurred
-from stages.core.features import Image
+from stages.core.metrics.features import Image
+from stages.pictures.blur import Gallery, Match, Probe, blurred
 
 SIDE = 168
 BAR = 26

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from stages import program
+from stages.runtime import program
 
 EXAMPLES = """\
 examples:

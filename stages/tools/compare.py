@@ -10,11 +10,15 @@ import json
 import sys
 from pathlib import Path
 
-from stages import comparing, faces, models_here, program, seeing
-from stages.comparing import Calibration, Comparison, Found
-from stages.core.features import Fusion
-from stages.embedder import Embedder
-from stages.models_here import ModelHere
+from stages.core.metrics.features import Fusion
+from stages.embedding import scoring_embedder
+from stages.embedding.embedder import Embedder
+from stages.models import lookup
+from stages.models.lookup import ModelHere
+from stages.pictures import compare
+from stages.pictures import detect as faces
+from stages.pictures.compare import Calibration, Comparison, Found
+from stages.runtime import program
 from stages.tools import _drawing
 
 EXAMPLES = """\
@@ -26,16 +30,16 @@ examples:
 
 def main(arguments: argparse.Namespace) -> None:
     """Find the faces, compare all pairs, print."""
-    model = models_here.find(arguments.model)
+    model = lookup.find(arguments.model)
     detect = faces.choose(arguments.detector, aligned=arguments.aligned)
-    found = comparing.find_faces(arguments.pictures, detect, every_face=arguments.every_face)
+    found = compare.find_faces(arguments.pictures, detect, every_face=arguments.every_face)
     if len(found.entries) < 2:
         raise ValueError("; ".join(["two faces or more are needed to compare", *found.left_out.values()]))
     fusion = evaluated_fusion(model)
     embedder = Embedder.load(model.backbone, flip=fusion != "none")
-    scorers = seeing.trained(model.quality) if model.quality else {}
-    embed = seeing.watched(embedder, scorers)
-    comparison = comparing.compare(found.entries, embed, seeing.scores_of(scorers), fusion)
+    scorers = scoring_embedder.trained(model.quality) if model.quality else {}
+    embed = scoring_embedder.watched(embedder, scorers)
+    comparison = compare.compare(found.entries, embed, scoring_embedder.scores_of(scorers), fusion)
     limit, why_not = verdict_limit(model, arguments)
     if arguments.picture:
         _drawing.draw_comparison(arguments.picture, comparison, [e.face.aligned_HW3 for e in found.entries], limit)
@@ -58,7 +62,7 @@ def verdict_limit(model: ModelHere, arguments: argparse.Namespace) -> tuple[Cali
     if arguments.threshold is not None:
         return Calibration(arguments.threshold, float("nan"), float("nan"), "given"), ""
     try:
-        return comparing.calibration(model.results / "hq" / "details.json", arguments.set, arguments.fmr), ""
+        return compare.calibration(model.results / "hq" / "details.json", arguments.set, arguments.fmr), ""
     except (OSError, LookupError, ValueError) as error:
         return None, str(error.args[0] if isinstance(error, KeyError) else error)
 

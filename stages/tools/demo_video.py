@@ -12,9 +12,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
-from stages import artifacts, blur_show, faces, models_here, program, progress
-from stages.blur_show import Gallery, Matcher, Probe
-from stages.embedder import Embedder
+from stages.embedding.embedder import Embedder
+from stages.models import lookup
+from stages.pictures import blur
+from stages.pictures import detect as faces
+from stages.pictures.blur import Gallery, Matcher, Probe
+from stages.runtime import artifacts, program, progress
 from stages.tools._screen import Canvas, Screen
 
 EXAMPLES = """\
@@ -30,32 +33,32 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.out.suffix not in (".mp4", ".gif"):
         raise ValueError(f"--out should end in .mp4 or .gif, got {arguments.out}")
     gallery, probes, known = sources(arguments)
-    matchers = {name: Matcher(Embedder.load(models_here.find(name).backbone), gallery) for name in arguments.models}
+    matchers = {name: Matcher(Embedder.load(lookup.find(name).backbone), gallery) for name in arguments.models}
     sigmas = [0.0, *arguments.blur]
     screen = Screen(gallery, arguments.models, ["original", *("blur" + "+" * n for n in range(1, len(sigmas)))])
-    frames = (screen.draw(probe, sigmas, found) for probe, found in blur_show.match_frames(matchers, probes, sigmas))
+    frames = (screen.draw(probe, sigmas, found) for probe, found in blur.match_frames(matchers, probes, sigmas))
     write_video(arguments.out, frames, arguments.frames_per_second)
     for model in arguments.models:
         counts = [screen.counts[model, level] for level in range(len(sigmas))]
         told = ", ".join(f"{title} {true}" for title, (true, _) in zip(screen.titles, counts, strict=True))
         print(f"{model}: true matches of {sum(counts[0])}: {told}")
     if arguments.plot:
-        draw_curve(arguments.plot, blur_show.true_match_rates(matchers, known, CURVE))
+        draw_curve(arguments.plot, blur.true_match_rates(matchers, known, CURVE))
     progress.say(f"written: {arguments.out}" + (f" and {arguments.plot}" if arguments.plot else ""))
 
 
 def sources(arguments: argparse.Namespace) -> tuple[Gallery, Iterator[Probe], list[Probe]]:
     """Return the gallery, the probes to show, and those of known people, for the curve."""
     if arguments.video is None:
-        gallery, known = blur_show.embedded(artifacts.eval_folder(arguments.dataset))
+        gallery, known = blur.embedded(artifacts.eval_folder(arguments.dataset))
         return gallery, iter(known[: arguments.limit]), known
     if arguments.gallery is None:
         raise ValueError("--video needs a --gallery: a folder with one picture per person")
     detect = faces.choose(arguments.detector)
-    gallery = blur_show.gallery_of(arguments.gallery, detect)
+    gallery = blur.gallery_of(arguments.gallery, detect)
     if arguments.person is not None and arguments.person not in gallery.names:
         raise ValueError(f"--person {arguments.person} is not in the gallery: there are {', '.join(gallery.names)}")
-    shown = blur_show.video_probes(arguments.video, detect, arguments.person, arguments.limit)
+    shown = blur.video_probes(arguments.video, detect, arguments.person, arguments.limit)
     known = list(shown) if arguments.plot else []
     return gallery, iter(known) if arguments.plot else shown, known
 

@@ -17,9 +17,10 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from stages import artifacts, params, program
-from stages.checkup.examine import Found, examine
-from stages.checkup.known import KNOWN, TRAIN, Known
+from stages.config import params
+from stages.inspection.catalogue import KNOWN, TRAIN, Known
+from stages.inspection.check import Found, examine
+from stages.runtime import artifacts, program
 
 EXAMPLES = """\
 Exit code: 0, or 1 if a set that a run of params.yaml is trained or measured on is missing or cannot be used.

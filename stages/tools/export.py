@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages import artifacts, exporting, models_here, plugins, portable, program
-from stages.core import checkpoint_convert
-from stages.models_here import ModelHere
+from stages.core.networks import checkpoint_convert
+from stages.models import export, lookup, model_files
+from stages.models.lookup import ModelHere
+from stages.runtime import artifacts, plugins, program
 
 SUFFIX = {"onnx": ".onnx", "torchscript": ".ts.pt", "safetensors": ".safetensors", "state-dict": ".pth"}
 LAYOUTS = ("own", "adaface", "insightface", "magface")
@@ -33,17 +34,17 @@ examples:
 
 def main(arguments: argparse.Namespace) -> None:
     """Find the model, write the file, print its inputs and outputs."""
-    here = models_here.find(arguments.model)
+    here = lookup.find(arguments.model)
     check(arguments)
     path: Path = arguments.output or Path(here.name + SUFFIX[arguments.format])
     path.parent.mkdir(parents=True, exist_ok=True)
-    backbone, model = exporting.read_backbone(here.backbone)
+    backbone, model = model_files.read_backbone(here.backbone)
     if arguments.format in ("onnx", "torchscript"):
-        made = portable.describe(backbone, model, quality_of(here), feature_only=arguments.insightface)
+        made = export.describe(backbone, model, quality_of(here), feature_only=arguments.insightface)
         with artifacts.write_file(path) as aside:
-            (portable.write_onnx if arguments.format == "onnx" else portable.write_torchscript)(aside, made)
+            (export.write_onnx if arguments.format == "onnx" else export.write_torchscript)(aside, made)
         gives = ", ".join(made.outputs)
-        print(f"{path}: takes {portable.INPUT}, float32 (N, 3, 112, 112), RGB, 0 to 255; gives {gives}")
+        print(f"{path}: takes {export.INPUT}, float32 (N, 3, 112, 112), RGB, 0 to 255; gives {gives}")
         return
     state = in_layout(backbone.state_dict(), model, arguments.layout)
     low, high = model.value_range
@@ -54,7 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
     }  # fmt: skip
     with artifacts.write_file(path) as aside:
         if arguments.format == "safetensors":
-            portable.write_safetensors(aside, state, about)
+            export.write_safetensors(aside, state, about)
         else:
             torch.save(state, aside)
     print(f"{path}: {len(state)} tensors; the network takes {model.color_order} in [{low:g}, {high:g}]")
@@ -88,7 +89,7 @@ def quality_of(here: ModelHere) -> tuple[str, nn.Module] | None:
     return name, module.eval()
 
 
-def in_layout(state: dict[str, Tensor], model: exporting.Model, layout: str) -> dict[str, Tensor]:
+def in_layout(state: dict[str, Tensor], model: model_files.Model, layout: str) -> dict[str, Tensor]:
     """Return the weights under the keys of another family's network; the outputs do not change.
 
     Raises:

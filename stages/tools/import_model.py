@@ -10,9 +10,10 @@ import re
 import sys
 from pathlib import Path
 
-from stages import artifacts, importing, models_here, program, published
-from stages.core.checkpoint_keys import FAMILIES
-from stages.importing import Said
+from stages.core.networks.checkpoint_keys import FAMILIES
+from stages.models import import_checkpoint, lookup, zoo
+from stages.models.import_checkpoint import Said
+from stages.runtime import artifacts, program
 
 EXAMPLES = """\
 Recognised by its keys: AdaFace's (Lightning), insightface's, MagFace's, CR-FIQA's, CurricularFace's. Colour order
@@ -26,9 +27,9 @@ examples:
 
 def main(arguments: argparse.Namespace) -> None:
     """Check the request, import, print what was imported."""
-    folder = models_here.IMPORTED / _checked(arguments.name, replace=arguments.replace)
+    folder = lookup.IMPORTED / _checked(arguments.name, replace=arguments.replace)
     said = complete(arguments)
-    model = importing.place(arguments.checkpoint, folder, said)
+    model = import_checkpoint.place(arguments.checkpoint, folder, said)
     assert model.source is not None
     units = " ".join(str(number) for number in model.backbone["units"])
     low, high = model.value_range
@@ -46,7 +47,7 @@ def complete(arguments: argparse.Namespace) -> Said:
         LookupError: no such entry.
         ValueError: the file is another one than the entry's.
     """
-    listed = published.load() if published.LIST.is_file() or arguments.published else None
+    listed = zoo.load() if zoo.LIST.is_file() or arguments.published else None
     entry = arguments.published
     if listed is not None and arguments.checkpoint.is_file():
         sha256 = artifacts.sha256(arguments.checkpoint)
@@ -71,8 +72,8 @@ def _checked(name: str, *, replace: bool) -> str:
         raise ValueError(f"a name has lower-case letters, digits and _, as in params.yaml; got {name!r}")
     if (artifacts.backbone_folder(name) / "model.json").is_file():
         raise ValueError(f"{name} is a run that was trained here: choose another name")
-    if (models_here.IMPORTED / name).exists() and not replace:
-        raise ValueError(f"{models_here.IMPORTED / name} already exists: choose another name, or give --replace")
+    if (lookup.IMPORTED / name).exists() and not replace:
+        raise ValueError(f"{lookup.IMPORTED / name} already exists: choose another name, or give --replace")
     return name
 
 

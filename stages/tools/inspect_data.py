@@ -16,11 +16,12 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
-from stages import artifacts, program
-from stages.checkup import see_networks, see_records, see_sets
-from stages.checkup.sight import Sight, contact_sheet
-from stages.core.image_format import extension
-from stages.core.record_framing import MAGIC_BYTES
+from stages.core.images.image_format import extension
+from stages.core.recordio.framing import MAGIC_BYTES
+from stages.inspection import networks, sets
+from stages.inspection import records as see_records
+from stages.inspection.facts import Sight, contact_sheet
+from stages.runtime import artifacts, program
 
 EXAMPLES = """\
 A file or folder is recognised by its content, not its name. Recognised are:
@@ -69,22 +70,22 @@ def see(path: Path, *, everything: bool = False) -> Sight:
     if head.startswith(MAGIC_BYTES):
         return see_records.see(path, everything=everything)
     if extension(head) != "img":
-        return see_sets.see_image(path)
+        return sets.see_image(path)
     if head.startswith(b"MATLAB 5.0") or head[126:128] in (b"IM", b"MI"):
-        return see_sets.see_list(path)
+        return sets.see_list(path)
     if path.suffix == ".onnx":
-        return see_networks.see_onnx(path)
+        return networks.see_onnx(path)
     return _see_pickled(path, head, everything)
 
 
 def _see_pickled(path: Path, head: bytes, everything: bool) -> Sight:
     """Checkpoints and verification sets are both pickles, the newer checkpoints in a ZIP archive."""
     if head.startswith(b"PK"):
-        return see_networks.see_checkpoint(path)
+        return networks.see_checkpoint(path)
     complaints = []
     looks: tuple[tuple[str, Callable[[], Sight]], ...] = (
-        ("verification set", lambda: see_sets.see_bin(path, everything=everything)),
-        ("checkpoint", lambda: see_networks.see_checkpoint(path)),
+        ("verification set", lambda: sets.see_bin(path, everything=everything)),
+        ("checkpoint", lambda: networks.see_checkpoint(path)),
     )
     for what, look in looks:
         try:
@@ -101,13 +102,13 @@ def _see_folder(path: Path, everything: bool) -> Sight:
     if records:
         return see_records.see(records[0], everything=everything)
     if (path / "model.json").is_file():
-        return see_networks.see_model(path)
+        return networks.see_model(path)
     if (path / "backbone" / "model.json").is_file():
-        return see_networks.see_model(path / "backbone")
+        return networks.see_model(path / "backbone")
     if (path / "quality.json").is_file():
-        return see_networks.see_quality(path)
-    if (protocol := see_sets.recognise(path)) is not None:
-        return see_sets.see_protocol(path, *protocol)
+        return networks.see_quality(path)
+    if (protocol := sets.recognise(path)) is not None:
+        return sets.see_protocol(path, *protocol)
     if parts := _parts(path):
         sight = Sight("data set with several parts")
         sight.facts = {part.relative_to(path).as_posix(): kind for part, kind in parts}
@@ -115,10 +116,10 @@ def _see_folder(path: Path, everything: bool) -> Sight:
         sight.facts["next"] = f"facet inspect {parts[0][0]}; facet doctor --folder {root}"
         return sight
     files = sorted(
-        one for depth in range(_DEPTH) for one in path.glob("*/" * depth + "*") if one.suffix.lower() in see_sets.IMAGES
+        one for depth in range(_DEPTH) for one in path.glob("*/" * depth + "*") if one.suffix.lower() in sets.IMAGES
     )
     if files:
-        return see_sets.see_images(path, files, everything=everything)
+        return sets.see_images(path, files, everything=everything)
     raise _unknown(path)
 
 
@@ -128,7 +129,7 @@ def _parts(path: Path) -> list[tuple[Path, str]]:
     found += [(one, "verification set (.bin)") for one in sorted((*path.glob("*.bin"), *path.glob("eval/*.bin")))]
     for folder in sorted({*path.glob("*"), *path.glob("eval/*"), *path.glob("ijb/*"), *path.glob("eval/ijb/*")}):
         try:
-            protocol = see_sets.recognise(folder) if folder.is_dir() else None
+            protocol = sets.recognise(folder) if folder.is_dir() else None
         except (OSError, ValueError) as error:
             found.append((folder, f"cannot be used: {error}"))
             continue

@@ -10,8 +10,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from stages import artifacts, models_here, program, published
-from stages.published import Published
+from stages.models import lookup, zoo
+from stages.models.zoo import Published
+from stages.runtime import artifacts, program
 
 EXAMPLES = """\
 Nothing is downloaded: get the file from the source that `facet models ENTRY` prints, then run
@@ -29,7 +30,7 @@ SHOWN = {
 
 def main(arguments: argparse.Namespace) -> None:
     """Print the list, or one entry."""
-    listed = published.load()
+    listed = zoo.load()
     here = imported()
     if arguments.entry:
         print("\n".join(one(listed, arguments.entry, here)))
@@ -47,14 +48,14 @@ def main(arguments: argparse.Namespace) -> None:
         print(json.dumps(tree, indent=2))
         return
     print(as_text(rows(listed, names, here), left=(0, 1, 2, 3 + len(SHOWN))))
-    unlisted = [name for name in models_here.names() if name not in {one for many in here.values() for one in many}]
+    unlisted = [name for name in lookup.names() if name not in {one for many in here.values() for one in many}]
     print(f"\nother models here: {', '.join(unlisted) or 'none'}")
 
 
 def imported() -> dict[str, list[str]]:
     """Return the names of the imported models by their entry of models.yaml."""
     found: dict[str, list[str]] = {}
-    for path in sorted(models_here.IMPORTED.glob("*/model.json")):
+    for path in sorted(lookup.IMPORTED.glob("*/model.json")):
         source = artifacts.read_json(path).get("source") or {}
         if source.get("published"):
             found.setdefault(source["published"], []).append(path.parent.name)

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages import artifacts, program, progress
 from stages.quality_pages import index_page, method_page, reading
+from stages.runtime import artifacts, program, progress
 
 EXAMPLES = """\
 examples:

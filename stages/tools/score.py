@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages import artifacts, faces, models_here, program, progress, scoring, seeing
-from stages.embedder import Embedder
-from stages.scoring import Row, Scoring
+from stages.embedding import scoring_embedder
+from stages.embedding.embedder import Embedder
+from stages.models import lookup
+from stages.pictures import detect, score
+from stages.pictures.score import Row, Scoring
+from stages.runtime import artifacts, program, progress
 from stages.tools import _drawing
 
 EXAMPLES = """\
@@ -29,23 +32,23 @@ def main(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--out should end in .csv or .parquet, got {out}")
-    model = models_here.find(arguments.model)
-    scorers = seeing.trained(model.quality) if model.quality else {}
-    scorers |= seeing.untrained(name for name in arguments.method or () if name not in scorers)
-    scores = seeing.scores_of(scorers)
+    model = lookup.find(arguments.model)
+    scorers = scoring_embedder.trained(model.quality) if model.quality else {}
+    scorers |= scoring_embedder.untrained(name for name in arguments.method or () if name not in scorers)
+    scores = scoring_embedder.scores_of(scorers)
     options = {
         "aligned": arguments.aligned, "detector": arguments.detector, "every_face": arguments.every_face,
         "methods": sorted(scores),
     }  # fmt: skip
     how = Scoring(
-        faces.choose(arguments.detector, aligned=arguments.aligned),
-        seeing.watched(Embedder.load(model.backbone, flip=False), scorers),
+        detect.choose(arguments.detector, aligned=arguments.aligned),
+        scoring_embedder.watched(Embedder.load(model.backbone, flip=False), scorers),
         scores,
         arguments.every_face,
-        scoring.key_of(model.backbone, model.quality, **options),
+        score.key_of(model.backbone, model.quality, **options),
     )
     journal = out.with_name(out.name + ".journal")
-    rows = scoring.score_folder(arguments.folder, how, journal)
+    rows = score.score_folder(arguments.folder, how, journal)
     methods = ["feature_norm", *(name for name in scores if name != "feature_norm")]
     write(out, rows, methods)
     scored = [row for row in rows if row["face"]]
@@ -78,7 +81,7 @@ def draw_sheet(arguments: argparse.Namespace, how: Scoring, scored: Sequence[Row
         arguments.sheet,
         by,
         {
-            name: (scoring.images_of(arguments.folder, rows, how), [float(row[by]) for row in rows])
+            name: (score.images_of(arguments.folder, rows, how), [float(row[by]) for row in rows])
             for name, rows in shown.items()
         },
     )
@@ -109,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--detector", help="YuNet's model file, or mtcnn (facenet-pytorch); default: YuNet if found")
     options.add_argument("--sheet", type=Path, help="draw the worst and the best faces to this PNG")
     options.add_argument(
-        "--method", action="append", choices=seeing.UNTRAINED,
+        "--method", action="append", choices=scoring_embedder.UNTRAINED,
         help="also score by this method; repeatable",
     )  # fmt: skip
     options.add_argument("--by", help="method that sorts the sheet (default: the model's quality method)")

@@ -11,13 +11,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stages import artifacts, exporting, models_here, program, published, verifying
-from stages.core.measured import Measured
-from stages.embedder import Embedder
-from stages.models_here import ModelHere
-from stages.published import Published
+from stages.core.metrics.suite_result import Measured
+from stages.embedding.embedder import Embedder
+from stages.models import lookup, model_files, zoo
+from stages.models.lookup import ModelHere
+from stages.models.zoo import Published
+from stages.runtime import artifacts, program
+from stages.tools import _verification
+from stages.tools._verification import Compared
 from stages.tools.models import as_text
-from stages.verifying import Compared
 
 EXAMPLES = """\
 The published row is that of the model's entry in models.yaml. Exit code 1: a number on a real
@@ -32,17 +34,17 @@ examples:
 
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate, print both side by side, keep the results of an imported model."""
-    listed = published.load()
-    here = models_here.find(arguments.model)
-    model = exporting.read_model(here.backbone)
+    listed = zoo.load()
+    here = lookup.find(arguments.model)
+    model = model_files.read_model(here.backbone)
     entry = arguments.published or (model.source.published if model.source else None)
     if entry is not None:
         listed.entry(entry)
     folder = arguments.folder or artifacts.eval_folder(arguments.dataset)
     wanted = chosen(folder, arguments.suites, listed, entry, every=arguments.every_set)
     embedder = Embedder.load(here.backbone, flip=model.fusion != "none")
-    measured = verifying.measure(folder, wanted, embedder, model.fusion)
-    compared = verifying.compare(listed, entry, measured)
+    measured = _verification.measure(folder, wanted, embedder, model.fusion)
+    compared = _verification.compare(listed, entry, measured)
     if here.backbone != artifacts.backbone_folder(here.name):  # results of runs are DVC's
         keep(here, measured, {"run": here.name, "dataset": str(folder), "weights_sha256": model.weights_sha256})
     if arguments.json:
@@ -61,7 +63,7 @@ def chosen(
     Raises:
         FileNotFoundError: there is none.
     """
-    found = {suite: sets for suite, sets in verifying.present(folder).items() if suite in suites}
+    found = {suite: sets for suite, sets in _verification.present(folder).items() if suite in suites}
     if entry is not None and not every:
         keys = listed.entry(entry).scores
         if not keys:
@@ -119,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     where = options.add_mutually_exclusive_group(required=True)
     where.add_argument("--dataset", help="data set of params.yaml: uses its data/DATASET/eval")
     where.add_argument("--folder", type=Path, help="a folder with NAME.bin, ijb/IJBB, tinyface, ...")
-    options.add_argument("--suites", nargs="+", choices=verifying.SUITES, default=list(verifying.SUITES))
+    options.add_argument("--suites", nargs="+", choices=_verification.SUITES, default=list(_verification.SUITES))
     options.add_argument("--published", metavar="ENTRY", help="entry of models.yaml to compare with")
     options.add_argument("--every-set", action="store_true", help="also evaluate sets without a published number")
     options.add_argument("--json", action="store_true", help="print JSON")

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import services, tracking
-from pipeline.processes import MLFLOW
+from pipeline.servers import servers
+from pipeline.servers.daemons import MLFLOW
+from pipeline.tracking import sync
 from tests.browser.pages import Shown, close_assistant
 from tests.pipeline import fabricated
 from tests.pipeline.tracked import program, quietly
@@ -65,16 +66,16 @@ def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory, program: Path)
     if given is None:
         fabricated.make(root, seeds=3, program=program, plots=True)
         with quietly():
-            tracking.track(root)
-    here = services.known(root)
+            sync.track(root)
+    here = servers.known(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # somebody else's: none is started
-        started = services.up(root, lambda line: None, ports={MLFLOW: 0})
+        started = servers.up(root, lambda line: None, ports={MLFLOW: 0})
     try:
         yield Shown(root, started[MLFLOW].url, os.environ.get("FACET_BROWSER_TABLE", "heads"), profile)
     finally:
         if MLFLOW not in here:
-            services.down(root)
+            servers.down(root)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import store
-from pipeline.wanted import Scope
+from pipeline.tracking import store
+from pipeline.tracking.desired import Scope
 
 # MLflow opens its assistant over a quarter of the page on a first visit, and remembers that it did
 close_assistant = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.columns import metric_name
+from pipeline.tracking.metric_columns import metric_name
 from tests.browser.pages import Grid, Shown, follow, number, read_grid, scroll_to
 from tests.pipeline.tracked import quietly
 

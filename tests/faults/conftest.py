@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import services
-from pipeline.services import Service
+from pipeline.servers import servers as services
+from pipeline.servers.servers import Service
 from tests.faults import scene
 from tests.faults.scene import Note
 from tests.pipeline.conftest import api_url, server_root, servers  # noqa: F401

@@ -37,7 +37,7 @@ def test_the_process_that_runs_dvc_is_killed(project: Dummy, api_url: str, note:
     found = scene.begin(project, api_url)
     run = identity(found)
     training = psutil.Process(found.training())
-    dvc = next(one for one in training.parents() if "pipeline.forker" in " ".join(one.cmdline()))
+    dvc = next(one for one in training.parents() if "pipeline.execution.fork_server" in " ".join(one.cmdline()))
     dvc.kill()
     assert found.run.wait(timeout=90) == 0, project.output()
     scene.assert_no_orphan(project)
@@ -49,7 +49,7 @@ def test_the_process_that_runs_dvc_is_killed(project: Dummy, api_url: str, note:
 def test_the_forking_process_is_killed(project: Dummy, api_url: str, note: Note) -> None:
     found = scene.begin(project, api_url)
     run = identity(found)
-    found.process("pipeline.forker").kill()
+    found.process("pipeline.execution.fork_server").kill()
     assert found.run.wait(timeout=90) == 1, project.output()
     scene.assert_no_orphan(project)
     scene.assert_ends_in(found, run, {"FAILED"})

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import services
-from pipeline.services import Service
+from pipeline.servers import servers
+from pipeline.servers.servers import Service
 from tests.faults import scene
 from tests.faults.scene import Note
 from tests.pipeline import dummy
@@ -25,7 +25,7 @@ Servers = tuple[Path, dict[str, Service]]
 
 def bring_back(home: Path) -> None:
     said: list[str] = []
-    services.up(home, said.append)
+    servers.up(home, said.append)
 
 
 def kill(service: Service) -> None:
@@ -41,7 +41,7 @@ def doomed(tmp_path: Path, mortal: Servers) -> Iterator[Dummy]:
     """A project on servers that a test may kill; they run when it begins."""
     home, _ = mortal
     bring_back(home)
-    made = scene.make(tmp_path / "project", services.known(home)["prefect"].url + "/api")
+    made = scene.make(tmp_path / "project", servers.known(home)["prefect"].url + "/api")
     yield made
     for process in scene.processes_in(made.path):
         process.kill()
@@ -52,7 +52,7 @@ def test_prefects_server_dies_and_comes_back(doomed: Dummy, mortal: Servers, not
     assert doomed.api_url is not None
     found = scene.begin(doomed, doomed.api_url)
     (run,) = found.flow_run_ids()
-    kill(services.known(home)["prefect"])
+    kill(servers.known(home)["prefect"])
     before = scene.steps_done(doomed, "r0")
     time.sleep(1.5)
     assert scene.steps_done(doomed, "r0") > before  # nobody minds
@@ -73,7 +73,7 @@ def test_prefects_server_dies_and_stays_away(doomed: Dummy, mortal: Servers, not
     assert doomed.api_url is not None
     found = scene.begin(doomed, doomed.api_url)
     (run,) = found.flow_run_ids()
-    kill(services.known(home)["prefect"])
+    kill(servers.known(home)["prefect"])
     begun_s = time.monotonic()
     assert found.run.wait(timeout=150) == 0, doomed.output()
     took_s = time.monotonic() - begun_s
@@ -93,7 +93,7 @@ def test_prefects_server_hangs_and_goes_on(doomed: Dummy, mortal: Servers, note:
     assert doomed.api_url is not None
     found = scene.begin(doomed, doomed.api_url)
     (run,) = found.flow_run_ids()
-    members = services.known(home)["prefect"].members()
+    members = servers.known(home)["prefect"].members()
     for process in members:
         process.suspend()
     try:
@@ -129,12 +129,12 @@ def swept(margins: str) -> list[str]:
 @pytest.fixture
 def held(tmp_path: Path, mortal: Servers) -> Iterator[Dummy]:
     """A project to sweep whose trainings last as long as the file `hold` beside it is there; servers run."""
-    from tests.pipeline.test_sweep import make
+    from tests.pipeline.workspaces.test_sweep_grid import make
 
     home, _ = mortal
     bring_back(home)
     (tmp_path / "hold").touch()
-    project = make(tmp_path / "project", services.known(home)["prefect"].url + "/api")
+    project = make(tmp_path / "project", servers.known(home)["prefect"].url + "/api")
     program = project.path / "work.py"
     hold = f'while kind == "train_backbone" and pathlib.Path("{tmp_path}/hold").exists():\n    time.sleep(0.1)\n'
     text = program.read_text()
@@ -175,7 +175,7 @@ def let_go(project: Dummy, run: subprocess.Popen[str]) -> str:
 
 def test_mlflows_server_dies_and_stays_away(held: Dummy, mortal: Servers, note: Note) -> None:
     (home, _), margins = mortal, "0.3,0.5"
-    mlflow = services.known(home)["mlflow"]
+    mlflow = servers.known(home)["mlflow"]
     before = recorded(home)
     run = begin_sweep(held, margins, mlflow.url)
     kill(mlflow)
@@ -184,7 +184,7 @@ def test_mlflows_server_dies_and_stays_away(held: Dummy, mortal: Servers, note: 
     assert "| **r1 margin=0.5** | measured |" in said  # the table is there
     assert recorded(home) == before
     bring_back(home)
-    again = held.facet(*sweep(margins), MLFLOW_TRACKING_URI=services.known(home)["mlflow"].url)
+    again = held.facet(*sweep(margins), MLFLOW_TRACKING_URI=servers.known(home)["mlflow"].url)
     assert "nothing to do" in again.stdout
     assert recorded(home) == sorted(before + swept(margins))
     note("SIGKILL of MLflow's server", "results are whole; the run says that MLflow refused them; the next records each once")
@@ -192,12 +192,12 @@ def test_mlflows_server_dies_and_stays_away(held: Dummy, mortal: Servers, note: 
 
 def test_mlflows_server_dies_and_comes_back(held: Dummy, mortal: Servers, note: Note) -> None:
     (home, _), margins = mortal, "0.4,0.6"
-    mlflow = services.known(home)["mlflow"]
+    mlflow = servers.known(home)["mlflow"]
     before = recorded(home)
     run = begin_sweep(held, margins, mlflow.url)
     kill(mlflow)
     bring_back(home)
-    assert services.known(home)["mlflow"].url == mlflow.url
+    assert servers.known(home)["mlflow"].url == mlflow.url
     said = let_go(held, run)
     assert "MLflow refused them" not in said
     assert recorded(home) == sorted(before + swept(margins))

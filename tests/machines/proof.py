@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import environment, services
+from pipeline.base import environment
+from pipeline.servers import servers
 from tests.machines.network import Machine, Network, end
 
 POOL = "gpus"
@@ -141,9 +142,9 @@ def prefect_server(folder: Path) -> Iterator[str]:
     """Both servers, of a project that no clone belongs to; yields the address of Prefect's API."""
     folder.mkdir(parents=True)
     try:
-        yield services.up(folder, print, {services.PREFECT: 0, services.MLFLOW: 0})[services.PREFECT].url + "/api"
+        yield servers.up(folder, print, {servers.PREFECT: 0, servers.MLFLOW: 0})[servers.PREFECT].url + "/api"
     finally:
-        services.down(folder)
+        servers.down(folder)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import processes
+from pipeline.servers import daemons
 from tests.pipeline import dummy
 from tests.pipeline.asking import ask, task_runs
 from tests.pipeline.dummy import Dummy, wait_until_dead
@@ -32,13 +32,13 @@ def project(tmp_path: Path) -> Iterator[Dummy]:
         yield project
     finally:
         project.facet("down")
-        record = processes.recorded(project.path)
+        record = daemons.recorded(project.path)
         assert record == {}
 
 
 def kill(project: Dummy, name: str) -> None:
     """Kill a server or worker with all its processes, as a machine that runs out of memory would."""
-    members = processes.recorded(project.path)[name].members()
+    members = daemons.recorded(project.path)[name].members()
     for process in members:
         process.kill()
     for process in members:
@@ -46,7 +46,7 @@ def kill(project: Dummy, name: str) -> None:
 
 
 def test_a_run_survives_its_servers_and_its_worker(project: Dummy) -> None:
-    urls = {name: service.url for name, service in processes.recorded(project.path).items()}
+    urls = {name: service.url for name, service in daemons.recorded(project.path).items()}
     coordinator: subprocess.Popen[str] = project.start("run", "--pool", "stages", "--no-track")
     try:
         first = project.wait_for("train_backbone@r0")
@@ -54,7 +54,7 @@ def test_a_run_survives_its_servers_and_its_worker(project: Dummy) -> None:
         kill(project, "mlflow")
         time.sleep(5)
         project.facet("up", "--cpu-workers", "1")
-        assert {name: service.url for name, service in processes.recorded(project.path).items()} == urls
+        assert {name: service.url for name, service in daemons.recorded(project.path).items()} == urls
         assert project.wait_for("train_backbone@r0", "end")["pid"] == first["pid"]
         second = project.wait_for("train_backbone@r1")
         kill(project, "worker cpu:0")
@@ -83,7 +83,7 @@ def test_the_stage_of_a_worker_that_never_comes_back_is_shown_as_crashed(project
     try:
         project.wait_for("train_backbone@r0")
         kill(project, "worker cpu:0")
-        api_url = processes.recorded(project.path)["prefect"].url + "/api"
+        api_url = daemons.recorded(project.path)["prefect"].url + "/api"
         wanted = {"flows": {"name": {"any_": ["facet stage"]}}, "flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}}
         until_s = time.monotonic() + 120
         while not ask(api_url, "/flow_runs/filter", wanted):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import services
-from pipeline.services import Service
+from pipeline.servers import servers as services
+from pipeline.servers.servers import Service
 from tests.pipeline import dummy
 from tests.pipeline.dummy import Dummy
 from tests.pipeline.tracked import program, recorded, unrecorded

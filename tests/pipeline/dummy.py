@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import environment
+from pipeline.base import environment
 
 PROGRAM = """\
 import json, os, pathlib, signal, sys, time

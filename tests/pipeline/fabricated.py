@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import lineage
+from pipeline.tracking import lineage
 from stages import row, tabulate
 from tests import fake_results
 from tests.fake_results import TABLE, full

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import dvc_patches, prefect_patches, versions
+from pipeline.base import versions
+from pipeline.execution import dvc_patches
+from pipeline.flow import prefect_patches
 from tests.support import ROOT
 
 FENCED = {"dvc_patches", "lock_entries", "prefect_patches", "store"}  # the last is MLflow's

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import store, tracking
-from pipeline.tracking import Tracked
+from pipeline.tracking import store, sync
+from pipeline.tracking.sync import Tracked
 from tests.once import Once
 from tests.pipeline import small_project
 from tests.pipeline.small_project import RUNS
@@ -68,7 +68,7 @@ def quietly() -> Iterator[None]:
 def track(project: Project) -> Tracked:
     """Record in this process, which has imported MLflow already."""
     with quietly():
-        return tracking.track(project.path)
+        return sync.track(project.path)
 
 
 def query(project: Project, sql: str, *values: str) -> list[tuple[Any, ...]]:

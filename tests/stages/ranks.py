@@ -22,8 +22,9 @@ import cloudpickle
 import cv2
 import torch
 
-from stages import artifacts, processes
-from stages.processes import Processes
+from stages.runtime import artifacts
+from stages.training import distributed
+from stages.training.distributed import Processes
 from tests.support import ROOT
 
 CLEAN = get_context("forkserver")
@@ -87,5 +88,5 @@ def _join(rank: int, count: int, port: int, work: Callable[[Processes], None]) -
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
-    with processes.joined(torch.device("cpu")) as ours:
+    with distributed.joined(torch.device("cpu")) as ours:
         work(ours)

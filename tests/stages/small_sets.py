@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import scipy.io
 
-from stages.core.alignment import TEMPLATE_52
-from stages.core.features import Features
+from stages.core.images.alignment import TEMPLATE_52
+from stages.core.metrics.features import Features
 from stages.datasets import verification_bin
 
 SIZE = 112

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages import benchmarks, evaluate
-from stages.core.features import Features
+from stages import evaluate
+from stages.config import evaluation
+from stages.core.metrics.features import Features
 from stages.datasets import verification_bin
 from tests.stages import small_sets
 
 SWITCHES = {
-    "hq": benchmarks.Hq(sets=("lfw", "cplfw")),
-    "ijb": benchmarks.Ijb(sets=("IJBB",)),
-    "lq": benchmarks.Lq(sets=("tinyface", "scface")),
-    "fiqa": benchmarks.Fiqa(sets=("lfw",), fmr=(0.1, 0.001)),
+    "hq": evaluation.Hq(sets=("lfw", "cplfw")),
+    "ijb": evaluation.Ijb(sets=("IJBB",)),
+    "lq": evaluation.Lq(sets=("tinyface", "scface")),
+    "fiqa": evaluation.Fiqa(sets=("lfw",), fmr=(0.1, 0.001)),
 }
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from stages import trainer
-from stages.checkpoints import Checkpoints, Snapshot
-from stages.samples import open_records
-from stages.training import Config
+from stages.config.training import Config
+from stages.training import loop
+from stages.training.checkpoints import Checkpoints, Snapshot
+from stages.training.dataset import open_records
 from tests.stages import training_data
 
 # what tells a process how many train and load
@@ -53,24 +53,24 @@ def prepare(path: Path, monkeypatch: pytest.MonkeyPatch, unset: Sequence[str]) -
     """Write the training set, change to its folder, and unset these environment variables."""
     training_data.write(path)
     monkeypatch.chdir(path)
-    monkeypatch.setattr("stages.artifacts.STATE", path / ".facet")
+    monkeypatch.setattr("stages.runtime.artifacts.STATE", path / ".facet")
     for name in unset:
         monkeypatch.delenv(name, raising=False)
     return path
 
 
-def train(of: Config, key: str = "key") -> trainer.Training:
-    training = trainer.Training(of, open_records("tiny"))
+def train(of: Config, key: str = "key") -> loop.Training:
+    training = loop.Training(of, open_records("tiny"))
     training.run(Checkpoints(key), "train")
     return training
 
 
-def weights(training: trainer.Training) -> dict[str, torch.Tensor]:
+def weights(training: loop.Training) -> dict[str, torch.Tensor]:
     networks = training.networks
     return {**networks.backbone.state_dict(), **networks.head.state_dict(prefix="head.")}
 
 
-def same(left: trainer.Training, right: trainer.Training) -> bool:
+def same(left: loop.Training, right: loop.Training) -> bool:
     a, b = weights(left), weights(right)
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from stages import samples
-from stages.core import augment
-from stages.core.checkpoint_keys import FAMILIES
-from stages.core.pixels import ColorOrder, ValueRange, from_rows, to_network
-from stages.core.record_images import RecordImages
+from stages.core.images import augment
+from stages.core.images.pixels import ColorOrder, ValueRange, from_rows, to_network
+from stages.core.networks.checkpoint_keys import FAMILIES
+from stages.core.recordio.images import RecordImages
 from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, verification_bin
-from stages.embedder import Embedder
+from stages.embedding.embedder import Embedder
+from stages.training import dataset
 from stages.unpack import write_once
 from tests.stages import small_sets
 
@@ -49,8 +49,8 @@ def from_record(folder: Path, encoded: bytes, view: str = "training") -> np.ndar
     # what the manifest says of it
     offset_N, length_N = (np.array([one]) for one in (train.reader.offset(1), len(train.image_bytes(1))))
     images = RecordImages(folder, train.keys, offset_N, length_N)
-    records = samples.Records(images, train.keys, train.labels, 1, "")
-    drawn = samples.Samples(records, augment.Probabilities(crop=0, low_res=0, photometric=0), 0, (view,))
+    records = dataset.Records(images, train.keys, train.labels, 1, "")
+    drawn = dataset.Samples(records, augment.Probabilities(crop=0, low_res=0, photometric=0), 0, (view,))
     image_VBHW3 = np.empty(drawn.shape(1), np.uint8)
     drawn.fill(image_VBHW3, [(0, 0)])
     return image_VBHW3[0, 0]

@@ -12,8 +12,11 @@ import torch
 import yaml
 from torch import nn
 
-from stages import artifacts, benchmarks, evaluate, exporting, plugins
-from stages.core import measured
+from stages import evaluate
+from stages.config import evaluation
+from stages.core.metrics import suite_result
+from stages.models import model_files
+from stages.runtime import artifacts, plugins
 from tests.stages import small_sets
 from tests.stages.small_suites import SWITCHES, measure, write_sets
 
@@ -36,7 +39,7 @@ def run_folder(sets, tmp_path, monkeypatch) -> Path:
     backbone_folder.mkdir(parents=True)
     module = plugins.load("backbones", "iresnet")
     torch.manual_seed(0)
-    exporting.save_weights(
+    model_files.save_weights(
         backbone_folder / "weights.pt", module.build(module.Config.model_validate(BACKBONE)), nn.Linear(16, 4)
     )
     model = {
@@ -121,15 +124,15 @@ def test_a_failed_evaluation_leaves_the_last_results_as_they_were(run_folder):
 
 
 def test_mirrored_images_are_embedded_only_where_a_switch_wants_them():
-    assert evaluate.uses_flip(benchmarks.Hq(sets=("lfw",)))
-    assert not evaluate.uses_flip(benchmarks.Hq(sets=("lfw",), fusion="none"))
-    assert not evaluate.uses_flip(benchmarks.Ijb(sets=("IJBB",), fusion="none"))
-    assert not evaluate.uses_flip(benchmarks.Lq(sets=("scface",), fusion="none"))
+    assert evaluate.uses_flip(evaluation.Hq(sets=("lfw",)))
+    assert not evaluate.uses_flip(evaluation.Hq(sets=("lfw",), fusion="none"))
+    assert not evaluate.uses_flip(evaluation.Ijb(sets=("IJBB",), fusion="none"))
+    assert not evaluate.uses_flip(evaluation.Lq(sets=("scface",), fusion="none"))
 
 
 def test_a_curve_of_many_ranks_is_thinned_and_keeps_its_ends():
-    assert list(measured.spread_ranks(120)) == list(range(1, 121))
-    ranks = list(measured.spread_ranks(157_871))
+    assert list(suite_result.spread_ranks(120)) == list(range(1, 121))
+    ranks = list(suite_result.spread_ranks(157_871))
     assert len(ranks) <= 200
     assert ranks == sorted(set(ranks))
     assert (ranks[0], ranks[99], ranks[-1]) == (1, 100, 157_871)
@@ -138,12 +141,12 @@ def test_a_curve_of_many_ranks_is_thinned_and_keeps_its_ends():
 @pytest.mark.parametrize("fmr", [(0.015,), (0.0,), (2.0,), (0.01, 0.01)])
 def test_rates_that_would_share_or_belie_their_name_are_refused(fmr):
     with pytest.raises(ValueError, match="one significant digit"):
-        benchmarks.Fiqa(sets=("lfw",), fmr=fmr)
+        evaluation.Fiqa(sets=("lfw",), fmr=fmr)
 
 
 def test_a_set_named_twice_is_refused():
     with pytest.raises(ValueError, match="each name may be listed once"):
-        benchmarks.Hq(sets=("lfw", "lfw"))
+        evaluation.Hq(sets=("lfw", "lfw"))
 
 
 def test_suites_of_one_run_share_one_pass_over_the_images(run_folder, monkeypatch):
@@ -194,4 +197,4 @@ def test_suites_and_switches_that_do_not_belong_together_are_refused(sets):
 
 def test_every_suite_has_a_file_and_no_file_is_without_a_suite():
     folder = Path(evaluate.__file__).parent / "suites"
-    assert {path.stem for path in folder.glob("[a-z]*.py")} == set(benchmarks.SUITES)
+    assert {path.stem for path in folder.glob("[a-z]*.py")} == set(evaluation.SUITES)

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import benchmarks, evaluate
-from stages.core.features import Features
+from stages import evaluate
+from stages.config import evaluation
+from stages.core.metrics.features import Features
 from tests.stages import small_sets
 from tests.stages.small_suites import SWITCHES, darkness, images_of, measure, write_sets
 
@@ -46,7 +47,7 @@ def by_brightness(images):
 
 def test_fiqa_judges_scores_by_other_networks_as_well(sets):
     small_sets.write_bin(sets / "lfw.bin", num_pairs=200)
-    switches = benchmarks.Fiqa(sets=("lfw",), fmr=(0.1, 0.001), recognition=("bright",))
+    switches = evaluation.Fiqa(sets=("lfw",), fmr=(0.1, 0.001), recognition=("bright",))
     scores = {"darkness": darkness}
     alone = measure("fiqa", sets, scores=scores)
     crossed = measure("fiqa", sets, switches, scores=scores, others={"bright": by_brightness})
@@ -72,7 +73,7 @@ def test_fiqa_judges_scores_by_other_networks_as_well(sets):
 @pytest.mark.parametrize("named", [{"methods": ("sharpness",)}, {"recognition": ("bright",)}])
 def test_fiqa_refuses_switches_that_name_what_nobody_gave(sets, named):
     with pytest.raises(ValueError, match=f"fiqa.{next(iter(named))} names"):
-        measure("fiqa", sets, benchmarks.Fiqa(sets=("lfw",), **named))
+        measure("fiqa", sets, evaluation.Fiqa(sets=("lfw",), **named))
 
 
 def test_a_feature_norm_on_another_scale_stands_in_the_place_of_the_plain_one(sets):
@@ -108,7 +109,7 @@ def test_fiqa_correlates_with_the_known_quality_where_there_is_one(sets):
 def test_fiqa_takes_pair_lists_and_templates(sets):
     small_sets.write_pair_list(sets / "adience")
     small_sets.write_xqlfw(sets / "xqlfw")
-    switches = benchmarks.Fiqa(sets=("adience", "xqlfw", "IJBB"), fmr=(0.5,), fusion="concat")
+    switches = evaluation.Fiqa(sets=("adience", "xqlfw", "IJBB"), fmr=(0.5,), fusion="concat")
     found = measure("fiqa", sets, switches, scores={"darkness": darkness})
     assert set(found.details["sets"]) == {"adience", "xqlfw", "IJBB"}
     assert "IJBB_darkness_iso_pauc_fmr5e-01" in found.metrics

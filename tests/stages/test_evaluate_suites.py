@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import benchmarks, evaluate
-from stages.core.features import Features
+from stages import evaluate
+from stages.config import evaluation
+from stages.core.metrics.features import Features
 from stages.datasets import verification_bin
 from tests.stages import small_sets
 from tests.stages.small_suites import SWITCHES, images_of, measure, write_sets
@@ -68,9 +69,9 @@ def test_without_flips_only_the_images_own_features_are_needed(sets):
     def embed(images):
         return Features(small_sets.embed(images).feature_ND)
 
-    evaluate.measure("hq", sets, benchmarks.Hq(sets=("lfw",), fusion="none"), embed)
+    evaluate.measure("hq", sets, evaluation.Hq(sets=("lfw",), fusion="none"), embed)
     with pytest.raises(ValueError, match="needs features of mirrored images"):
-        evaluate.measure("hq", sets, benchmarks.Hq(sets=("lfw",)), embed)
+        evaluate.measure("hq", sets, evaluation.Hq(sets=("lfw",)), embed)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_a_missing_set_is_named(sets, suite, remove, message):
 
 def test_ijb_search_gives_ranks_tpir_and_both_open_sets(sets):
     small_sets.write_search(sets / "ijb/IJBB/meta")
-    switches = benchmarks.Ijb(sets=("IJBB",), protocols=("1:1", "1:N"))
+    switches = evaluation.Ijb(sets=("IJBB",), protocols=("1:1", "1:N"))
     found = measure("ijb", sets, switches)
     assert {"ijbb_rank1", "ijbb_rank5", "ijbb_rank10", "ijbb_tpir_at_fpir_1e-02", "ijbb_tpir_at_fpir_1e-01"} <= set(
         found.metrics
@@ -150,12 +151,12 @@ def test_ijb_search_gives_ranks_tpir_and_both_open_sets(sets):
 
 def test_ijb_search_without_its_lists_names_the_file(sets):
     with pytest.raises(FileNotFoundError, match="1N"):
-        measure("ijb", sets, benchmarks.Ijb(sets=("IJBB",), protocols=("1:N",)))
+        measure("ijb", sets, evaluation.Ijb(sets=("IJBB",), protocols=("1:N",)))
 
 
 def test_ijbs_gives_five_protocols_of_ranks_and_open_sets(sets):
     small_sets.write_ijbs(sets / "ijbs")
-    found = measure("lq", sets, benchmarks.Lq(sets=("ijbs",)))
+    found = measure("lq", sets, evaluation.Lq(sets=("ijbs",)))
     protocols = {key.split("_rank")[0] for key in found.metrics if "_rank" in key}
     assert len(protocols) == 5
     assert all(found.metrics[f"{protocol}_rank10"] >= found.metrics[f"{protocol}_rank1"] for protocol in protocols)
@@ -171,7 +172,7 @@ def test_crlfw_shrinks_the_first_image_of_each_pair_only(sets):
         seen.append(np.stack(kept))
         return small_sets.embed(kept)
 
-    found = evaluate.measure("lq", sets, benchmarks.Lq(sets=("crlfw",), crlfw_sides=(8, 20)), embed)
+    found = evaluate.measure("lq", sets, evaluation.Lq(sets=("crlfw",), crlfw_sides=(8, 20)), embed)
     assert list(found.metrics) == ["crlfw_8", "crlfw_20"]
     whole = np.stack(images_of(sets / "lfw.bin"))
     for shrunk in seen:
@@ -183,7 +184,7 @@ def test_crlfw_shrinks_the_first_image_of_each_pair_only(sets):
 
 def test_the_exact_threshold_stands_in_the_details_and_in_the_metrics_if_asked_for(sets):
     grid, exact = (
-        measure("hq", sets, benchmarks.Hq(sets=("lfw",), threshold=threshold)) for threshold in ("grid", "exact")
+        measure("hq", sets, evaluation.Hq(sets=("lfw",), threshold=threshold)) for threshold in ("grid", "exact")
     )
     assert grid.details["sets"] == exact.details["sets"]
     assert grid.metrics["lfw"] == grid.details["sets"]["lfw"]["accuracy"]
@@ -192,6 +193,6 @@ def test_the_exact_threshold_stands_in_the_details_and_in_the_metrics_if_asked_f
 
 def test_sets_beside_the_five_of_the_tables_are_not_in_the_average(sets):
     small_sets.write_bin(sets / "cfp_ff.bin", num_identities=3)
-    found = measure("hq", sets, benchmarks.Hq(sets=("lfw", "cfp_ff")))
+    found = measure("hq", sets, evaluation.Hq(sets=("lfw", "cfp_ff")))
     assert found.details["averaged"] == ["lfw"]
     assert found.metrics["avg"] == found.metrics["lfw"]

@@ -16,9 +16,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from stages import benchmarks, evaluate
-from stages.core.features import Features
-from stages.core.measured import Measured
+from stages import evaluate
+from stages.config import evaluation
+from stages.core.metrics.features import Features
+from stages.core.metrics.suite_result import Measured
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -79,21 +80,21 @@ def check_verification(measured: Measured, expected: dict) -> None:
 
 
 def test_verification_on_disjoint_identities(network, faces, known):
-    switches = benchmarks.Hq(sets=("lfw",), fusion="none")
+    switches = evaluation.Hq(sets=("lfw",), fusion="none")
     measured = evaluate.measure("hq", faces / "eval", switches, network)
     check_verification(measured, known["eval/lfw.bin"])
 
 
 @pytest.mark.slow
 def test_verification_on_the_official_lfw_pairs(network, faces, known):
-    switches = benchmarks.Hq(sets=("lfw",), fusion="none")
+    switches = evaluation.Hq(sets=("lfw",), fusion="none")
     measured = evaluate.measure("hq", faces / "lfw_official", switches, network)
     assert measured.details["sets"]["lfw"]["pairs"] == 6000
     check_verification(measured, known["lfw_official/lfw.bin"])
 
 
 def test_scface_rank_1_at_each_distance(network, faces, known):
-    switches = benchmarks.Lq(sets=("scface",), fusion="none")
+    switches = evaluation.Lq(sets=("scface",), fusion="none")
     measured = evaluate.measure("lq", faces / "eval", switches, network)
     expected = known["eval/scface"]
     for distance in (1, 2, 3):
@@ -103,7 +104,7 @@ def test_scface_rank_1_at_each_distance(network, faces, known):
 
 
 def test_ijbb_tar_at_each_far_with_unit_features(network, faces, known):
-    switches = benchmarks.Ijb(sets=("IJBB",), fusion="none", use_norm=False)
+    switches = evaluation.Ijb(sets=("IJBB",), fusion="none", use_norm=False)
     measured = evaluate.measure("ijb", faces / "eval", switches, network)
     expected = known["eval/ijb/IJBB"]["unit_features"]
     assert len(expected) == 5

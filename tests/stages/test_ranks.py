@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages import artifacts
-from stages.processes import Processes
+from stages.runtime import artifacts
+from stages.training.distributed import Processes
 from tests.stages import ranks
 from tests.support import ROOT
 
@@ -62,7 +62,7 @@ def test_a_process_has_the_folder_the_environment_and_the_state_folder_of_the_te
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FACET_OF_THIS_TEST", "1")
-    monkeypatch.setattr("stages.artifacts.STATE", tmp_path / "state")
+    monkeypatch.setattr("stages.runtime.artifacts.STATE", tmp_path / "state")
 
     def look() -> None:
         assert Path.cwd() == tmp_path

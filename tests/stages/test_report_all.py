@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stages import artifacts, report_all, row, tabulate
+from stages import report_all, row, tabulate
 from stages.reporting import plots
 from stages.reporting.comparison import Comparison
+from stages.runtime import artifacts
 from tests import fake_results
 
 SEEDS = (0, 1, 2)

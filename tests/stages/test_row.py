@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages import row
-from stages.report import Gathered
+from stages.config.table import Gathered
 from tests import fake_results
 
 

@@ -13,11 +13,12 @@ import pytest
 import scipy.io
 import yaml
 
-from stages import program, synthesize
+from stages import synthesize
 from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, truth, verification_bin
+from stages.runtime import program
 from stages.synthesis import plan
 from stages.synthesis.config import Config
-from stages.synthesis.drawing import draw_all
+from stages.synthesis.rendering import draw_all
 
 TINY = {
     "seed": 5,

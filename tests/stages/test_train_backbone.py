@@ -16,8 +16,9 @@ import pytest
 import torch
 import yaml
 
-from stages import artifacts, program, train_backbone, train_quality
-from stages.embedder import Embedder
+from stages import train_backbone, train_quality
+from stages.embedding.embedder import Embedder
+from stages.runtime import artifacts, program
 from tests.stages import training_data
 from tests.stages.small_training import config
 from tests.support import ROOT
@@ -38,7 +39,7 @@ def write_project(root: Path, **schedule: Any) -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stages.artifacts.STATE", tmp_path / ".facet")
+    monkeypatch.setattr("stages.runtime.artifacts.STATE", tmp_path / ".facet")
     return tmp_path
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from stages import unpack
-from stages.core.recordio import Header, pack
+from stages.core.recordio.reader import Header, pack
 from stages.datasets.insightface_rec import TrainSet
 from tests.stages import unpacking
 from tests.stages.unpacking import IMAGES, OUT, configure, jpeg, run, write_plain

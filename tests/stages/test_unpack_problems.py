@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from stages import unpack
-from stages.core.recordio import Header, pack
+from stages.core.recordio.reader import Header, pack
 from stages.datasets import insightface_rec
 from stages.datasets.insightface_rec import TrainSet
 from tests.stages import unpacking

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from stages import artifacts, train_backbone, trainer
-from stages.processes import Processes
-from stages.samples import open_records
+from stages import train_backbone
+from stages.runtime import artifacts
+from stages.training import loop
+from stages.training.dataset import open_records
+from stages.training.distributed import Processes
 from tests.stages import small_sets, training_data
 from tests.stages.small_training import config
 
@@ -23,9 +25,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data/tiny/eval").mkdir()
     small_sets.write_bin(tmp_path / "data/tiny/eval/lfw.bin")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stages.artifacts.STATE", tmp_path / ".facet")
+    monkeypatch.setattr("stages.runtime.artifacts.STATE", tmp_path / ".facet")
     # what a program is exported to is tested elsewhere, and takes seconds
-    monkeypatch.setattr("stages.exporting.save_program", lambda path, *_, **__: path.write_bytes(b""))
+    monkeypatch.setattr("stages.models.model_files.save_program", lambda path, *_, **__: path.write_bytes(b""))
     return tmp_path
 
 
@@ -73,7 +75,7 @@ def test_the_curve_has_a_column_for_each_set_and_nothing_where_nobody_looked(
     # it is the accuracy that `evaluate` would find: measured again on the weights that were written
     model = artifacts.read_json(Path("results/looked/train.json"))
     assert model["weights_are"] == "last"
-    backbone = trainer.Training(of, open_records("tiny")).networks.backbone
+    backbone = loop.Training(of, open_records("tiny")).networks.backbone
     backbone.load_state_dict(weights("looked", "weights.pt")["backbone"])
     assert train_backbone.validation(of)(backbone)["lfw"] == float(looked[-1])
 
@@ -87,7 +89,7 @@ def test_a_set_that_is_not_there_stops_the_training_before_its_first_step(projec
 
 def test_looking_leaves_the_networks_memory_and_mode_as_they_are(project: Path):
     of = config(compute={"channels_last": False}, validation={"every_epochs": 1, "sets": ["lfw"]})
-    training = trainer.Training(of, open_records("tiny"))
+    training = loop.Training(of, open_records("tiny"))
     backbone = training.networks.backbone.train()
     train_backbone.validation(of)(backbone)
     assert backbone.training

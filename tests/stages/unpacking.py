@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from stages import unpack
-from stages.core.recordio import RecordWriter
+from stages.core.recordio.reader import RecordWriter
 from stages.datasets import insightface_rec
 
 OUT = Path("data/unpacked/tiny")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.backbones import iresnet
-from stages.core import residual_nets
+from stages.core.networks import residual_nets
 
 
 def config(style: str = "adaface", units: Any = (1, 1, 1, 1), **fields: Any) -> iresnet.Config:

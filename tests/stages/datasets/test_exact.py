@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.core.processing import Failure
+from stages.core.metrics.processing import Failure
 from stages.datasets import ijb, ijbs, pair_list, scface, tinyface, verification_bin
 from tests.stages import small_sets
 

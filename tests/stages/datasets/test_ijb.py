@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.core.processing import Failure
+from stages.core.metrics.processing import Failure
 from stages.datasets import ijb
 from tests.stages import small_sets
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from stages.core.processing import Failure
+from stages.core.metrics.processing import Failure
 from stages.datasets import ijbs
 from tests.stages import small_sets
 from tests.support import ROOT

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.record_framing import MAGIC_BYTES
-from stages.core.recordio import Header, RecordError, RecordReader, RecordWriter, pack
+from stages.core.recordio.framing import MAGIC_BYTES
+from stages.core.recordio.reader import Header, RecordError, RecordReader, RecordWriter, pack
 from stages.datasets import insightface_rec
 from stages.datasets.insightface_rec import TrainSet
 

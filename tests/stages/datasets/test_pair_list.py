@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.core.processing import Failure
+from stages.core.metrics.processing import Failure
 from stages.datasets import pair_list
 from tests.stages import small_sets
 

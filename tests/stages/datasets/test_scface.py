@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.core.processing import Failure
+from stages.core.metrics.processing import Failure
 from stages.datasets import scface
 from tests.stages import small_sets
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from stages.core.processing import Failure
+from stages.core.metrics.processing import Failure
 from stages.datasets import tinyface
 from tests.stages import small_sets
 

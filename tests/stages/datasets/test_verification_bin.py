@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.core.verification_pickle import PickleError
+from stages.core.formats.verification_pickle import PickleError
 from stages.datasets import verification_bin
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "recordio"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from stages.core.shard import Shard
+from stages.core.losses.class_parallel import Shard
 from stages.objectives import broadface
 from tests.stages.heads.support import SHARDABLE_VARIANTS, build
 

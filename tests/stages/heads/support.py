@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from stages import plugins
+from stages.runtime import plugins
 
 HEADS = plugins.names("heads")
 # fields that a head wants beyond `name` and `margin`

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stages.core.head import HeadOutput
+from stages.core.losses.head import HeadOutput
 from tests.stages.heads.support import HEADS, VARIANTS, build, quality_for
 
 # fields that take a head's margin away; heads that change negatives without a margin are not here

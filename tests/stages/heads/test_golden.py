@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stages import plugins
+from stages.runtime import plugins
 
 # file -> our head and how its parameters are called in the file
 CASES: dict[str, dict[str, Any]] = {

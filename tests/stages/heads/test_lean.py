@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from stages.core import class_chunks, margin_head
+from stages.core.losses import margin_head, margin_softmax_chunks
 from tests.stages.heads.support import VARIANTS, build, quality_for
 
 SIZE, DIM, CLASSES, STEPS = 12, 16, 43, 3
@@ -68,7 +68,7 @@ def compare(head: Any, twin: Any, feature_BD: torch.Tensor, label_B: torch.Tenso
 def test_steps_with_state_equal_the_plain_ones(
     name: str, overrides: dict[str, Any], mode: str, ramp: float, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(class_chunks.Plan, "width", lambda *_: 10)
+    monkeypatch.setattr(margin_softmax_chunks.Plan, "width", lambda *_: 10)
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
         head, twin = (build(name, DIM, CLASSES, **overrides).to(dtype) for _ in range(2))
         head.mode, head.ramp, twin.ramp = mode, ramp, ramp
@@ -98,7 +98,7 @@ def test_cosines_at_the_ends_of_their_range_equal_the_plain_ones(
 @pytest.mark.parametrize("scale", [8.0, 64.0, 200.0, 1000.0])
 @pytest.mark.parametrize("mode", ["store", "recompute"])
 def test_exponents_beyond_the_floats_range_are_shifted(mode: str, scale: float, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(class_chunks.Plan, "width", lambda *_: 10)
+    monkeypatch.setattr(margin_softmax_chunks.Plan, "width", lambda *_: 10)
     for name in ("cosface", "curricularface", "mv_softmax"):
         head, twin = (build(name, DIM, CLASSES, scale=scale) for _ in range(2))
         head.mode = mode
@@ -126,7 +126,7 @@ def test_any_shape_equals_the_plain_one(
     feature_BD = 9 * torch.randn(size, dim, generator=generator, dtype=torch.float64)
     label_B = torch.randint(0, num_classes, (size,), generator=generator)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(class_chunks.Plan, "width", lambda *_: width)
+        patch.setattr(margin_softmax_chunks.Plan, "width", lambda *_: width)
         mine_BD, other_BD = feature_BD.clone().requires_grad_(), feature_BD.clone().requires_grad_()
         losses = lean(head, mine_BD, label_B), plain(twin, other_BD, label_B)
         for loss in losses:
@@ -139,7 +139,7 @@ def test_any_shape_equals_the_plain_one(
 
 @pytest.mark.parametrize(("name", "overrides"), VARIANTS)
 def test_a_factor_multiplies_each_images_logits(name: str, overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(class_chunks.Plan, "width", lambda *_: 10)
+    monkeypatch.setattr(margin_softmax_chunks.Plan, "width", lambda *_: 10)
     head, twin = (build(name, DIM, CLASSES, **overrides).double() for _ in range(2))
     factor_B = torch.linspace(0, 1, SIZE, dtype=torch.float64)
     feature_BD, label_B = batches(torch.float64)[2]

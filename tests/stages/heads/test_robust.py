@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.head import follow
+from stages.core.losses.head import follow
 from tests.stages.heads.support import VARIANTS, build, quality_for
 
 DIM, CLASSES = 8, 5

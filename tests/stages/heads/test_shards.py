@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from stages.core.head import CosineHead
-from stages.core.shard import Shard
+from stages.core.losses.class_parallel import Shard
+from stages.core.losses.head import CosineHead
 from tests.stages.heads.shard_worker import CLASSES, DIM, WORLD, batches, broad_steps, modes, steps
 from tests.stages.heads.support import SHARDABLE, SHARDABLE_VARIANTS, build
 from tests.support import ROOT

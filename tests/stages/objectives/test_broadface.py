@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from stages.core.shard import Shard
+from stages.core.losses.class_parallel import Shard
 from stages.heads import arcface
 from stages.objectives import broadface
 from tests.stages.heads.support import VARIANTS, build

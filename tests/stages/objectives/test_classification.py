@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from stages import plugins
 from stages.heads import cosface
+from stages.runtime import plugins
 
 
 def test_it_is_the_loss_of_the_head_on_the_features_of_the_first_view():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stages.core import classifiability
-from stages.core.class_cosines import own_and_nearest
-from stages.core.quality import Material
+from stages.core.losses import classifiability
+from stages.core.losses.class_cosines import own_and_nearest
+from stages.core.metrics.quality import Material
 from stages.heads import arcface, cosface
 from stages.objectives import cr_fiqa, ig_fiqa
 from stages.quality import joint
@@ -81,7 +81,7 @@ def test_the_layer_learns_and_moves_the_backbone_unless_detached() -> None:
 
 
 def test_own_and_nearest_are_those_of_all_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.core.class_cosines.CLASSES_AT_ONCE", 7)
+    monkeypatch.setattr("stages.core.losses.class_cosines.CLASSES_AT_ONCE", 7)
     torch.manual_seed(0)
     head = cosface.Head(cosface.Config(name="cosface", margin=0.3), 16, 30)
     feature_BD, label_B = torch.randn(8, 16), torch.tensor([0, 6, 7, 13, 14, 29, 5, 28])

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages import plugins
-from stages.core.feature_queue import FeatureQueue, class_centres
-from stages.core.head import CosineHead
+from stages.core.losses.feature_queue import FeatureQueue, class_centres
+from stages.core.losses.head import CosineHead
 from stages.objectives import qgface
+from stages.runtime import plugins
 
 HEADS: dict[str, dict[str, Any]] = {
     "adaface": {"margin": 0.4, "h": 0.333, "initial_mean": 0, "initial_std": 0},

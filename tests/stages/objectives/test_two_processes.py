@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from stages import devices, trainer
-from stages.checkpoints import Checkpoints
-from stages.core.contrast import REFERENCE
-from stages.processes import Processes
-from stages.samples import open_records
-from stages.training import Config
+from stages.config.training import Config
+from stages.core.losses.contrastive import REFERENCE
+from stages.runtime import devices
+from stages.training import loop
+from stages.training.checkpoints import Checkpoints
+from stages.training.dataset import open_records
+from stages.training.distributed import Processes
 from tests.stages import ranks, training_data
 from tests.stages.small_training import config, distance, last
 
@@ -60,13 +61,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         devices.prepare(1)
         monkeypatch.chdir(root)
-        monkeypatch.setattr("stages.artifacts.STATE", root / ".facet")
+        monkeypatch.setattr("stages.runtime.artifacts.STATE", root / ".facet")
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "FACET_PROCS", "FACET_LOADER_WORKERS"):
             monkeypatch.delenv(name, raising=False)
 
         def train(case: str, ours: Processes | None = None) -> None:
             key = f"{case}-{1 if ours is None else 2}"
-            trainer.Training(CASES[case], open_records("tiny"), ours).run(Checkpoints(key, processes=ours), key)
+            loop.Training(CASES[case], open_records("tiny"), ours).run(Checkpoints(key, processes=ours), key)
 
         def both(ours: Processes) -> None:
             for case in CASES:
@@ -80,7 +81,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_end_where_one_does(trained: Path, case: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("stages.artifacts.STATE", trained / ".facet")
+    monkeypatch.setattr("stages.runtime.artifacts.STATE", trained / ".facet")
     one, two = last(f"{case}-1"), last(f"{case}-2")
     assert one.step == two.step == 4
     # weights, momenta, the head's statistics, queue, scaler, slow copy, running CCS, quality layer

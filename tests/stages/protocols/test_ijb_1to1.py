@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.core import rates
-from stages.core.pooling import pool_templates
+from stages.core.metrics import rates
+from stages.core.metrics.pooling import pool_templates
 from stages.protocols import ijb_1to1
 
 GOLDEN = Path(__file__).parents[2] / "golden"

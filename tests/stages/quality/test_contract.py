@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stages import plugins
-from stages.core import classifiability
-from stages.core.features import Features
-from stages.core.quality import Learned, Material
+from stages.core.losses import classifiability
+from stages.core.metrics.features import Features
+from stages.core.metrics.quality import Learned, Material
+from stages.runtime import plugins
 
 METHODS = plugins.names("quality")
-# their scores stand in Features.seen: tests/stages/test_seeing.py has their images
+# their scores stand in Features.seen: tests/stages/embedding/test_scoring_embedder.py has their images
 LOOKING = ("brisque", "ser_fiq", "sharpness")
 OF_FEATURES = [name for name in METHODS if name not in LOOKING]
 # fields that a method wants beyond its name

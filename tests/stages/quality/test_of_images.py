@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.core import brisque as of_core
-from stages.core.features import Features
+from stages.core.images import brisque as of_core
+from stages.core.metrics.features import Features
 from stages.quality import brisque, feature_norm, sharpness
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from stages.core.quality import Material
+from stages.core.metrics.quality import Material
 from stages.quality import sdd_fiqa
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages import plugins
-from stages.core.folding import fold
+from stages.core.networks.fold_batch_norm import fold
 from stages.quality import ser_fiq
+from stages.runtime import plugins
 
 TINY = {"units": [1, 1, 1, 1], "widths": [4, 4, 8, 8], "stem_stride": 2, "feature_dim": 16}
 

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import artifacts, benchmarks, evaluate
-from stages.core.features import Features
+from stages import evaluate
+from stages.config import evaluation
+from stages.core.metrics.features import Features
 from stages.datasets import verification_bin
 from stages.quality_pages import charts, index_page, parts, reading
+from stages.runtime import artifacts
 from stages.tools import quality_pages
 from tests.stages import small_sets
 
@@ -44,7 +46,7 @@ def folder(tmp_path_factory):
         "quality": random.random(400),
     }  # fmt: skip
     pd.DataFrame(truth).to_parquet(folder / "eval/truth.parquet")
-    switches = benchmarks.Fiqa(sets=("lfw", "cplfw", "IJBC"), fmr=(0.1, 0.001), recognition=("other",))
+    switches = evaluation.Fiqa(sets=("lfw", "cplfw", "IJBC"), fmr=(0.1, 0.001), recognition=("other",))
     scores = {"contrast": contrast}
     measured = evaluate.measure("fiqa", folder / "eval", switches, small_sets.embed, scores, {"other": embed_by_grey})
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from stages.core.thinning import distances
+from stages.core.metrics.thinning import distances
 from stages.reporting import page, plots
 from stages.reporting.compact import TOLERANCE, UNITS, compact, share
 from stages.reporting.panels import Panel, Series, draw

@@ -6,11 +6,11 @@ from typing import Any, get_args
 
 import pytest
 
-from stages import benchmarks
-from stages.report import Gathered, Scale, Table
-from stages.reporting import words
-from stages.reporting.asked import SETS
+from stages.config import evaluation
+from stages.config.table import Gathered, Scale, Table
+from stages.reporting import wording
 from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Comparison, compare
+from stages.reporting.missing_metrics import SETS
 
 DEMO = Scale(profile="demo")
 
@@ -81,7 +81,7 @@ def test_agreement_worked_by_hand():
     assert comparison.columns[0].tau == pytest.approx(1 / 3)
     assert comparison.columns[1].tau == pytest.approx(2 / 6**0.5)
     assert comparison.overall.tau == pytest.approx(3 / 30**0.5)
-    assert words.verdict(comparison).startswith("Kendall's τ +0.55: 4 of 5 pairs of rows, in 2 columns")
+    assert wording.verdict(comparison).startswith("Kendall's τ +0.55: 4 of 5 pairs of rows, in 2 columns")
 
 
 def test_agreement_counts_only_rows_with_both_values():
@@ -89,28 +89,28 @@ def test_agreement_counts_only_rows_with_both_values():
     runs = {key: [gathered(key, x_one=value)] for key, value in zip("abc", (0.1, 0.9, 0.2), strict=True)}
     comparison = compare("t", shown, DEMO, runs)
     assert (comparison.overall.rows, comparison.overall.tau) == (2, 1)
-    assert "Of all orders of 2 rows, 50% agree at least as well" in words.verdict(comparison)
+    assert "Of all orders of 2 rows, 50% agree at least as well" in wording.verdict(comparison)
 
 
 def test_without_two_rows_there_is_nothing_to_compare():
     comparison = compare("t", table(X, a={"X": 1.0}, b={}), DEMO, {k: [gathered(k, x_one=0.1)] for k in "ab"})
     assert comparison.overall.tau is None
-    assert words.agreement(comparison.overall) == "not comparable"
-    assert words.verdict(comparison).startswith("Not comparable")
+    assert wording.agreement(comparison.overall) == "not comparable"
+    assert wording.verdict(comparison).startswith("Not comparable")
 
 
 def test_a_metric_that_could_not_be_measured_says_so_with_the_reason():
     comparison = three((0.1, None, 0.2), (1, 2, 3))
     cell = comparison.lines[1].cells[0]
     assert (cell.measured, cell.missing, cell.reason) == (None, NOT_MEASURABLE, "too few pairs")
-    assert "X (B): not measurable: too few pairs." in words.caveats(comparison)
+    assert "X (B): not measurable: too few pairs." in wording.caveats(comparison)
 
 
 def test_a_metric_another_row_has_is_not_measured_here():
     shown = table(X, a={}, b={})
     comparison = compare("t", shown, DEMO, {"a": [gathered("a", x_one=0.1)], "b": [gathered("b", other=0.1)]})
     assert comparison.lines[1].cells[0].missing == NOT_MEASURED
-    assert "X (B): not measured." in words.caveats(comparison)
+    assert "X (B): not measured." in wording.caveats(comparison)
 
 
 def test_a_reason_belongs_to_its_own_set():
@@ -145,18 +145,18 @@ def test_published_only_rows_stand_in_the_table_and_are_named():
     comparison = compare("t", shown, DEMO, {"a": [gathered("a", x_one=0.1)]})
     assert comparison.lines[1].cells[0].published == 2.0
     assert comparison.lines[1].cells[0].missing == ""
-    assert "Published only, no run of ours: B." in words.caveats(comparison)
+    assert "Published only, no run of ours: B." in wording.caveats(comparison)
 
 
 def test_one_seed_says_that_the_spread_is_unknown_and_the_demo_that_values_mean_nothing():
-    said = " ".join(words.caveats(three((0.1, 0.2, 0.3), (1, 2, 3))))
+    said = " ".join(wording.caveats(three((0.1, 0.2, 0.3), (1, 2, 3))))
     assert "One seed (0): the spread over seeds is unknown" in said
     assert "absolute values, and differences from published ones, are not meaningful" in said
 
 
 def test_at_the_documents_scale_values_are_not_disowned():
     comparison = compare("t", table(X, a={}), Scale(profile="paper"), {"a": [gathered("a", x_one=0.1)]})
-    assert not any("not meaningful" in caveat for caveat in words.caveats(comparison))
+    assert not any("not meaningful" in caveat for caveat in wording.caveats(comparison))
 
 
 def over_seeds(shown: Table, **values: tuple[float | None, ...]) -> Comparison:
@@ -177,9 +177,9 @@ def test_a_row_of_several_seeds_has_their_mean_and_standard_deviation_and_each()
     assert [(cell.measured, cell.std) for cell in cells] == [(15.0, 7.07), (30.0, 0.0), (40.0, None)]
     assert cells[0].by_seed == {0: 10.0, 1: 20.0}
     assert cells[0].difference == 14.0
-    assert words.measured(cells[0], 2) == "15.00 ± 7.07"
+    assert wording.measured(cells[0], 2) == "15.00 ± 7.07"
     assert [cell.best for cell in cells] == [False, False, True]
-    assert "One seed only, which makes the interval too narrow: C." in " ".join(words.caveats(comparison))
+    assert "One seed only, which makes the interval too narrow: C." in " ".join(wording.caveats(comparison))
 
 
 def test_a_metric_that_one_seed_lacks_is_missing_with_its_reason():
@@ -197,7 +197,7 @@ def test_the_agreement_of_several_seeds_worked_by_hand():
     assert (overall.interval.low, overall.interval.high) == (pytest.approx(1 / 3), 1)
     assert overall.resolved is not None
     assert (overall.resolved.concordant, overall.resolved.discordant, overall.resolved.tied_right) == (2, 0, 1)
-    said = words.verdict(comparison)
+    said = wording.verdict(comparison)
     assert "Each seed alone gives τ +1.00, +0.33, mean +0.67. The seed bootstrap gives [+0.33, +1.00] in 90% of draws." in said
     assert "separate 2 of 3 published pairs, 2 of them in the published order; 1 are not separated" in said
 
@@ -220,19 +220,19 @@ def claims(*, y: float, better: tuple[str, ...] = ("c",), columns: tuple[str, ..
 
 def test_a_claim_holds_in_a_seed_when_every_comparison_does_in_the_columns_sense():
     held = claims(y=0.5)
-    assert (held.claims[0].verdict, words.claim(held.claims[0])) == ("holds", "holds in 2 of 2 seeds")
-    assert words.verdict(held).endswith("Orders stated in words that hold in every seed: 1 of 1.")
+    assert (held.claims[0].verdict, wording.claim(held.claims[0])) == ("holds", "holds in 2 of 2 seeds")
+    assert wording.verdict(held).endswith("Orders stated in words that hold in every seed: 1 of 1.")
     half = claims(y=1.5).claims[0]
     assert half.verdict == "fails"
-    assert words.claim(half) == "holds in 1 of 2 seeds; 1 of 2 comparisons of means hold, not Y: C 2.000, A 2.000"
+    assert wording.claim(half) == "holds in 1 of 2 seeds; 1 of 2 comparisons of means hold, not Y: C 2.000, A 2.000"
     assert claims(y=2.0, columns=("X",)).claims[0].verdict == "holds"
 
 
 def test_a_claim_that_means_hold_and_a_seed_does_not_holds_on_average_alone():
     comparison = claims(y=1.2)
     assert comparison.claims[0].verdict == "on average"
-    assert words.claim(comparison.claims[0]) == "holds in 1 of 2 seeds, and between means"
-    assert words.claims_held(comparison) == "0 of 1, 1 more on average"
+    assert wording.claim(comparison.claims[0]) == "holds in 1 of 2 seeds, and between means"
+    assert wording.claims_held(comparison) == "0 of 1, 1 more on average"
 
 
 def test_a_claim_about_what_is_not_measured_is_not_checked():
@@ -243,7 +243,7 @@ def test_a_claim_about_what_is_not_measured_is_not_checked():
         }
     )  # fmt: skip
     checked = compare("t", shown, DEMO, {"a": [gathered("a", x_one=0.1)]}).claims[0]
-    assert words.claim(checked) == "not checked, because not measured: B in X"
+    assert wording.claim(checked) == "not checked, because not measured: B in X"
 
 
 def test_a_column_takes_each_rows_own_quality_method():
@@ -271,7 +271,7 @@ def test_a_column_that_no_run_was_asked_for_is_not_measured_and_a_name_that_is_n
 
 def test_sets_are_called_as_in_the_switches_of_their_suites():
     for suite, names in SETS.items():
-        known = literals(benchmarks.SUITES[suite].model_fields["sets"].annotation)
+        known = literals(evaluation.SUITES[suite].model_fields["sets"].annotation)
         assert set(names) == known
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from stages.report import Gathered, Scale, Table
+from stages.config.table import Gathered, Scale, Table
 from stages.reporting.comparison import Comparison, compare
 from stages.reporting.latex import escape, latex
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.core.degrade import side_of
-from stages.synthesis import plan, plan_more
+from stages.core.images.degrade import side_of
+from stages.synthesis import plan, plan_other_sets
 from stages.synthesis.config import Config
 
 
@@ -39,9 +39,9 @@ def all_sittings(chosen: Config) -> dict[str, list[plan.Sitting]]:
         "tinyface": list(plan.tinyface(chosen).sittings),
         "scface": list(plan.scface(chosen).sittings),
         "IJBC": list(plan.ijb(chosen, "IJBC").sittings),
-        "ijbs": list(plan_more.ijbs(chosen).sittings),
-        "adience": list(plan_more.adience(chosen).sittings),
-        "xqlfw": list(plan_more.xqlfw(chosen).sittings),
+        "ijbs": list(plan_other_sets.ijbs(chosen).sittings),
+        "adience": list(plan_other_sets.adience(chosen).sittings),
+        "xqlfw": list(plan_other_sets.xqlfw(chosen).sittings),
     }
 
 
@@ -207,10 +207,10 @@ def test_sets_added_later_leave_the_streams_of_the_others_as_they_were():
 
 
 def test_xqlfw_pairs_a_good_with_a_poor_image_and_folds_share_nobody():
-    planned = plan_more.xqlfw(config(xqlfw_pairs=40))
+    planned = plan_other_sets.xqlfw(config(xqlfw_pairs=40))
     quality = {p.slot: p.quality for s in planned.sittings for p in s.pictures}
     assert all(quality[a] >= 0.75 and quality[b] <= 0.4 for a, b in planned.pairs)
-    people = [(a // plan_more.XQLFW_EACH, b // plan_more.XQLFW_EACH) for a, b in planned.pairs]
+    people = [(a // plan_other_sets.XQLFW_EACH, b // plan_other_sets.XQLFW_EACH) for a, b in planned.pairs]
     assert [a == b for a, b in people] == [True, True, False, False] * 10
     folds = [{person for pair in people[4 * k : 4 * k + 4] for person in pair} for k in range(10)]
     assert all(not folds[a] & folds[b] for a in range(10) for b in range(a))
@@ -218,7 +218,7 @@ def test_xqlfw_pairs_a_good_with_a_poor_image_and_folds_share_nobody():
 
 
 def test_ijbs_enrols_four_of_five_and_has_a_template_without_a_face():
-    planned = plan_more.ijbs(config(ijbs_subjects=11))
+    planned = plan_other_sets.ijbs(config(ijbs_subjects=11))
     rows = planned.lists["galleries/single_g1"] + planned.lists["galleries/single_g2"]
     assert sorted(int(row.split(",")[1]) for row in rows) == [1, 2, 3, 4, 6, 7, 8, 9, 11]
     assert not any(name.startswith("2/videos_10_") for name in planned.names)

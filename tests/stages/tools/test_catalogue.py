@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import plugins
+from stages.runtime import plugins
 from stages.tools import catalogue
 from tests.support import ROOT
 

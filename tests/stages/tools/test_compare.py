@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import models_here
+from stages.models import lookup
+from tests.stages.embedding.test_embedder import write_model
 from tests.stages.small_sets import face
-from tests.stages.test_embedder import write_model
 from tests.support import ROOT
 
 
@@ -125,14 +125,14 @@ def test_score_refuses_a_table_of_another_kind(project: Path) -> None:
 
 def test_models_are_found_by_run_by_name_and_by_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    imported = models_here.find("small")
+    imported = lookup.find("small")
     assert imported.backbone == Path("models/small")
     assert imported.quality is None
-    assert models_here.find("models/small").backbone == Path("models/small")
+    assert lookup.find("models/small").backbone == Path("models/small")
     (project / "runs/small/quality").mkdir(parents=True)
     write_model(project / "runs/small/backbone")
     (project / "runs/small/quality/quality.json").write_text("{}")
-    trained = models_here.find("small")
+    trained = lookup.find("small")
     assert (trained.backbone, trained.results) == (Path("runs/small/backbone"), Path("results/small"))
     assert trained.quality == Path("runs/small/quality")
-    assert models_here.names() == ["small"]
+    assert lookup.names() == ["small"]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from stages.datasets import verification_bin
+from tests.stages.embedding.test_embedder import write_model
 from tests.stages.small_sets import encoded, face
-from tests.stages.test_embedder import write_model
 from tests.stages.tools.test_compare import call
 
 

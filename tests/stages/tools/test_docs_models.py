@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import exporting, program
+from stages.models import model_files
+from stages.runtime import program
 from tests.stages import small_sets
 from tests.support import ROOT
 
@@ -34,7 +35,7 @@ def test_the_whole_way_of_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch
             assert facet == "facet"
             tool = importlib.import_module(f"stages.tools.{MODULES[command]}")
             assert program.run(tool.main, tool.parser(), words) == 0, capsys.readouterr().err
-    assert exporting.read_model(tmp_path / "models/tiny_insightface").source.family == "insightface"
+    assert model_files.read_model(tmp_path / "models/tiny_insightface").source.family == "insightface"
 
 
 def test_the_page_names_every_option_of_its_commands():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import program
+from stages.runtime import program
 from stages.tools import doctor
 from tests.stages import small_sets
 from tests.support import ROOT

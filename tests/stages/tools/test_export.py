@@ -15,9 +15,11 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from stages import artifacts, exporting, importing, models_here, portable, program
-from stages.embedder import Embedder
-from stages.importing import Said
+from stages.embedding.embedder import Embedder
+from stages.models import export as portable
+from stages.models import import_checkpoint, lookup, model_files
+from stages.models.import_checkpoint import Said
+from stages.runtime import artifacts, program
 from stages.tools import export
 from tests.support_backbones import NARROW_CONFIGS, build, fill, published_file
 
@@ -38,12 +40,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with imported models, one of each kind."""
     folder = tmp_path_factory.mktemp("home")
     patch = pytest.MonkeyPatch()
-    patch.setattr(exporting, "save_program", lambda *given: None)
+    patch.setattr(model_files, "save_program", lambda *given: None)
     for family in (*NARROW_CONFIGS,):
         torch.manual_seed(0)
         network = calm(fill(build(NARROW_CONFIGS[family])))
         torch.save(published_file(family, dict(network.state_dict())), folder / "c.pth")
-        importing.place(folder / "c.pth", folder / "models" / family, Said())
+        import_checkpoint.place(folder / "c.pth", folder / "models" / family, Said())
     patch.undo()
     return folder
 
@@ -59,7 +61,7 @@ def faces(num: int) -> np.ndarray:
 
 def expected(family: str, home: Path, image_NHW3: np.ndarray) -> list[np.ndarray]:
     """What the model gives by the way of the evaluation: unit embedding, norm, the method's score."""
-    backbone, model = exporting.read_backbone(home / "models" / family)
+    backbone, model = model_files.read_backbone(home / "models" / family)
     features = Embedder(backbone, model.color_order, torch.device("cpu"), flip=False, value_range=model.value_range)(image_NHW3)
     norm_N = features.feature_norm_N
     made = [features.feature_ND / norm_N[:, None], norm_N]
@@ -89,7 +91,7 @@ def test_onnx_gives_the_same_to_1e_4_for_any_number_of_images(family: str, home:
             assert got.shape == wanted.shape
             assert np.abs(got - wanted).max() / scale < 1e-4
     said = {item.key: json.loads(item.value) for item in onnx.load(f"{family}.onnx").metadata_props}
-    model = exporting.read_model(home / "models" / family)
+    model = model_files.read_model(home / "models" / family)
     assert said["facet.inside"] == {"color_order": model.color_order, "value_range": list(model.value_range)}
     assert said["facet.input"]["color_order"] == "RGB"
     assert said["facet.weights_sha256"] == model.weights_sha256
@@ -158,7 +160,7 @@ def test_a_run_is_exported_with_its_own_quality_method(home: Path, monkeypatch, 
 def test_safetensors_hold_the_weights_and_how_images_are_to_be_shown(home: Path, monkeypatch):
     monkeypatch.chdir(home)
     assert run("magface", "--format", "safetensors", "--output", "m.safetensors") == 0
-    weights = exporting.read_weights(home / "models/magface")["backbone"]
+    weights = model_files.read_weights(home / "models/magface")["backbone"]
     with safe_open("m.safetensors", "pt") as file:
         assert set(file.keys()) == set(weights)
         assert all(torch.equal(file.get_tensor(key), value) for key, value in weights.items())
@@ -168,22 +170,22 @@ def test_safetensors_hold_the_weights_and_how_images_are_to_be_shown(home: Path,
 
 def test_safetensors_are_imported_again_and_damaged_ones_refused(home: Path, monkeypatch):
     monkeypatch.chdir(home)
-    monkeypatch.setattr(exporting, "save_program", lambda *given: None)
+    monkeypatch.setattr(model_files, "save_program", lambda *given: None)
     assert run("curricularface", "--format", "safetensors", "--output", "c.safetensors") == 0
-    importing.place(Path("c.safetensors"), Path("models/again_c"), Said())
-    first, second = (exporting.read_weights(Path(f"models/{name}"))["backbone"] for name in ("curricularface", "again_c"))
+    import_checkpoint.place(Path("c.safetensors"), Path("models/again_c"), Said())
+    first, second = (model_files.read_weights(Path(f"models/{name}"))["backbone"] for name in ("curricularface", "again_c"))
     assert all(torch.equal(second[key], value) for key, value in first.items())
     Path("cut.safetensors").write_bytes(Path("c.safetensors").read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"cut\.safetensors is damaged"):
-        importing.place(Path("cut.safetensors"), Path("models/cut"), Said())
+        import_checkpoint.place(Path("cut.safetensors"), Path("models/cut"), Said())
 
 
 def test_weights_go_to_insightfaces_keys_and_come_back_as_another_import(home: Path, monkeypatch):
     monkeypatch.chdir(home)
-    monkeypatch.setattr(exporting, "save_program", lambda *given: None)
+    monkeypatch.setattr(model_files, "save_program", lambda *given: None)
     assert run("adaface", "--format", "state-dict", "--layout", "insightface", "--output", "b.pth") == 0
-    importing.place(Path("b.pth"), Path("models/again"), Said(color_order="BGR"))
-    assert exporting.read_model(Path("models/again")).source.family == "insightface"
+    import_checkpoint.place(Path("b.pth"), Path("models/again"), Said(color_order="BGR"))
+    assert model_files.read_model(Path("models/again")).source.family == "insightface"
     first, second = expected("adaface", home, faces(2)), expected("again", home, faces(2))
     np.testing.assert_allclose(second[0], first[0], atol=1e-6)
 
@@ -209,7 +211,7 @@ def test_a_missing_package_is_one_sentence():
 
 
 def test_a_file_that_gives_other_numbers_is_refused(home: Path, monkeypatch, tmp_path: Path):
-    backbone, model = exporting.read_backbone(home / "models/adaface")
+    backbone, model = model_files.read_backbone(home / "models/adaface")
     made = portable.describe(backbone, model, None, feature_only=False)
     with torch.no_grad():
         embedding, norm = (value.numpy() for value in made.with_pixels()(portable.images()))
@@ -222,7 +224,7 @@ def test_a_file_that_gives_other_numbers_is_refused(home: Path, monkeypatch, tmp
 
 def test_a_quality_method_of_another_backbone_is_refused(home: Path, monkeypatch):
     monkeypatch.chdir(home)
-    here = models_here.find("cr_fiqa")
+    here = lookup.find("cr_fiqa")
     quality = here.quality / "quality.json"
     before = quality.read_text()
     artifacts.write_json(quality, json.loads(before) | {"backbone_sha256": "0" * 64})

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from stages import artifacts, exporting, program
 from stages.backbones import iresnet
 from stages.datasets import insightface_rec
+from stages.models import model_files
+from stages.runtime import artifacts, program
 from stages.tools import inspect_data
 from tests.stages import small_sets
 
@@ -137,8 +138,8 @@ def save_model(folder: Path, color_order: str = "RGB") -> None:
         name="iresnet", style="adaface", units=(1, 1, 1, 1), widths=(4, 4, 8, 8), stem_stride=2, feature_dim=16, dropout=0
     )
     folder.mkdir(parents=True)
-    exporting.save_weights(folder / "weights.pt", iresnet.build(config), torch.nn.Module())
-    model = exporting.Model(
+    model_files.save_weights(folder / "weights.pt", iresnet.build(config), torch.nn.Module())
+    model = model_files.Model(
         backbone=config.model_dump(), head={"name": "arcface"}, color_order=color_order, value_range=(0, 1), image_size=112,
         feature_dim=16, num_classes=7, dataset="demo", weights_sha256=artifacts.sha256(folder / "weights.pt"),
     )  # fmt: skip

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages import artifacts, exporting, program, published, verifying
-from stages.core.measured import Measured
-from stages.tools import import_model, models, verify
+from stages.core.metrics.suite_result import Measured
+from stages.models import model_files, zoo
+from stages.runtime import artifacts, program
+from stages.tools import _verification, import_model, models, verify
 from tests.stages import small_sets
 from tests.support import ROOT
 from tests.support_backbones import NARROW_CONFIGS, build, fill, published_file
@@ -26,7 +27,7 @@ def run(tool, *words: str) -> int:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a downloaded checkpoint and two small sets."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(exporting, "save_program", lambda *given: None)  # slow, and tested elsewhere
+    monkeypatch.setattr(model_files, "save_program", lambda *given: None)  # slow, and tested elsewhere
     # the network here is a narrow one of 12 layers
     text = (ROOT / "models.yaml").read_text().replace("architecture: IR-18", "architecture: IR-12")
     (tmp_path / "models.yaml").write_text(text)
@@ -59,7 +60,7 @@ def test_a_model_is_imported_listed_and_verified(home: Path, capsys):
     assert next(line for line in said.splitlines() if line.startswith("hq.cplfw")).endswith("not measured")
     kept = json.loads((home / "models/adaface_r18/results/hq/details.json").read_text())
     assert kept["sets"]["lfw"]["pairs"] == 40
-    assert kept["weights_sha256"] == exporting.read_model(home / "models/adaface_r18").weights_sha256
+    assert kept["weights_sha256"] == model_files.read_model(home / "models/adaface_r18").weights_sha256
 
     assert run(verify, "adaface_r18", "--dataset", "mine", "--every-set", "--json") == 0
     rows = {row["metric"]: row for row in json.loads(capsys.readouterr().out)}
@@ -74,7 +75,7 @@ def test_a_file_whose_checksum_is_known_is_known_by_it_and_another_is_refused(ho
     (home / "models.yaml").write_text(text[:place] + f"sha256: {sha256}" + text[place + len("sha256: null") :])
     (home / f"{ENTRY}.ckpt").rename(home / "renamed.ckpt")
     assert run(import_model, "renamed.ckpt", "one") == 0
-    assert exporting.read_model(home / "models/one").source.published == ENTRY
+    assert model_files.read_model(home / "models/one").source.published == ENTRY
     (home / "other.ckpt").write_bytes((home / "renamed.ckpt").read_bytes() + b" ")
     assert run(import_model, "other.ckpt", "two", "--published", ENTRY) == 2
     assert f"is not {ENTRY}'s file: expected SHA-256 {sha256}" in capsys.readouterr().err
@@ -136,22 +137,22 @@ def official(accuracy: float) -> dict[str, Measured]:
 
 
 def test_a_number_on_a_real_set_is_within_the_tolerance_or_outside():
-    listed = published.load(ROOT / "models.yaml")
+    listed = zoo.load(ROOT / "models.yaml")
     verdicts = {
-        one.metric: one.verdict for one in verifying.compare(listed, "adaface_ir50_ms1mv2", official(0.9972))
+        one.metric: one.verdict for one in _verification.compare(listed, "adaface_ir50_ms1mv2", official(0.9972))
     }
     # 99.72 and 94.50 are exactly the tolerance, 0.10, and 0.32 away from 99.82 and 94.82
     assert verdicts["hq.lfw"] == "within"
     assert verdicts["ijb.ijbb_tar_at_far_1e-04"] == "OUTSIDE"
     assert verdicts["ijb.ijbb_tar_at_far_1e-05"] == "not published"
     assert verdicts["hq.avg"] == "not measured"  # of one set, not of the five
-    worse = verifying.compare(listed, "adaface_ir50_ms1mv2", official(0.9971))
+    worse = _verification.compare(listed, "adaface_ir50_ms1mv2", official(0.9971))
     assert next(one.verdict for one in worse if one.metric == "hq.lfw") == "OUTSIDE"
 
 
 def test_a_number_outside_ends_with_exit_code_1(home: Path, monkeypatch, capsys):
     assert run(import_model, f"{ENTRY}.ckpt", "one", "--published", ENTRY) == 0
-    monkeypatch.setattr(verifying, "measure", lambda *given: official(0.5))
+    monkeypatch.setattr(_verification, "measure", lambda *given: official(0.5))
     with pytest.raises(SystemExit) as ended:
         run(verify, "one", "--dataset", "mine")
     assert ended.value.code == 1

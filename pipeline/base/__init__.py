@@ -1,0 +1,1 @@
+"""Where a project is, and files and environment variables of its programs."""

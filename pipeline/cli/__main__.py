@@ -1,0 +1,5 @@
+"""`python -m pipeline.cli`: the command `facet`."""
+
+from pipeline.cli import app
+
+app()

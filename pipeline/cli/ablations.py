@@ -1,0 +1,86 @@
+"""`facet ablations`: runs the papers' tables and compares them with the published numbers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.base.workspace import Workspace
+from pipeline.cli.app import app, enter, in_a_sentence
+from pipeline.flow.launch import leave_if_bad, run_stale
+from pipeline.flow.run_options import RunOptions, with_run_options
+
+Tables = Annotated[list[str] | None, typer.Argument(help="Names of files in tables/; default: the scale's")]
+Profile = Annotated[str, typer.Option(help="Scale: the name of a file in ablations/, such as demo, faces or paper.")]
+Seeds = Annotated[
+    list[str] | None,
+    typer.Option("--seeds", metavar="0,1,2", help="Train each row with these too: 0..2; TABLE=0..2 for one table."),
+]
+Report = Annotated[Path | None, typer.Option(help="Copy the report here when it is done: pages, text and data.")]
+Show = Annotated[bool, typer.Option("--show", help="Print the runs as a params.yaml, and run nothing.")]
+
+
+@app.command(epilog="Example: facet ablations qgface_ablation adaface_arcface --seeds 0,1,2")
+@in_a_sentence
+@with_run_options
+def ablations(
+    options: RunOptions,
+    tables: Tables = None,
+    profile: Profile = "demo",
+    seeds: Seeds = None,
+    report: Report = None,
+    show: Show = False,
+) -> None:
+    """Run the papers' tables and compare them with the published numbers.
+
+    Each row is a run of ablations/runs.yaml at the chosen scale, once per seed, in a workspace under
+    .facet; params.yaml does not change. Repeating the command resumes it. The output of --show can be the project's
+    own params.yaml, for `dvc repro`.
+    """
+    import yaml
+
+    from pipeline.workspaces import ablations as ablation_workspace
+
+    if options.pool is not None:
+        raise ValueError("tables of the documents run on this machine: put what --show prints in params.yaml's place")
+    root = enter()
+    asked = ablation_workspace.parse_seeds(root, profile, tables or [], seeds or [])
+    tree = ablation_workspace.params(root, asked)
+    if show:
+        typer.echo(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=160), nl=False)
+        return
+    sizes = f"{len(asked.tables)} tables, {len(tree['rows'])} rows, {len(tree['runs'])} trainings"
+    typer.echo(f"{sizes}, scale {profile}")
+    with ablation_workspace.opened(root, asked, tree) as (where, fresh):
+        if not fresh:
+            typer.echo("another process is running these tables already: using the code that it started with")
+        last = run_stale(where, [], options, f"ablations {asked.title}")
+    _say_where(where, asked.tables, report)
+    leave_if_bad(last)
+
+
+def _say_where(where: Workspace, tables: Sequence[str], copy: Path | None) -> None:
+    """Print where the reports are, and copy them if requested."""
+    from pipeline.tables import provenance
+
+    root, whole = where.project, where.folder / "results" / "report"
+    for table in tables:
+        page = where.folder / "results" / "tables" / table / "report" / "table.html"
+        if page.is_file():
+            typer.echo(f"table   {_short(root, page)}")
+    if not (whole / "index.html").is_file():
+        return
+    typer.echo(f"report  {_short(root, whole / 'index.html')}")
+    if copy is not None:
+        shutil.copytree(whole, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.csv", "*.tex"))
+        for page in copy.glob("*.html"):
+            page.write_text(provenance.add(page.read_text(encoding="utf-8"), where), encoding="utf-8")
+        typer.echo(f"copied to {copy}")
+
+
+def _short(root: Path, path: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path

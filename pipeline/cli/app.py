@@ -1,0 +1,64 @@
+"""What all topics of the command `facet` share: the app, common options, errors printed as one sentence."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+
+from pipeline.base import environment
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    help="Face-recognition ablations as a DVC graph: run it in parallel, watch it, read its tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(help="Stages (train_backbone@adaface; evaluate_hq: all of a kind) or tables; default: all"),
+]
+
+
+def in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
+    """Make a command print expected errors as one sentence."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            answer = command(*args, **kwargs)
+            sys.stdout.flush()
+            return answer
+        except typer.Exit:  # a RuntimeError
+            raise
+        except BrokenPipeError:
+            # `facet status | head`: who reads has seen enough, and Python's own last flush must not complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+        except (ValueError, LookupError, OSError, RuntimeError) as error:
+            if os.environ.get("FACET_DEBUG"):
+                raise
+            # str() of a KeyError is the repr of its message
+            message = error.args[0] if isinstance(error, KeyError) and error.args else error
+            typer.echo(f"error: {message}", err=True)
+            raise typer.Exit(getattr(error, "exit_code", 2)) from error
+
+    return wrapped
+
+
+def enter() -> Path:
+    """Change to the project's root folder and return it."""
+    root = environment.find_root()
+    os.chdir(root)
+    os.environ.update(environment.for_children())
+    return root

@@ -1,0 +1,1 @@
+"""Device leases of the runs on this machine."""

@@ -1,0 +1,149 @@
+"""Journals of stages and flow runs: small files under ``.facet``, which may be deleted when nothing runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import psutil
+
+from pipeline.base import environment
+from pipeline.execution.stage_result import StageResult
+
+# clocks are set while processes run; no pid comes again so soon
+BIRTH_TOLERANCE_S = 5.0
+
+
+def _as_far_as_possible() -> AbstractContextManager[None]:
+    """Make a full disk cost only a journal entry, not the run."""
+    return suppress(OSError)
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The flow run that was started last."""
+
+    flow_run_id: str
+    name: str
+    state: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """A flow run whose end Prefect's server may not know: it runs, was killed, or the server was away."""
+
+    flow_run_id: str
+    pid: int
+    born: float
+    """Start time from the kernel, in seconds since the epoch."""
+    state: str = ""
+    """Final state; empty while it runs, or if it was killed."""
+    message: str = ""
+    missed: bool = False
+    """Prefect's server was away for a time, so that it may have missed something."""
+
+    @property
+    def alive(self) -> bool:
+        """Return whether its process still runs and works on it; pids are reused, start times are not."""
+        if self.state:
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            # dead, though nobody has waited for it yet
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            return bool(abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S)
+        except psutil.NoSuchProcess:
+            return False
+
+
+def _open_folder(root: Path) -> Path:
+    return environment.state_folder(root) / "flow-runs"
+
+
+def this_flow_run(flow_run_id: str) -> FlowRun:
+    """Return the record of the flow run of this process."""
+    return FlowRun(flow_run_id, os.getpid(), psutil.Process().create_time())
+
+
+def write_open(root: Path, one: FlowRun) -> None:
+    """Record a flow run until its end is reported to Prefect."""
+    with _as_far_as_possible():
+        environment.write_json(_open_folder(root) / f"{one.flow_run_id}.json", asdict(one))
+
+
+def unsettled(root: Path) -> list[FlowRun]:
+    """Return the flow runs that have ended, killed or not, and may not be reported to Prefect."""
+    trees = [environment.read_json(path) for path in sorted(_open_folder(root).glob("*.json"))]
+    names = [field.name for field in fields(FlowRun)]  # an earlier version wrote more
+    found = [FlowRun(**{name: tree[name] for name in names}) for tree in trees if tree]
+    return [one for one in found if not one.alive]
+
+
+def ended_here(root: Path) -> FlowRun | None:
+    """Return the flow run that this process worked on and whose end is not settled yet, if it has come to one."""
+    return next((one for one in unsettled(root) if one.pid == os.getpid() and one.state), None)
+
+
+def forget(root: Path, one: FlowRun) -> None:
+    """Delete the record of a flow run whose end was reported."""
+    (_open_folder(root) / f"{one.flow_run_id}.json").unlink(missing_ok=True)
+
+
+def _attempts_file(root: Path) -> Path:
+    return environment.state_folder(root) / "attempts.jsonl"
+
+
+def add_attempt(root: Path, attempt: StageResult) -> None:
+    """Append an attempt; several processes may do so at once."""
+    path = _attempts_file(root)
+    line = json.dumps(asdict(attempt) | {"ended": attempt.ended or time.time()}) + "\n"
+    with _as_far_as_possible():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line.encode())  # one write of a short line is not torn by another's
+        finally:
+            os.close(descriptor)
+
+
+def attempts(root: Path) -> list[StageResult]:
+    """Return all attempts, oldest first; truncated lines are left out."""
+    try:
+        lines = _attempts_file(root).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(StageResult(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError):
+            continue
+    return found
+
+
+def last_attempts(root: Path) -> dict[str, StageResult]:
+    """Return the last attempt of each stage by address."""
+    return {attempt.address: attempt for attempt in attempts(root)}
+
+
+def durations(root: Path) -> dict[str, float]:
+    """Return the duration in seconds of each stage's last complete program run, by address."""
+    return {attempt.address: attempt.command_s for attempt in attempts(root) if attempt.state == "executed"}
+
+
+def write_last_run(root: Path, run: LastRun) -> None:
+    """Remember a flow run as the last one."""
+    with _as_far_as_possible():
+        environment.write_json(environment.state_folder(root) / "last_run.json", asdict(run))
+
+
+def last_run(root: Path) -> LastRun | None:
+    """Return the flow run that was started last, or None."""
+    tree = environment.read_json(environment.state_folder(root) / "last_run.json")
+    return LastRun(**tree) if tree else None

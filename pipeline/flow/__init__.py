@@ -1,0 +1,1 @@
+"""The Prefect flow run: starts it, runs its tasks, shows its progress and settles how it ended."""

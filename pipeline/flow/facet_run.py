@@ -1,0 +1,177 @@
+"""`facet run` as a Prefect flow: each stale stage is a task run named after it; DVC decides what is stale.
+
+Prefect schedules nothing here and caches nothing: which stage may start is `schedule`'s, on which device
+`leases`', in which process `execute`'s, whether it has to run at all DVC's. Prefect is where a person
+watches, and where one cancels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+from uuid import UUID
+
+from prefect import State, flow, get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+
+from pipeline.base import environment
+from pipeline.base import workspace as workspaces
+from pipeline.base.workspace import Workspace
+from pipeline.execution import history
+from pipeline.execution.executor import Executor
+from pipeline.execution.graph import RESOLVE, Graph, Stage
+from pipeline.flow import prefect_patches, reconcile
+from pipeline.flow.progress_artifacts import Board
+from pipeline.flow.run_options import RunOptions
+from pipeline.flow.stage_tasks import Work
+from pipeline.servers import flow_run_requests, servers
+from pipeline.tables import summary
+from pipeline.tracking import subprocess_client
+from pipeline.workspaces import snapshot
+
+KEPT = "finished work is kept, run again to resume"
+
+
+def run(where: Workspace, targets: Sequence[str], options: RunOptions, title: str | None = None) -> history.LastRun:
+    """Run the flow in this process, named after its targets if it has no title, and return how it ended."""
+    name = title or ", ".join(targets) or "all"
+    prefect_patches.check()
+    prefect_patches.be_brief_with_a_dead_server()
+    ended = None
+    try:
+        state = facet_run.with_options(flow_run_name=name)(
+            list(targets), workspace=where.text, **asdict(options), return_state=True
+        )
+        last = history.LastRun(str(state.state_details.flow_run_id or ""), name, state.type.value, state.message or "")
+        ended = history.ended_here(where.folder)
+    except flow_run_requests.AWAY:
+        # the work is done; only Prefect's server does not know
+        missed = history.ended_here(where.folder)
+        if missed is None:
+            raise
+        last = history.LastRun(missed.flow_run_id, name, missed.state, missed.message)
+    if ended is not None and not ended.missed:
+        history.forget(where.folder, ended)
+    reconcile.settle_all(where.folder)
+    return last
+
+
+def _named_after_targets() -> str:
+    return ", ".join(flow_run.get_parameters().get("targets") or ()) or "all"
+
+
+@flow(name="facet run", flow_run_name=_named_after_targets, persist_result=False, validate_parameters=False)
+def facet_run(
+    targets: list[str],
+    jobs: int | None = None,
+    pool: str | None = None,
+    per_device: int = 1,
+    retries: int = 2,
+    timeout_minutes: float = 30.0,
+    track: bool = True,
+    workspace: str = "",
+) -> State[Any]:
+    """Bring targets up to date.
+
+    Args:
+        targets: Stages, tables or runs; none for everything.
+        jobs: Stages at a time; empty for one per GPU or core.
+        pool: The work pool whose workers run what needs a device; empty for this machine.
+        per_device: Stages at a time on one GPU.
+        retries: Extra attempts for a stage that was killed, crashed, hung or exited with 75.
+        timeout_minutes: Without output for so long a stage counts as hung; 0 for never.
+        track: Record finished rows in MLflow at the end.
+        workspace: KIND/NAME of a workspace beside the project, as ablations/demo; empty for the project itself.
+    """
+    # from a deployment it is Prefect that started this process
+    os.environ.update(environment.for_children())
+    prefect_patches.check()
+    prefect_patches.be_brief_with_a_dead_server()
+    where = workspaces.parse(environment.find_root(), workspace)
+    reconcile.settle_all(where.folder)
+    options = RunOptions(jobs, per_device, retries, timeout_minutes, track, pool)
+    with snapshot.kept(where), contextlib.closing(options.executor(where)) as executor:
+        state = _work_on(where, executor, targets, track)
+    last = history.LastRun(str(flow_run.get_id()), flow_run.get_name() or "", state.type.value, state.message or "")
+    history.write_last_run(where.folder, last)
+    return state
+
+
+def _work_on(where: Workspace, executor: Executor, targets: Sequence[str], track: bool) -> State[Any]:
+    """Run the stages, watch for requests to stop, and return how the run ended."""
+    identity = UUID(flow_run.get_id())
+    stop = flow_run_requests.Stop(identity)
+    one = history.this_flow_run(str(identity))
+    history.write_open(where.folder, one)
+    work = Work(where, executor, stop)
+    with stop.watching(), prefect_patches.no_limits_by_tag(), Board(identity, work.view) as board:
+        try:
+            work.read_graph()
+            _tag(identity, work.labels(work.graph.select(targets)))
+            _run_everything(work, targets, track)
+            work.wait()
+        except KeyboardInterrupt:
+            get_run_logger().warning("killing the processes that still run")
+            executor.close()
+        state = _end(work, targets, board)
+        ended = replace(one, state=state.type.value, message=state.message or "", missed=stop.server_was_away)
+        history.write_open(where.folder, ended)
+        return state
+
+
+def _tag(identity: UUID, labels: Sequence[str]) -> None:
+    try:
+        flow_run_requests.tag(identity, labels)
+    except flow_run_requests.AWAY as error:
+        get_run_logger().warning("the flow run could not be tagged: %s", error)
+
+
+def _run_everything(work: Work, targets: Sequence[str], track: bool) -> None:
+    stale = _stale(work.graph, targets)
+    work.expect(stale)
+    resolve = [stage for stage in stale if stage.name == RESOLVE]
+    if resolve:
+        # all depends on what it writes, section by section: only afterwards is known what is really stale
+        work.drive(resolve)
+        if not work.ended[resolve[0].address].good:
+            rest = [stage for stage in stale if stage.name != RESOLVE]
+            work.skip(rest, f"needs {RESOLVE}, which did not complete")
+            return
+        work.read_graph()
+        stale = _stale(work.graph, targets)
+        work.expect([*resolve, *stale])
+    work.drive(stale)
+    if track and not work.stop.asked:
+        work.record()
+
+
+def _stale(graph: Graph, targets: Sequence[str]) -> list[Stage]:
+    return [graph.stages[address] for address in graph.stale(graph.select(targets))]
+
+
+def _end(work: Work, targets: Sequence[str], board: Board) -> State[Any]:
+    """Write the artifacts and return the state of the flow run."""
+    message = summary.sentence(work.ended.values())
+    try:
+        _leave_artifacts(work, targets, board)
+    except flow_run_requests.AWAY as error:
+        get_run_logger().warning("the artifacts could not be written: %s", error)
+    if work.stop.reason:
+        return Cancelled(message=f"{work.stop.reason}: {KEPT}; {message}")
+    good = all(one.good for one in work.ended.values())
+    return Completed(message=message) if good else Failed(message=message)
+
+
+def _leave_artifacts(work: Work, targets: Sequence[str], board: Board) -> None:
+    """Write a table of the stages and the project's tables as artifacts, with links to MLflow."""
+    graph, where = work.graph, work.where
+    tables = sorted({table for stage in graph.select(targets) for table in graph.tables_of(stage)})
+    mlflow = servers.known(where.project).get(servers.MLFLOW)
+    links = subprocess_client.experiment_links(where, mlflow.url, tables) if mlflow else {}
+    if mlflow:
+        work.links = subprocess_client.run_links(where, mlflow.url)
+    board.finish(summary.markdown(where.folder, tables, links), tables)

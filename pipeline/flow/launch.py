@@ -1,0 +1,111 @@
+"""The launcher: starts the servers that are needed, runs what is stale in a workspace, and prints how that ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from pipeline.base import environment
+from pipeline.base.workspace import Workspace
+from pipeline.flow.run_options import RunOptions
+
+if TYPE_CHECKING:
+    from pipeline.execution.history import LastRun
+
+ENDS = {"COMPLETED": (0, typer.colors.GREEN), "CANCELLED": (130, typer.colors.YELLOW)}
+FAILED = (1, typer.colors.RED)
+
+
+def run_stale(
+    where: Workspace, targets: Sequence[str], options: RunOptions, title: str | None = None
+) -> LastRun | None:
+    """Run what is stale of ``targets`` and of all they need.
+
+    Args:
+        where: the workspace; one beside the project is opened, and kept so by the caller.
+        targets: stages, tables or runs; none for all.
+        options: how to run them.
+        title: of the flow run; default: its targets.
+
+    Returns:
+        How the flow run ended; None if there was nothing to do.
+    """
+    num_stages, stale = _look(where, targets)
+    if stale:
+        return _flow(where, targets, options, title)
+    typer.echo(f"nothing to do: {num_stages} stages are up to date")
+    _settle(where)
+    if where.kind != "project" and options.track:
+        from pipeline.tracking import subprocess_client
+
+        # rebuilds the records if MLflow was away or somebody deleted them; the project has the stage `track` for it
+        subprocess_client.track(where, typer.echo)
+    return None
+
+
+def _look(where: Workspace, targets: Sequence[str]) -> tuple[int, bool]:
+    """Return of how many stages the targets are, and whether one is stale: a second, where Prefect takes several."""
+    from pipeline.execution.fork_server import Forker
+
+    with Forker(where.folder) as forker:
+        graph = forker.start("read_graph", {}).wait()
+    part = graph.select(targets)
+    return len(part), bool(graph.stale(part))
+
+
+def _settle(where: Workspace) -> None:
+    """Tell Prefect how earlier runs ended of which its server may not know; most often there is none."""
+    from pipeline.execution import history
+
+    if history.unsettled(where.folder):
+        enter_prefect(where.project)
+        from pipeline.flow import reconcile
+
+        reconcile.settle_all(where.folder)
+
+
+def _flow(where: Workspace, targets: Sequence[str], options: RunOptions, title: str | None) -> LastRun:
+    # Prefect reads its settings when it is imported
+    api_url = enter_prefect(where.project)
+    from pipeline.flow import facet_run
+    from pipeline.servers import servers
+
+    last = facet_run.run(where, targets, options, title)
+    _, colour = ENDS.get(last.state, FAILED)
+    typer.echo(typer.style(last.state.lower(), fg=colour) + f" - {last.message}")
+    typer.echo(f"flow run {servers.flow_run_url(api_url.removesuffix('/api'), last.flow_run_id)}")
+    return last
+
+
+def start_servers(root: Path, show: bool = True) -> dict[str, str]:
+    """Start what does not run, and return the servers' addresses by name."""
+    from pipeline.servers import servers
+
+    missing = servers.missing(root)
+    if missing:
+        typer.echo(f"starting {' and '.join(missing)} ...")
+    started = servers.up(root, typer.echo)
+    urls = {name: service.url for name, service in started.items()} | servers.elsewhere()
+    for name, url in sorted(urls.items()) if show or missing else ():
+        typer.echo(f"{name:8} {url}" + ("" if name in started else " (yours)"))
+    return urls
+
+
+def enter_prefect(root: Path, api_url: str | None = None) -> str:
+    """Set what Prefect reads when it is imported, starting its server if need be; return its API's address."""
+    api_url = api_url or os.environ.get("PREFECT_API_URL") or start_servers(root, show=False)["prefect"] + "/api"
+    # Prefect warns of a home of which it would have to make two levels
+    environment.state_folder(root).mkdir(parents=True, exist_ok=True)
+    os.environ.update(environment.prefect_settings(root, api_url))
+    return api_url
+
+
+def leave_if_bad(last: LastRun | None) -> None:
+    """Exit with the code of a flow run that did not complete."""
+    code, _ = ENDS.get(last.state, FAILED) if last else (0, None)
+    if code:
+        raise typer.Exit(code)

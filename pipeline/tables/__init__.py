@@ -1,0 +1,1 @@
+"""Tables of results as they are printed: at one commit, between two, and where each number comes from."""

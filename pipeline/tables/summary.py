@@ -1,0 +1,176 @@
+"""Summary of a run in words and tables: pure text, for the terminal and for Prefect artifacts."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from pipeline.base import workspace
+from pipeline.base.workspace import Workspace
+from pipeline.execution.graph import Stage
+from pipeline.execution.stage_result import GOOD, StageResult
+
+
+def sentence(ended: Iterable[StageResult]) -> str:
+    """Return a summary of a run in one sentence, which names failed stages.
+
+    >>> ends = {"unpack": "executed", "train@a": "failed", "row@a": "skipped"}
+    >>> sentence(StageResult(state, name=name) for name, state in ends.items())
+    'failed: train@a; skipped, because they need it: row@a; 1 executed'
+    """
+    every = list(ended)
+    counts = Counter(one.state for one in every)
+    parts = []
+    if failed := [one.name for one in every if one.state == "failed"]:
+        parts.append(f"failed: {_few(failed)}")
+    if skipped := [one.name for one in every if one.state == "skipped"]:
+        parts.append(f"skipped, because they need {'it' if len(failed) < 2 else 'them'}: {_few(skipped)}")
+    parts += [f"{counts[state]} {state}" for state in (*GOOD, "stopped") if counts[state]]
+    return "; ".join(parts) or "nothing to do"
+
+
+def _few(names: Sequence[str], most: int = 8) -> str:
+    """Return names as a list, shortened when there are hundreds."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+@dataclass(frozen=True)
+class View:
+    """A snapshot of a run's progress."""
+
+    percent: float
+    sentence: str
+    rows: Sequence[dict[str, str]]
+
+
+@dataclass
+class Running:
+    """A stage that is running."""
+
+    device: str
+    line: str = ""
+    """Its last output line."""
+    since_s: float = field(default_factory=time.monotonic)
+
+
+def view(
+    expected: Mapping[str, Stage],
+    running: Mapping[str, Running],
+    ended: Mapping[str, StageResult],
+    seconds: Mapping[str, float],
+    links: Mapping[str, str] | None = None,
+) -> View:
+    """Return a run's progress: the share done, in one sentence, and each stage's state.
+
+    Args:
+        expected: what is to be done, by address, in order.
+        running: what runs now.
+        ended: what has ended.
+        seconds: how long stages took last time, as far as known; others count as the mean of these.
+        links: where MLflow shows stages, by name.
+    """
+    known = [seconds[address] for address in expected if address in seconds]
+    usual = sum(known) / len(known) if known else 1.0
+    weight = {address: max(seconds.get(address, usual), 0.1) for address in expected}
+    done = sum(weight[address] for address in expected if address in ended)
+    now = [f"{expected[address].name} ({one.line})" for address, one in running.items() if address in expected]
+    counted = sum(address in ended for address in expected)
+    what = f"now: {'; '.join(now)}" if now else sentence(ended.values())
+    rows = [_row(stage, running.get(a), ended.get(a), links or {}) for a, stage in expected.items()]
+    percent = round(100 * done / max(sum(weight.values()), 1e-9), 1)
+    return View(percent, f"{counted} of {len(expected)} stages; {what}", rows)
+
+
+def _row(stage: Stage, running: Running | None, ended: StageResult | None, links: Mapping[str, str]) -> dict[str, str]:
+    """Return one line of the table of stages; for a running stage, with its last output line."""
+    row = {"stage": stage.name, "state": "waiting", "seconds": "", "device": "", "message": ""}
+    if ended is not None:
+        seconds = f"{ended.command_s:.1f}" if ended.command_s else ""
+        row |= {"state": ended.state, "seconds": seconds, "device": ended.device, "message": ended.message}
+    elif running is not None:
+        row |= {"state": "running", "device": running.device, "message": running.line}
+    return row | ({"MLflow": links.get(stage.name, "")} if links else {})
+
+
+def report_folder(root: Path, table: str) -> Path:
+    """Return the folder in which the stage `tabulate` writes a table."""
+    return root / "results" / "tables" / table / "report"
+
+
+def table(where: Workspace, name: str, format_: str) -> str:
+    """Return a finished table in ``format_``: ``md``, ``csv``, ``html``, ``tex`` or ``json``.
+
+    Args:
+        where: the workspace to which it belongs.
+        name: of the table.
+        format_: a suffix.
+
+    Raises:
+        LookupError: it is not there; the message says what is, or what to run.
+    """
+    folder = report_folder(where.folder, name)
+    path = folder / f"table.{format_}"
+    if path.is_file():
+        return path.read_text(encoding="utf-8").rstrip("\n")
+    there = sorted(entry.stem for entry in (where.project / "tables").glob("*.yaml"))
+    if name not in there:
+        raise LookupError(f"no table {name!r}: there are {', '.join(there) or 'none'}")
+    if others := sorted(entry.suffix[1:] for entry in folder.glob("table.*")):
+        raise LookupError(f"table {name!r} is not written as {format_}, only as {', '.join(others)}")
+    raise LookupError(f"table {name!r} has not been made yet: run `{_how_to_make(where, name)}`")
+
+
+def tables(where: Workspace, format_: str) -> str:
+    """Return the report of all tables of a workspace.
+
+    Raises:
+        LookupError: it has not been made; the message says what to run.
+    """
+    path = where.folder / "results" / "report" / f"index.{format_}"
+    if path.is_file():
+        return path.read_text(encoding="utf-8").rstrip("\n")
+    run = f"facet ablations --profile {where.name}" if where.kind == "ablations" else "facet run report"
+    raise LookupError(f"the report has not been made yet: run `{run}`")
+
+
+def workspace_with(root: Path, path: str) -> Workspace:
+    """Return the workspace that has a file: the project, if it or nobody has it, else the one beside it.
+
+    Raises:
+        LookupError: several of those beside it have it.
+    """
+    if (root / path).exists():
+        return workspace.of_project(root)
+    there = [one for one in workspace.side_workspaces(root) if (one.folder / path).exists()]
+    if len(there) > 1:
+        names = ", ".join(one.name for one in there)
+        raise LookupError(f"{path} is there for the profiles {names}: say which with --profile")
+    return there[0] if there else workspace.of_project(root)
+
+
+def _how_to_make(where: Workspace, name: str) -> str:
+    if where.kind == "project":
+        listed = yaml.safe_load((where.project / "params.yaml").read_text(encoding="utf-8"))
+        if name in (listed.get("tables") or {}):
+            return f"facet run {name}"
+    return f"facet ablations {name}" + (f" --profile {where.name}" if where.name else "")
+
+
+def markdown(root: Path, tables: Sequence[str], links: Mapping[str, str]) -> str:
+    """Return the existing tables, each with its link to MLflow if ``links`` has one."""
+    parts = []
+    for table in tables:
+        path = report_folder(root, table) / "table.md"
+        if not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8").strip()
+        parts.append(text if text.startswith("#") else f"# {table}\n\n{text}")
+        if table in links:
+            parts.append(f"[Its runs in MLflow]({links[table]})")
+    return "\n\n".join(parts) or "No table is finished yet."

@@ -1,0 +1,1 @@
+"""MLflow records: what MLflow should hold, read from DVC's lock files, and written there."""

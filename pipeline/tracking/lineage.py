@@ -1,0 +1,182 @@
+"""Lineage from DVC's lock files: the identity of a recorded run, and the hashes of everything it was made of.
+
+Paths are relative to the project's root, as in the lock files of all stages whose `wdir` is the root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from pipeline.execution import lock_damage
+
+# the C parser reads a lock file of a hundred stages ten times faster, where it was built
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# what a recorded run is made of, beside code and metrics
+_BINARY = ("data/", "runs/")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stage's entry in a lock file, as DVC last finished it."""
+
+    name: str
+    cmd: str
+    deps: Mapping[str, str] = field(default_factory=dict)  # path -> MD5; a folder's ends in .dir
+    outs: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)  # file -> section -> values
+
+
+@dataclass(frozen=True)
+class Locked:
+    """All stages of all lock files, by short name: ``row@heads-adaface``."""
+
+    entries: Mapping[str, Entry]
+    _upstream: dict[str, list[Entry]] = field(default_factory=dict, repr=False, compare=False)
+
+    def upstream(self, name: str) -> list[Entry]:
+        """Return the stages whose outputs ``name`` depends on, directly or not, each once.
+
+        Parameters are not followed: an entry holds the values it used, and `resolve` changes with any edit.
+        """
+        if name not in self._upstream:
+            found: dict[str, Entry] = {}
+            waiting = [self.entries[name]]
+            while waiting:
+                for path in waiting.pop().deps:
+                    for entry in self._writers(path):
+                        if entry.name not in {name, *found}:
+                            found[entry.name] = entry
+                            waiting.append(entry)
+            self._upstream[name] = list(found.values())
+        return self._upstream[name]
+
+    def _writers(self, path: str) -> Iterator[Entry]:
+        """Yield the stages that write ``path``, a folder around it, or something in it."""
+        writer, paths = self._outs
+        for above in (path, *(parent.as_posix() for parent in PurePosixPath(path).parents)):
+            if above in writer:
+                yield writer[above]
+        for out in paths[bisect_left(paths, path + "/") :]:
+            if not out.startswith(path + "/"):
+                return
+            yield writer[out]
+
+    @cached_property
+    def _outs(self) -> tuple[dict[str, Entry], list[str]]:
+        """The stage that writes each path, and the paths in order."""
+        writer = {path: entry for entry in self.entries.values() for path in entry.outs}
+        return writer, sorted(writer)
+
+
+def read(root: Path) -> Locked:
+    """Read dvc.lock and graph/*/dvc.lock; missing files count as empty.
+
+    Raises:
+        ValueError: one of them is cut short.
+    """
+    entries = {}
+    try:
+        for path in lock_damage.files(root):
+            tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER) or {}
+            entries.update({entry.name: entry for entry in _entries(tree)})
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        if told := lock_damage.sentence(root):
+            raise ValueError(told) from error
+        raise
+    return Locked(entries)
+
+
+def fingerprint(entry: Entry, *more: Any) -> str:
+    """Return the SHA-256 of a stage's lock entry, and of further plain data that distinguishes runs.
+
+    Command, parameters, and the hashes of everything read and written: a stage that was executed, restored
+    from the run cache or pulled from elsewhere has one fingerprint, and anything that differs has another.
+    """
+    tree = [entry.cmd, dict(entry.deps), dict(entry.params), dict(entry.outs), *more]
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def matches(path: Path, md5: str) -> bool:
+    """Return whether a file or folder has the content that DVC locked."""
+    if md5.endswith(".dir"):
+        return path.is_dir() and folder_md5(path) == md5
+    return path.is_file() and file_md5(path) == md5
+
+
+def folder_md5(folder: Path) -> str:
+    """Return DVC's hash of a folder: the MD5 of the list of its files and their hashes."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    listing = [{"md5": file_md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    text = json.dumps(sorted(listing, key=lambda item: item["relpath"]), sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def hashes(locked: Locked, entry: Entry) -> dict[str, str]:
+    """Return the MD5 of each data set and model upstream of a stage, and of its own outputs."""
+    upstream = locked.upstream(entry.name)
+    behind = {path: md5 for one in (*upstream, entry) for path, md5 in {**one.deps, **one.outs}.items()}
+    return {path: md5 for path, md5 in behind.items() if path.startswith(_BINARY)} | dict(entry.outs)
+
+
+def datasets(locked: Locked, entry: Entry) -> tuple[tuple[str, str, str], ...]:
+    """Return the data sets upstream of a stage: name, MD5, and their use."""
+    found = set()
+    for path, md5 in hashes(locked, entry).items():
+        if match := re.fullmatch(r"data/(\w+)/(train|eval)", path):
+            found.add((match[1], md5, "training" if match[2] == "train" else "evaluation"))
+    return tuple(sorted(found))
+
+
+def tree(locked: Locked, entry: Entry) -> dict[str, Any]:
+    """Return a stage and everything upstream of it as plain data: code, parameters and metrics too."""
+    return {
+        one.name: {"cmd": one.cmd, "params": dict(one.params), "deps": dict(one.deps), "outs": dict(one.outs)}
+        for one in (entry, *locked.upstream(entry.name))
+    }
+
+
+def git_state(root: Path) -> dict[str, str]:
+    """Return ``commit`` and ``dirty``; empty without git. Files that the pipeline writes do not count as dirty."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    written = (":!results", ":!dvc.lock", ":!graph/*/dvc.lock")
+    changed = _git(root, "status", "--porcelain", "--", ".", *written)
+    return {"commit": commit, "dirty": str(bool(changed)).lower()}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def file_md5(path: Path) -> str:
+    """Return the MD5 of a file's bytes, as DVC locks it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _entries(tree: Mapping[str, Any]) -> Iterator[Entry]:
+    for name, locked in tree.get("stages", {}).items():
+        cmd = locked["cmd"] if isinstance(locked["cmd"], str) else "\n".join(locked["cmd"])
+        deps, outs = _md5s(locked.get("deps", [])), _md5s(locked.get("outs", []))
+        yield Entry(name, cmd, deps, outs, locked.get("params", {}))
+
+
+def _md5s(items: list[dict[str, Any]]) -> dict[str, str]:
+    return {item["path"]: str(item.get("md5", "")) for item in items}
+

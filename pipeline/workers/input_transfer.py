@@ -1,0 +1,106 @@
+"""Prepares a worker's workspace with the inputs of pool_transport, as the coordinator wants a stage to run.
+
+Called in a process of its own, made by `forker`, with that workspace as its working directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.execution import dvc_patches
+from pipeline.workers.result_transfer import opened, read
+from pipeline.workspaces import own_data
+
+DATA = "data"
+
+
+def receive(address: str, key: str, reads: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], own: str) -> str:
+    """Bring this clone to the state in which the stage is to run; return why that is impossible, or "".
+
+    Args:
+        address: the stage.
+        key: of the coordinator's offer.
+        reads: of the coordinator's offer.
+        inputs: of the coordinator's offer.
+        own: this machine's own clone; what nobody makes and git does not have is linked from there. A data set with a
+            `root` is listed here, from the folder of that name on this machine.
+    """
+    _borrow(Path(own))
+    with opened("") as repo:
+        for given in inputs:
+            _materialise(repo, given)
+        stage = repo.stage.get_target(address)
+        own_data.look(Path.cwd())
+        if missing := [path for dep in stage.deps if (path := _link_own(dep, Path(own)))]:
+            return f"{', '.join(missing)}: not the output of a stage and not in {own}: put or link it there"
+        found, has = read(repo, stage)
+        return "" if found == key else _difference(reads, has)
+
+
+def _borrow(own: Path) -> None:
+    """Configure this workspace to use cache and remote of the clone that it belongs to."""
+    from dvc.config import Config
+    from dvc.repo import Repo
+
+    source = Repo(str(own))
+    with Config.from_cwd().edit("local") as settings:
+        settings["cache"]["dir"] = str(source.cache.local_cache_dir)
+        settings["core"] |= {name: source.config["core"][name] for name in ("remote",) if name in source.config["core"]}
+        for name, remote in source.config["remote"].items():
+            settings["remote"][name] = dict(remote)
+    source.close()
+
+
+def _materialise(repo: Any, given: Mapping[str, Any]) -> None:
+    """Put the outputs of another stage into the workspace, as the coordinator had them."""
+    real = repo.stage.get_target(given["address"])
+    cached = dvc_patches.stage_of(repo, given["entry"], real.wdir)
+    # metrics that git keeps must not become links into the cache
+    in_git = {out.def_path for out in real.outs if not out.use_cache}
+    for out in cached.outs:
+        if out.exists and not out.changed_checksum():
+            continue
+        for objects in out.get_used_objs().values():
+            repo.cloud.pull(objects)
+        if out.def_path in in_git:
+            with dvc_patches.as_copies(repo):
+                out.checkout(force=True)
+        else:
+            out.checkout(force=True)
+
+
+def _link_own(dep: Any, own: Path) -> str:
+    """Link missing files from this machine's own clone; return the first path that it lacks too."""
+    if dep.protocol != "local" or dep.exists:
+        return ""
+    root = Path.cwd()
+    path = Path(dep.fs_path).relative_to(root)
+    if path.parts[0] == DATA:  # outputs go there: through a link, DVC would remove the clone's own
+        return path.as_posix()
+    for part in [*reversed(path.parents[:-1]), path]:
+        if (root / part).is_dir():
+            continue
+        if not (own / part).exists():
+            return path.as_posix()
+        (root / part).symlink_to((own / part).resolve())
+        return "" if (root / path).exists() else path.as_posix()
+    return path.as_posix()
+
+
+def _difference(wanted: Mapping[str, Any], has: Mapping[str, Any]) -> str:
+    """Return how this clone differs from the coordinator, in words."""
+    if wanted["cmd"] != has.get("cmd"):
+        return f"the command differs: {has.get('cmd')!r} here, {wanted['cmd']!r} there"
+    there = {dep["path"]: dep for dep in wanted["deps"] or ()}
+    here = {dep["path"]: dep for dep in has.get("deps") or ()}
+    paths = sorted(path for path in there.keys() | here.keys() if not _same(there.get(path), here.get(path)))
+    if wanted["params"] != has.get("params"):
+        paths.append("parameters")
+    return f"this clone differs from the coordinator in {', '.join(paths[:5]) or 'its declared outputs'}"
+
+
+def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    # sizes are told beside hashes, and not always
+    return (one or {}).get("md5") == (other or {}).get("md5")

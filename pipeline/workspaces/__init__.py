@@ -1,0 +1,1 @@
+"""Side workspaces: the graph with other runs, for sweeps and for the papers' tables."""

@@ -1,0 +1,283 @@
+"""The workspace of the papers' tables: generates its params.yaml from ablations/runs.yaml and one scale.
+
+``ablations/runs.yaml`` says what each row trains, in the documents' words: data set ``ms1mv2``, net ``r100``.
+``ablations/PROFILE.yaml`` says what these are at one scale: a small drawn set and a narrow net, or the real ones. Both
+make the params.yaml of a side workspace under ``.facet/ablations``, with a run for each seed, where the same graph
+runs as in the project. A run that several tables name is one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.base import workspace
+from pipeline.base.workspace import Workspace
+from pipeline.workspaces import own_data, seeds, snapshot
+
+RUNS = "ablations/runs.yaml"
+WORDS = ("data", "net", "at", "recipe")
+"""Keys of a run in ablations/runs.yaml that params.yaml does not have."""
+SECTIONS = {"base", "profile", "data", "nets", "embedded", "datasets", "all", "tables"}
+FEW = 4
+"""Up to this many tables are named individually."""
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """A request: which tables, at which scale, with which seeds."""
+
+    profile: str
+    seeds: Mapping[str, Sequence[int]]
+    """Of each table, in the tables' order, beside the seed that a run has anyway."""
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables."""
+        return list(self.seeds)
+
+    @property
+    def title(self) -> str:
+        """The request in words."""
+        named = ", ".join(self.tables) if len(self.tables) <= FEW else f"{len(self.tables)} tables"
+        return f"{named} ({self.profile})"
+
+
+@contextmanager
+def opened(root: Path, asked: Ablations, tree: Mapping[str, Any]) -> Iterator[tuple[Workspace, bool]]:
+    """Update the workspace and hold it for the duration of the block, as ``side_workspace.opened`` does.
+
+    Args:
+        root: of the project.
+        asked: which tables.
+        tree: what ``params`` returns for them.
+    """
+    where = workspace.beside(root, "ablations", asked.profile)
+    generated = {"params.yaml": tree, **snapshot.graph(root, tree)}
+    with snapshot.opened(root, where.folder, lambda: generated) as alone:
+        yield where, alone
+
+
+def tables(root: Path, profile: str) -> list[str]:
+    """Return the tables that a scale can run: those it lists, or all that name runs of ablations/runs.yaml."""
+    listed = scale(root, profile).get("tables")
+    if listed:
+        return list(listed)
+    runs = _read(root, RUNS)
+    found = []
+    for path in sorted((root / "tables").glob("*.yaml")):
+        named = _runs_of(root, path.stem)
+        if named and all(run in runs for run in named.values()):
+            found.append(path.stem)
+    return found
+
+
+def lineage(root: Path, profile: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of a scale and of those it builds on (``base``), the base first.
+
+    Raises:
+        LookupError: there is no such profile.
+        ValueError: one has sections that nobody reads, or they build on one another in a circle.
+    """
+    found = {profile: _one(root, profile)}
+    while base := found[profile].get("base"):
+        if base in found:
+            raise ValueError(f"ablations/{profile}.yaml and its base {base} build on each other")
+        profile = base
+        found[profile] = _one(root, profile)
+    return dict(reversed(found.items()))
+
+
+def scale(root: Path, profile: str) -> dict[str, Any]:
+    """Return the settings in ablations/PROFILE.yaml, merged over the scale it builds on.
+
+    Raises:
+        LookupError: there is no such profile.
+        ValueError: it has sections that nobody reads.
+    """
+    return reduce(merge, lineage(root, profile).values())
+
+
+def _one(root: Path, profile: str) -> dict[str, Any]:
+    there = sorted(path.stem for path in (root / "ablations").glob("*.yaml") if path.stem != "runs")
+    if profile not in there:
+        raise LookupError(f"no scale {profile!r} in ablations/: choose one of {', '.join(there) or 'none'}")
+    tree = _read(root, f"ablations/{profile}.yaml")
+    if odd := sorted(set(tree) - SECTIONS):
+        raise ValueError(f"ablations/{profile}.yaml: unknown {', '.join(odd)}; allowed: {', '.join(sorted(SECTIONS))}")
+    return tree
+
+
+def params(root: Path, asked: Ablations) -> dict[str, Any]:
+    """Return the workspace's params.yaml.
+
+    Raises:
+        LookupError: a table, run, data set or net that is not there; the message names those there are.
+    """
+    project, profiles = _read(root, "params.yaml"), lineage(root, asked.profile)
+    at = reduce(merge, profiles.values())
+    described = _read(root, RUNS)
+    project["profile"] = at.get("profile", asked.profile)
+    rows: dict[str, dict[str, str]] = {}
+    runs: dict[str, dict[str, Any]] = {}
+    for table, more in asked.seeds.items():
+        for row, name in _runs_of(root, table).items():
+            plain = _run(name, described, at, list(profiles), f"tables/{table}.yaml, row {row}")
+            # the row's file names the run itself, so that its own seed is always the first one
+            own = seeds.own(root, project, plain)
+            for seed in dict.fromkeys([own, *more]):
+                run = seeds.name(name, seed, own)
+                rows[seeds.row(table, row, seed, own)] = {"table": table, "run": run}
+                runs[run] = deepcopy(plain) | ({} if seed == own else {"seed": seed})
+    datasets = _datasets(root, project, at, {run["dataset"] for run in runs.values()}, asked.profile)
+    return {
+        **project,
+        "embedded": {name: entry for name, entry in at.get("embedded", {}).items() if name in datasets},
+        "datasets": datasets,
+        "recognition": {**project.get("recognition", {}), **_judges(runs)},
+        "runs": runs,
+        "rows": rows,
+        "tables": {table: {} for table in asked.tables},
+    }
+
+
+def _judges(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return the runs whose networks judge the quality scores of others, as named by a run's suite `fiqa`."""
+    named = {name for run in runs.values() for name in _within(run, "benchmarks", "fiqa", "recognition") or ()}
+    return {name: {"folder": f"runs/{name}/backbone"} for name in sorted(named & set(runs))}
+
+
+def _within(tree: Mapping[str, Any], *keys: str) -> Any:
+    below: Any = tree
+    for key in keys:
+        below = (below or {}).get(key)
+    return below
+
+
+def _runs_of(root: Path, table: str) -> dict[str, str]:
+    """Return the run of each row of a table that has one."""
+    path = root / "tables" / f"{table}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(entry.stem for entry in path.parent.glob("*.yaml"))) or "none"
+        raise LookupError(f"no table {table!r}: there are {there}")
+    rows = _read(root, f"tables/{table}.yaml").get("rows") or {}
+    return {key: row["run"] for key, row in rows.items() if row.get("run") is not None}
+
+
+def _run(
+    name: str, described: Mapping[str, Any], at: Mapping[str, Any], profiles: Sequence[str], where: str
+) -> dict[str, Any]:
+    """Return a run as params.yaml has it: the papers' words replaced and the scale's overrides applied.
+
+    Args:
+        name: of the run.
+        described: what ablations/runs.yaml says.
+        at: what the profile says.
+        profiles: it and those it builds on, the first one first.
+        where: who names the run.
+    """
+    if name not in described:
+        raise LookupError(f"{where}: no run {name!r} in {RUNS}: there are {', '.join(sorted(described))}")
+    said = described[name]
+    own = {key: value for key, value in said.items() if key not in WORDS}
+    own["dataset"] = _named(at, "data", said.get("data"), name, profiles[-1])
+    if "net" in said:
+        own["backbone"] = _named(at, "nets", said["net"], name, profiles[-1])
+    if "recipe" in said and "paper" in profiles:
+        own["recipe"] = said["recipe"]
+    run = merge(at.get("all", {}), own)
+    for profile in profiles:
+        run = merge(run, (said.get("at") or {}).get(profile) or {})
+    return run
+
+
+def _named(at: Mapping[str, Any], section: str, word: str | None, run: str, profile: str) -> Any:
+    known = at.get(section, {})
+    if word not in known:
+        there = ", ".join(sorted(known)) or "none"
+        raise LookupError(f"{RUNS}, {run}: ablations/{profile}.yaml, {section} has no {word!r}: there are {there}")
+    return known[word]
+
+
+def _datasets(
+    root: Path, project: Mapping[str, Any], at: Mapping[str, Any], wanted: set[str], profile: str
+) -> dict[str, dict[str, Any]]:
+    """Return the data sets that the runs need; entries of params.yaml override those of the scale."""
+    own_data.refuse_both(project, "params.yaml")
+    described = {**at.get("datasets", {}), **(project.get("datasets") or {})}
+    own_data.refuse_both({"datasets": described}, f"ablations/{profile}.yaml", at.get("embedded", {}))
+    known = {name: {} for name in at.get("embedded", {})} | described
+    missing = sorted(wanted - set(known))
+    if missing:
+        raise LookupError(
+            f"scale {profile} trains on {', '.join(missing)}: give folders under `datasets` in params.yaml, as in "
+            f"`{missing[0]}: {{root: FOLDER}}`, a folder with train/ and eval/"
+        )
+    found = snapshot.absolute_roots(root, {name: known[name] for name in sorted(wanted)})
+    for name, entry in found.items():
+        if entry.get("root") and not Path(entry["root"]).is_dir():
+            raise LookupError(f"scale {profile}: data set {name} should be at {entry['root']}, which does not exist")
+    return found
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``below`` updated with ``above``; a section with another `name` replaces the old one completely.
+
+    >>> merge({"head": {"name": "arcface", "margin": 0.5}}, {"head": {"name": "arcface", "scale": 32}})
+    {'head': {'name': 'arcface', 'margin': 0.5, 'scale': 32}}
+    >>> merge({"head": {"name": "arcface", "margin": 0.5}}, {"head": {"name": "cosface"}})
+    {'head': {'name': 'cosface'}}
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            other = "name" in value and "name" in old and value["name"] != old["name"]
+            merged[key] = dict(value) if other else merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def parse_seeds(root: Path, profile: str, named: Sequence[str], said: Sequence[str]) -> Ablations:
+    """Parse the seeds of a command line: ``0,1,2`` for every table, ``qgface_ablation=0..2`` for one.
+
+    Raises:
+        LookupError: a table that is not there.
+        ValueError: seeds that cannot be read.
+    """
+    there = tables(root, profile)
+    if odd := [name for name in named if name not in there]:
+        raise LookupError(f"scale {profile} has no table {', '.join(odd)}: its tables are {', '.join(there) or 'none'}")
+    chosen = list(named) or there
+    everywhere: tuple[int, ...] = ()
+    of_one: dict[str, tuple[int, ...]] = {}
+    for text in said:
+        table, equals, listed = text.rpartition("=")
+        if not equals:
+            everywhere = seeds.parse(listed)
+        elif table not in chosen:
+            raise LookupError(f"--seeds {text}: table {table!r} is not among those requested: {', '.join(chosen)}")
+        else:
+            of_one[table] = seeds.parse(listed)
+    return Ablations(profile, {table: of_one.get(table, everywhere) for table in chosen})
+
+
+def _read(root: Path, name: str) -> dict[str, Any]:
+    path = root / name
+    if not path.is_file():
+        raise LookupError(f"{name} is missing")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{name} should hold a mapping, got {type(tree).__name__}")
+    return tree

@@ -1,0 +1,1 @@
+"""The configuration of params.yaml, checked: runs, training, evaluation, tables."""

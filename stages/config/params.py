@@ -1,0 +1,262 @@
+"""Reads params.yaml, resolves each run (defaults <- profile <- recipe <- its own fields) and validates it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from stages.config import evaluation as benchmarks
+from stages.config import table as report
+from stages.config import training
+from stages.datasets import insightface_rec
+from stages.runtime import pin, plugins
+from stages.runtime.artifacts import explain
+from stages.runtime.merge import merge
+from stages.synthesis import config as synthesis_config
+
+M = TypeVar("M", bound=BaseModel)
+
+# a dot or a dash would break `${runs.x}` in dvc.yaml
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+# TABLE-ROW, and for further seeds TABLE-ROW-1, TABLE-ROW-2
+RowName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*-[a-z][a-z0-9_]*(-[0-9]+)?$")]
+
+
+class Dataset(BaseModel, extra="forbid", frozen=True):
+    """A data set: ``data/NAME/train`` and ``data/NAME/eval``."""
+
+    root: str | None = Field(None, description="folder with train/ and eval/; null: the synthetic set of this name")
+    unpack: insightface_rec.Config = insightface_rec.Config()
+    benchmarks: dict[str, Any] = Field(default_factory=dict, description="override the profile's for runs on it")
+
+
+class RowOfTable(BaseModel, extra="forbid", frozen=True):
+    """A row of a table and its run: tables/TABLE.yaml has its label and its published numbers."""
+
+    table: Name
+    run: Name
+
+
+class Recognition(BaseModel, extra="forbid", frozen=True):
+    """A network, besides the run's own, that judges quality scores."""
+
+    folder: str = Field(description="runs/RUN/backbone or models/NAME")
+
+
+class Tree(BaseModel, extra="forbid", frozen=True):
+    """params.yaml as it is written."""
+
+    profile: Name
+    embedded: dict[Name, synthesis_config.Config] = {}
+    datasets: dict[Name, Dataset]
+    defaults: dict[str, Any] = Field(default_factory=dict, description="of every run; the profile overrides them")
+    runs: dict[Name, dict[str, Any]]
+    rows: dict[RowName, RowOfTable] = {}
+    tables: dict[Name, dict[str, Any]] = {}
+    recognition: dict[Name, Recognition] = Field(
+        default_factory=dict, description="networks that also judge every run's quality scores; DVC tracks them"
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One resolved run: a section for each stage."""
+
+    train: training.Config
+    quality: BaseModel
+    evaluate: benchmarks.Config
+
+
+@dataclass(frozen=True)
+class Params:
+    """All resolved and validated parameters."""
+
+    profile: str
+    embedded: dict[str, synthesis_config.Config]
+    datasets: dict[str, Dataset]
+    runs: dict[str, Run]
+    rows: dict[str, RowOfTable]
+    tables: dict[str, report.Table]
+
+    def measured(self, table: str) -> dict[str, dict[str, str]]:
+        """Return, for each measured row of a table, the names of its rows in params.yaml and their runs."""
+        return _measured(table, self.rows)
+
+
+def load(root: Path = Path()) -> Params:
+    """Read params.yaml, the profile it names and the tables it lists.
+
+    Raises:
+        FileNotFoundError: params.yaml, a profile or a table is missing.
+        ValueError: something in them does not fit; the message names file, field, what was wanted and what came.
+        LookupError: a head, backbone, data set, run or table that is not there.
+    """
+    written = _read_yaml(root / "params.yaml")
+    tree = _check(Tree, written, "params.yaml")
+    pin.roots_of(written)
+    profile_path = root / "profiles" / f"{tree.profile}.yaml"
+    profile = _read_yaml(profile_path)
+    if set(profile) - {"defaults"}:
+        raise ValueError(f"{profile_path}: wanted only `defaults`, got {sorted(profile)}")
+    defaults = merge(tree.defaults, profile.get("defaults", {}))
+    for name, dataset in tree.datasets.items():
+        if dataset.root is None and name not in tree.embedded:
+            raise LookupError(
+                f"params.yaml, datasets.{name}: give its `root`, or describe it under `embedded` "
+                f"(there: {', '.join(sorted(tree.embedded)) or 'none'})"
+            )
+    runs = {
+        name: resolve_run(name, own, under(own, defaults, root / "profiles/recipes"), tree.datasets)
+        for name, own in tree.runs.items()
+    }
+    tables = {name: _check(report.Table, _read_yaml(root / "tables" / f"{name}.yaml"), f"tables/{name}.yaml")
+              for name in tree.tables}
+    _check_rows(tree, tables)
+    _check_seeds(tables, tree.rows, runs)
+    return Params(tree.profile, dict(tree.embedded), dict(tree.datasets), runs, dict(tree.rows), tables)
+
+
+def under(own: Mapping[str, Any], defaults: Mapping[str, Any], recipes: Path) -> dict[str, Any]:
+    """Return the base of a run: the defaults, with the sections of its ``recipe`` in their place.
+
+    Raises:
+        LookupError: there is no such recipe.
+    """
+    name = own.get("recipe")
+    if name is None:
+        return dict(defaults)
+    there = sorted(path.stem for path in recipes.glob("*.yaml"))
+    if name not in there:
+        raise LookupError(f"no recipe {name!r}: there are {', '.join(there)}")
+    # whole sections: half of one published schedule and half of another would be nobody's
+    return dict(defaults) | _read_yaml(recipes / f"{name}.yaml")
+
+
+def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> Run:
+    """Return one run with all inherited values filled in, and every field validated."""
+    where = f"params.yaml, runs.{name}"
+    if "name" not in (own.get("head") or {}) or "dataset" not in own:
+        raise ValueError(f"{where}: a run must give its own `dataset` and `head: {{name: ...}}`, got {dict(own)}")
+    if own["dataset"] not in datasets:
+        raise LookupError(f"{where}: no data set {own['dataset']!r}: there are {', '.join(sorted(datasets))}")
+    merged = merge(defaults, {key: value for key, value in own.items() if key != "recipe"})
+    measured_on = merge(merged.pop("benchmarks", {}), datasets[own["dataset"]].benchmarks)
+    measured_on["dataset"] = own["dataset"]
+    quality = merged.pop("quality", {"name": "feature_norm"})
+    train = _check(training.Config, merged, where)
+    sections = {"heads": train.head, "backbones": train.backbone, "objectives": train.objective}
+    for kind, section in sections.items():
+        check_plugin(kind, section, where)
+    looked_at = {"sets": train.validation.sets, "fusion": train.validation.fusion}
+    _check(benchmarks.Hq, looked_at, f"{where}, validation")
+    return Run(train, check_plugin("quality", quality, where), _check(benchmarks.Config, measured_on, where))
+
+
+def check_plugin(kind: str, section: Mapping[str, Any], where: str) -> BaseModel:
+    """Return a plugin's section validated as that plugin's own config."""
+    if "name" not in section:
+        raise ValueError(f"{where}, {kind}: `name` is missing; there are {', '.join(plugins.names(kind))}")
+    config: type[BaseModel] = plugins.load(kind, str(section["name"])).Config
+    return _check(config, section, f"{where}, {kind}")
+
+
+def _check_rows(tree: Tree, tables: Mapping[str, report.Table]) -> None:
+    """Refuse rows on which params.yaml and the table files disagree."""
+    for name, row in tree.rows.items():
+        if row.run not in tree.runs:
+            raise LookupError(f"params.yaml, rows.{name}: no run {row.run!r}: there are {', '.join(sorted(tree.runs))}")
+        if row.table not in tables:
+            raise LookupError(
+                f"params.yaml, rows.{name}: no table {row.table!r} under `tables`: "
+                f"there are {', '.join(sorted(tables)) or 'none'}"
+            )
+        if name.split("-")[0] != row.table:
+            raise ValueError(f"params.yaml, rows.{name}: its name should begin with {row.table}-")
+    for table_name, table in tables.items():
+        measured = {key: row.run for key, row in table.rows.items() if row.run is not None}
+        for key, run in measured.items():
+            if run not in tree.runs:
+                there = ", ".join(sorted(tree.runs))
+                raise LookupError(f"tables/{table_name}.yaml, rows.{key}: no run {run!r}: there are {there}")
+        for column in table.columns:
+            _check_suite(table_name, column)
+        first = {key: names.get(f"{table_name}-{key}") for key, names in _measured(table_name, tree.rows).items()}
+        if measured != first:
+            raise ValueError(
+                f"tables/{table_name}.yaml names the rows {measured}, but `rows` in params.yaml has {first} for it: "
+                f"add or remove `{table_name}-ROW: {{table: {table_name}, run: RUN}}` until they agree"
+            )
+
+
+def _measured(table: str, rows: Mapping[str, RowOfTable]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for name, row in sorted(rows.items(), key=lambda item: int("".join(item[0].split("-")[2:]) or 0)):
+        if row.table == table:
+            found.setdefault(name.split("-")[1], {})[name] = row.run
+    return found
+
+
+def _check_suite(table: str, column: report.Column) -> None:
+    if column.suite not in report.SUITES:
+        raise LookupError(
+            f"tables/{table}.yaml, column {column.name}: no suite {column.suite!r} in {column.metric!r}: "
+            f"there are {', '.join(report.SUITES)}"
+        )
+
+
+def _check_seeds(tables: Mapping[str, report.Table], rows: Mapping[str, RowOfTable], runs: Mapping[str, Run]) -> None:
+    """Refuse a row whose runs differ in more than their seed, or share one."""
+    for table in tables:
+        for measured in _measured(table, rows).values():
+            (first, *others) = measured.items()
+            for name, run in others:
+                different = sorted(_differences(runs[first[1]], runs[run]))
+                if different != ["train.seed"]:
+                    found = ", ".join(different) or "nothing"
+                    raise ValueError(
+                        f"params.yaml, rows.{name}: run {run} should differ from {first[1]} of {first[0]} "
+                        f"in train.seed alone, they differ in {found}"
+                    )
+            seeds = [runs[run].train.seed for run in measured.values()]
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"params.yaml, rows {', '.join(measured)}: seeds should differ, they are {seeds}")
+
+
+def _differences(left: Run, right: Run) -> set[str]:
+    """Return the fields in which two runs differ, as dotted names."""
+    flat = [dict(_leaves({"train": run.train.model_dump(mode="json"), "quality": run.quality.model_dump(mode="json"),
+                          "benchmarks": run.evaluate.model_dump(mode="json")})) for run in (left, right)]
+    missing = object()
+    return {key for key in flat[0] | flat[1] if flat[0].get(key, missing) != flat[1].get(key, missing)}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} should hold a mapping, got {type(tree).__name__}")
+    return tree
+
+
+def _check(model: type[M], tree: Mapping[str, Any], where: str) -> M:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {explain(error)}") from error

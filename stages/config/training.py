@@ -1,0 +1,168 @@
+"""Configuration that determines a backbone's weights: data set, networks, objective, augmentation, schedule, seed.
+
+trainer.py runs it. What changes no weight (loader processes, how often a checkpoint is written) is in the environment.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from stages.core.images import augment, low_view
+from stages.core.images.pixels import VALUE_RANGE, ColorOrder
+
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
+
+
+class LowView(BaseModel, extra="forbid", frozen=True):
+    """Operations of QGFace's low view after its loss of resolution; the probabilities are known at second hand."""
+
+    crop_probability: float = Field(0.2, ge=0, le=1)
+    photometric_probability: float = Field(0.2, ge=0, le=1)
+    rotation_probability: float = Field(0.2, ge=0, le=1)
+
+    def probabilities(self) -> low_view.Probabilities:
+        """Return the probabilities of the view."""
+        return low_view.Probabilities(
+            self.crop_probability, self.photometric_probability, self.rotation_probability
+        )
+
+
+class Augmentation(BaseModel, extra="forbid", frozen=True):
+    """AdaFace's three operations (AdaFace dataset/augmenter.py), each drawn independently, then a flip."""
+
+    crop_probability: float = Field(ge=0, le=1, description="cut-out crop pasted in place on black")
+    low_res_probability: float = Field(ge=0, le=1, description="down and up by two interpolations")
+    photometric_probability: float = Field(ge=0, le=1, description="brightness, contrast, saturation")
+    low_view: LowView = Field(
+        default_factory=lambda: LowView.model_validate({}), description="for objectives that use the view `low`"
+    )
+
+    def probabilities(self) -> augment.Probabilities:
+        """Return the probabilities of the augmentation."""
+        return augment.Probabilities(
+            self.crop_probability, self.low_res_probability, self.photometric_probability
+        )
+
+
+class Schedule(BaseModel, extra="forbid", frozen=True):
+    """SGD with momentum; the learning rate falls at epoch milestones (AdaFace train_val.py) or polynomially."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2, description="batch size of one step, over all processes")
+    learning_rate: float = Field(gt=0, description="learning rate for that batch size; it is never scaled")
+    decay: Literal["milestones", "polynomial"] = Field(
+        "milestones", description="polynomial: (1 - share of the steps after warm-up) ^ power, per step (insightface)"
+    )
+    milestones: tuple[int, ...] = Field((), description="epochs after which the rate is multiplied by gamma")
+    gamma: float = Field(0.1, gt=0, le=1)
+    power: float = Field(1.0, gt=0, description="of the polynomial")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    decayed: Literal["all", "all_but_batch_norms", "all_but_batch_norms_and_biases"] = Field(
+        "all_but_batch_norms", description="parameters with weight decay; AdaFace: all but batch norms"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="learning rate linear from zero")
+    margin_warmup_epochs: float = Field(
+        0.0, ge=0, description="margin linear from none; published recipes: 0. Small networks and few steps need it:"
+        " a margin from the start drives their features to where all cosines are alike"
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest norm of the gradient of the backbone, and of the quality layer where there is"
+        " one; insightface, CR-FIQA: 5; null: any"
+    )
+
+    @model_validator(mode="after")
+    def decays_one_way(self) -> Self:
+        """Refuse milestones that a polynomial would ignore, and a warm-up without end."""
+        if self.decay == "polynomial" and self.milestones:
+            raise ValueError(f"milestones {list(self.milestones)} have no effect with decay: polynomial; remove one")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} should be less than epochs {self.epochs}")
+        return self
+
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        warmup = self.warmup_epochs * steps_per_epoch
+        if self.decay == "polynomial":
+            left = 1 - max(0.0, step - warmup) / (self.epochs * steps_per_epoch - warmup)
+            rate = self.learning_rate * math.pow(left, self.power)
+        else:
+            epoch = step // steps_per_epoch
+            rate = self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        return rate * _risen(step + 1, warmup)
+
+    def margin_share(self, step: int, steps_per_epoch: int) -> float:
+        """Return the share of the head's margin in force at a step, 0 to 1."""
+        return _risen(step, self.margin_warmup_epochs * steps_per_epoch)
+
+
+class Compute(BaseModel, extra="forbid", frozen=True):
+    """Numerical settings. No paper specifies them and each changes the last bits, so they are explicit."""
+
+    precision: Precision = Field(
+        "auto", description="of the backbone; heads compute in float32. auto: bf16 on a GPU that has it, fp16 on"
+        " another, fp32 on a CPU (without matrix units for it bf16 is 4 to 8 times slower); fp64: heads too, for proofs"
+    )
+    channels_last: bool = Field(True, description="memory order of images; docs/scale.md has the ratio")
+    compile: bool = Field(False, description="torch.compile the backbone; docs/scale.md says when it pays")
+    chunks: int = Field(
+        1, ge=1, description="parts in which a process's batch goes through the backbone, for as much less memory"
+        " and 4/3 of the time; the head sees the batch whole, batch norms see a part"
+    )
+    sync_batch_norm: bool = Field(False, description="batch-norm statistics over all processes, not per process")
+
+
+class Validation(BaseModel, extra="forbid", frozen=True):
+    """Evaluation on verification sets during training. `keep: best` selects on them: not a test result."""
+
+    every_epochs: int = Field(0, ge=0, description="and after the last; 0: never")
+    sets: tuple[str, ...] = Field(("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30"), min_length=1, description="of hq")
+    fusion: Literal["none", "pre_norm_sum"] = Field(
+        "none", description="pre_norm_sum adds the mirrored image's feature, for twice the time"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="which weights are evaluated; AdaFace: best mean accuracy on its five test sets"
+    )
+
+    @model_validator(mode="after")
+    def best_was_looked_for(self) -> Self:
+        """Refuse to keep the best without validation."""
+        if self.keep == "best" and not self.every_epochs:
+            raise ValueError("`keep: best` needs every_epochs of at least 1, got 0")
+        return self
+
+
+class Config(BaseModel, extra="forbid", frozen=True):
+    """Everything that determines the weights of a backbone, and nothing else."""
+
+    dataset: str
+    backbone: dict[str, Any] = Field(description="name and the fields of stages/backbones/NAME.py")
+    head: dict[str, Any] = Field(description="name and the fields of stages/heads/NAME.py")
+    objective: dict[str, Any] = Field(
+        default={"name": "classification"}, description="name and the fields of stages/objectives/NAME.py"
+    )
+    augmentation: Augmentation
+    schedule: Schedule
+    class_sample_rate: float = Field(
+        1.0, gt=0, le=1, description="share of the classes in a step, those of the batch always among them (Partial FC)"
+    )
+    compute: Compute = Field(default_factory=lambda: Compute.model_validate({}))
+    validation: Validation = Field(default_factory=lambda: Validation.model_validate({}))
+    color_order: ColorOrder = Field("BGR", description="of the channels the network sees")
+    value_range: tuple[float, float] = Field(VALUE_RANGE, description="of its pixels; MagFace: 0 to 1")
+    seed: int = Field(ge=0)
+    threads: int = Field(
+        1, ge=1, description="of a CPU that computes; another number gives other last bits, so it is said here and "
+        "not taken from the machine. `facet run --jobs` uses the other cores for other runs"
+    )
+    processes: int = Field(
+        1, ge=1, description="that share each batch and the classes, a GPU each; FACET_PROCS and torchrun may say"
+        " another number on another machine, for the same weights up to rounding"
+    )
+
+
+def _risen(steps: float, full: float) -> float:
+    return min(1.0, steps / full) if full else 1.0

@@ -1,0 +1,1 @@
+"""Image operations: decoding, alignment, augmentation, degradation."""

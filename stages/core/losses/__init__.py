@@ -1,0 +1,1 @@
+"""Margin heads' shared parts, objectives' terms and their optimiser."""

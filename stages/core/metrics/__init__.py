@@ -1,0 +1,1 @@
+"""Metrics: error rates, identification, error versus discard, rank agreement."""

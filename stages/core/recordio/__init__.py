@@ -1,0 +1,1 @@
+"""RecordIO files: reading, writing, index."""

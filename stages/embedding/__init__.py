@@ -1,0 +1,1 @@
+"""Images to features and embeddings with a trained network."""

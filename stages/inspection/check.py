@@ -1,0 +1,218 @@
+"""Examines one data set: files, counts, images that are missing, empty, of another size, or with swapped channels.
+
+Every set is read by the reader that evaluation uses, so what passes here goes through there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from stages.core.metrics.processing import Failure
+from stages.core.recordio.reader import RecordError
+from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, verification_bin
+from stages.inspection.catalogue import TRAINING_SETS, Known
+
+SAMPLE = 32  # images decoded of each set, spread evenly
+
+
+@dataclass
+class Found:
+    """What exists of a set: counts, missing files, why it cannot be used, and oddities."""
+
+    missing: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    unusable: str = ""
+    odd: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def examine(root: Path, known: Known) -> Found:
+    """Examine a set; ``root`` holds ``train`` and ``eval``."""
+    place, found = root / known.place, Found()
+    found.missing = [f"{known.place}{file}" for file in _wanted(place, known) if not _there(place, file)]
+    if found.missing:
+        return found
+    try:
+        _LOOK[known.name](place, found)
+    except (OSError, ValueError, LookupError) as error:
+        found.unusable = str(error)
+    return found
+
+
+def _wanted(place: Path, known: Known) -> Sequence[str]:
+    if known.name == "xqlfw" and (place / "images").is_dir():
+        return ("images/", "pair_list.txt")  # CR-FIQA's layout of it
+    return known.files
+
+
+def _there(place: Path, file: str) -> bool:
+    path = place / file if file else place
+    return path.is_dir() if file.endswith("/") else path.is_file()
+
+
+def _look_train(place: Path, found: Found) -> None:
+    train = insightface_rec.TrainSet.open(place)
+    label_N = train.labels
+    found.counts = {"identities": train.num_classes, "images": len(train)}
+    sizes = np.bincount(label_N, minlength=train.num_classes)
+    if (sizes == 0).any():
+        found.odd.append(f"{int((sizes == 0).sum()):,} identities have no image")
+    name = TRAINING_SETS.get((train.num_classes, len(train)))
+    if name:
+        found.notes.append(f"by its counts this is {name}")
+    bad = 0
+    for key in _spread(train.keys.tolist()):
+        try:
+            verification_bin.decode(bytes(train.image_bytes(key)))
+        except (ValueError, RecordError) as error:
+            bad += 1
+            problem = f"record {key}: {error}"
+    if bad:
+        found.odd.append(f"{bad} of {min(SAMPLE, len(train))} sampled records cannot be decoded, such as {problem}")
+
+
+def _look_bin(place: Path, found: Found) -> None:
+    stored = verification_bin.load(place)
+    found.counts = {"pairs": int(stored.is_same.size), "genuine": int(stored.is_same.sum())}
+    if stored.is_same.size % 10:
+        found.odd.append(f"{stored.is_same.size:,} pairs do not make ten equal folds")
+    failures: list[Failure] = []
+    for index in _spread(range(len(stored.images))):
+        try:
+            verification_bin.decode(stored.images[index])
+        except ValueError as error:
+            failures.append(Failure.of(f"image {index}", error))
+    _note_failures(failures, len(stored.images), found)
+
+
+def _look_ijb(place: Path, found: Found) -> None:
+    chosen = ijb.load(place.parent, place.name)
+    search = ijb.load_search(place.parent, place.name)
+    found.counts = {
+        "images": len(chosen.names), "templates": int(np.unique(chosen.template_N).size),
+        "pairs": int(chosen.is_same_P.size), "genuine": int(chosen.is_same_P.sum()),
+        "1:N gallery": int(search.gallery_template_G.size), "1:N probes": int(search.probe_template_P.size),
+    }  # fmt: skip
+    unmated = int(np.sum(~np.isin(search.probe_subject_P, search.gallery_subject_G)))
+    if unmated:
+        found.odd.append(f"{unmated:,} 1:N probes have no mate in the galleries")
+    listed = np.concatenate([search.gallery_template_G, search.probe_template_P])
+    empty = int(np.sum(~np.isin(listed, chosen.template_N)))
+    if empty:
+        found.odd.append(f"{empty:,} templates of the 1:N lists have no image")
+    _note_files(chosen.crops, chosen.names, found)
+    _note_sample(chosen, found)
+
+
+def _look_ijbs(place: Path, found: Found) -> None:
+    chosen = ijbs.load(place)
+    videos = {name.partition(":")[2] for name in chosen.template_name_T if ":videos" in name}
+    found.counts = {"faces": len(chosen.names), "templates": chosen.subject_T.size}
+    with (place / "protocols" / ijbs.METADATA).open(encoding="utf-8") as stream:
+        pairs = {tuple(line.split(",")[:2]) for line in stream if ",videos" in line}
+    found.counts |= {"videos": len({video for _, video in pairs}), "subject and video": len(pairs)}
+    empty = chosen.subject_T.size - np.unique(chosen.frame_template[1]).size
+    if empty:
+        found.odd.append(f"{empty:,} templates have no face (not aligned?)")
+    if chosen.num_unused:
+        found.odd.append(f"{chosen.num_unused:,} faces belong to no template")
+    if not videos:
+        found.odd.append("no template of a video")
+    _note_files(chosen.aligned, chosen.names, found, others_allowed=True)
+    _note_sample(chosen, found)
+
+
+def _look_tinyface(place: Path, found: Found) -> None:
+    chosen = tinyface.load(place)
+    others = int(np.sum(chosen.subject_N == tinyface.NOBODY))
+    mates = len(chosen.names) - chosen.num_probes - others
+    found.counts = {"probes": chosen.num_probes, "mates": mates, "distractors": others}
+    probes, gallery = chosen.subject_N[: chosen.num_probes], chosen.subject_N[chosen.num_probes :]
+    unmated = int(np.sum(~np.isin(probes, gallery)))
+    if unmated:
+        found.odd.append(f"{unmated:,} probes have no mate")
+    _note_files(chosen.aligned, [f"{name}.jpg" for name in chosen.names], found)
+    _note_sample(chosen, found)
+
+
+def _look_scface(place: Path, found: Found) -> None:
+    chosen = scface.load(place)
+    found.counts = {"gallery": int(np.sum(chosen.distance_N == 0))}
+    found.counts |= {f"d{distance}": int(np.sum(chosen.distance_N == distance)) for distance in scface.DISTANCES}
+    unmated = set(chosen.subject_N.tolist()) - set(chosen.subject_N[chosen.distance_N == 0].tolist())
+    if unmated:
+        found.odd.append(f"{len(unmated):,} subjects have no frontal image")
+    _note_files(place / "aligned", [f"{name}.jpg" for name in chosen.names], found, others_allowed=True)
+    _note_sample(chosen, found)
+
+
+def _look_pairs(place: Path, found: Found) -> None:
+    chosen = pair_list.load(place)
+    found.counts = {
+        "images": len(chosen.names), "pairs": int(chosen.is_same_P.size), "genuine": int(chosen.is_same_P.sum())
+    }  # fmt: skip
+    stems = [PurePosixPath(name).stem.split("_") for name in chosen.names]
+    if all(len(parts) == 4 and parts[0] == "p" for parts in stems):
+        found.counts["subjects"] = len({parts[1] for parts in stems})
+    _note_files(chosen.folder, chosen.names, found, others_allowed=True)
+    _note_sample(chosen, found)
+
+
+_LOOK: dict[str, Callable[[Path, Found], None]] = {
+    "train": _look_train,
+    **dict.fromkeys(("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp", "crlfw"), _look_bin),
+    **dict.fromkeys(("IJBB", "IJBC"), _look_ijb),
+    "ijbs": _look_ijbs,
+    "tinyface": _look_tinyface,
+    "scface": _look_scface,
+    **dict.fromkeys(("adience", "xqlfw"), _look_pairs),
+}
+
+
+def _note_files(folder: Path, names: Iterable[str], found: Found, *, others_allowed: bool = False) -> None:
+    """Note listed images that are missing or empty, and (if the lists are complete) unlisted files."""
+    there = {
+        Path(path, entry).relative_to(folder).as_posix(): entry for path, _, files in os.walk(folder) for entry in files
+    }
+    wanted = list(names)
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        found.odd.append(f"{len(missing):,} of {len(wanted):,} images are missing, such as {missing[0]}")
+    empty = [name for name in wanted if name in there and not (folder / name).stat().st_size]
+    if empty:
+        found.odd.append(f"{len(empty):,} images are empty, such as {empty[0]}")
+    extra = len(there) - (len(set(wanted)) - len(set(missing)))
+    if extra and not others_allowed:
+        found.odd.append(f"{extra:,} files are not listed")
+
+
+def _note_sample(
+    chosen: ijb.IjbSet | ijbs.IjbsSet | tinyface.TinyFaceSet | scface.ScfaceSet | pair_list.PairSet, found: Found
+) -> None:
+    """Decode some images; note those that fail, and whether red and blue seem swapped."""
+    images = [chosen.image(row) for row in _spread(range(len(chosen.names)))]
+    _note_failures([image for image in images if isinstance(image, Failure)], len(chosen.names), found)
+    blue_minus_red = [float(i[..., 0].mean() - i[..., 2].mean()) for i in images if not isinstance(i, Failure)]
+    # skin is red: of faces as they are, nearly none is blue on the mean
+    if len(blue_minus_red) >= 8 and float(np.median(blue_minus_red)) > 5:
+        found.odd.append("red and blue seem swapped, as by CR-FIQA's scripts: set `stored_swapped: true`")
+
+
+def _note_failures(failures: Sequence[Failure], num_images: int, found: Found) -> None:
+    if failures:
+        first = failures[0]
+        found.odd.append(
+            f"{len(failures)} of {min(SAMPLE, num_images)} sampled images cannot be used: {first.name}: {first.reason}"
+        )
+
+
+def _spread(items: Sequence[int]) -> list[int]:
+    """Return up to SAMPLE items, evenly spread."""
+    if len(items) <= SAMPLE:
+        return list(items)
+    return [items[int(k)] for k in np.linspace(0, len(items) - 1, SAMPLE).round()]

@@ -1,0 +1,1 @@
+"""Trained models as files: saved, imported, exported, found by name, verified."""

@@ -1,0 +1,127 @@
+"""Imports a published checkpoint: models/NAME, in the format of runs/RUN/backbone, with its quality method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.core.images.pixels import SIDE, ColorOrder, ValueRange
+from stages.core.networks import checkpoint_keys
+from stages.core.networks.checkpoint_keys import FAMILIES, FamilyName, Recognised
+from stages.io import checkpoint_reader
+from stages.models import model_files
+from stages.runtime import artifacts, plugins
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the user states about a checkpoint; None: as in its family's published models."""
+
+    family: FamilyName | None = None
+    color_order: ColorOrder | None = None
+    value_range: ValueRange | None = None
+    dataset: str | None = None
+    published: str | None = None
+    depth: int | None = None
+    """Number of layers in the network's name: 50 for IR-50."""
+    keep_head: bool = False
+
+
+class Centres(nn.Module):
+    """The class centres of a checkpoint, under the key of our own heads."""
+
+    def __init__(self, weight_CD: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight_CD, requires_grad=False)
+
+
+def place(checkpoint: Path, folder: Path, said: Said) -> model_files.Model:
+    """Recognise, check, and write ``folder``; an earlier import is replaced only by a complete one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or its keys are not exactly those of a network known here.
+    """
+    recognised = checkpoint_keys.recognise(checkpoint_reader.read(checkpoint), said.family)
+    if recognised.prefix.endswith("net.") and said.color_order is None:
+        raise ValueError(
+            f"{checkpoint} is a CVLface model, and these differ in colour order: "
+            "give --color-order, as `color_space` in its model.yaml"
+        )
+    backbone, config = load(recognised)
+    depth = 2 * sum(config["units"]) + 2
+    if said.depth not in (None, depth, depth + 1):  # 100 and 101 are two names of one depth
+        raise ValueError(f"{checkpoint} has {depth} layers, but {said.published or 'you'} expected {said.depth}")
+    with artifacts.write_folder(folder) as aside:
+        head = Centres(recognised.head_CD) if said.keep_head and recognised.head_CD is not None else nn.Module()
+        model_files.save_weights(aside / "weights.pt", backbone, head)
+        model = describe(checkpoint, recognised, config, said, artifacts.sha256(aside / "weights.pt"))
+        model_files.save_program(aside / "program.pt2", backbone, model.color_order, model.value_range)
+        write_quality(aside / "quality", backbone, model)
+        # last: a folder without it is no model, should this end before its time
+        artifacts.write_json(aside / "model.json", model.model_dump(mode="json"))
+    return model
+
+
+def load(recognised: Recognised) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network with the checkpoint's weights, in evaluation mode, and its configuration.
+
+    Raises:
+        ValueError: the keys are not exactly the network's: missing, unexpected and misshapen ones are listed.
+    """
+    tree = checkpoint_keys.read_config(recognised)
+    module = plugins.load("backbones", tree["name"])
+    config = module.Config.model_validate(tree)
+    with torch.device("meta"):  # its initial weights are not wanted
+        backbone: nn.Module = module.build(config)
+    wanted = {key: value.shape for key, value in backbone.state_dict().items()}
+    try:
+        state = checkpoint_keys.fit(recognised.state, wanted)
+    except ValueError as error:
+        units = ", ".join(str(number) for number in tree["units"])
+        raise ValueError(f"this is not a {recognised.family} network of {units} blocks: {error}") from error
+    backbone.load_state_dict(state, assign=True)
+    return backbone.eval(), config.model_dump(mode="json")
+
+
+def describe(
+    checkpoint: Path, recognised: Recognised, config: dict[str, Any], said: Said, weights_sha256: str
+) -> model_files.Model:
+    """Return the ``model.json`` of an imported checkpoint."""
+    family = FAMILIES[recognised.family]
+    return model_files.Model(
+        backbone=config,
+        head={},
+        color_order=said.color_order or family.color_order,
+        value_range=said.value_range or family.value_range,
+        image_size=SIDE,
+        feature_dim=config["feature_dim"],
+        num_classes=None if recognised.head_CD is None else len(recognised.head_CD),
+        dataset=said.dataset or "unknown",
+        weights_sha256=weights_sha256,
+        source=model_files.Source(
+            file=checkpoint.name,
+            sha256=artifacts.sha256(checkpoint),
+            family=recognised.family,
+            published=said.published,
+        ),
+    )
+
+
+def write_quality(folder: Path, backbone: nn.Module, model: model_files.Model) -> None:
+    """Write the checkpoint's quality method like a trained one: CR-FIQA's own layer, else the feature norm."""
+    folder.mkdir()
+    tree: dict[str, Any] = {"name": "feature_norm", "backbone_sha256": model.weights_sha256}
+    layer = getattr(backbone, "qs", None)
+    if isinstance(layer, nn.Linear):
+        tree["name"] = "cr_fiqa"
+        tree["target"] = "code"  # as released
+        torch.save({"weight": layer.weight.detach(), "bias": layer.bias.detach()}, folder / "weights.pt")
+        tree["weights_sha256"] = artifacts.sha256(folder / "weights.pt")
+        method = plugins.load("quality", "cr_fiqa").Scorer.load(folder).module()
+        model_files.save_program(folder / "program.pt2", backbone, model.color_order, model.value_range, method)
+    artifacts.write_json(folder / "quality.json", tree)

@@ -1,0 +1,1 @@
+"""Faces in ordinary pictures: detection, comparison, quality scores."""

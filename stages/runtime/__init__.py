@@ -1,0 +1,1 @@
+"""What every stage program shares: its process, progress, artifacts, plugins and device."""

@@ -1,0 +1,166 @@
+"""Paths of all artifacts and how they are written: to a temporary path, then moved, so none is ever half written.
+
+All paths are relative to the repository's root, which is the working directory of every stage.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from stages.runtime import files
+
+C = TypeVar("C", bound=BaseModel)
+
+DATA = Path("data")
+RUNS = Path("runs")
+RESULTS = Path("results")
+RESOLVED = Path("resolved")
+STATE = Path(os.environ.get("FACET_HOME", ".facet"))
+UNPACKED = "unpacked"
+"""Beside the data sets under ``data/``."""
+
+
+def train_folder(dataset: str) -> Path:
+    """Folder with ``train.rec``, ``train.idx``, ``train.lst`` and ``property``."""
+    return data_folder(dataset, "train")
+
+
+def eval_folder(dataset: str) -> Path:
+    """Folder with the test sets: ``NAME.bin``, ``ijb/IJBB``, ``tinyface``, ``scface``."""
+    return data_folder(dataset, "eval")
+
+
+def data_folder(dataset: str, part: str) -> Path:
+    """Folder with the ``train`` or ``eval`` of a data set: below its ``root`` if it has one, else below ``data``."""
+    described = RESOLVED / "datasets" / f"{dataset}.yaml"
+    root = (yaml.safe_load(described.read_text(encoding="utf-8")) or {}).get("root") if described.is_file() else None
+    return Path(root or DATA / dataset) / part
+
+
+def unpacked_folder(dataset: str) -> Path:
+    """Folder with ``manifest.parquet``, ``card.json`` and, on request, ``images/IDENTITY/KEY.jpg``."""
+    return DATA / UNPACKED / dataset
+
+
+def backbone_folder(run: str) -> Path:
+    """Folder with ``weights.pt``, ``model.json`` and ``program.pt2`` of a trained backbone."""
+    return RUNS / run / "backbone"
+
+
+def quality_folder(run: str) -> Path:
+    """Folder with ``quality.json`` and, if the method has weights, ``weights.pt``."""
+    return RUNS / run / "quality"
+
+
+def metrics_file(run: str, name: str) -> Path:
+    """Metrics of one stage of a run: ``train``, ``quality`` or a suite; flat JSON, rates as fractions."""
+    return RESULTS / run / f"{name}.json"
+
+
+def details_folder(run: str, name: str) -> Path:
+    """Folder beside a metrics file: ``details.json`` (options, folds, counts) and curves as CSV."""
+    return RESULTS / run / name
+
+
+def row_file(table: str, row: str) -> Path:
+    """Results of one row of a table; ``row`` is its full name, TABLE-ROW."""
+    return RESULTS / "tables" / table / "rows" / f"{row}.json"
+
+
+def report_folder(table: str) -> Path:
+    """Folder with ``table.md``, ``table.csv``, ``table.json``, ``table.html`` and its plots."""
+    return RESULTS / "tables" / table / "report"
+
+
+def read_section(path: Path, section: str, config: type[C]) -> C:
+    """Return one section of a resolved parameter file as a validated ``config``.
+
+    Raises:
+        FileNotFoundError: the file is not there: the stage ``resolve`` writes it.
+        ValueError: the section is missing or does not fit, with every field named.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: it is written by the stage `resolve` from params.yaml; run `dvc repro`"
+        )
+    tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if section not in tree:
+        raise ValueError(f"{path} has no section {section!r}, only {sorted(tree)}: run `dvc repro resolve`")
+    try:
+        return config.model_validate(tree[section])
+    except ValidationError as error:
+        raise ValueError(f"{path}, section {section}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """Return a pydantic error as one line: field, expected, got."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']} (got {item['input']!r})"
+        for item in error.errors()
+    )
+
+
+@contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; move it to ``path`` on success, else leave ``path`` unchanged."""
+    aside = path.with_name(path.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    yield aside
+    if path.exists():
+        shutil.rmtree(path)
+    aside.replace(path)
+
+
+@contextmanager
+def write_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write; move it to ``path`` on success."""
+    with files.replacing(path) as aside:
+        yield aside
+
+
+def write_json(path: Path, tree: Mapping[str, Any], *, ascii_only: bool = False) -> None:
+    """Write JSON that gives readable diffs: indented, keys in the order given, no NaN."""
+    with write_file(path) as aside:
+        aside.write_text(
+            json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=ascii_only) + "\n", encoding="utf-8"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} should hold a JSON object, not {type(tree).__name__}")
+    return tree
+
+
+def write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write YAML with keys in the order given."""
+    with write_file(path) as aside:
+        aside.write_text(yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[Any]] | Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file with a header line."""
+    with write_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

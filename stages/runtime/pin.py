@@ -1,0 +1,244 @@
+"""Pins of people's own data sets: a list of what a folder holds, on which stages depend in the folder's stead.
+
+    python -m stages.runtime.pin
+
+For each data set with a `root` in params.yaml it writes data/NAME/train/contents.txt and data/NAME/eval/contents.txt: a
+line per file with MD5, bytes and path. The folder itself is read where it is. No path of DVC's leads into it, neither
+directly nor through a link, so that no command of DVC's can write or remove anything there. The same files in another
+place have the same list, so that nothing runs again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.runtime import artifacts, program
+from stages.runtime.progress import Progress
+
+PARTS = ("train", "eval")
+PIN = "contents.txt"
+DRAWN = "truth.parquet"
+"""A file that every part of a synthetic data set has."""
+SETTLED_S = 2.0
+"""A file changed so lately may change again with the same size and time: its digest is not kept."""
+
+Known = Mapping[str, list[Any]]
+
+
+def pin_all(tree: Mapping[str, Any]) -> None:
+    """Pin every data set of params.yaml that has a ``root``, and refuse what would put a person's files at risk.
+
+    Raises:
+        FileNotFoundError: a root is not there.
+        ValueError: an entry is both embedded and a person's own, or other files are where a pin or a drawn set goes.
+    """
+    roots = roots_of(tree)
+    for name in tree.get("embedded") or {}:
+        refuse_foreign(name)
+    for name, root in roots.items():
+        refuse_in_the_way(name, root)
+    for name, root in roots.items():
+        for part in PARTS:
+            pin(root / part, artifacts.DATA / name / part)
+
+
+def roots_of(tree: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the folders that params.yaml names under ``datasets``, by data set.
+
+    Raises:
+        ValueError: one of them is embedded too, or has a name that the pipeline uses itself.
+    """
+    described = {name: (entry or {}).get("root") for name, entry in (tree.get("datasets") or {}).items()}
+    for name in [*described, *(tree.get("embedded") or {})]:
+        if name == artifacts.UNPACKED:
+            raise ValueError(f"params.yaml: a data set called {name} cannot be: data/{name} is that of `unpack`")
+    for name in tree.get("embedded") or {}:
+        if described.get(name) is not None:
+            raise ValueError(
+                f"params.yaml, {name}: it is under `embedded` (drawn) and datasets.{name}.root is {described[name]} "
+                f"(a folder of yours): remove one of the two, or give the folder a name of its own under `datasets`"
+            )
+    return {name: Path(root) for name, root in described.items() if root is not None}
+
+
+def refuse_foreign(name: str) -> None:
+    """Refuse what stands where an embedded set is drawn and was not drawn: DVC removes that before it draws.
+
+    Raises:
+        ValueError: there is a link, or files that no stage wrote.
+    """
+    home = artifacts.DATA / name
+    for path in (home, *(home / part for part in PARTS)):
+        if path.is_symlink():
+            raise ValueError(
+                f"{path} is a link to {path.readlink()}, and {name} is drawn there (`embedded` in params.yaml): remove "
+                f"the link, or name the folder by datasets.NAME.root under a name that is not embedded"
+            )
+        names = {entry.name for entry in path.iterdir()} if path != home and path.is_dir() else set()
+        if names and not names & {DRAWN, PIN}:
+            raise ValueError(
+                f"{path} holds files that were not drawn, and {name} is drawn there (`embedded` in params.yaml): move "
+                f"them away and name their folder by datasets.NAME.root under a name that is not embedded"
+            )
+
+
+def refuse_in_the_way(name: str, root: Path) -> None:
+    """Refuse a root that is not there or holds its own pin, and anything but pins where the pins of ``name`` go.
+
+    A link at data/NAME to the root itself is removed (the link alone): nothing needs one.
+    """
+    home = artifacts.DATA / name
+    if not root.is_dir():
+        raise FileNotFoundError(f"datasets.{name}.root: no folder {root}; it should hold train/ and eval/")
+    if home.is_symlink() and home.resolve() == root.resolve() and root.absolute() != home.absolute():
+        home.unlink()
+    for path in (home, *(home / part for part in PARTS)):
+        if path.is_symlink():
+            raise ValueError(
+                f"{path} is a link to {path.readlink()}, and datasets.{name}.root is {root}: remove the link"
+            )
+        names = {entry.name for entry in path.iterdir()} if path != home and path.is_dir() else set()
+        if any(one != PIN and not one.endswith(".partial") for one in names):
+            raise ValueError(
+                f"{path} holds a data set of its own, and datasets.{name}.root is {root}: move or remove {home}, "
+                f"or give the folder another name under `datasets`"
+            )
+    for part in PARTS:
+        real, own = (root / part).resolve(), (home / part).resolve()
+        if real.is_relative_to(own) or own.is_relative_to(real):
+            raise ValueError(
+                f"datasets.{name}.root is {root}, where the list of its files would be written: wanted a folder "
+                f"outside {home}"
+            )
+
+
+def pin(folder: Path, target: Path) -> None:
+    """List ``folder`` in ``target``; remove the list of a folder that is not there."""
+    path = target / PIN
+    if not folder.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    text = listing(folder)
+    if not path.is_file() or path.read_text(encoding="ascii") != text:
+        target.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{PIN}.{os.getpid()}.partial")  # another process may write it too
+        aside.write_text(text, encoding="ascii")
+        aside.replace(path)
+
+
+def checked(dataset: str, part: str) -> Path:
+    """Return the folder with a part of a data set, ``train`` or ``eval``, once it is known to hold what was pinned.
+
+    Raises:
+        ValueError: files differ from the pin; the message names the first.
+    """
+    folder, path = artifacts.data_folder(dataset, part), artifacts.DATA / dataset / part / PIN
+    if path.is_file():
+        wanted, found = path.read_text(encoding="ascii"), listing(folder)
+        if wanted != found:
+            raise ValueError(
+                f"{folder} is not what it was when {path} was written, {_first_difference(wanted, found)}: "
+                f"`facet run` or `dvc repro -f resolve` lists it again, and what depends on it is made anew"
+            )
+    return folder
+
+
+def _first_difference(wanted: str, found: str) -> str:
+    there, here = ({line.split(" ", 2)[2]: line for line in text.splitlines()} for text in (wanted, found))
+    differing = sorted(path for path in there.keys() | here.keys() if there.get(path) != here.get(path))
+    return f"{len(differing)} files differ, the first is {differing[0]}"
+
+
+def listing(folder: Path) -> str:
+    """Return the list of a folder: a line per file with MD5, bytes and path, sorted by path.
+
+    Linked folders in it count with what they hold; hidden files and folders (``.x``) are no data.
+
+    Raises:
+        FileNotFoundError: a link in it leads nowhere.
+    """
+    home = folder.resolve()
+    memory = artifacts.STATE / "pins" / f"{hashlib.sha256(os.fsencode(home)).hexdigest()[:24]}.json"
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    with memory.with_suffix(".lock").open("w") as lock:
+        # who comes second finds what the first has read
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _listing(home, memory)
+
+
+def _listing(home: Path, memory: Path) -> str:
+    known: Known = artifacts.read_json(memory) if memory.is_file() else {}
+    files = {path: _look(home, path) for path in sorted(_files(home))}
+    new = [path for path, seen in files.items() if known.get(path, [])[:2] != seen]
+    digests = {path: str(known[path][2]) for path in files.keys() - set(new)} | _digests(home, new)
+    latest_ns = (time.time() - SETTLED_S) * 1e9
+    kept = {path: [*seen, digests[path]] for path, seen in files.items() if seen[1] < latest_ns}
+    if kept != known:
+        artifacts.write_json(memory, kept, ascii_only=True)
+    return "".join(f"{digests[path]} {seen[0]} {json.dumps(path)}\n" for path, seen in files.items())
+
+
+def _look(home: Path, path: str) -> list[Any]:
+    try:
+        seen = (home / path).stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{home / path} is a link that leads nowhere: mend or remove it") from None
+    return [seen.st_size, seen.st_mtime_ns]
+
+
+def _digests(home: Path, paths: list[str]) -> dict[str, str]:
+    if not paths:
+        return {}
+    progress, found = Progress(f"list {home.name}", len(paths), "files"), {}
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for path, digest in zip(paths, pool.map(lambda path: _md5(home / path), paths), strict=True):
+            found[path] = digest
+            progress.advance(1)
+    return found
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _files(home: Path) -> Iterator[str]:
+    """Yield the paths of all files below a folder, through links to folders too, each folder once on a way down."""
+    waiting: list[tuple[str, frozenset[str]]] = [("", frozenset([str(home)]))]
+    while waiting:
+        prefix, above = waiting.pop()
+        for entry in os.scandir(home / prefix):
+            path = prefix + entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                real = os.path.realpath(entry.path)
+                if real not in above:  # a link to a folder around it has no end
+                    waiting.append((path + "/", above | {real}))
+            elif entry.is_symlink() or stat.S_ISREG(entry.stat().st_mode):
+                yield path
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Pin what params.yaml names."""
+    del arguments
+    tree = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    pin_all(tree if isinstance(tree, dict) else {})
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    sys.exit(program.run(main, options))

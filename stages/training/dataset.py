@@ -1,0 +1,148 @@
+"""Training images: a data set's good records, decoded and augmented in uint8, independent of the number of workers.
+
+Shapes: V views of an image, N images, B batch (of this process).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.core.images import augment, jpeg, low_view
+from stages.core.images.augment_views import Views
+from stages.core.images.pixels import SIDE
+from stages.core.losses.sampler import Order, Streams
+from stages.core.recordio.images import RecordImages
+from stages.runtime import artifacts, pin
+from stages.training.loader import Items, batches, to_device
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Records:
+    """The good records of a training set."""
+
+    images: RecordImages
+    key_N: NDArray[np.int64]
+    label_N: NDArray[np.int64]
+    num_classes: int
+    fingerprint: str
+    """Identity of the records, their labels, the classes and the file; a checkpoint belongs to one of these."""
+
+
+def open_records(dataset: str) -> Records:
+    """Return the records of ``data/DATASET`` that ``unpack`` found good.
+
+    Raises:
+        FileNotFoundError: the training set or its manifest is missing.
+        RecordError: the record file is shorter than the manifest says.
+        ValueError: no good record, or images that are not 112 x 112.
+    """
+    path = artifacts.unpacked_folder(dataset) / "manifest.parquet"
+    if not path.is_file() or not path.with_name("card.json").is_file():
+        raise FileNotFoundError(f"{path} is missing: run `dvc repro unpack@{dataset}`")
+    names = ["key", "offset", "length", "label", "width", "height"]
+    key_N, offset_N, length_N, label_N, width_N, height_N = _columns(path, names)
+    if not len(key_N):
+        raise ValueError(f"{path} lists no good record, so there are no training images")
+    wrong_N = (width_N != SIDE) | (height_N != SIDE)
+    if wrong_N.any():
+        n = int(np.argmax(wrong_N))
+        raise ValueError(
+            f"{path}: {wrong_N.sum()} images are not aligned to {SIDE} x {SIDE}, the first is record "
+            f"{key_N[n]} with {width_N[n]} x {height_N[n]}: align them"
+        )
+    folder = pin.checked(dataset, "train")
+    images = RecordImages(folder, key_N, offset_N, length_N)
+    size = (folder / "train.rec").stat().st_size
+    # what was declared, or the labels say: bad records that `unpack` allowed are not among them
+    num_classes = int(artifacts.read_json(path.with_name("card.json"))["num_classes"])
+    fingerprint = hashlib.sha256(f"{artifacts.sha256(path)} {size} {num_classes}".encode()).hexdigest()
+    return Records(images, key_N, label_N, num_classes, fingerprint)
+
+
+def _columns(path: Path, names: list[str]) -> list[NDArray[np.int64]]:
+    with pq.ParquetFile(path, pre_buffer=False) as manifest:
+        table = manifest.read(names, use_threads=False)
+    # neither `read_table` nor `to_numpy`: they import pandas, for ten times as long as all else takes
+    return [np.from_dlpack(table[name].combine_chunks()).astype(np.int64) for name in names]
+
+
+class Samples:
+    """Batches of (epoch, position) -> images uint8 (V, B, 112, 112, 3), blue first, and labels (B,).
+
+    An image is drawn from the seed, the epoch, the position and the view alone.
+
+    Raises:
+        LookupError: ``views`` names one that there is not (stages/core/images/augment_views.py).
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        probabilities: augment.Probabilities,
+        seed: int,
+        views: tuple[str, ...],
+        low: low_view.Probabilities | None = None,
+    ) -> None:
+        self.records, self.streams = records, Streams(seed)
+        self.views = Views(views, probabilities, low or low_view.Probabilities())
+
+    def shape(self, num_images: int) -> tuple[int, ...]:
+        """Return the shape of a batch of images."""
+        return (len(self.views), num_images, SIDE, SIDE, 3)
+
+    def fill(self, image_VBHW3: augment.Image, items: Items) -> NDArray[np.int64]:
+        """Draw a batch into an existing array, and return its labels, shape (B,).
+
+        Raises:
+            ValueError: an image cannot be decoded, or has another size.
+        """
+        for row, (epoch, position) in enumerate(items):
+            image_HW3 = image_VBHW3[0, row]
+            self._decode(image_HW3, position)
+            # the first view last: the others are drawn from what is decoded in its place
+            for v in reversed(range(len(self.views))):
+                drawn_HW3 = self.views.draw(v, image_HW3, self.streams.at(epoch, position, self.views.streams[v]))
+                if drawn_HW3 is not image_HW3 or v:
+                    image_VBHW3[v, row] = drawn_HW3
+        return self.records.label_N[[position for _, position in items]]
+
+    def _decode(self, image_HW3: augment.Image, position: int) -> None:
+        size = jpeg.decode_into(image_HW3, self.records.images.image_bytes(position))
+        if size != (SIDE, SIDE):
+            came = f"{size[1]} x {size[0]}" if size else "bytes that are no image"
+            record = f"record {self.records.key_N[position]}"
+            raise ValueError(f"{record}: wanted an image of {SIDE} x {SIDE}, got {came}; `unpack` lists all")
+
+
+def load(samples: Samples, order: Order, first_step: int, num_steps: int, device: torch.device) -> Iterator[Batch]:
+    """Yield this rank's part of the batches of a range of steps, on the device.
+
+    ``FACET_LOADER_WORKERS`` says how many processes decode: none by default on a CPU, which has work enough, else 4 or
+    as many as there are cores.
+
+    Raises:
+        ValueError: that variable is not a number, or an image cannot be decoded.
+    """
+    usual = 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)
+    given = os.environ.get("FACET_LOADER_WORKERS", str(usual))
+    if not given.isdigit():
+        raise ValueError(f"FACET_LOADER_WORKERS should be the number of loader processes, got {given!r}")
+    # stages run side by side: OpenCV's own threads would take the cores of another
+    cv2.setNumThreads(1)
+    steps = order.batches(first_step, num_steps)
+    shape = samples.shape(order.local_size)
+    for image_VBHW3, label_B in batches(samples.fill, steps, shape, int(given)):
+        yield to_device(image_VBHW3, device), to_device(torch.from_numpy(label_B), device)

@@ -1,0 +1,236 @@
+"""The training loop of train_backbone: SGD as in AdaFace train_val.py, with checkpoints to resume from.
+
+The weights depend on the configuration and the records and on nothing else: not on how many processes load, nor on
+whether the training was killed and resumed. (Bit for bit on one machine's CPU; on a GPU as far as kernels allow;
+with another number of processes up to rounding.)
+
+Shapes: V views, B batch of this process.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+
+from stages.config.training import Config
+from stages.core.losses.head import HeadOutput
+from stages.core.losses.sampler import Order
+from stages.runtime import program, progress
+from stages.training.checkpoints import Checkpoints, Snapshot
+from stages.training.dataset import Batch, Records, Samples, load
+from stages.training.distributed import Processes
+from stages.training.step import Stepper
+
+CHECKPOINT_S = 600.0
+"""Longest time without a checkpoint, in seconds; there is one after every epoch as well."""
+LOG_STEPS = 20
+"""Steps between two measurements; reading the loss makes a GPU wait."""
+
+Validate = Callable[[nn.Module], Mapping[str, float]]
+"""Maps a backbone to accuracies by test set, and their mean as ``avg``."""
+
+
+@dataclass
+class Sums:
+    """Sums over the steps of an epoch, on the device: no synchronisation until they are read."""
+
+    num_images: int = 0
+    num_steps: int = 0
+    total_3: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+
+    def add(self, output: HeadOutput, processes: Processes) -> None:
+        """Add one step: loss (per step), hits and target cosines (per image)."""
+        hits, cosine = output.hit_B.double().sum(), output.target_cosine_B.double().sum()
+        # every process has the loss of the whole batch
+        step_3 = torch.stack([output.loss.detach().double() / processes.size, hits, cosine])
+        self.total_3 = self.total_3.to(step_3.device) + step_3
+        self.num_images += len(output.hit_B) * processes.size
+        self.num_steps += 1
+
+    def means(self, processes: Processes) -> dict[str, float]:
+        """Return mean loss, share of images nearest their own centre, and mean cosine with it, over all processes."""
+        loss, hits, cosine = processes.sum(self.total_3).tolist()
+        return {
+            "loss": loss / self.num_steps,
+            "accuracy": hits / self.num_images,
+            "target_cosine": cosine / self.num_images,
+        }
+
+
+class Training:
+    """One training run: its networks, optimiser and position, all of which a checkpoint holds."""
+
+    def __init__(
+        self, config: Config, records: Records, processes: Processes | None = None, validate: Validate | None = None
+    ) -> None:
+        self.config, self.records, self.validate = config, records, validate
+        self.processes = processes or Processes()
+        batch_size, ranks = config.schedule.batch_size, self.processes
+        self.order = Order(len(records.key_N), batch_size, config.seed, ranks.rank, ranks.size)
+        self.stepper = Stepper(config, records.num_classes, self.order, self.processes)
+        self.networks = self.stepper.networks
+        self.step = 0
+        self.note = ""
+        self.sums = Sums()
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        """Step and epoch of the best validation so far, and its results."""
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps of the whole training run."""
+        return self.config.schedule.epochs * self.order.steps_per_epoch
+
+    def run(self, checkpoints: Checkpoints, label: str) -> None:
+        """Train to the end, from the last checkpoint if there is one; on SIGTERM write another one and stop.
+
+        Raises:
+            ValueError: the loss is not finite, or an image cannot be decoded.
+            OSError: a checkpoint cannot be written.
+            Terminated: SIGTERM came; what was done is kept.
+        """
+        self.resume(checkpoints, label)
+        lines = progress.Progress(label, (self.num_steps - self.step) * self.order.size, "images")
+        saved_s, between_s = time.monotonic(), _seconds_between_checkpoints()
+        with until_terminated() as is_terminated:
+            for image_VBHW3, label_B in self.batches():
+                output = self.advance(image_VBHW3, label_B)
+                ended = self.step % self.order.steps_per_epoch == 0
+                told = ended or self.step % LOG_STEPS == 0
+                if told:
+                    self.report(output)
+                if ended:
+                    self.end_epoch(output)
+                due, stopped = ended, False
+                if told or between_s <= 0 or self.processes.size == 1:
+                    late = self.processes.is_first and time.monotonic() - saved_s >= between_s
+                    due, stopped = self.processes.any(ended or late, is_terminated())
+                if due or stopped:
+                    checkpoints.save(self.snapshot())
+                    saved_s = time.monotonic()
+                if stopped and self.step < self.num_steps:
+                    raise program.Terminated
+                if self.processes.is_first:
+                    lines.advance(self.order.size, note=self.note)
+
+    def resume(self, checkpoints: Checkpoints, label: str) -> None:
+        """Resume from the last checkpoint if there is one.
+
+        Raises:
+            ValueError: there are checkpoints, and all are damaged.
+            OSError: none could be written.
+        """
+        checkpoints.prepare()
+        snapshot = checkpoints.last(self.stepper.span, self.processes.device)
+        if snapshot is None:
+            return
+        self.load(snapshot)
+        if self.processes.is_first:
+            progress.say(f"{label}: resumed after step {self.step} of {self.num_steps}")
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the remaining batches."""
+        views = self.networks.objective.views
+        drawn = self.config.augmentation
+        low = drawn.low_view.probabilities()
+        samples = Samples(self.records, drawn.probabilities(), self.config.seed, views, low)
+        return load(samples, self.order, self.step, self.num_steps, self.processes.device)
+
+    def advance(self, image_VBHW3: Tensor, label_B: Tensor) -> HeadOutput:
+        """Make one step."""
+        output = self.stepper.advance(self.step, image_VBHW3, label_B)
+        self.step += 1
+        self.sums.add(output, self.processes)
+        return output
+
+    def report(self, output: HeadOutput) -> None:
+        """Log one measurement, and stop if the loss is not finite."""
+        loss, means = float(output.loss.detach()), self.sums.means(self.processes)
+        rate = self.stepper.optimiser.param_groups[0]["lr"]
+        if not math.isfinite(loss) or not math.isfinite(means["loss"]):
+            raise ValueError(
+                f"the loss is {loss} at step {self.step} of {self.num_steps} (learning rate {rate:g}): "
+                "lower schedule.learning_rate or lengthen schedule.warmup_epochs"
+            )
+        self.note = f"loss {loss:.3f}"
+        if self.processes.is_first:
+            terms = {name: float(value) for name, value in output.terms.items()}
+            progress.log_point(self.step, **means | {"loss": loss}, learning_rate=rate, **terms)
+
+    def end_epoch(self, output: HeadOutput) -> None:
+        """Record the results of the epoch."""
+        terms = {name: float(value) for name, value in output.terms.items()}
+        rate = self.stepper.optimiser.param_groups[0]["lr"]
+        epoch = len(self.history) + 1
+        means = self.sums.means(self.processes)
+        self.history.append({"epoch": epoch, **means, "learning_rate": rate, **terms, **self.validated(epoch)})
+        self.sums = Sums()
+
+    def validated(self, epoch: int) -> dict[str, float]:
+        """Return the validation result after this epoch, if it is due, and remember the best."""
+        every = self.config.validation.every_epochs
+        if not (every and self.validate and self.processes.is_first):
+            return {}
+        if epoch % every and epoch != self.config.schedule.epochs:
+            return {}
+        measured = {f"validation_{name}": value for name, value in self.validate(self.networks.backbone).items()}
+        progress.log_point(self.step, **measured)
+        if measured["validation_avg"] > self.best.get("validation_avg", -1.0):
+            self.best = {"step": self.step, "epoch": epoch, **measured}
+        return measured
+
+    def snapshot(self) -> Snapshot:
+        """Return everything that later processes, of any number, need to resume."""
+        shared, rows, own = self.stepper.state()
+        sums = {**vars(self.sums), "total_3": self.processes.sum(self.sums.total_3)}
+        shared |= {"sums": sums, "history": self.history, "best": self.best}
+        span = self.stepper.span
+        best_step = int(self.best["step"]) if self.best else None
+        return Snapshot(self.step, shared, rows, span.start, self.records.num_classes, own, best_step)
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Restore a ``snapshot``."""
+        self.stepper.load_state(snapshot.shared, snapshot.rows, snapshot.own)
+        self.step = snapshot.step
+        self.sums = Sums(**snapshot.shared["sums"])
+        if not self.processes.is_first:
+            self.sums.total_3 = torch.zeros_like(self.sums.total_3)  # the first one has the sum of all
+        self.history, self.best = snapshot.shared["history"], snapshot.shared["best"]
+
+
+@contextmanager
+def until_terminated() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether SIGTERM was received; SIGTERM has no other effect meanwhile.
+
+    A step is not cut in two: what it would leave half done could not be written down.
+    """
+    came = []
+
+    def take(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = signal.signal(signal.SIGTERM, take)
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _seconds_between_checkpoints() -> float:
+    given = os.environ.get("FACET_CHECKPOINT_SECONDS", str(CHECKPOINT_S))
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise ValueError(f"FACET_CHECKPOINT_SECONDS should be a number of seconds (0: after every step), got {given!r}")
+    return seconds

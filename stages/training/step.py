@@ -1,0 +1,141 @@
+"""One training step: views to loss to weights, in the configured precision, chunks and processes.
+
+Shapes: V views, B batch of this process, D feature dimensions, H = W = 112.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from stages.config.training import Config
+from stages.core.images.pixels import from_rows, to_network
+from stages.core.losses.class_parallel import Shard
+from stages.core.losses.head import HeadOutput
+from stages.core.losses.sampler import Order
+from stages.core.losses.sparse_sgd import RowSGD
+from stages.io import brisque_model
+from stages.training import networks as networks_of
+from stages.training.distributed import Processes
+from stages.training.networks import Networks
+
+SEED_OF_STEP, SEED_OF_RANK = 1_000_003, 7_368_787
+
+
+class Stepper:
+    """Networks, optimiser and loss scale; ``advance`` makes one step."""
+
+    def __init__(self, config: Config, num_classes: int, order: Order, processes: Processes) -> None:
+        self.config, self.order, self.processes = config, order, processes
+        shared = processes.size > 1 or config.class_sample_rate < 1
+        shard = Shard(processes.rank, processes.size, sample_rate=config.class_sample_rate)
+        self.span = shard.rows(num_classes)
+        self.num_classes = num_classes
+        self.networks: Networks = networks_of.build(config, num_classes, shard if shared else None)
+        self.backbone = networks_of.place(self.networks, config.compute, processes)
+        self.networks.objective.attach(self.networks.backbone)
+        asks = self.networks.head.wants_quality
+        self.brisque = brisque_model.read(brisque_model.installed()) if asks else None
+        # where a part of the classes takes part in a step, the others' centres keep their momentum
+        kind = torch.optim.SGD if config.class_sample_rate == 1 else RowSGD
+        self.optimiser: torch.optim.Optimizer = kind(
+            networks_of.parameter_groups(self.networks.modules(), config.schedule),
+            lr=config.schedule.learning_rate,
+            momentum=config.schedule.momentum,
+        )
+        self.dtype = networks_of.autocast_type(config.compute.precision, processes.device)
+        self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.dtype == torch.float16)
+
+    def advance(self, step: int, image_VBHW3: Tensor, label_B: Tensor) -> HeadOutput:
+        """Make step number ``step``, counted from 0.
+
+        A step whose gradient overflows in fp16 changes no weight; the loss scale is halved.
+        """
+        config, networks = self.config, self.networks
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.schedule.rate(step, self.order.steps_per_epoch)
+        networks.head.ramp = config.schedule.margin_share(step, self.order.steps_per_epoch)
+        # dropout draws from the step alone, so that no generator's state need be kept
+        torch.manual_seed(config.seed + SEED_OF_STEP * (step + 1) + SEED_OF_RANK * self.processes.rank)
+        self.backbone.train()
+        views = [to_network(from_rows(image), config.color_order, config.value_range) for image in image_VBHW3]
+        if self.dtype == torch.float64:
+            views = [view.double() for view in views]
+        if self.brisque is not None:
+            networks.head.quality_of_batch_B = brisque_model.qualities(image_VBHW3[0], self.brisque)
+        epoch = step / self.order.steps_per_epoch
+        output: HeadOutput = networks.objective(self.features, networks.head, views, label_B, epoch)
+        self.optimiser.zero_grad()
+        self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
+        self.share_gradients()
+        if config.schedule.clip_norm is not None:
+            self.scaler.unscale_(self.optimiser)
+            # a quality layer is part of CR-FIQA's backbone; left out, its steps are as large as the loss is steep
+            layer = networks.objective.quality_layer()
+            layers = [networks.backbone] if layer is None else [networks.backbone, layer]
+            nn.utils.clip_grad_norm_(nn.ModuleList(layers).parameters(), config.schedule.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        networks.objective.after_step(networks.backbone)
+        return output
+
+    def features(self, image_B3HW: Tensor) -> Tensor:
+        """Return feature_BD in float32, the lowest precision that heads use."""
+        halved = self.dtype in (torch.float16, torch.bfloat16)
+        with torch.autocast(self.processes.device.type, self.dtype, enabled=halved):
+            feature_BD: Tensor = self.backbone(image_B3HW)
+        return feature_BD.float() if halved else feature_BD
+
+    def share_gradients(self) -> None:
+        """Average the objective's gradients, which DDP does not cover, and agree on overflow."""
+        if self.processes.size == 1:
+            return
+        for parameter in self.networks.objective.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.processes.size
+        weight = self.networks.head.weight
+        if self.scaler.is_enabled() and weight.grad is not None:
+            # an overflow in one process's classes must skip the step in all
+            value = weight.grad.coalesce().values() if weight.grad.is_sparse else weight.grad
+            if self.processes.any(not bool(value.isfinite().all()))[0]:
+                weight.grad *= float("inf")
+
+    def momenta(self) -> dict[str, Tensor]:
+        """Return the optimiser's momentum of each parameter that has one, by name."""
+        named = self.networks.modules().named_parameters()
+        found = {name: self.optimiser.state[p].get("momentum_buffer") for name, p in named if p in self.optimiser.state}
+        return {name: momentum for name, momentum in found.items() if momentum is not None}
+
+    def load_momenta(self, momenta: dict[str, Tensor]) -> None:
+        """Set the momentum of each named parameter."""
+        self.optimiser.state.clear()
+        for name, parameter in self.networks.modules().named_parameters():
+            if name in momenta:
+                self.optimiser.state[parameter]["momentum_buffer"] = momenta[name]
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+        """Return the state common to all processes, the rows of this process's classes, and its other own state."""
+        networks, momenta = self.networks, self.momenta()
+        head = dict(networks.head.state_dict())
+        rows = {"weight": head.pop("weight")}
+        if "head.weight" in momenta:
+            rows["momentum"] = momenta.pop("head.weight")
+        shared = {
+            "backbone": networks.backbone.state_dict(), "head": head, "momenta": momenta,
+            "scaler": self.scaler.state_dict(),
+        }  # fmt: skip
+        return shared, rows, dict(networks.objective.state_dict())
+
+    def load_state(self, shared: dict[str, Any], rows: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+        """Restore a saved state, with this process's rows of it."""
+        networks = self.networks
+        networks.backbone.load_state_dict(shared["backbone"])
+        networks.head.load_state_dict({**shared["head"], "weight": rows["weight"]})
+        networks.objective.load_state_dict(own)
+        self.load_momenta(shared["momenta"] | ({"head.weight": rows["momentum"]} if "momentum" in rows else {}))
+        if shared["scaler"]:  # none where it was not fp16: another device's `auto`
+            self.scaler.load_state_dict(shared["scaler"])

@@ -1,0 +1,54 @@
+"""The process that forks, asked for jobs that are not DVC's: many locks to keep, much to say."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.execution.fork_server import MAX_DESCRIPTORS, Forker
+
+MORE_THAN_A_PIPE = 100_000
+
+
+@pytest.fixture
+def forker(tmp_path: Path) -> Iterator[Forker]:
+    with Forker(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Iterator[list[int]]:
+    """The locks of a node with more GPUs than most."""
+    opened = [os.open(tmp_path / f"gpu{i}.lock", os.O_CREAT | os.O_RDWR) for i in range(16)]
+    yield opened
+    for each in opened:
+        os.close(each)
+
+
+def num_open(forker: Forker, keep: list[int]) -> int:
+    """Return how many files a job has open that keeps these."""
+    return len(forker.start("call", {"function": "os:listdir", "path": "/proc/self/fd"}, keep=keep).wait())
+
+
+def test_a_job_keeps_every_lock_of_a_large_lease(forker: Forker, locks: list[int]) -> None:
+    assert num_open(forker, locks) == num_open(forker, []) + len(locks)
+
+
+def test_a_lease_is_refused_rather_than_cut(forker: Forker, locks: list[int]) -> None:
+    with pytest.raises(RuntimeError, match=f"can hold at most {MAX_DESCRIPTORS - 2} locks, got {MAX_DESCRIPTORS}"):
+        num_open(forker, locks[:1] * MAX_DESCRIPTORS)
+    before = resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE, (20, before[1]))
+    with pytest.raises(RuntimeError, match="cannot open 18 more files: see `ulimit -n`"):
+        num_open(forker, locks)
+    resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE, before)
+    assert num_open(forker, locks) > len(locks)
+
+
+@pytest.mark.timeout(60)
+def test_a_job_may_say_more_than_a_pipe_holds_while_its_result_is_waited_for(forker: Forker) -> None:
+    assert forker.start("call", {"function": "builtins:print", "end": "x" * MORE_THAN_A_PIPE}).wait() is None

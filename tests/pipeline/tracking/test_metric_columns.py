@@ -1,0 +1,41 @@
+"""A table's columns as metrics: the numbers that the report shows, under names that MLflow takes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pipeline.tracking import metric_columns
+from tests.fake_results import TABLE, full
+
+
+def test_values_are_those_of_the_table_and_holes_stay_holes():
+    gathered = {"measured": {"hq": {"lfw": 0.123456}, "fiqa": {"lfw_cr_fiqa_edc_auc_fmr1e-02": 0.123456}}}
+    assert metric_columns.measured(full(TABLE), [gathered], {}) == {"LFW": 12.35, "EDC AUC": 0.1235}
+
+
+def test_published_values_stand_beside_and_null_is_nothing():
+    row = {"published": {"LFW": 99.82, "TinyFace Rank-1": None}}
+    assert metric_columns.published(full(TABLE), row) == {"published.LFW": 99.82}
+
+
+def test_the_view_shows_parameters_then_columns_with_the_published_ones_beside():
+    there = {"LFW", "published.LFW", "EDC AUC"}
+    assert list(metric_columns.shown(full(TABLE), there)) == [
+        ("params", "head.name"), ("params", "head.margin"), ("metrics", "LFW"), ("metrics", "published.LFW"),
+        ("metrics", "EDC AUC"),
+    ]  # fmt: skip
+
+
+def test_any_name_becomes_one_that_mlflow_takes():
+    for name in ("TAR@FAR=1e-4", "IJB-B/C", "τ (all) [%]", "a, b; c", "  x  "):
+        assert re.fullmatch(r"[\w.\- :]+", metric_columns.metric_name(name)), name
+        assert metric_columns.metric_name(name) == metric_columns.metric_name(name).strip()
+
+
+def test_columns_that_mlflow_cannot_tell_apart_are_refused():
+    twins = [{"name": "TAR@FAR", "metric": "s.a"}, {"name": "TAR at FAR", "metric": "s.b"}]
+    with pytest.raises(ValueError, match="columns 'TAR@FAR' and 'TAR at FAR' are one to MLflow"):
+        metric_columns.check({"columns": twins})
+    metric_columns.check(full(TABLE))

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.config import params
+from stages.runtime import plugins
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the parameter files that a test may edit."""
+    for name in ("profiles", "tables"):
+        (tmp_path / name).mkdir()
+        for path in (ROOT / name).glob("*.yaml"):
+            (tmp_path / name / path.name).write_text(path.read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return tmp_path
+
+
+def edit(project: Path, change: dict[str, Any]) -> None:
+    path = project / "params.yaml"
+    path.write_text(yaml.safe_dump(params.merge(yaml.safe_load(path.read_text()), change), sort_keys=False))
+
+
+def test_a_run_takes_what_it_does_not_say_from_the_profile(project: Path):
+    run = params.load(project).runs["adaface"]
+    assert run.train.head["margin"] == 0.4
+    profile = yaml.safe_load((project / "profiles/demo.yaml").read_text())["defaults"]
+    assert run.train.schedule.epochs == profile["schedule"]["epochs"]
+    assert run.train.backbone == profile["backbone"]
+
+
+def test_a_run_overrides_the_profile_field_by_field(project: Path):
+    edit(project, {"runs": {"adaface": {"schedule": {"epochs": 99}}}})
+    loaded = params.load(project).runs
+    assert loaded["adaface"].train.schedule.epochs == 99
+    assert loaded["adaface"].train.schedule.batch_size == loaded["arcface"].train.schedule.batch_size
+    assert loaded["arcface"].train.schedule.epochs != 99
+
+
+@pytest.mark.parametrize("profile", ["demo", "paper"])
+def test_every_profile_resolves(project: Path, profile: str):
+    edit(project, {"profile": profile})
+    assert set(params.load(project).runs) == {"arcface", "cosface", "adaface"}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"runs": {"adaface": {"head": {"margin": 7}}}}, ValueError, ["runs.adaface", "margin", "7"]),
+        ({"runs": {"adaface": {"head": {"margn": 0.4}}}}, ValueError, ["runs.adaface", "margn"]),
+        ({"runs": {"adaface": {"head": {"name": "adafacee"}}}}, LookupError, ["adafacee", "arcface, "]),
+        ({"runs": {"adaface": {"dataset": "nowhere"}}}, LookupError, ["nowhere", "demo"]),
+        ({"runs": {"x": {"head": {"name": "adaface"}}}}, ValueError, ["runs.x", "dataset"]),
+        ({"runs": {"adaface": {"schedul": {}}}}, ValueError, ["schedul"]),
+        ({"runs": {"ada.face": {"dataset": "demo", "head": {"name": "adaface"}}}}, ValueError, ["ada.face"]),
+        ({"datasets": {"mine": {}}}, LookupError, ["datasets.mine", "root", "embedded"]),
+        ({"profile": "fast"}, FileNotFoundError, ["profiles/fast.yaml"]),
+        ({"tables": {"other": {}}}, FileNotFoundError, ["tables/other.yaml"]),
+        ({"rows": {"heads-x": {"table": "heads", "run": "nope"}}}, LookupError, ["heads-x", "nope"]),
+        ({"rows": {"heads-x": {"table": "heads", "run": "adaface"}}}, ValueError, ["tables/heads.yaml", "heads-ROW"]),
+        ({"rows": {"other-x": {"table": "other", "run": "adaface"}}}, LookupError, ["'other'", "there are heads"]),
+        ({"rows": {"heads-adaface-x": {"table": "heads", "run": "adaface"}}}, ValueError, ["heads-adaface-x"]),
+        ({"rows": {"heads-adaface-1": {"table": "heads", "run": "adaface"}}}, ValueError, ["train.seed", "nothing"]),
+        ({"recognition": {"judge": {"foldr": "models/judge"}}}, ValueError, ["recognition.judge", "foldr"]),
+        ({"rows": {"heads-adaface-1": {"table": "heads", "run": "cosface"}}}, ValueError,
+         ["rows.heads-adaface-1", "train.seed alone", "train.head.margin", "train.head.name"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_it(
+    project: Path, change: dict[str, Any], error: type[Exception], words: list[str]
+):
+    edit(project, change)
+    with pytest.raises(error) as caught:
+        params.load(project)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_data_set_may_say_which_benchmarks_it_has(project: Path):
+    edit(project, {"datasets": {"mine": {"root": "/somewhere", "benchmarks": {"hq": {"sets": ["lfw"]}}}},
+                   "runs": {"adaface": {"dataset": "mine"}}})
+    assert params.load(project).runs["adaface"].evaluate.hq.sets == ("lfw",)
+    assert len(params.load(project).runs["arcface"].evaluate.hq.sets) == 7
+
+
+RECIPES = sorted(path.stem for path in (ROOT / "profiles/recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_resolves_and_its_sections_stand_whole_in_the_profiles_place(project: Path, recipe: str):
+    shutil.copytree(ROOT / "profiles/recipes", project / "profiles/recipes")
+    said = yaml.safe_load((ROOT / f"profiles/recipes/{recipe}.yaml").read_text())
+    run = {"dataset": "demo", "recipe": recipe, "head": {"name": said["head"]["name"]}}
+    edit(project, {"runs": {"published": run}})
+    train = params.load(project).runs["published"].train
+    assert train.head == said["head"]
+    assert train.backbone == said["backbone"]
+    # demo.yaml has warm-ups and a smaller scale: nothing of them is left
+    assert train.schedule.margin_warmup_epochs == 0
+    assert train.schedule.warmup_epochs == said["schedule"].get("warmup_epochs", 0)
+    assert train.schedule.momentum == said["schedule"]["momentum"]
+    module = plugins.load("backbones", train.backbone["name"])
+    assert module.Config.model_validate(train.backbone).feature_dim == 512
+
+
+def test_a_run_overrides_its_recipe_field_by_field(project: Path):
+    shutil.copytree(ROOT / "profiles/recipes", project / "profiles/recipes")
+    edit(project, {"runs": {"adaface": {"recipe": "adaface", "schedule": {"epochs": 3, "milestones": [1]}}}})
+    schedule = params.load(project).runs["adaface"].train.schedule
+    assert (schedule.epochs, schedule.milestones, schedule.batch_size) == (3, (1,), 512)
+
+
+def test_a_recipe_that_is_not_there_is_refused_with_those_there_are(project: Path):
+    shutil.copytree(ROOT / "profiles/recipes", project / "profiles/recipes")
+    edit(project, {"runs": {"adaface": {"recipe": "adafaces"}}})
+    with pytest.raises(LookupError, match="no recipe 'adafaces': there are adaface, cr_fiqa_l"):
+        params.load(project)
+
+
+def test_validation_on_a_set_that_is_none_is_refused_when_parameters_are_resolved(project: Path):
+    edit(project, {"runs": {"adaface": {"validation": {"every_epochs": 1, "sets": ["lwf"]}}}})
+    with pytest.raises(ValueError, match=r"runs\.adaface, validation.*lwf"):
+        params.load(project)
+
+
+def seeded(project: Path, *seeds: int) -> None:
+    """Give AdaFace's row further runs that differ in their seed."""
+    own = yaml.safe_load((project / "params.yaml").read_text())["runs"]["adaface"]
+    for place, seed in enumerate(seeds, start=1):
+        run = {f"adaface_s{place}": {**own, "seed": seed}}
+        edit(project, {"runs": run, "rows": {f"heads-adaface-{place}": {"table": "heads", "run": f"adaface_s{place}"}}})
+
+
+def test_a_row_may_have_a_run_for_each_seed_in_the_order_of_their_numbers(project: Path):
+    seeded(project, *range(1, 12))
+    measured = params.load(project).measured("heads")
+    assert measured["arcface"] == {"heads-arcface": "arcface"}
+    assert list(measured["adaface"])[:3] == ["heads-adaface", "heads-adaface-1", "heads-adaface-2"]
+    assert list(measured["adaface"].items())[-1] == ("heads-adaface-11", "adaface_s11")
+
+
+def test_a_seed_twice_in_a_row_is_refused(project: Path):
+    seeded(project, 1, 1)
+    with pytest.raises(ValueError, match=r"heads-adaface-2: seeds should differ, they are \[0, 1, 1\]"):
+        params.load(project)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rows": {"adaface": {"run": "adafaec"}}}, "no run 'adafaec': there are adaface, arcface, cosface"),
+        ({"columns": [{"name": "LFW", "metric": "hqq.lfw"}]}, "no suite 'hqq' in 'hqq.lfw': there are train, qual"),
+    ],
+)
+def test_a_broken_table_is_refused_before_anything_runs_with_the_names_there_are(
+    project: Path, change: dict[str, Any], words: str
+):
+    path = project / "tables/heads.yaml"
+    tree = params.merge(yaml.safe_load(path.read_text()), change)
+    if "columns" in change:
+        tree["rows"] = {key: {**row, "published": {}} for key, row in tree["rows"].items()}
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    with pytest.raises(LookupError, match=words):
+        params.load(project)

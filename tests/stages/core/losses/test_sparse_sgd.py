@@ -1,0 +1,57 @@
+"""Row-wise SGD against torch's."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from stages.core.losses.sparse_sgd import RowSGD
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_rows_that_are_always_there_move_as_in_torchs_sgd(sparse: bool, momentum: float):
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.arange(12.0).reshape(4, 3)) for _ in range(2))
+    options = {"lr": 0.1, "momentum": momentum, "weight_decay": 0.01}
+    optimisers = RowSGD([ours], **options), torch.optim.SGD([theirs], **options)
+    for _ in range(4):
+        gradient = torch.randn(4, 3)
+        ours.grad = gradient.to_sparse(1) if sparse else gradient.clone()
+        theirs.grad = gradient.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_row_that_takes_no_part_keeps_weight_and_momentum():
+    weight = torch.nn.Parameter(torch.ones(3, 2))
+    optimiser = RowSGD([weight], lr=0.5, momentum=0.9, weight_decay=0.1)
+    for rows in ([0, 2], [1], [2]):
+        before = weight.detach().clone()
+        gradient = torch.zeros(3, 2)
+        gradient[rows] = 1
+        weight.grad = gradient.to_sparse(1)
+        optimiser.step()
+        still = [row for row in range(3) if row not in rows]
+        assert torch.equal(weight[still], before[still])
+        assert (weight[rows] < before[rows]).all()
+
+
+def test_its_state_can_be_saved_and_loaded():
+    def made() -> tuple[torch.nn.Parameter, RowSGD]:
+        weight = torch.nn.Parameter(torch.ones(3, 2))
+        return weight, RowSGD([weight], lr=0.5, momentum=0.9)
+
+    weight, optimiser = made()
+    weight.grad = torch.ones(3, 2)
+    optimiser.step()
+    other, again = made()
+    other.data.copy_(weight.data)
+    again.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+    for parameter, each in ((weight, optimiser), (other, again)):
+        parameter.grad = torch.ones(3, 2)
+        each.step()
+    assert torch.equal(weight, other)

@@ -1,0 +1,114 @@
+"""What is said of each data set where it should be: counts, missing files, and everything odd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stages.inspection.catalogue import KNOWN, TRAIN
+from stages.inspection.check import examine
+from tests.stages import small_sets
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every test set, small."""
+    return write_all(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An own copy, to break."""
+    return write_all(tmp_path)
+
+
+def write_all(folder: Path) -> Path:
+    test = folder / "eval"
+    for name in ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp"):
+        small_sets.write_bin(test / f"{name}.bin")
+    for name in ("IJBB", "IJBC"):
+        small_sets.write_search(small_sets.write_ijb(test / "ijb", name))
+    small_sets.write_ijbs(test / "ijbs")
+    small_sets.write_tinyface(test / "tinyface")
+    small_sets.write_scface(test / "scface")
+    small_sets.write_pair_list(test / "adience")
+    small_sets.write_xqlfw(test / "xqlfw")
+    return folder
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_set_that_is_whole_has_counts_and_nothing_missing(whole: Path, name: str):
+    found = examine(whole, KNOWN[name])
+    assert (found.missing, found.unusable) == ([], "")
+    assert set(KNOWN[name].counts) & set(found.counts)
+    assert all(count > 0 for count in found.counts.values())
+
+
+@pytest.mark.parametrize("name", [*KNOWN, "train"])
+def test_where_there_is_nothing_every_wanted_file_is_named(tmp_path: Path, name: str):
+    known = KNOWN.get(name, TRAIN)
+    found = examine(tmp_path, known)
+    assert found.missing == [f"{known.place}{file}" for file in known.files]
+    assert found.counts == {}
+
+
+def test_counts_are_those_of_the_protocols(whole: Path):
+    counts = {name: examine(whole, known).counts for name, known in KNOWN.items()}
+    assert counts["lfw"] == {"pairs": 40, "genuine": 20}
+    assert counts["tinyface"] == {"probes": 6, "mates": 6, "distractors": 5}
+    assert counts["scface"] == {"gallery": 5, "d1": 10, "d2": 10, "d3": 10}
+    assert counts["adience"] == {"images": 12, "pairs": 66, "genuine": 12, "subjects": 4}
+    assert counts["ijbs"]["videos"] == 12
+    assert counts["ijbs"]["subject and video"] == 24
+    assert (counts["IJBC"]["1:N gallery"], counts["IJBC"]["1:N probes"]) == (5, 7)
+
+
+def test_real_sets_are_whole(faces: Path):
+    assert examine(faces, TRAIN).counts == {"identities": 1033, "images": 5558}
+    for name in ("lfw", "IJBB", "tinyface", "scface"):
+        found = examine(faces, KNOWN[name])
+        assert (found.missing, found.unusable, found.odd) == ([], "", [])
+
+
+def test_images_that_are_missing_or_empty_are_counted_and_one_is_named(root: Path):
+    aligned = root / "eval/scface/aligned"
+    (aligned / "001_frontal.jpg").unlink()
+    (aligned / "002_cam1_1.jpg").write_bytes(b"")
+    odd = examine(root, KNOWN["scface"]).odd
+    assert "1 of 35 images are missing, such as 001_frontal.jpg" in odd
+    assert "1 images are empty, such as 002_cam1_1.jpg" in odd
+    assert any(text.startswith("2 of 32 sampled images cannot be used: 001_frontal.jpg: No such file") for text in odd)
+
+
+def test_files_that_nobody_lists_are_counted(root: Path):
+    (root / "eval/ijb/IJBB/loose_crop/other.jpg").write_bytes(b"")
+    assert "1 files are not listed" in examine(root, KNOWN["IJBB"]).odd
+
+
+def test_people_without_a_mate_are_counted(root: Path, whole: Path):
+    assert "2 1:N probes have no mate in the galleries" in examine(whole, KNOWN["IJBC"]).odd
+    small_sets.write_list(
+        root / "eval/tinyface/tinyface/Testing_Set/gallery_match_img_ID_pairs.mat", "gallery", [("1_2", 1)]
+    )
+    assert "5 probes have no mate" in examine(root, KNOWN["tinyface"]).odd
+
+
+def test_a_list_that_is_damaged_makes_the_set_unusable_and_says_why(root: Path):
+    (root / "eval/tinyface/tinyface/Testing_Set/probe_img_ID_pairs.mat").write_bytes(b"x")
+    found = examine(root, KNOWN["tinyface"])
+    assert "probe_img_ID_pairs.mat should hold probe_set" in found.unusable
+    (root / "eval/lfw.bin").write_bytes(b"\x80\x02")
+    assert "lfw.bin" in examine(root, KNOWN["lfw"]).unusable
+
+
+def test_faces_whose_red_and_blue_are_swapped_are_noticed(root: Path):
+    skin = np.full((112, 112, 3), (110, 140, 190), np.uint8)  # blue, green, red
+    for path in (root / "eval/adience/images").iterdir():
+        path.write_bytes(cv2.imencode(".png", skin)[1].tobytes())
+    assert examine(root, KNOWN["adience"]).odd == []
+    for path in (root / "eval/adience/images").iterdir():
+        path.write_bytes(cv2.imencode(".png", skin[..., ::-1])[1].tobytes())
+    assert "red and blue seem swapped" in examine(root, KNOWN["adience"]).odd[0]

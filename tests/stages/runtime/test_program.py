@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+PROGRAM = """
+import argparse, sys, time
+from stages import program
+def main(arguments):
+    {body}
+sys.exit(program.run(main, argparse.ArgumentParser()))
+"""
+
+
+def start(body: str, **environment: str) -> subprocess.Popen[str]:
+    code = PROGRAM.format(body=body)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2():
+    child = start("raise KeyError('no run named x: there are y')")
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 2
+    assert err == "error: no run named x: there are y\n"
+
+
+def test_a_defect_of_ours_keeps_its_traceback():
+    child = start("assert False")
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert "AssertionError" in err
+
+
+def test_sigterm_ends_a_stage_with_143_and_says_that_work_is_kept():
+    child = start("print('ready', flush=True); time.sleep(60)")
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 143
+    assert "run again to resume" in err
+
+
+@pytest.mark.parametrize("shell", [None, "/bin/bash", "/bin/sh"])
+def test_a_stage_dies_when_the_process_that_started_it_is_killed(tmp_path: Path, shell: str | None):
+    inner = PROGRAM.format(body=f"open({str(tmp_path / 'pid')!r}, 'w').write(str(__import__('os').getpid())); time.sleep(60)")
+    outer = textwrap.dedent(f"""
+        import shlex, subprocess, sys
+        command = [sys.executable, "-c", {inner!r}]
+        # as DVC starts its commands: sh stays between it and the program, bash does not
+        subprocess.run([{shell!r}, "-c", shlex.join(command)] if {shell!r} else command)
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", outer], cwd=ROOT)
+    deadline = time.monotonic() + 30
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+        assert time.monotonic() < deadline, "the stage did not start"
+        time.sleep(0.05)
+    pid = int((tmp_path / "pid").read_text())
+    parent.kill()
+    parent.wait()
+    while alive(pid):
+        assert time.monotonic() < deadline, "the stage outlived its parent"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,107 @@
+"""Starting several processes on one machine: how many, what each is told, and what is said when one of them fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.training import distributed
+from tests.stages import small_training
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return small_training.prepare(tmp_path, monkeypatch, small_training.PROCESS_VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [({"FACET_PROCS": "0"}, "FACET_PROCS should be the number"), ({"FACET_PROCS": "two"}, "got 'two'")],
+)
+def test_a_number_of_processes_that_is_none_is_refused(
+    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        distributed.wanted(1)
+
+
+def test_a_process_that_was_started_as_one_of_several_starts_no_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("FACET_PROCS", raising=False)
+    assert distributed.wanted(3) == 3
+    monkeypatch.setenv("FACET_PROCS", "2")
+    assert distributed.wanted(3) == 2
+    monkeypatch.setenv("RANK", "1")
+    assert distributed.wanted(3) == 1
+
+
+@pytest.mark.parametrize(("rank", "size"), [("1", "1"), ("x", "2"), ("2", "2")])
+def test_a_rank_that_cannot_be_is_refused(rank: str, size: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(ValueError, match="RANK and WORLD_SIZE should be numbers"):
+        distributed.rank_and_size()
+
+
+LAUNCHED = """
+import os, signal, sys, time
+rank, way = os.environ["RANK"], sys.argv[1]
+print(f"line of {rank}", file=sys.stderr, flush=True)
+if way == "fine":
+    assert os.environ["WORLD_SIZE"] == "2" and os.environ["LOCAL_RANK"] == rank and int(os.environ["MASTER_PORT"])
+elif way == "one fails" and rank == "1":
+    time.sleep(0.2)
+    print("error: what went wrong", file=sys.stderr)
+    sys.exit(2)
+elif way == "one is killed" and rank == "1":
+    os.kill(os.getpid(), signal.SIGKILL)
+elif way == "one loses the other" and rank == "0":
+    time.sleep(0.1)
+    sys.exit(1)
+elif way == "one loses the other":
+    time.sleep(0.4)
+    print("error: the cause", file=sys.stderr)
+    sys.exit(2)
+else:
+    time.sleep(100)
+"""
+
+
+def launch(way: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "launched.py").write_text(LAUNCHED)
+    monkeypatch.setenv("PYTHONPATH", str(project))
+    monkeypatch.setattr(distributed, "GRACE_S", 1.0)
+    distributed.launch("launched", [way], 2)
+
+
+def test_started_processes_get_what_torchrun_would_give_them_and_the_first_is_heard(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    launch("fine", project, monkeypatch)
+    assert capsys.readouterr().err == "line of 0\n"
+
+
+def test_when_one_process_fails_the_others_are_ended_and_its_sentence_is_shown_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as left:
+        launch("one fails", project, monkeypatch)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.count("error: what went wrong") == 1
+
+
+def test_the_process_that_says_why_is_believed_before_those_that_lost_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as left:
+        launch("one loses the other", project, monkeypatch)
+    assert left.value.code == 2
+    assert "error: the cause" in capsys.readouterr().err
+
+
+def test_a_process_that_was_killed_is_named_with_its_signal(project: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ValueError, match="process 1 of 2 was ended by SIGKILL: out of memory"):
+        launch("one is killed", project, monkeypatch)
