@@ -52,7 +52,7 @@ $(VENV)/installed: uv.lock pyproject.toml | $(uv)
 install: $(VENV)/installed  ## the environment alone; EXTRAS="s3 brisque" adds to it
 	$(if $(EXTRAS),$(call install,--extra test $(EXTRAS:%=--extra %)))
 
-demo: $(VENV)/installed  ## one ablation table, end to end, on the embedded data
+demo: $(VENV)/installed  ## one ablation table, end to end, on the synthetic data
 	$(bin)/facet demo
 
 down: $(VENV)/installed  ## stop the servers that `make demo` left running
@@ -87,8 +87,8 @@ quick: $(VENV)/installed
 test-mxnet: $(VENV)/installed .venv-mxnet/installed  ## RecordIO both ways against mxnet 1.9.1
 	FACET_MXNET_PYTHON=$(CURDIR)/.venv-mxnet/bin/python $(bin)/python -m pytest -m mxnet tests
 
-ablations: $(VENV)/installed  ## every table of the documents, 50 minutes; SEEDS=0,1,2 TABLES="..." PROFILE=faces REPORT=folder
-	$(bin)/facet ablations $(TABLES) --profile $(or $(PROFILE),demo) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPORT),--report $(REPORT))
+ablations: $(VENV)/installed  ## every table of the papers, 50 minutes; SEEDS=0,1,2 TABLES="..." SCALE=faces REPORT=folder
+	$(bin)/facet ablations $(TABLES) --scale $(or $(SCALE),demo) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPORT),--report $(REPORT))
 
 # pictures of invented numbers do not replace those of a table that ran
 browser: pictures = $(if $(FACET_BROWSER),docs/images,.facet/pictures)

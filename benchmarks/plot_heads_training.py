@@ -1,4 +1,4 @@
-"""Trains every head on the embedded demo set and draws all training curves in one picture.
+"""Trains every head on the synthetic demo set and draws all training curves in one picture.
 
     python benchmarks/plot_heads_training.py FOLDER [--heads adaface,arcface] [--epochs 8] [--out PICTURE]
 
@@ -100,7 +100,7 @@ def draw(curves: dict[str, list[dict[str, float]]], out: Path) -> None:
         axis.set_xlabel("epoch")
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=8, loc="lower right")
-    figure.suptitle("Every head on the embedded demo set: the demo profile, margins as published", fontsize=11)
+    figure.suptitle("Every head on the synthetic demo set: the demo profile, margins as published", fontsize=11)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
     print(f"wrote {out}")

@@ -144,7 +144,7 @@ def measure(name: str, seed: int) -> None:
 
 
 def measure_run(folder: Path) -> None:
-    """Print what a trained run of the embedded demo comes to: the same people, in images new to it as well."""
+    """Print what a trained run of the synthetic demo comes to: the same people, in images new to it as well."""
     backbone, model = model_files.read_backbone(folder / "backbone")
     head_config = plugins.load("heads", model.head["name"]).Config.model_validate(model.head)
     head = plugins.load("heads", model.head["name"]).Head(head_config, model.feature_dim, model.num_classes)

@@ -76,7 +76,7 @@ def jpeg(quality: int) -> Rung:
 
 
 def camera(quality: float) -> Rung:
-    """Return a rung that takes the face down as the embedded data's camera does."""
+    """Return a rung that takes the face down as the synthetic data's camera does."""
     return lambda image, rng: degrade.degrade(image, quality, rng)
 
 

@@ -1,4 +1,4 @@
-"""Does low quality hurt on the embedded data? Rank-1 of a small network over the known quality of the probes.
+"""Does low quality hurt on the synthetic data? Rank-1 of a small network over the known quality of the probes.
 
 Draws the demo's training set, trains the demo's network on it with CosFace, then identifies probes of people
 it has never seen, at several known qualities, in a gallery of one clean image each.

@@ -1,7 +1,7 @@
 """Stage `report`: all tables as one page, as text, as data and as LaTeX, plus the page of each table.
 
 With `--beside FOLDER` the tables that another profile measured too, in a project of its own, stand beside: published
-order, order on embedded data, order on real faces.
+order, order on synthetic data, order on real faces.
 
 Run as `python -m stages.report_all`.
 """

@@ -21,13 +21,13 @@ def main(arguments: argparse.Namespace) -> None:
     resolved = params.load()
     pin.pin_all(
         {
-            "embedded": resolved.embedded,
+            "synthetic": resolved.synthetic,
             "datasets": {name: {"root": dataset.root} for name, dataset in resolved.datasets.items()},
         }
     )
     with artifacts.write_folder(artifacts.RESOLVED) as folder:
-        for name, spec in resolved.embedded.items():
-            artifacts.write_yaml(folder / "embedded" / f"{name}.yaml", {"synthesize": spec.model_dump(mode="json")})
+        for name, spec in resolved.synthetic.items():
+            artifacts.write_yaml(folder / "synthetic" / f"{name}.yaml", {"synthesize": spec.model_dump(mode="json")})
         for name, dataset in resolved.datasets.items():
             # no stage depends on `root`: the same files elsewhere are the same
             place = {} if dataset.root is None else {"root": str(Path(dataset.root).absolute())}

@@ -2,7 +2,7 @@
 
     python -m stages.synthesize demo
 
-Reads the section `synthesize` of resolved/embedded/NAME.yaml; writes data/NAME/train and data/NAME/eval.
+Reads the section `synthesize` of resolved/synthetic/NAME.yaml; writes data/NAME/train and data/NAME/eval.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ P = TypeVar("P", plan.Ijb, plan.Listed, plan_other_sets.Ijbs, plan_other_sets.Na
 
 def main(arguments: argparse.Namespace) -> None:
     """Render the training set, then the test sets."""
-    config = artifacts.read_section(artifacts.RESOLVED / "embedded" / f"{arguments.dataset}.yaml", "synthesize", Config)
+    described = artifacts.RESOLVED / "synthetic" / f"{arguments.dataset}.yaml"
+    config = artifacts.read_section(described, "synthesize", Config)
     # never by `artifacts.data_folder`, which may be a person's own
     home = artifacts.DATA / arguments.dataset
     cv2.setNumThreads(1)  # one face is too small to share
@@ -129,7 +130,7 @@ def _known(one: Drawn) -> dict[str, object]:
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("dataset", help="name under `embedded` in params.yaml")
+    options.add_argument("dataset", help="name under `synthetic` in params.yaml")
     options.add_argument("--processes", type=int, default=0, help="number of processes (default: one per core)")
     return options
 

@@ -80,7 +80,7 @@ def make_project(path: Path) -> Project:
     (path / "profiles/tiny.yaml").write_text(TINY_PROFILE)
     project.edit("params.yaml", {
         "profile": "tiny",
-        "embedded": {"demo": {
+        "synthetic": {"demo": {
             "train": {"identities": 8, "images_per_identity": 4},
             "eval": {
                 "identities": 20, "pairs": 20, "ijb_templates": 20, "tinyface_distractors": 4,

@@ -1,4 +1,4 @@
-"""The whole graph through plain DVC, in a real repository, on a tiny embedded data set.
+"""The whole graph through plain DVC, in a real repository, on a tiny synthetic data set.
 
 It is run once from nothing (`reproduced`); who changes anything changes a copy of that.
 """

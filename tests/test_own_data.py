@@ -17,7 +17,7 @@ from tests.support import ROOT, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-BOTH = "demo: it is under `embedded` (drawn) and datasets.demo.root is"
+BOTH = "demo: it is under `synthetic` (drawn) and datasets.demo.root is"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def faces(small: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(make_project: Callable[[], Project]) -> Project:
-    """A project whose embedded set has been drawn and unpacked."""
+    """A project whose synthetic set has been drawn and unpacked."""
     project = make_project()
     project.run("dvc", "repro", "unpack@demo")
     return project
@@ -71,8 +71,8 @@ def put(project: Project, **sections: object) -> None:
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **sections}, sort_keys=False))
 
 
-def embedded(project: Project) -> object:
-    return yaml.safe_load((project.path / "params.yaml").read_text())["embedded"]
+def synthetic(project: Project) -> object:
+    return yaml.safe_load((project.path / "params.yaml").read_text())["synthetic"]
 
 
 def refused(printed: str) -> str:
@@ -102,14 +102,14 @@ def test_an_entry_that_is_both_is_refused_by_every_door_before_anything_runs(pro
 
 
 def test_first_embedded_then_a_root_then_embedded_again(project: Project, faces: Path):
-    before, section = contents(faces), embedded(project)
-    put(project, embedded={}, datasets={"demo": {"root": str(faces)}})
+    before, section = contents(faces), synthetic(project)
+    put(project, synthetic={}, datasets={"demo": {"root": str(faces)}})
     printed = project.run("dvc", "repro", "unpack@demo", check=False)
     assert "data/demo/train holds a data set of its own" in printed
     shutil.rmtree(project.path / "data/demo")
     project.run("dvc", "repro", "unpack@demo")
     assert contents(faces) == before
-    put(project, embedded=section, datasets={"demo": {}})
+    put(project, synthetic=section, datasets={"demo": {}})
     for command in (
         ("checkout", "--force"), ("repro", "unpack@demo"), ("repro", "--force", "-s", "synthesize@demo"),
         ("gc", "--workspace", "--force"), ("checkout", "--force"),
@@ -120,8 +120,8 @@ def test_first_embedded_then_a_root_then_embedded_again(project: Project, faces:
 
 
 def test_a_link_to_a_folder_is_refused_before_a_set_is_drawn_through_it(project: Project, faces: Path):
-    before, section = contents(faces), embedded(project)
-    put(project, embedded={"demo": {**section["demo"], "seed": 7}})
+    before, section = contents(faces), synthetic(project)
+    put(project, synthetic={"demo": {**section["demo"], "seed": 7}})
     shutil.rmtree(project.path / "data/demo")
     (project.path / "data/demo").symlink_to(faces)
     printed = project.run("dvc", "repro", "unpack@demo", check=False)

@@ -31,7 +31,7 @@ class Workspace:
     """Whose servers, leases and MLflow store it uses."""
     kind: Kind = "project"
     name: str = ""
-    """The profile of ablations, the key of a sweep."""
+    """The scale of ablations, the key of a sweep."""
 
     @property
     def text(self) -> str:

@@ -15,7 +15,7 @@ from pipeline.flow.launch import leave_if_bad, run_stale
 from pipeline.flow.run_options import RunOptions, with_run_options
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Names of files in tables/; default: the scale's")]
-Profile = Annotated[str, typer.Option(help="Scale: the name of a file in ablations/, such as demo, faces or paper.")]
+Scale = Annotated[str, typer.Option(help="Scale: the name of a file in ablations/, such as demo, faces or paper.")]
 Seeds = Annotated[
     list[str] | None,
     typer.Option("--seeds", metavar="0,1,2", help="Train each row with these too: 0..2; TABLE=0..2 for one table."),
@@ -30,7 +30,7 @@ Show = Annotated[bool, typer.Option("--show", help="Print the runs as a params.y
 def ablations(
     options: RunOptions,
     tables: Tables = None,
-    profile: Profile = "demo",
+    scale: Scale = "demo",
     seeds: Seeds = None,
     report: Report = None,
     show: Show = False,
@@ -46,15 +46,15 @@ def ablations(
     from pipeline.workspaces import ablations as ablation_workspace
 
     if options.pool is not None:
-        raise ValueError("tables of the documents run on this machine: put what --show prints in params.yaml's place")
+        raise ValueError("the papers' tables run on this machine: put what --show prints in params.yaml's place")
     root = enter()
-    asked = ablation_workspace.parse_seeds(root, profile, tables or [], seeds or [])
+    asked = ablation_workspace.parse_seeds(root, scale, tables or [], seeds or [])
     tree = ablation_workspace.params(root, asked)
     if show:
         typer.echo(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=160), nl=False)
         return
-    sizes = f"{len(asked.tables)} tables, {len(tree['rows'])} rows, {len(tree['runs'])} trainings"
-    typer.echo(f"{sizes}, scale {profile}")
+    sizes = f"{len(asked.tables)} tables, {len(tree['rows'])} rows, {len(tree['runs'])} training runs"
+    typer.echo(f"{sizes}, scale {scale}")
     with ablation_workspace.opened(root, asked, tree) as (where, fresh):
         if not fresh:
             typer.echo("another process is running these tables already: using the code that it started with")

@@ -30,7 +30,7 @@ def table(
     name: Annotated[str | None, typer.Argument(help="Name of a file in tables/.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.md,
     every: Annotated[bool, typer.Option("--all", help="Print all tables, with the agreement of each.")] = False,
-    profile: Annotated[str, typer.Option(help="Scale of `facet ablations`; default: the project's tables.")] = "",
+    scale: Annotated[str, typer.Option(help="Scale of `facet ablations`; default: the project's tables.")] = "",
     diff: Annotated[str | None, typer.Option(metavar="REV", help="Compare with a commit, or A with B: A..B.")] = None,
 ) -> None:
     """Print a table with measured and published numbers."""
@@ -41,12 +41,12 @@ def table(
     root = enter()
     if every == (name is not None) or (every and diff is not None):
         raise ValueError("give one table, as in `facet table heads`, or --all without --diff")
-    if profile:
-        where = workspace.beside(root, "ablations", profile)
+    if scale:
+        where = workspace.beside(root, "ablations", scale)
     else:
         where = summary.workspace_with(root, f"results/tables/{name}/report" if name else "results/report")
         if where.kind == "ablations":
-            typer.echo(f"of facet ablations, profile {where.name}", err=True)
+            typer.echo(f"of facet ablations, scale {where.name}", err=True)
     if name is None:
         shown = summary.tables(where, format_.value)
     elif diff is None:

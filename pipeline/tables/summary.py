@@ -135,7 +135,7 @@ def tables(where: Workspace, format_: str) -> str:
     path = where.folder / "results" / "report" / f"index.{format_}"
     if path.is_file():
         return path.read_text(encoding="utf-8").rstrip("\n")
-    run = f"facet ablations --profile {where.name}" if where.kind == "ablations" else "facet run report"
+    run = f"facet ablations --scale {where.name}" if where.kind == "ablations" else "facet run report"
     raise LookupError(f"the report has not been made yet: run `{run}`")
 
 
@@ -150,7 +150,7 @@ def workspace_with(root: Path, path: str) -> Workspace:
     there = [one for one in workspace.side_workspaces(root) if (one.folder / path).exists()]
     if len(there) > 1:
         names = ", ".join(one.name for one in there)
-        raise LookupError(f"{path} is there for the profiles {names}: say which with --profile")
+        raise LookupError(f"{path} exists for the scales {names}: say which with --scale")
     return there[0] if there else workspace.of_project(root)
 
 
@@ -159,7 +159,7 @@ def _how_to_make(where: Workspace, name: str) -> str:
         listed = yaml.safe_load((where.project / "params.yaml").read_text(encoding="utf-8"))
         if name in (listed.get("tables") or {}):
             return f"facet run {name}"
-    return f"facet ablations {name}" + (f" --profile {where.name}" if where.name else "")
+    return f"facet ablations {name}" + (f" --scale {where.name}" if where.name else "")
 
 
 def markdown(root: Path, tables: Sequence[str], links: Mapping[str, str]) -> str:

@@ -25,7 +25,7 @@ from pipeline.workspaces import own_data, seeds, snapshot
 RUNS = "ablations/runs.yaml"
 WORDS = ("data", "net", "at", "recipe")
 """Keys of a run in ablations/runs.yaml that params.yaml does not have."""
-SECTIONS = {"base", "profile", "data", "nets", "embedded", "datasets", "all", "tables"}
+SECTIONS = {"base", "profile", "data", "nets", "synthetic", "datasets", "all", "tables"}
 FEW = 4
 """Up to this many tables are named individually."""
 
@@ -34,7 +34,7 @@ FEW = 4
 class Ablations:
     """A request: which tables, at which scale, with which seeds."""
 
-    profile: str
+    scale: str
     seeds: Mapping[str, Sequence[int]]
     """Of each table, in the tables' order, beside the seed that a run has anyway."""
 
@@ -47,7 +47,7 @@ class Ablations:
     def title(self) -> str:
         """The request in words."""
         named = ", ".join(self.tables) if len(self.tables) <= FEW else f"{len(self.tables)} tables"
-        return f"{named} ({self.profile})"
+        return f"{named} ({self.scale})"
 
 
 @contextmanager
@@ -59,15 +59,15 @@ def opened(root: Path, asked: Ablations, tree: Mapping[str, Any]) -> Iterator[tu
         asked: which tables.
         tree: what ``params`` returns for them.
     """
-    where = workspace.beside(root, "ablations", asked.profile)
+    where = workspace.beside(root, "ablations", asked.scale)
     generated = {"params.yaml": tree, **snapshot.graph(root, tree)}
     with snapshot.opened(root, where.folder, lambda: generated) as alone:
         yield where, alone
 
 
-def tables(root: Path, profile: str) -> list[str]:
+def tables(root: Path, scale: str) -> list[str]:
     """Return the tables that a scale can run: those it lists, or all that name runs of ablations/runs.yaml."""
-    listed = scale(root, profile).get("tables")
+    listed = resolved(root, scale).get("tables")
     if listed:
         return list(listed)
     runs = _read(root, RUNS)
@@ -79,39 +79,39 @@ def tables(root: Path, profile: str) -> list[str]:
     return found
 
 
-def lineage(root: Path, profile: str) -> dict[str, dict[str, Any]]:
+def lineage(root: Path, scale: str) -> dict[str, dict[str, Any]]:
     """Return the settings of a scale and of those it builds on (``base``), the base first.
 
     Raises:
-        LookupError: there is no such profile.
+        LookupError: there is no such scale.
         ValueError: one has sections that nobody reads, or they build on one another in a circle.
     """
-    found = {profile: _one(root, profile)}
-    while base := found[profile].get("base"):
+    found = {scale: _one(root, scale)}
+    while base := found[scale].get("base"):
         if base in found:
-            raise ValueError(f"ablations/{profile}.yaml and its base {base} build on each other")
-        profile = base
-        found[profile] = _one(root, profile)
+            raise ValueError(f"ablations/{scale}.yaml and its base {base} build on each other")
+        scale = base
+        found[scale] = _one(root, scale)
     return dict(reversed(found.items()))
 
 
-def scale(root: Path, profile: str) -> dict[str, Any]:
+def resolved(root: Path, scale: str) -> dict[str, Any]:
     """Return the settings in ablations/PROFILE.yaml, merged over the scale it builds on.
 
     Raises:
-        LookupError: there is no such profile.
+        LookupError: there is no such scale.
         ValueError: it has sections that nobody reads.
     """
-    return reduce(merge, lineage(root, profile).values())
+    return reduce(merge, lineage(root, scale).values())
 
 
-def _one(root: Path, profile: str) -> dict[str, Any]:
+def _one(root: Path, scale: str) -> dict[str, Any]:
     there = sorted(path.stem for path in (root / "ablations").glob("*.yaml") if path.stem != "runs")
-    if profile not in there:
-        raise LookupError(f"no scale {profile!r} in ablations/: choose one of {', '.join(there) or 'none'}")
-    tree = _read(root, f"ablations/{profile}.yaml")
+    if scale not in there:
+        raise LookupError(f"no scale {scale!r} in ablations/: choose one of {', '.join(there) or 'none'}")
+    tree = _read(root, f"ablations/{scale}.yaml")
     if odd := sorted(set(tree) - SECTIONS):
-        raise ValueError(f"ablations/{profile}.yaml: unknown {', '.join(odd)}; allowed: {', '.join(sorted(SECTIONS))}")
+        raise ValueError(f"ablations/{scale}.yaml: unknown {', '.join(odd)}; allowed: {', '.join(sorted(SECTIONS))}")
     return tree
 
 
@@ -121,25 +121,25 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
     Raises:
         LookupError: a table, run, data set or net that is not there; the message names those there are.
     """
-    project, profiles = _read(root, "params.yaml"), lineage(root, asked.profile)
-    at = reduce(merge, profiles.values())
+    project, scales = _read(root, "params.yaml"), lineage(root, asked.scale)
+    at = reduce(merge, scales.values())
     described = _read(root, RUNS)
-    project["profile"] = at.get("profile", asked.profile)
+    project["profile"] = at.get("profile", asked.scale)
     rows: dict[str, dict[str, str]] = {}
     runs: dict[str, dict[str, Any]] = {}
     for table, more in asked.seeds.items():
         for row, name in _runs_of(root, table).items():
-            plain = _run(name, described, at, list(profiles), f"tables/{table}.yaml, row {row}")
+            plain = _run(name, described, at, list(scales), f"tables/{table}.yaml, row {row}")
             # the row's file names the run itself, so that its own seed is always the first one
             own = seeds.own(root, project, plain)
             for seed in dict.fromkeys([own, *more]):
                 run = seeds.name(name, seed, own)
                 rows[seeds.row(table, row, seed, own)] = {"table": table, "run": run}
                 runs[run] = deepcopy(plain) | ({} if seed == own else {"seed": seed})
-    datasets = _datasets(root, project, at, {run["dataset"] for run in runs.values()}, asked.profile)
+    datasets = _datasets(root, project, at, {run["dataset"] for run in runs.values()}, asked.scale)
     return {
         **project,
-        "embedded": {name: entry for name, entry in at.get("embedded", {}).items() if name in datasets},
+        "synthetic": {name: entry for name, entry in at.get("synthetic", {}).items() if name in datasets},
         "datasets": datasets,
         "recognition": {**project.get("recognition", {}), **_judges(runs)},
         "runs": runs,
@@ -172,58 +172,58 @@ def _runs_of(root: Path, table: str) -> dict[str, str]:
 
 
 def _run(
-    name: str, described: Mapping[str, Any], at: Mapping[str, Any], profiles: Sequence[str], where: str
+    name: str, described: Mapping[str, Any], at: Mapping[str, Any], scales: Sequence[str], where: str
 ) -> dict[str, Any]:
     """Return a run as params.yaml has it: the papers' words replaced and the scale's overrides applied.
 
     Args:
         name: of the run.
         described: what ablations/runs.yaml says.
-        at: what the profile says.
-        profiles: it and those it builds on, the first one first.
+        at: what the scale says.
+        scales: it and those it builds on, the first one first.
         where: who names the run.
     """
     if name not in described:
         raise LookupError(f"{where}: no run {name!r} in {RUNS}: there are {', '.join(sorted(described))}")
     said = described[name]
     own = {key: value for key, value in said.items() if key not in WORDS}
-    own["dataset"] = _named(at, "data", said.get("data"), name, profiles[-1])
+    own["dataset"] = _named(at, "data", said.get("data"), name, scales[-1])
     if "net" in said:
-        own["backbone"] = _named(at, "nets", said["net"], name, profiles[-1])
-    if "recipe" in said and "paper" in profiles:
+        own["backbone"] = _named(at, "nets", said["net"], name, scales[-1])
+    if "recipe" in said and "paper" in scales:
         own["recipe"] = said["recipe"]
     run = merge(at.get("all", {}), own)
-    for profile in profiles:
-        run = merge(run, (said.get("at") or {}).get(profile) or {})
+    for scale in scales:
+        run = merge(run, (said.get("at") or {}).get(scale) or {})
     return run
 
 
-def _named(at: Mapping[str, Any], section: str, word: str | None, run: str, profile: str) -> Any:
+def _named(at: Mapping[str, Any], section: str, word: str | None, run: str, scale: str) -> Any:
     known = at.get(section, {})
     if word not in known:
         there = ", ".join(sorted(known)) or "none"
-        raise LookupError(f"{RUNS}, {run}: ablations/{profile}.yaml, {section} has no {word!r}: there are {there}")
+        raise LookupError(f"{RUNS}, {run}: ablations/{scale}.yaml, {section} has no {word!r}: there are {there}")
     return known[word]
 
 
 def _datasets(
-    root: Path, project: Mapping[str, Any], at: Mapping[str, Any], wanted: set[str], profile: str
+    root: Path, project: Mapping[str, Any], at: Mapping[str, Any], wanted: set[str], scale: str
 ) -> dict[str, dict[str, Any]]:
     """Return the data sets that the runs need; entries of params.yaml override those of the scale."""
     own_data.refuse_both(project, "params.yaml")
     described = {**at.get("datasets", {}), **(project.get("datasets") or {})}
-    own_data.refuse_both({"datasets": described}, f"ablations/{profile}.yaml", at.get("embedded", {}))
-    known = {name: {} for name in at.get("embedded", {})} | described
+    own_data.refuse_both({"datasets": described}, f"ablations/{scale}.yaml", at.get("synthetic", {}))
+    known = {name: {} for name in at.get("synthetic", {})} | described
     missing = sorted(wanted - set(known))
     if missing:
         raise LookupError(
-            f"scale {profile} trains on {', '.join(missing)}: give folders under `datasets` in params.yaml, as in "
+            f"scale {scale} trains on {', '.join(missing)}: give folders under `datasets` in params.yaml, as in "
             f"`{missing[0]}: {{root: FOLDER}}`, a folder with train/ and eval/"
         )
     found = snapshot.absolute_roots(root, {name: known[name] for name in sorted(wanted)})
     for name, entry in found.items():
         if entry.get("root") and not Path(entry["root"]).is_dir():
-            raise LookupError(f"scale {profile}: data set {name} should be at {entry['root']}, which does not exist")
+            raise LookupError(f"scale {scale}: data set {name} should be at {entry['root']}, which does not exist")
     return found
 
 
@@ -246,16 +246,16 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def parse_seeds(root: Path, profile: str, named: Sequence[str], said: Sequence[str]) -> Ablations:
+def parse_seeds(root: Path, scale: str, named: Sequence[str], said: Sequence[str]) -> Ablations:
     """Parse the seeds of a command line: ``0,1,2`` for every table, ``qgface_ablation=0..2`` for one.
 
     Raises:
         LookupError: a table that is not there.
         ValueError: seeds that cannot be read.
     """
-    there = tables(root, profile)
+    there = tables(root, scale)
     if odd := [name for name in named if name not in there]:
-        raise LookupError(f"scale {profile} has no table {', '.join(odd)}: its tables are {', '.join(there) or 'none'}")
+        raise LookupError(f"scale {scale} has no table {', '.join(odd)}: its tables are {', '.join(there) or 'none'}")
     chosen = list(named) or there
     everywhere: tuple[int, ...] = ()
     of_one: dict[str, tuple[int, ...]] = {}
@@ -267,7 +267,7 @@ def parse_seeds(root: Path, profile: str, named: Sequence[str], said: Sequence[s
             raise LookupError(f"--seeds {text}: table {table!r} is not among those requested: {', '.join(chosen)}")
         else:
             of_one[table] = seeds.parse(listed)
-    return Ablations(profile, {table: of_one.get(table, everywhere) for table in chosen})
+    return Ablations(scale, {table: of_one.get(table, everywhere) for table in chosen})
 
 
 def _read(root: Path, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def look(root: Path) -> None:
     """List the folders that params.yaml names under ``datasets``, so that DVC sees what changed in them.
 
     Raises:
-        ValueError: a data set is both embedded and a person's own, a folder is not there, or files stand in the way.
+        ValueError: a data set is both synthetic and a person's own, a folder is not there, or files stand in the way.
     """
     path = root / "params.yaml"
     try:
@@ -44,22 +44,22 @@ def roots(tree: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def refuse_both(tree: Mapping[str, Any], where: str, embedded: Mapping[str, Any] | None = None) -> None:
+def refuse_both(tree: Mapping[str, Any], where: str, synthetic: Mapping[str, Any] | None = None) -> None:
     """Refuse a data set that is drawn and a person's own at once.
 
     Args:
         tree: params.yaml, as it reads.
-        where: the file that has the section ``embedded``.
-        embedded: that section; that of ``tree`` if it is not given.
+        where: the file that has the section ``synthetic``.
+        synthetic: that section; that of ``tree`` if it is not given.
 
     Raises:
         ValueError: there is one; the message says what to remove.
     """
-    drawn = (tree.get("embedded") or {}) if embedded is None else embedded
+    drawn = (tree.get("synthetic") or {}) if synthetic is None else synthetic
     for name, folder in roots(tree).items():
         if name in drawn:
             raise ValueError(
-                f"{where}, {name}: it is under `embedded` (drawn) and datasets.{name}.root is {folder} (a folder of "
+                f"{where}, {name}: it is under `synthetic` (drawn) and datasets.{name}.root is {folder} (a folder of "
                 f"yours): remove one of the two, or give the folder a name of its own under `datasets`"
             )
 

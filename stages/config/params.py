@@ -52,7 +52,7 @@ class Tree(BaseModel, extra="forbid", frozen=True):
     """params.yaml as it is written."""
 
     profile: Name
-    embedded: dict[Name, synthesis_config.Config] = {}
+    synthetic: dict[Name, synthesis_config.Config] = {}
     datasets: dict[Name, Dataset]
     defaults: dict[str, Any] = Field(default_factory=dict, description="of every run; the profile overrides them")
     runs: dict[Name, dict[str, Any]]
@@ -77,7 +77,7 @@ class Params:
     """All resolved and validated parameters."""
 
     profile: str
-    embedded: dict[str, synthesis_config.Config]
+    synthetic: dict[str, synthesis_config.Config]
     datasets: dict[str, Dataset]
     runs: dict[str, Run]
     rows: dict[str, RowOfTable]
@@ -105,10 +105,10 @@ def load(root: Path = Path()) -> Params:
         raise ValueError(f"{profile_path}: wanted only `defaults`, got {sorted(profile)}")
     defaults = merge(tree.defaults, profile.get("defaults", {}))
     for name, dataset in tree.datasets.items():
-        if dataset.root is None and name not in tree.embedded:
+        if dataset.root is None and name not in tree.synthetic:
             raise LookupError(
-                f"params.yaml, datasets.{name}: give its `root`, or describe it under `embedded` "
-                f"(there: {', '.join(sorted(tree.embedded)) or 'none'})"
+                f"params.yaml, datasets.{name}: give its `root`, or describe it under `synthetic` "
+                f"(there: {', '.join(sorted(tree.synthetic)) or 'none'})"
             )
     runs = {
         name: resolve_run(name, own, under(own, defaults, root / "profiles/recipes"), tree.datasets)
@@ -118,7 +118,7 @@ def load(root: Path = Path()) -> Params:
               for name in tree.tables}
     _check_rows(tree, tables)
     _check_seeds(tables, tree.rows, runs)
-    return Params(tree.profile, dict(tree.embedded), dict(tree.datasets), runs, dict(tree.rows), tables)
+    return Params(tree.profile, dict(tree.synthetic), dict(tree.datasets), runs, dict(tree.rows), tables)
 
 
 def under(own: Mapping[str, Any], defaults: Mapping[str, Any], recipes: Path) -> dict[str, Any]:

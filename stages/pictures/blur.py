@@ -123,7 +123,7 @@ def _batches(probes: Iterable[Probe], size: int) -> Iterator[list[Probe]]:
         yield batch
 
 
-def embedded(eval_folder: Path, set_name: str = "lfw") -> tuple[Gallery, list[Probe]]:
+def synthetic(eval_folder: Path, set_name: str = "lfw") -> tuple[Gallery, list[Probe]]:
     """Return each person's best picture of a synthetic test set as gallery, and the next best as probe.
 
     Raises:

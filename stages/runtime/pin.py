@@ -43,10 +43,10 @@ def pin_all(tree: Mapping[str, Any]) -> None:
 
     Raises:
         FileNotFoundError: a root is not there.
-        ValueError: an entry is both embedded and a person's own, or other files are where a pin or a drawn set goes.
+        ValueError: an entry is both synthetic and a person's own, or other files are where a pin or a drawn set goes.
     """
     roots = roots_of(tree)
-    for name in tree.get("embedded") or {}:
+    for name in tree.get("synthetic") or {}:
         refuse_foreign(name)
     for name, root in roots.items():
         refuse_in_the_way(name, root)
@@ -59,23 +59,23 @@ def roots_of(tree: Mapping[str, Any]) -> dict[str, Path]:
     """Return the folders that params.yaml names under ``datasets``, by data set.
 
     Raises:
-        ValueError: one of them is embedded too, or has a name that the pipeline uses itself.
+        ValueError: one of them is synthetic too, or has a name that the pipeline uses itself.
     """
     described = {name: (entry or {}).get("root") for name, entry in (tree.get("datasets") or {}).items()}
-    for name in [*described, *(tree.get("embedded") or {})]:
+    for name in [*described, *(tree.get("synthetic") or {})]:
         if name == artifacts.UNPACKED:
             raise ValueError(f"params.yaml: a data set called {name} cannot be: data/{name} is that of `unpack`")
-    for name in tree.get("embedded") or {}:
+    for name in tree.get("synthetic") or {}:
         if described.get(name) is not None:
             raise ValueError(
-                f"params.yaml, {name}: it is under `embedded` (drawn) and datasets.{name}.root is {described[name]} "
+                f"params.yaml, {name}: it is under `synthetic` (drawn) and datasets.{name}.root is {described[name]} "
                 f"(a folder of yours): remove one of the two, or give the folder a name of its own under `datasets`"
             )
     return {name: Path(root) for name, root in described.items() if root is not None}
 
 
 def refuse_foreign(name: str) -> None:
-    """Refuse what stands where an embedded set is drawn and was not drawn: DVC removes that before it draws.
+    """Refuse what stands where a synthetic set is drawn and was not drawn: DVC removes that before it draws.
 
     Raises:
         ValueError: there is a link, or files that no stage wrote.
@@ -84,14 +84,14 @@ def refuse_foreign(name: str) -> None:
     for path in (home, *(home / part for part in PARTS)):
         if path.is_symlink():
             raise ValueError(
-                f"{path} is a link to {path.readlink()}, and {name} is drawn there (`embedded` in params.yaml): remove "
-                f"the link, or name the folder by datasets.NAME.root under a name that is not embedded"
+                f"{path} is a link to {path.readlink()}, and {name} is rendered there (`synthetic` in params.yaml): "
+                f"remove the link, or name the folder by datasets.NAME.root under a name that is not synthetic"
             )
         names = {entry.name for entry in path.iterdir()} if path != home and path.is_dir() else set()
         if names and not names & {DRAWN, PIN}:
             raise ValueError(
-                f"{path} holds files that were not drawn, and {name} is drawn there (`embedded` in params.yaml): move "
-                f"them away and name their folder by datasets.NAME.root under a name that is not embedded"
+                f"{path} holds files that were not drawn, and {name} is drawn there (`synthetic` in params.yaml): move "
+                f"them away and name their folder by datasets.NAME.root under a name that is not synthetic"
             )
 
 

@@ -47,7 +47,7 @@ def measure(
 
     Args:
         folder: holds ``NAME.bin``, the folder ``adience`` or ``xqlfw``, or ``ijb/IJBC`` for each set,
-            and ``truth.parquet`` for embedded data.
+            and ``truth.parquet`` for synthetic data.
         switches: sets, false match rates, fusion.
         embed: the backbone.
         scores: quality methods by name; a feature norm among them replaces the plain one.

@@ -50,7 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
 def sources(arguments: argparse.Namespace) -> tuple[Gallery, Iterator[Probe], list[Probe]]:
     """Return the gallery, the probes to show, and those of known people, for the curve."""
     if arguments.video is None:
-        gallery, known = blur.embedded(artifacts.eval_folder(arguments.dataset))
+        gallery, known = blur.synthetic(artifacts.eval_folder(arguments.dataset))
         return gallery, iter(known[: arguments.limit]), known
     if arguments.gallery is None:
         raise ValueError("--video needs a --gallery: a folder with one picture per person")

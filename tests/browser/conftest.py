@@ -1,7 +1,7 @@
 """Fixtures: a headless browser on a loopback MLflow server that holds a table of several seeds.
 
 FACET_BROWSER=FOLDER looks at a project of yours instead, FACET_BROWSER_TABLE at another table than `heads`,
-FACET_BROWSER_PROFILE at the documents' tables of that profile; FACET_SCREENSHOTS=FOLDER keeps the pictures there.
+FACET_BROWSER_SCALE at the documents' tables of that profile; FACET_SCREENSHOTS=FOLDER keeps the pictures there.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory, program: Path) -> Iterator[Shown]:
     """A recorded project and its server: three seeds per row, and one row that is published only."""
-    given, profile = os.environ.get("FACET_BROWSER"), os.environ.get("FACET_BROWSER_PROFILE")
+    given, profile = os.environ.get("FACET_BROWSER"), os.environ.get("FACET_BROWSER_SCALE")
     root = Path(given or tmp_path_factory.mktemp("shown")).resolve()
     if given is None:
         fabricated.make(root, seeds=3, program=program, plots=True)

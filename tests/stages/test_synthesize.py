@@ -38,7 +38,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, spec: dict[str, object], 
     monkeypatch.chdir(folder)
     monkeypatch.setattr(program.signal, "signal", lambda *_: None)
     monkeypatch.setattr(program, "die_with_parent", lambda: None)
-    resolved = folder / "resolved" / "embedded"
+    resolved = folder / "resolved" / "synthetic"
     resolved.mkdir(parents=True, exist_ok=True)
     (resolved / "tiny.yaml").write_text(yaml.safe_dump({"synthesize": spec}))
     return program.run(synthesize.main, synthesize.parser(), ["tiny", *options])

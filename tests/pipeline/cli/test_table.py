@@ -151,12 +151,12 @@ def test_a_table_of_the_kept_report_is_read_from_git(project: Path):
     path.write_text(json.dumps(NEW))
     answer = facet("scface", "--diff", "HEAD~1")
     assert "| **AdaFace** | HEAD~1 | 91.00 ± 0.50 |" in answer.stdout
-    assert answer.stderr == "of facet ablations, profile demo\n"
-    assert facet("scface", "--profile", "demo", "--format", "json").stdout == json.dumps(NEW) + "\n"
+    assert answer.stderr == "of facet ablations, scale demo\n"
+    assert facet("scface", "--scale", "demo", "--format", "json").stdout == json.dumps(NEW) + "\n"
     other = project / ".facet/ablations/faces/results/tables/scface/report"
     other.mkdir(parents=True)
     assert facet("scface").stderr == (
-        "error: results/tables/scface/report is there for the profiles demo, faces: say which with --profile\n"
+        "error: results/tables/scface/report exists for the scales demo, faces: say which with --scale\n"
     )
     other.rmdir()
     assert facet("scface", "--diff", "HEAD~1..HEAD").stdout.endswith("Unchanged: ArcFace, AdaFace, CosFace.\n")
@@ -172,8 +172,8 @@ def test_a_table_of_the_kept_report_is_read_from_git(project: Path):
         (("heads", "--all"), "error: give one table, as in `facet table heads`, or --all"),
         ((), "error: give one table, as in `facet table heads`, or --all"),
         (("--all",), "error: the report has not been made yet: run `facet run report`\n"),
-        (("--all", "--profile", "faces"), "run `facet ablations --profile faces`\n"),
-        (("scface", "--profile", "faces"), "has not been made yet: run `facet ablations scface --profile faces`\n"),
+        (("--all", "--scale", "faces"), "run `facet ablations --scale faces`\n"),
+        (("scface", "--scale", "faces"), "has not been made yet: run `facet ablations scface --scale faces`\n"),
     ],
 )
 def test_what_cannot_be_shown_is_said_in_a_sentence(project: Path, arguments: tuple[str, ...], words: str):

@@ -26,7 +26,7 @@ DEMO = {
     "profile": "demo",
     "data": {"ms1mv2": "demo_ms1mv2"},
     "nets": {"r50": {"units": [1, 2, 4, 1]}},
-    "embedded": {"demo_ms1mv2": {"seed": 1}, "demo_other": {"seed": 1}},
+    "synthetic": {"demo_ms1mv2": {"seed": 1}, "demo_other": {"seed": 1}},
     "all": {"quality": {"name": "feature_norm"}},
 }
 PAPER = {"profile": "paper", "data": {"ms1mv2": "ms1mv2"}, "nets": {"r50": {"units": [3, 4, 14, 3]}}}
@@ -90,7 +90,7 @@ def test_words_of_the_documents_become_what_the_profile_says_they_are(root: Path
             "head": {"name": "adaface"},
         },
     }
-    assert tree["embedded"] == {"demo_ms1mv2": {"seed": 1}}
+    assert tree["synthetic"] == {"demo_ms1mv2": {"seed": 1}}
     assert tree["datasets"] == {"demo_ms1mv2": {}}
     assert tree["rows"] == {
         "heads-arc": {"table": "heads", "run": "arc_r50_ms1mv2"},
@@ -154,7 +154,7 @@ def test_seeds_are_read_for_all_tables_and_for_one(root: Path) -> None:
     assert asked([], "1", "heads=0,2") == {"alone": (1,), "heads": (0, 2)}
     with pytest.raises(LookupError, match="no table 'other' is asked for: there are heads"):
         asked(["heads"], "other=0,1")
-    with pytest.raises(LookupError, match="profile demo has no table nothing: there are alone, heads"):
+    with pytest.raises(LookupError, match="scale demo has no table nothing: there are alone, heads"):
         asked(["nothing"])
     with pytest.raises(LookupError, match=r"no ablations/large.yaml: there are demo, paper"):
         ablations.parse_seeds(root, "large", [], [])
@@ -162,12 +162,12 @@ def test_seeds_are_read_for_all_tables_and_for_one(root: Path) -> None:
 
 def test_a_profile_builds_on_another_and_says_what_is_different(root: Path) -> None:
     longer = {"base": "demo", "tables": ["alone", "heads"], "all": {"schedule": {"epochs": 18}}}
-    longest = {"base": "longer", "all": {"schedule": {"epochs": 54}}, "embedded": {"demo_ms1mv2": {"train": {"a": 1}}}}
+    longest = {"base": "longer", "all": {"schedule": {"epochs": 54}}, "synthetic": {"demo_ms1mv2": {"train": {"a": 1}}}}
     write(root, {"ablations/longer.yaml": longer, "ablations/longest.yaml": longest})
     assert ablations.tables(root, "longest") == ["alone", "heads"]
     below, above = (ablations.params(root, Ablations(name, {"heads": (0,)})) for name in ("demo", "longest"))
     assert above["profile"] == "demo"
-    assert above["embedded"] == {"demo_ms1mv2": {"seed": 1, "train": {"a": 1}}}
+    assert above["synthetic"] == {"demo_ms1mv2": {"seed": 1, "train": {"a": 1}}}
     for name, run in below["runs"].items():
         assert above["runs"][name] == {**run, "schedule": {"epochs": 54}}, "what holds `at` demo holds here too"
     assert above["runs"]["arc_r50_ms1mv2"]["head"]["scale"] == 32

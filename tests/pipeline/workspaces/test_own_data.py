@@ -11,7 +11,7 @@ from pipeline.workspaces import ablations, own_data
 from pipeline.workspaces.ablations import Ablations
 from tests.support import ROOT
 
-BOTH = r"demo: it is under `embedded` \(drawn\) and datasets\.demo\.root is mine"
+BOTH = r"demo: it is under `synthetic` \(drawn\) and datasets\.demo\.root is mine"
 
 
 def write(folder: Path, tree: dict[str, Any]) -> None:
@@ -19,7 +19,7 @@ def write(folder: Path, tree: dict[str, Any]) -> None:
 
 
 def test_an_entry_that_is_both_is_refused_before_the_graph_is_read(tmp_path: Path) -> None:
-    write(tmp_path, {"embedded": {"demo": {}}, "datasets": {"demo": {"root": "mine"}}})
+    write(tmp_path, {"synthetic": {"demo": {}}, "datasets": {"demo": {"root": "mine"}}})
     with pytest.raises(ValueError, match=BOTH):
         own_data.look(tmp_path)
 
@@ -46,7 +46,7 @@ def test_ablations_refuse_a_folder_under_the_name_of_a_drawn_set(tmp_path: Path,
     for name in ("ablations", "tables"):
         shutil.copytree(ROOT / name, tmp_path / name)
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    drawn = [*tree["embedded"], *yaml.safe_load((ROOT / "ablations/demo.yaml").read_text())["embedded"]]
+    drawn = [*tree["synthetic"], *yaml.safe_load((ROOT / "ablations/demo.yaml").read_text())["synthetic"]]
     name = entry if entry in drawn else drawn[-1]
     write(tmp_path, {**tree, "datasets": {"demo": {}, name: {"root": "mine"}}})
     with pytest.raises(ValueError, match=BOTH.replace("demo", name)):

@@ -61,7 +61,7 @@ def test_every_profile_resolves(project: Path, profile: str):
         ({"runs": {"x": {"head": {"name": "adaface"}}}}, ValueError, ["runs.x", "dataset"]),
         ({"runs": {"adaface": {"schedul": {}}}}, ValueError, ["schedul"]),
         ({"runs": {"ada.face": {"dataset": "demo", "head": {"name": "adaface"}}}}, ValueError, ["ada.face"]),
-        ({"datasets": {"mine": {}}}, LookupError, ["datasets.mine", "root", "embedded"]),
+        ({"datasets": {"mine": {}}}, LookupError, ["datasets.mine", "root", "synthetic"]),
         ({"profile": "fast"}, FileNotFoundError, ["profiles/fast.yaml"]),
         ({"tables": {"other": {}}}, FileNotFoundError, ["tables/other.yaml"]),
         ({"rows": {"heads-x": {"table": "heads", "run": "nope"}}}, LookupError, ["heads-x", "nope"]),

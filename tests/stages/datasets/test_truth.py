@@ -1,4 +1,4 @@
-"""Known qualities of an embedded test set: every image once, in order, or a reason why not."""
+"""Known qualities of a synthetic test set: every image once, in order, or a reason why not."""
 
 from __future__ import annotations
 

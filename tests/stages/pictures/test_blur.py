@@ -65,13 +65,13 @@ def test_embedded_people_are_matched_by_their_best_two_pictures(tmp_path: Path) 
     verification_bin.write(tmp_path / "lfw.bin", images, [True] * 8)
     rows = [("lfw", str(n), n % 4, 1 - n / 20) for n in range(16)]
     pd.DataFrame(rows, columns=["set", "image", "identity", "quality"]).to_parquet(tmp_path / "truth.parquet")
-    gallery, probes = blur.embedded(tmp_path)
+    gallery, probes = blur.synthetic(tmp_path)
     assert gallery.names == ["0", "1", "2", "3"] == [probe.name for probe in probes]
     for n in range(4):
         assert np.array_equal(gallery.images[n], face(n, n))
         assert np.array_equal(probes[n].image, face(n, 8 if n == 0 else n + 4))
     with pytest.raises(FileNotFoundError, match="only synthetic sets have known identities"):
-        blur.embedded(tmp_path / "elsewhere")
+        blur.synthetic(tmp_path / "elsewhere")
 
 
 def test_a_gallery_is_a_folder_of_people(tmp_path: Path) -> None:

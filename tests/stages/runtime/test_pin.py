@@ -92,8 +92,8 @@ def test_files_that_changed_since_they_were_pinned_are_refused_before_a_stage_re
 
 
 def test_an_entry_that_is_both_embedded_and_a_persons_own_is_refused(mine: Path):
-    with pytest.raises(ValueError, match=r"mine: it is under `embedded` .* remove one of the two"):
-        pin.pin_all(described(mine, embedded={"mine": {}}))
+    with pytest.raises(ValueError, match=r"mine: it is under `synthetic` .* remove one of the two"):
+        pin.pin_all(described(mine, synthetic={"mine": {}}))
     assert not Path("data").exists()
 
 
@@ -102,22 +102,22 @@ def test_no_set_is_drawn_where_a_link_is(mine: Path, place: str):
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     Path(place).symlink_to(mine)
     with pytest.raises(ValueError, match=f"{place} is a link to .*remove the link"):
-        pin.pin_all({"embedded": {"mine": {}}, "datasets": {"mine": {}}})
+        pin.pin_all({"synthetic": {"mine": {}}, "datasets": {"mine": {}}})
 
 
 def test_no_set_is_drawn_over_files_that_were_not_drawn(mine: Path):
     shutil.copytree(mine, "data/mine")
     with pytest.raises(ValueError, match=r"data/mine/train holds files that were not drawn"):
-        pin.pin_all({"embedded": {"mine": {}}, "datasets": {"mine": {}}})
+        pin.pin_all({"synthetic": {"mine": {}}, "datasets": {"mine": {}}})
 
 
 def test_what_was_drawn_or_pinned_may_be_drawn_again(mine: Path):
     pin.pin_all(described(mine))
-    pin.pin_all({"embedded": {"mine": {}}, "datasets": {"mine": {}}})
+    pin.pin_all({"synthetic": {"mine": {}}, "datasets": {"mine": {}}})
     for part in pin.PARTS:
         (Path("data/mine") / part / pin.DRAWN).write_text("")
         (Path("data/mine") / part / pin.PIN).unlink()
-    pin.pin_all({"embedded": {"mine": {}}, "datasets": {"mine": {}}})
+    pin.pin_all({"synthetic": {"mine": {}}, "datasets": {"mine": {}}})
 
 
 def test_a_link_of_an_earlier_version_is_removed_and_the_folder_stays(mine: Path):

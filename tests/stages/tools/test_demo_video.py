@@ -40,7 +40,7 @@ def test_embedded_people_are_shown_counted_and_drawn(project: Path) -> None:
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 4
     found, frame = video.read()
     assert found
-    # the probe, the person of the embedded set, stands top left
+    # the probe, the person of the synthetic set, stands top left
     shown = cv2.resize(frame[32:184, 126:278], (112, 112), interpolation=cv2.INTER_AREA).astype(int)
     assert np.abs(shown - face(0, 4)).mean() < 25
     assert cv2.imread(str(project / "blur.png")).shape[1] > 400
@@ -60,4 +60,4 @@ def test_wrong_words_are_refused_in_one_sentence(project: Path) -> None:
     answer = call(project, "demo_video", "--models", "one", "--video", "x.mp4")
     assert answer.stderr == "error: --video needs a --gallery: a folder with one picture per person\n"
     answer = call(project, "demo_video", "--models", "one", "--dataset", "faces")
-    assert answer.stderr.startswith("error: data/faces/eval/truth.parquet is missing: only embedded sets know who")
+    assert answer.stderr.startswith("error: data/faces/eval/truth.parquet is missing: only synthetic sets know who")
