@@ -21,6 +21,7 @@ import pandas as pd
 
 from stages import recognition
 from stages.config import evaluation
+from stages.core.errors import InputError, UnknownNameError
 from stages.core.metrics.features import Embed
 from stages.core.metrics.quality import Scorer
 from stages.core.metrics.suite_result import Measured, Score
@@ -79,15 +80,15 @@ def measure(
             not finite.
     """
     if suite not in evaluation.SUITES:
-        raise LookupError(f"no suite {suite!r}: there are {', '.join(evaluation.SUITES)}")
+        raise UnknownNameError(f"no suite {suite!r}: there are {', '.join(evaluation.SUITES)}")
     if not isinstance(switches, evaluation.SUITES[suite]):
-        raise ValueError(f"suite {suite} needs its own options, got {type(switches).__name__}")
+        raise InputError(f"suite {suite} needs its own options, got {type(switches).__name__}")
     module = importlib.import_module(f"stages.suites.{suite}")
     given = (eval_folder, switches, embed, scores or {})
     measured: Measured = module.measure(*given, others) if others else module.measure(*given)
     odd = [key for key, value in measured.metrics.items() if not math.isfinite(value)]
     if odd:
-        raise ValueError(f"suite {suite}: {', '.join(odd)} are NaN or infinite")
+        raise InputError(f"suite {suite}: {', '.join(odd)} are NaN or infinite")
     measured.details = {"suite": suite, **measured.details, "switches": switches.model_dump(mode="json")}
     return measured
 

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from stages.core.errors import InputError
 from stages.models import lookup
 from stages.runtime import artifacts, program
 
@@ -32,7 +33,7 @@ def main(arguments: argparse.Namespace) -> None:
         artifacts.write_json(FOLDER / f"{NOBODY}.json", {})
         return
     if arguments.folder is None or arguments.name == NOBODY:
-        raise ValueError(f"give a name other than `{NOBODY}` and a folder, got {arguments.name} {arguments.folder}")
+        raise InputError(f"give a name other than `{NOBODY}` and a folder, got {arguments.name} {arguments.folder}")
     model = arguments.folder / "model.json"
     if not model.is_file():
         raise FileNotFoundError(f"{model} is missing: give the folder of a trained or imported network")
@@ -54,7 +55,7 @@ def backbone(name: str) -> Path:
     tree = artifacts.read_json(path)
     folder = Path(tree["folder"])
     if artifacts.read_json(folder / "model.json")["weights_sha256"] != tree["weights_sha256"]:
-        raise ValueError(f"{folder} has other weights than recorded in {path}: run `dvc repro`")
+        raise InputError(f"{folder} has other weights than recorded in {path}: run `dvc repro`")
     return folder
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from stages.core.errors import InputError
 from stages.protocols import averages
 from stages.runtime import artifacts, program
 
@@ -57,9 +58,9 @@ def read_metrics(path: Path) -> dict[str, Any]:
     metrics = artifacts.read_json(path)
     for key, value in metrics.items():
         if isinstance(value, (dict, list)):
-            raise ValueError(f"{path}: metrics must be flat, but {key} is a {type(value).__name__}")
+            raise InputError(f"{path}: metrics must be flat, but {key} is a {type(value).__name__}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{path}: {key} is {value}; write null for a metric that cannot be measured")
+            raise InputError(f"{path}: {key} is {value}; write null for a metric that cannot be measured")
     return metrics
 
 
@@ -101,7 +102,7 @@ def common_weights(run: str, measured: Mapping[str, Mapping[str, Any]]) -> str:
     }
     if len(set(by_suite.values())) != 1:
         found = ", ".join(f"{suite} {digest[:12]}" for suite, digest in by_suite.items()) or "none"
-        raise ValueError(
+        raise InputError(
             f"results/{run}: all suites should have the same weights_sha256, found {found}; run `dvc repro`"
         )
     return next(iter(by_suite.values()))
@@ -150,7 +151,7 @@ def _value(text: str | None, where: str) -> float | int | str | None:
         except ValueError:
             continue
         if not math.isfinite(value):
-            raise ValueError(f"{where}: {text} cannot be plotted; leave the field empty")
+            raise InputError(f"{where}: {text} cannot be plotted; leave the field empty")
         return value
     return text
 

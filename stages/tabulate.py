@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from stages.config.table import Gathered, Measured, Scale, Table
+from stages.core.errors import InputError
 from stages.reporting import latex, page, plots, text
 from stages.reporting.comparison import Comparison, compare
 from stages.runtime import artifacts, program
@@ -63,9 +64,9 @@ def read_row(path: Path, row: str, run: str) -> Gathered:
     try:
         gathered = Gathered.model_validate(artifacts.read_json(path))
     except ValidationError as error:
-        raise ValueError(f"{path}: {artifacts.explain(error)}; run `dvc repro`") from error
+        raise InputError(f"{path}: {artifacts.explain(error)}; run `dvc repro`") from error
     if gathered.run != run:
-        raise ValueError(f"{path} is of run {gathered.run}, but the table needs {run}: run `dvc repro`")
+        raise InputError(f"{path} is of run {gathered.run}, but the table needs {run}: run `dvc repro`")
     return gathered
 
 

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.formats.data_card import describe_images, ranges_that_disagree
 from stages.core.images.image_format import extension
 from stages.core.recordio.reader import RecordError
@@ -153,12 +154,12 @@ def decode(image: memoryview) -> tuple[tuple[int, int], str]:
     try:
         pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise ValueError(f"its {len(image)} bytes cannot be decoded: {error.err}") from None
+        raise InputError(f"its {len(image)} bytes cannot be decoded: {error.err}") from None
     new_bytes = os.fstat(2).st_size - told
     complaint = os.pread(2, min(new_bytes, 300), told).decode("utf-8", "replace").strip() if new_bytes else ""
     if pixels is None:
         reason = f" ({complaint})" if complaint else ""
-        raise ValueError(f"its {len(image)} bytes are not an image, or are truncated{reason}")
+        raise InputError(f"its {len(image)} bytes are not an image, or are truncated{reason}")
     return (pixels.shape[1], pixels.shape[0]), complaint
 
 
@@ -202,7 +203,7 @@ def refuse_bad(checked: Checked, limit: int, name: str, train: TrainSet) -> None
     path = artifacts.STATE / "unpack" / f"{name}-bad.json"
     artifacts.write_json(path, {"file": str(train.reader.rec_path), "bad_records": bad})
     first = "; ".join(f"record {one['key']} at byte {one['offset']}: {one['problem']}" for one in bad[:5])
-    raise ValueError(
+    raise InputError(
         f"{train.reader.rec_path}: {len(bad)} bad records of {len(train.reader)}; max_bad_records of data "
         f"set {name} allows {limit}. {first}{'; ...' if len(bad) > 5 else ''}. All of them are in {path}"
     )

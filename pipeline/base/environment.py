@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.core.errors import UnknownNameError
 from stages.runtime import files
 
 # nothing we start calls home
@@ -31,7 +32,7 @@ def find_root(start: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file() and (folder / ".dvc").is_dir():
             return folder
-    raise LookupError(
+    raise UnknownNameError(
         f"{here} is not in a facet project (no dvc.yaml and .dvc here or above): change to the project's folder"
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.base import environment
+from stages.core.errors import InputError
 
 EVERYWHERE = "default"
 """The queue that the workers of all workspaces serve."""
@@ -63,7 +64,7 @@ def parse(root: Path, text: str) -> Workspace:
         if kind == known and name:
             return beside(root, known, name)
     if text:
-        raise ValueError(f"a workspace is KIND/NAME, and KIND one of {', '.join(FOLDERS)}; got {text!r}")
+        raise InputError(f"a workspace is KIND/NAME, and KIND one of {', '.join(FOLDERS)}; got {text!r}")
     return of_project(root)
 
 

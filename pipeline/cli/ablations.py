@@ -13,6 +13,7 @@ from pipeline.base.workspace import Workspace
 from pipeline.cli.app import app, enter, in_a_sentence
 from pipeline.flow.launch import leave_if_bad, run_stale
 from pipeline.flow.run_options import RunOptions, with_run_options
+from stages.core.errors import InputError
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Names of files in tables/; default: the scale's")]
 Scale = Annotated[str, typer.Option(help="Scale: the name of a file in ablations/, such as demo, faces or paper.")]
@@ -46,7 +47,7 @@ def ablations(
     from pipeline.workspaces import ablations as ablation_workspace
 
     if options.pool is not None:
-        raise ValueError("the papers' tables run on this machine: put what --show prints in params.yaml's place")
+        raise InputError("the papers' tables run on this machine: put what --show prints in params.yaml's place")
     root = enter()
     asked = ablation_workspace.parse_seeds(root, scale, tables or [], seeds or [])
     tree = ablation_workspace.params(root, asked)

@@ -12,6 +12,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 
 from pipeline.base import environment
+from stages.core.errors import InputError, OperationError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,18 +40,14 @@ def in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
             answer = command(*args, **kwargs)
             sys.stdout.flush()
             return answer
-        except typer.Exit:  # a RuntimeError
-            raise
         except BrokenPipeError:
             # `facet status | head`: who reads has seen enough, and Python's own last flush must not complain
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
-        except (ValueError, LookupError, OSError, RuntimeError) as error:
+        except (InputError, OperationError, OSError) as error:
             if os.environ.get("FACET_DEBUG"):
                 raise
-            # str() of a KeyError is the repr of its message
-            message = error.args[0] if isinstance(error, KeyError) and error.args else error
-            typer.echo(f"error: {message}", err=True)
+            typer.echo(f"error: {error}", err=True)
             raise typer.Exit(getattr(error, "exit_code", 2)) from error
 
     return wrapped

@@ -11,6 +11,7 @@ from pipeline.cli.app import Targets, app, enter, in_a_sentence
 from pipeline.cli.sweep import Asked, OfTable, Save, Seeds, Set, run_sweep
 from pipeline.flow.launch import leave_if_bad, run_stale
 from pipeline.flow.run_options import RunOptions, with_run_options
+from stages.core.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.execution.graph import Stage
@@ -44,7 +45,7 @@ def run(
     root = enter()
     sweep = Asked(set_ or [], seeds, columns, save)
     if not sweep and (columns or save):
-        raise ValueError("--columns and --save are for sweeps: add --set or --seeds")
+        raise InputError("--columns and --save are for sweeps: add --set or --seeds")
     if sweep:
         last = run_sweep(root, targets or [], sweep, options)
     else:

@@ -12,6 +12,7 @@ import typer
 from pipeline.cli.app import app, enter, in_a_sentence
 from pipeline.flow.launch import leave_if_bad, run_stale, start_servers
 from pipeline.flow.run_options import RunOptions, with_run_options
+from stages.core.errors import InputError, OperationError
 
 
 class Format(StrEnum):
@@ -40,7 +41,7 @@ def table(
 
     root = enter()
     if every == (name is not None) or (every and diff is not None):
-        raise ValueError("give one table, as in `facet table heads`, or --all without --diff")
+        raise InputError("give one table, as in `facet table heads`, or --all without --diff")
     if scale:
         where = workspace.beside(root, "ablations", scale)
     else:
@@ -55,7 +56,7 @@ def table(
         sides = table_diff.read(where, name, diff)
         shown = table_diff.markdown(sides) if format_ == Format.md else table_diff.as_csv(sides)
     else:
-        raise ValueError(f"--diff is printed as md or csv, not as {format_.value}")
+        raise InputError(f"--diff is printed as md or csv, not as {format_.value}")
     typer.echo(provenance.add(shown, where) if format_ == Format.html else shown)
 
 
@@ -103,9 +104,9 @@ def _check_tools(root: Path) -> None:
         RuntimeError: git is missing, or the project is no git checkout.
     """
     if shutil.which("git") is None:
-        raise RuntimeError("git is not installed, but DVC needs it for this project: install git")
+        raise OperationError("git is not installed, but DVC needs it for this project: install git")
     if not (root / ".git").exists():
-        raise RuntimeError(f"{root} is not a git checkout: clone the project, or run `git init` in it")
+        raise OperationError(f"{root} is not a git checkout: clone the project, or run `git init` in it")
 
 
 def _show(root: Path, urls: dict[str, str]) -> None:

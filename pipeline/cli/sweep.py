@@ -11,6 +11,7 @@ import typer
 
 from pipeline.flow.launch import run_stale
 from pipeline.flow.run_options import RunOptions
+from stages.core.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from pipeline.base.workspace import Workspace
@@ -59,7 +60,7 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, options: RunOpti
     from pipeline.workspaces import save_sweep, sweeps
 
     if options.pool is not None:
-        raise ValueError("a sweep runs locally only: save it (--save TABLE), then run `facet run TABLE --pool NAME`")
+        raise InputError("a sweep runs locally only: save it (--save TABLE), then run `facet run TABLE --pool NAME`")
     sweep = understand(root, targets, asked)
     num_runs = sum(len(variant.runs) for variant in sweep.variants)
     typer.echo(f"{sweep.title}: {len(sweep.variants)} variants, {num_runs} trainings")
@@ -101,8 +102,8 @@ def _runs_of(tree: Mapping[str, Any], targets: Sequence[str]) -> list[str]:
     for target in targets:
         named = [target] if target in tree["runs"] else [row["run"] for row in rows if row["table"] == target]
         if not named:
-            there = sorted({*tree["runs"], *(row["table"] for row in rows)})
-            raise LookupError(f"a sweep's targets are runs or tables, got {target!r}: choose from {', '.join(there)}")
+            choice = ", ".join(sorted({*tree["runs"], *(row["table"] for row in rows)}))
+            raise UnknownNameError(f"a sweep's targets are runs or tables, got {target!r}: choose from {choice}")
         found += named
     return list(dict.fromkeys(found))
 
@@ -117,7 +118,7 @@ def _table(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequen
     path = root / "tables" / f"{name}.yaml"
     if name is None or not path.is_file():
         there = ", ".join(sorted(path.stem for path in (root / "tables").glob("*.yaml"))) or "none"
-        raise LookupError(f"--columns: no table {name!r}: there are {there}")
+        raise UnknownNameError(f"--columns: no table {name!r}: there are {there}")
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found
 

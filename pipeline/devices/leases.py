@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.devices.fairness import Turns
+from stages.core.errors import InputError
 from stages.runtime import locks
 from stages.runtime.gpu_lock import lease_folder, visible
 from stages.runtime.gpu_lock import list_gpus as _list_gpus
@@ -145,7 +146,7 @@ class Pool:
         """
         for count, what in ((num_slots, "job"), (per_device, "stage per device")):
             if count < 1:
-                raise ValueError(f"at least one {what} is needed, got {count}")
+                raise InputError(f"at least one {what} is needed, got {count}")
         shares: Sequence[int | None] = [None] if per_device == 1 else range(per_device)
         # the second share of any GPU comes after the first of all
         self.gpus = [(replace(gpu, share=share), gpu_folder or lease_folder()) for share in shares for gpu in gpus]

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.base import environment
 from pipeline.execution import dvc_patches
+from stages.core.errors import InputError
 
 BLANK = "-" * 64
 
@@ -76,7 +77,7 @@ def _state(root: Path, repo: Any, address: str) -> str:
     stage.save_deps()
     lines = [dvc_patches.key(stage)]
     if not lines[0]:
-        raise ValueError(f"{address}: DVC cannot tell by its inputs whether its result is the same")
+        raise InputError(f"{address}: DVC cannot tell by its inputs whether its result is the same")
     for out in stage.outs:
         path = Path(out.fs_path)
         if not path.exists():

@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from typing import Any
 from pipeline.base import environment
 from pipeline.execution import dvc_patches
 from pipeline.execution.job import Job
+from stages.core.errors import InputError, OperationError
 
 PR_SET_PDEATHSIG = 1
 REFUSED = 0
@@ -86,7 +88,7 @@ class Forker:
             RuntimeError: the forker is gone, or cannot take so many descriptors.
         """
         if len(keep) + 2 > MAX_DESCRIPTORS:
-            raise RuntimeError(f"a process can hold at most {MAX_DESCRIPTORS - 2} locks, got {len(keep)}")
+            raise OperationError(f"a process can hold at most {MAX_DESCRIPTORS - 2} locks, got {len(keep)}")
         request = json.dumps(
             {
                 "job": name,
@@ -105,7 +107,7 @@ class Forker:
         except OSError as error:
             os.close(output_r)
             os.close(result_r)
-            raise RuntimeError(f"the fork server has died ({error}): was it killed?") from error
+            raise OperationError(f"the fork server has died ({error}): was it killed?") from error
         finally:
             os.close(output_w)
             os.close(result_w)
@@ -113,7 +115,7 @@ class Forker:
         if job.pid == REFUSED:
             job.close()
             wanted = len(keep) + 2
-            raise RuntimeError(f"the fork server cannot open {wanted} more files: raise `ulimit -n`")
+            raise OperationError(f"the fork server cannot open {wanted} more files: raise `ulimit -n`")
         return job
 
     def close(self) -> None:
@@ -217,7 +219,8 @@ def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -
     try:
         value = JOBS[request["job"]](**request["arguments"])
     except BaseException as error:  # whatever it is, the parent should hear of it
-        value = error if isinstance(error, (ValueError, LookupError, OSError)) else RuntimeError(repr(error))
+        value = error if isinstance(error, (InputError, OperationError, OSError)) else RuntimeError(repr(error))
+        value.add_note("".join(traceback.format_exception(error)))
     sys.stdout.flush()
     sys.stderr.flush()
     # the result is at its end when this process is: its descriptor is left open

@@ -19,6 +19,7 @@ import yaml
 
 from pipeline.execution import dvc_patches, lock_damage
 from pipeline.workspaces import own_data
+from stages.core.errors import InputError, UnknownNameError
 
 RESOLVE = "resolve"
 TABULATE = "tabulate"
@@ -107,7 +108,7 @@ class Graph:
             near = difflib.get_close_matches(target, names, n=3) or sorted(
                 {s.kind for s in self.stages.values()}
             )
-            raise LookupError(
+            raise UnknownNameError(
                 f"no stage, table or run {target!r}: did you mean {', '.join(near)}? `facet status` lists all"
             )
         return found
@@ -169,7 +170,7 @@ def read(root: Path) -> Graph:
     from dvc.stage import PipelineStage
 
     if Path.cwd() != root:
-        raise ValueError(f"the working directory should be {root}, got {Path.cwd()}: DVC names stages relative to it")
+        raise InputError(f"the working directory should be {root}, got {Path.cwd()}: DVC names stages relative to it")
     own_data.look(root)
     try:
         repo = Repo(str(root), _wait_for_lock=True)
@@ -185,7 +186,7 @@ def read(root: Path) -> Graph:
             stages = [_typed(stage, names[stage.addressing], above[stage], writing) for stage in order]
         repo.close()
     except DvcException as error:
-        raise ValueError(lock_damage.sentence(root) or _message(error)) from error
+        raise InputError(lock_damage.sentence(root) or _message(error)) from error
     return Graph({stage.address: stage for stage in stages})
 
 

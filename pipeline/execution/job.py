@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from stages.core.errors import OperationError
+
 
 @dataclass
 class Job:
@@ -70,7 +72,7 @@ class Job:
             RuntimeError: there is nothing: the process was killed.
         """
         if not self.answer:
-            raise RuntimeError(f"process {self.pid}, which spoke with DVC, died without a result: was it killed?")
+            raise OperationError(f"process {self.pid}, which spoke with DVC, died without a result: was it killed?")
         value = pickle.loads(self.answer)
         if isinstance(value, BaseException):
             raise value

@@ -26,6 +26,7 @@ from prefect.workers.process import ProcessWorker
 
 from pipeline.base import environment, workspace
 from pipeline.servers import daemons
+from stages.core.errors import InputError
 
 FLOW = "facet run"
 AT_ONCE = 2
@@ -87,7 +88,7 @@ def _apply(api: SyncPrefectClient, root: Path, flow: UUID, entry: Mapping[str, A
 
     wanted = f"{facet_run.__name__}.{facet_run.facet_run.fn.__name__}"
     if entry["entrypoint"] != wanted:
-        raise ValueError(f"prefect.yaml, {entry['name']}: entrypoint is {entry['entrypoint']}, but should be {wanted}")
+        raise InputError(f"prefect.yaml, {entry['name']}: entrypoint is {entry['entrypoint']}, but should be {wanted}")
     version = hashlib.sha256(json.dumps([entry, str(root)], sort_keys=True).encode()).hexdigest()[:12]
     name, there = _own_name(api, entry["name"], workspace.identity(root))
     if there == version:

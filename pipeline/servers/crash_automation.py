@@ -18,6 +18,8 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from stages.core.errors import InputError
+
 NAME = "facet: a flow run without heartbeat has crashed"
 VERSION = 2
 """Of the automation: a later version of facet's is left as it is, an earlier one is replaced."""
@@ -103,7 +105,7 @@ def _ours(api_url: str) -> list[dict[str, Any]]:
     """Return the automations of facet's name, the latest version first, then the oldest: all projects keep the same."""
     found = _ask(f"{api_url}/automations/filter", "POST", {"automations": {"name": {"any_": [NAME]}}})
     if not isinstance(found, list):
-        raise ValueError(f"wanted a list of automations, got {type(found).__name__}")
+        raise InputError(f"wanted a list of automations, got {type(found).__name__}")
     return sorted(found, key=lambda one: (-_version(one), str(one.get("created")), str(one["id"])))
 
 

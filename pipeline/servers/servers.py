@@ -20,6 +20,7 @@ from pipeline.execution.stopping import GRACE_S
 from pipeline.servers import crash_automation, daemons
 from pipeline.servers.daemons import MLFLOW, PREFECT, WORKER, Service, known, recorded
 from pipeline.tracking import subprocess_client
+from stages.core.errors import OperationError
 
 __all__ = ["MLFLOW", "PORTS", "PREFECT", "Service", "down", "elsewhere", "flow_run_url", "known", "missing", "up"]
 
@@ -184,7 +185,7 @@ def _await_health(root: Path, service: Service) -> None:
         if not service.alive:
             text = log_path.read_text(errors="replace") if log_path.is_file() else ""
             last = environment.last_line(text)
-            raise RuntimeError(f"the {service.name} server ended at once ({last}): see {log_path}")
+            raise OperationError(f"the {service.name} server ended at once ({last}): see {log_path}")
         if time.monotonic() > until_s:
-            raise RuntimeError(f"the {service.name} server did not answer in {START_TIMEOUT_S:.0f} s: see {log_path}")
+            raise OperationError(f"the {service.name} server did not answer in {START_TIMEOUT_S:.0f} s: see {log_path}")
         time.sleep(0.2)

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.base.workspace import Workspace
 from pipeline.tables import summary
+from stages.core.errors import UnknownNameError
 
 NOW = "now"
 Tree = Mapping[str, Any]
@@ -50,7 +51,7 @@ def at(where: Workspace, name: str, revision: str) -> Tree:
             return found
     kept = _kept(where.project, name, revision)
     if kept is None:
-        raise LookupError(
+        raise UnknownNameError(
             f"{revision} has no table {name!r}: neither a dvc.lock there has results/tables/{name}/report, "
             "nor a report in docs/report has it"
         )
@@ -67,11 +68,11 @@ def _made(root: Path, name: str, revision: str) -> Tree | None:
     try:
         tree: Tree = json.loads(dvc.api.read(path, repo=str(root), rev=revision))
     except RevError as error:
-        raise LookupError(f"no revision {revision!r}: give a commit, tag or branch, as HEAD~1") from error
+        raise UnknownNameError(f"no revision {revision!r}: give a commit, tag or branch, as HEAD~1") from error
     except (OutputNotFoundError, PathMissingError):
         return None
     except (DvcException, DataIndexDirError, FileNotFoundError) as error:
-        raise LookupError(
+        raise UnknownNameError(
             f"{path} of {revision} is neither in DVC's cache nor in a remote: check that commit out and run "
             f"`dvc repro tabulate@{name}`"
         ) from error

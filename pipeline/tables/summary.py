@@ -14,6 +14,7 @@ from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from pipeline.execution.graph import Stage
 from pipeline.execution.stage_result import GOOD, StageResult
+from stages.core.errors import UnknownNameError
 
 
 def sentence(ended: Iterable[StageResult]) -> str:
@@ -120,10 +121,10 @@ def table(where: Workspace, name: str, format_: str) -> str:
         return path.read_text(encoding="utf-8").rstrip("\n")
     there = sorted(entry.stem for entry in (where.project / "tables").glob("*.yaml"))
     if name not in there:
-        raise LookupError(f"no table {name!r}: there are {', '.join(there) or 'none'}")
+        raise UnknownNameError(f"no table {name!r}: there are {', '.join(there) or 'none'}")
     if others := sorted(entry.suffix[1:] for entry in folder.glob("table.*")):
-        raise LookupError(f"table {name!r} is not written as {format_}, only as {', '.join(others)}")
-    raise LookupError(f"table {name!r} has not been made yet: run `{_how_to_make(where, name)}`")
+        raise UnknownNameError(f"table {name!r} is not written as {format_}, only as {', '.join(others)}")
+    raise UnknownNameError(f"table {name!r} has not been made yet: run `{_how_to_make(where, name)}`")
 
 
 def tables(where: Workspace, format_: str) -> str:
@@ -136,7 +137,7 @@ def tables(where: Workspace, format_: str) -> str:
     if path.is_file():
         return path.read_text(encoding="utf-8").rstrip("\n")
     run = f"facet ablations --scale {where.name}" if where.kind == "ablations" else "facet run report"
-    raise LookupError(f"the report has not been made yet: run `{run}`")
+    raise UnknownNameError(f"the report has not been made yet: run `{run}`")
 
 
 def workspace_with(root: Path, path: str) -> Workspace:
@@ -150,7 +151,7 @@ def workspace_with(root: Path, path: str) -> Workspace:
     there = [one for one in workspace.side_workspaces(root) if (one.folder / path).exists()]
     if len(there) > 1:
         names = ", ".join(one.name for one in there)
-        raise LookupError(f"{path} exists for the scales {names}: say which with --scale")
+        raise UnknownNameError(f"{path} exists for the scales {names}: say which with --scale")
     return there[0] if there else workspace.of_project(root)
 
 

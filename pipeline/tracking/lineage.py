@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from pipeline.execution import lock_damage
+from stages.core.errors import InputError
 
 # the C parser reads a lock file of a hundred stages ten times faster, where it was built
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -92,7 +93,7 @@ def read(root: Path) -> Locked:
             entries.update({entry.name: entry for entry in _entries(tree)})
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         if told := lock_damage.sentence(root):
-            raise ValueError(told) from error
+            raise InputError(told) from error
         raise
     return Locked(entries)
 

@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stages.core.errors import InputError
+
 STD, PUBLISHED = ".std", "published."
 
 
@@ -34,7 +36,7 @@ def check(table: Mapping[str, Any]) -> None:
     for column in table["columns"]:
         other = spelt.setdefault(metric_name(column["name"]), column["name"])
         if other != column["name"]:
-            raise ValueError(f"columns {other!r} and {column['name']!r} are equal in MLflow: rename one of them")
+            raise InputError(f"columns {other!r} and {column['name']!r} are equal in MLflow: rename one of them")
 
 
 def measured(

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from pipeline.tracking.desired import Scope
+from stages.core.errors import InputError
 
 TRACKING = Path("tracking")
 PROJECT = Scope()
@@ -126,7 +127,7 @@ def prepare(tracking_uri: str) -> None:
     marker = path.with_name("store.json")
     made = _read(marker)
     if made.get("folder") not in (None, state["folder"]):
-        raise ValueError(f"{path} was created in {made['folder']}, with its artifacts: delete {path.parent}")
+        raise InputError(f"{path} was created in {made['folder']}, with its artifacts: delete {path.parent}")
     if made != state or not path.is_file():
         _create_or_upgrade(path)
         marker.write_text(json.dumps(state) + "\n", encoding="utf-8")
@@ -228,7 +229,7 @@ def _refuse_foreign(path: Path) -> None:
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as stream:
             if stream.read(16) != b"SQLite format 3\0":
-                raise ValueError(f"{path} is not a SQLite database: delete it, then run `facet track`")
+                raise InputError(f"{path} is not a SQLite database: delete it, then run `facet track`")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from pipeline.base import environment
 from pipeline.base.workspace import Workspace
+from stages.core.errors import OperationError
 
-INITIALISE = "from pipeline import tracking; print(tracking.initialise_store())"
+INITIALISE = "from pipeline.tracking import sync; print(sync.initialise_store())"
 LINKS = (
-    "import json, sys; from pathlib import Path; from pipeline import tracking, wanted\n"
+    "import json, sys; from pathlib import Path; from pipeline.tracking import sync, desired\n"
     "base, workspace, kind, *tables = sys.argv[1:]\n"
-    "scope = wanted.Scope(workspace or None, kind)\n"
-    "print(json.dumps({table: tracking.experiment_url(base, table, Path(), scope) for table in tables}))"
+    "scope = desired.Scope(workspace or None, kind)\n"
+    "print(json.dumps({table: sync.experiment_url(base, table, Path(), scope) for table in tables}))"
 )
 
 
@@ -97,5 +98,5 @@ def _answer(root: Path, code: str, *arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"MLflow's database cannot be opened: {environment.last_line(done.stderr)}")
+        raise OperationError(f"MLflow's database cannot be opened: {environment.last_line(done.stderr)}")
     return environment.last_line(done.stdout)

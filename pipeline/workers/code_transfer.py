@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.base import environment
+from stages.core.errors import InputError, OperationError, UnknownNameError
 
 MAX_UNTRACKED = 20 * 2**20
 """Size limit of a file that git neither has nor ignores; a larger one belongs to DVC or into .gitignore."""
@@ -34,7 +35,7 @@ def remote_of(root: Path) -> str:
         return wanted
     if len(names) == 1:
         return names[0]
-    raise LookupError(
+    raise UnknownNameError(
         f"workers in other clones get the code from a git remote, and this one has {', '.join(names) or 'none'}: "
         f"`git remote add {wanted} URL`, or name it in FACET_GIT_REMOTE"
     )
@@ -51,7 +52,7 @@ def snapshot(root: Path) -> str:
         return head
     for name in _git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0"):
         if name and (size := (root / name).lstat().st_size) > MAX_UNTRACKED:
-            raise ValueError(
+            raise InputError(
                 f"{name} has {size / 2**20:.0f} MiB and is neither in git nor ignored: other clones would get it "
                 "through git; put it under DVC or into .gitignore"
             )
@@ -140,7 +141,7 @@ def _git(folder: Path, *arguments: str, extra: Mapping[str, str] | None = None) 
         )
     except subprocess.TimeoutExpired as error:
         waited = f"took more than {TIMEOUT_S:.0f} s: does the remote answer?"
-        raise RuntimeError(f"git {arguments[0]} in {folder} {waited}") from error
+        raise OperationError(f"git {arguments[0]} in {folder} {waited}") from error
     if done.returncode:
-        raise RuntimeError(f"git {arguments[0]} in {folder}: {environment.last_line(done.stderr)}")
+        raise OperationError(f"git {arguments[0]} in {folder}: {environment.last_line(done.stderr)}")
     return done.stdout.strip()

@@ -30,6 +30,7 @@ from pipeline.workers import code_transfer
 from pipeline.workers.pool_api import KEY, SECONDS, STATE, VALUE, Forgiven, Silence, StagePool, patiently
 from pipeline.workers.remote_calls import Calls
 from pipeline.workers.result_transfer import Offer
+from stages.core.errors import UnknownNameError
 
 JOBS = 32
 """Default number of stages at a time in a work pool: workers come and go, and Prefect keeps the queue."""
@@ -153,7 +154,9 @@ class PoolExecutor(Executor):
             if self.unreachable is None:
                 self.unreachable = self._why_unreachable()
         if self.unreachable and not own:
-            raise LookupError(f"the work pool {self.pool.name} has workers of other clones only: {self.unreachable}")
+            raise UnknownNameError(
+                f"the work pool {self.pool.name} has workers of other clones only: {self.unreachable}"
+            )
         return not self.unreachable
 
     def _why_unreachable(self) -> str:

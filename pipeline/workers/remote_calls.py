@@ -18,6 +18,7 @@ import psutil
 
 from pipeline.execution.fork_server import Forker
 from pipeline.execution.job import Job
+from stages.core.errors import OperationError
 
 SILENT_S = 300.0
 ALIVE_CPU_S = 0.05
@@ -25,7 +26,7 @@ ALIVE_CPU_S = 0.05
 LOOK_S = 1.0
 
 
-class SilentRemoteError(RuntimeError):
+class SilentRemoteError(OperationError):
     """The DVC remote accepts requests but does not answer."""
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.execution import dvc_patches
+from stages.core.errors import InputError
 from stages.runtime import files
 
 UNABLE = "its results cannot be sent: DVC's run cache skips stages with `persist` outputs or without dependencies"
@@ -86,7 +87,7 @@ def publish(address: str) -> tuple[str, str]:
         key, value = dvc_patches.key(stage), dvc_patches.value(stage)
         entry = dvc_patches.entry(repo, key, value)
         if entry is None:
-            raise ValueError(f"{address}: DVC's run cache did not store its result")
+            raise InputError(f"{address}: DVC's run cache did not store its result")
         _push(repo, dvc_patches.stage_of(repo, entry), address)
         # the entry last: who finds it finds the objects too
         remote = _run_cache(repo)
@@ -116,7 +117,7 @@ def opened(queue_path: str) -> Iterator[Any]:
         yield repo
     except DvcException as error:
         cause = f": {error.__cause__}" if error.__cause__ else ""
-        raise ValueError(" ".join(f"{error}{cause}".split())) from error
+        raise InputError(" ".join(f"{error}{cause}".split())) from error
     finally:
         repo.close()
 
@@ -162,7 +163,7 @@ def _push(repo: Any, cached: Any, address: str) -> None:
     """Push the objects of the stage that an entry describes."""
     for objects in cached.get_used_objs().values():
         if repo.cloud.push(objects).failed:
-            raise ValueError(f"{address}: not all of its outputs were pushed to the DVC remote")
+            raise InputError(f"{address}: not all of its outputs were pushed to the DVC remote")
 
 
 def _fetch(repo: Any, stage: Any, key: str, value: str = "") -> bool:
@@ -206,7 +207,7 @@ def _run_cache(repo: Any) -> Any:
         return _legacy(repo)
     except ConfigError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"workers in clones need a DVC remote (`dvc remote add -d NAME URL`): {reason}") from error
+        raise InputError(f"workers in clones need a DVC remote (`dvc remote add -d NAME URL`): {reason}") from error
 
 
 def _legacy(repo: Any) -> Any:

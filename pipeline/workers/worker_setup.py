@@ -12,6 +12,7 @@ from pipeline.base import environment
 from pipeline.devices import leases
 from pipeline.devices.leases import Device
 from pipeline.servers import daemons
+from stages.core.errors import OperationError, UnknownNameError
 from stages.runtime.gpu_lock import lease_folder
 
 READY_TIMEOUT_S = 120.0
@@ -49,14 +50,14 @@ def post(root: Path, wanted: str | None, threads: int | None) -> Post:
     """
     gpus = {gpu.name: gpu for gpu in leases.find_gpus()}
     if wanted is None and len(gpus) > 1:
-        raise LookupError(f"several devices: choose one with `--device`: {', '.join(gpus)}, or cpu:0")
+        raise UnknownNameError(f"several devices: choose one with `--device`: {', '.join(gpus)}, or cpu:0")
     name = wanted or next(iter(gpus), "cpu:0")
     name = name if ":" in name else f"gpu:{name}"
     share = threads or max(1, environment.num_cores() // max(1, len(gpus)))
     if name in gpus:
         return Post(root, gpus[name], lease_folder(), share)
     if not (name.startswith("cpu:") and name.removeprefix("cpu:").isdecimal()):
-        raise LookupError(f"no device {wanted!r}: choose from {', '.join([*gpus, 'cpu:0', 'cpu:1'])}, ...")
+        raise UnknownNameError(f"no device {wanted!r}: choose from {', '.join([*gpus, 'cpu:0', 'cpu:1'])}, ...")
     # as in leases.Pool: a stage that needs no GPU does not see those that others hold
     slot = Device(name, "" if gpus else None)
     return Post(root, slot, environment.state_folder(root) / "leases", share)
@@ -85,7 +86,7 @@ def up(root: Path, pool: str, wanted: Sequence[str], api_url: str, say: Callable
         while not ready_file(root, device).is_file():
             if not service.alive or time.monotonic() > until_s:
                 what = "is not ready" if service.alive else "ended at start-up"
-                raise RuntimeError(f"the worker on {device} {what}: see {daemons.log_of(root, service.name)}")
+                raise OperationError(f"the worker on {device} {what}: see {daemons.log_of(root, service.name)}")
             time.sleep(0.1)
         say(f"{daemons.WORKER:8} {device} takes stages from the work pool {pool}")
 

@@ -21,6 +21,7 @@ import yaml
 from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from pipeline.workspaces import own_data, seeds, snapshot
+from stages.core.errors import InputError, UnknownNameError
 
 RUNS = "ablations/runs.yaml"
 WORDS = ("data", "net", "at", "recipe")
@@ -89,7 +90,7 @@ def lineage(root: Path, scale: str) -> dict[str, dict[str, Any]]:
     found = {scale: _one(root, scale)}
     while base := found[scale].get("base"):
         if base in found:
-            raise ValueError(f"ablations/{scale}.yaml and its base {base} build on each other")
+            raise InputError(f"ablations/{scale}.yaml and its base {base} build on each other")
         scale = base
         found[scale] = _one(root, scale)
     return dict(reversed(found.items()))
@@ -108,10 +109,10 @@ def resolved(root: Path, scale: str) -> dict[str, Any]:
 def _one(root: Path, scale: str) -> dict[str, Any]:
     there = sorted(path.stem for path in (root / "ablations").glob("*.yaml") if path.stem != "runs")
     if scale not in there:
-        raise LookupError(f"no scale {scale!r} in ablations/: choose one of {', '.join(there) or 'none'}")
+        raise UnknownNameError(f"no scale {scale!r} in ablations/: choose one of {', '.join(there) or 'none'}")
     tree = _read(root, f"ablations/{scale}.yaml")
     if odd := sorted(set(tree) - SECTIONS):
-        raise ValueError(f"ablations/{scale}.yaml: unknown {', '.join(odd)}; allowed: {', '.join(sorted(SECTIONS))}")
+        raise InputError(f"ablations/{scale}.yaml: unknown {', '.join(odd)}; allowed: {', '.join(sorted(SECTIONS))}")
     return tree
 
 
@@ -166,7 +167,7 @@ def _runs_of(root: Path, table: str) -> dict[str, str]:
     path = root / "tables" / f"{table}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(entry.stem for entry in path.parent.glob("*.yaml"))) or "none"
-        raise LookupError(f"no table {table!r}: there are {there}")
+        raise UnknownNameError(f"no table {table!r}: there are {there}")
     rows = _read(root, f"tables/{table}.yaml").get("rows") or {}
     return {key: row["run"] for key, row in rows.items() if row.get("run") is not None}
 
@@ -184,7 +185,7 @@ def _run(
         where: who names the run.
     """
     if name not in described:
-        raise LookupError(f"{where}: no run {name!r} in {RUNS}: there are {', '.join(sorted(described))}")
+        raise UnknownNameError(f"{where}: no run {name!r} in {RUNS}: there are {', '.join(sorted(described))}")
     said = described[name]
     own = {key: value for key, value in said.items() if key not in WORDS}
     own["dataset"] = _named(at, "data", said.get("data"), name, scales[-1])
@@ -202,7 +203,7 @@ def _named(at: Mapping[str, Any], section: str, word: str | None, run: str, scal
     known = at.get(section, {})
     if word not in known:
         there = ", ".join(sorted(known)) or "none"
-        raise LookupError(f"{RUNS}, {run}: ablations/{scale}.yaml, {section} has no {word!r}: there are {there}")
+        raise UnknownNameError(f"{RUNS}, {run}: ablations/{scale}.yaml, {section} has no {word!r}: there are {there}")
     return known[word]
 
 
@@ -216,14 +217,14 @@ def _datasets(
     known = {name: {} for name in at.get("synthetic", {})} | described
     missing = sorted(wanted - set(known))
     if missing:
-        raise LookupError(
+        raise UnknownNameError(
             f"scale {scale} trains on {', '.join(missing)}: give folders under `datasets` in params.yaml, as in "
             f"`{missing[0]}: {{root: FOLDER}}`, a folder with train/ and eval/"
         )
     found = snapshot.absolute_roots(root, {name: known[name] for name in sorted(wanted)})
     for name, entry in found.items():
         if entry.get("root") and not Path(entry["root"]).is_dir():
-            raise LookupError(f"scale {scale}: data set {name} should be at {entry['root']}, which does not exist")
+            raise UnknownNameError(f"scale {scale}: data set {name} should be at {entry['root']}, which does not exist")
     return found
 
 
@@ -255,7 +256,9 @@ def parse_seeds(root: Path, scale: str, named: Sequence[str], said: Sequence[str
     """
     there = tables(root, scale)
     if odd := [name for name in named if name not in there]:
-        raise LookupError(f"scale {scale} has no table {', '.join(odd)}: its tables are {', '.join(there) or 'none'}")
+        raise UnknownNameError(
+            f"scale {scale} has no table {', '.join(odd)}: its tables are {', '.join(there) or 'none'}"
+        )
     chosen = list(named) or there
     everywhere: tuple[int, ...] = ()
     of_one: dict[str, tuple[int, ...]] = {}
@@ -264,7 +267,7 @@ def parse_seeds(root: Path, scale: str, named: Sequence[str], said: Sequence[str
         if not equals:
             everywhere = seeds.parse(listed)
         elif table not in chosen:
-            raise LookupError(f"--seeds {text}: table {table!r} is not among those requested: {', '.join(chosen)}")
+            raise UnknownNameError(f"--seeds {text}: table {table!r} is not among those requested: {', '.join(chosen)}")
         else:
             of_one[table] = seeds.parse(listed)
     return Ablations(scale, {table: of_one.get(table, everywhere) for table in chosen})
@@ -273,11 +276,11 @@ def parse_seeds(root: Path, scale: str, named: Sequence[str], said: Sequence[str
 def _read(root: Path, name: str) -> dict[str, Any]:
     path = root / name
     if not path.is_file():
-        raise LookupError(f"{name} is missing")
+        raise UnknownNameError(f"{name} is missing")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise ValueError(f"{name} should hold a mapping, got {type(tree).__name__}")
+        raise InputError(f"{name} should hold a mapping, got {type(tree).__name__}")
     return tree

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from pipeline.base import environment
+from stages.core.errors import InputError
 
 PROGRAM = Path("stages/runtime/pin.py")
 
@@ -58,7 +59,7 @@ def refuse_both(tree: Mapping[str, Any], where: str, synthetic: Mapping[str, Any
     drawn = (tree.get("synthetic") or {}) if synthetic is None else synthetic
     for name, folder in roots(tree).items():
         if name in drawn:
-            raise ValueError(
+            raise InputError(
                 f"{where}, {name}: it is under `synthetic` (drawn) and datasets.{name}.root is {folder} (a folder of "
                 f"yours): remove one of the two, or give the folder a name of its own under `datasets`"
             )
@@ -77,4 +78,4 @@ def _pin(root: Path) -> None:
                 sys.stderr.write(line)
                 sys.stderr.flush()
     if program.returncode:
-        raise ValueError(last.removeprefix("error: ") or f"{' '.join(command)} ended with {program.returncode}")
+        raise InputError(last.removeprefix("error: ") or f"{' '.join(command)} ended with {program.returncode}")

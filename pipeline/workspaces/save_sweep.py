@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.workspaces.sweeps import Sweep
+from stages.core.errors import InputError
 
 
 def save(root: Path, asked: Sweep, table: str) -> int:
@@ -26,10 +27,10 @@ def save(root: Path, asked: Sweep, table: str) -> int:
     from ruamel.yaml import YAML
 
     if re.fullmatch(r"[a-z][a-z0-9_]*", table) is None:
-        raise ValueError(f"--save needs a name of lower-case letters, digits and _, such as margins; got {table!r}")
+        raise InputError(f"--save needs a name of lower-case letters, digits and _, such as margins; got {table!r}")
     file = root / "tables" / f"{table}.yaml"
     if file.exists():
-        raise ValueError(f"{file.relative_to(root)} already exists: save under another name")
+        raise InputError(f"{file.relative_to(root)} already exists: save under another name")
     writer = YAML()
     writer.width = 200
     tree: Any = writer.load((root / "params.yaml").read_text(encoding="utf-8"))
@@ -39,7 +40,7 @@ def save(root: Path, asked: Sweep, table: str) -> int:
             tree["runs"][name] = own
             added += 1
         elif _plain(tree["runs"][name]) != own:
-            raise ValueError(f"params.yaml already has another run {name!r}: rename it")
+            raise InputError(f"params.yaml already has another run {name!r}: rename it")
     for name, row in asked.rows(table).items():
         tree.setdefault("rows", {})[name] = row
     tree.setdefault("tables", {})[table] = {}

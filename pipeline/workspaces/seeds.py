@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from stages.core.errors import InputError
+
 
 def parse(text: str) -> tuple[int, ...]:
     """Return the seeds of ``--seeds`` in order: a list, a range with both its ends, or both.
@@ -23,11 +25,11 @@ def parse(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
         if found is None:
-            raise ValueError(f"--seeds wants 0..4 or 0,1,2; got {text!r}")
+            raise InputError(f"--seeds wants 0..4 or 0,1,2; got {text!r}")
         first = int(found[1])
         seeds += range(first, int(found[2] or first) + 1)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds {text!r} says {'no seed' if not seeds else 'a seed twice'}")
+        raise InputError(f"--seeds {text!r} says {'no seed' if not seeds else 'a seed twice'}")
     return tuple(sorted(seeds))
 
 

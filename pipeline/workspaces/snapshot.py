@@ -21,6 +21,7 @@ import yaml
 
 from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
+from stages.core.errors import OperationError, UnknownNameError
 
 GENERATED = ("dvc.yaml", "params.yaml")
 RUNS = "${runs}"
@@ -31,7 +32,7 @@ NOT_COPIED = ("results/", "docs/", "tests/", "benchmarks/", ".dvc/", "pipeline/"
 """`pipeline/` runs a workspace from outside: an older copy in it would have to understand the project's."""
 
 
-class OtherWorkError(RuntimeError):
+class OtherWorkError(OperationError):
     """A workspace is in use for a different request."""
 
     exit_code = 1
@@ -81,7 +82,7 @@ def kept(where: Workspace) -> Iterator[None]:
         return
     if not (where.folder / "params.yaml").is_file():
         there = ", ".join(one.text for one in workspace.side_workspaces(where.project)) or "none"
-        raise LookupError(f"no workspace {where.text}: there are {there}")
+        raise UnknownNameError(f"no workspace {where.text}: there are {there}")
     with (where.folder / ".lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_SH)
         yield
@@ -180,7 +181,7 @@ def _copy(root: Path, path: Path, split: Container[str]) -> list[str]:
         cwd=root, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if answer.returncode:
-        raise RuntimeError(f"a workspace is a copy of the files in git, and git failed: {answer.stderr.strip()}")
+        raise OperationError(f"a workspace is a copy of the files in git, and git failed: {answer.stderr.strip()}")
     wanted = [
         name
         for name in answer.stdout.split("\0")

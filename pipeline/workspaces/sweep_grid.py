@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from pipeline.workspaces import seeds as seeds_of
+from stages.core.errors import InputError, UnknownNameError
 
 SYMBOLS = {"head.m": "head.margin", "head.s": "head.scale"}
 """Parameters by the symbols of the papers."""
@@ -74,15 +75,15 @@ def parse_setting(text: str) -> Setting:
     name, equals, said = text.partition("=")
     parts = name.strip().split(".", 2)
     if not equals or len(parts) < 3 or parts[0] != "runs" or not all(parts):
-        raise ValueError(f"--set needs runs.NAME.PATH=VALUE,VALUE as in runs.arcface.head.margin=0.3,0.5; got {text!r}")
+        raise InputError(f"--set needs runs.NAME.PATH=VALUE,VALUE as in runs.arcface.head.margin=0.3,0.5; got {text!r}")
     try:
         values = tuple(yaml.safe_load(part) for part in _split(said))
     except yaml.YAMLError as error:
-        raise ValueError(f"--set {text!r}: a value is not YAML: {error}") from error
+        raise InputError(f"--set {text!r}: a value is not YAML: {error}") from error
     if any(value is None for value in values):
-        raise ValueError(f"--set {text!r}: a value is missing; write an empty value as [] or ''")
+        raise InputError(f"--set {text!r}: a value is missing; write an empty value as [] or ''")
     if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
-        raise ValueError(f"--set {text!r} repeats a value")
+        raise InputError(f"--set {text!r} repeats a value")
     return Setting(parts[1], SYMBOLS.get(parts[2], parts[2]), values)
 
 
@@ -103,7 +104,7 @@ def variants(
     """
     for setting in settings:
         if not fnmatch.filter(runs, setting.runs):
-            raise LookupError(f"--set runs.{setting.runs}: no such run: there are {', '.join(sorted(runs))}")
+            raise UnknownNameError(f"--set runs.{setting.runs}: no such run: there are {', '.join(sorted(runs))}")
     named = [run for run in runs if any(fnmatch.fnmatchcase(run, setting.runs) for setting in settings)] or list(runs)
     chosen = [
         (base, values)
@@ -111,11 +112,11 @@ def variants(
         for values in _combinations([one for one in settings if fnmatch.fnmatchcase(base, one.runs)])
     ]
     if len(chosen) * max(1, len(seeds)) > MAX_RUNS:
-        raise ValueError(f"this sweep has more than {MAX_RUNS} training runs: give fewer values or seeds")
+        raise InputError(f"this sweep has more than {MAX_RUNS} training runs: give fewer values or seeds")
     found = [_variant(base, runs[base], values, seeds, own_seed) for base, values in chosen]
     twice = [name for name, count in Counter(name for one in found for name in one.runs).items() if count > 1]
     if twice:
-        raise ValueError(f"two trainings would be called {twice[0]}: sweep over one of them at a time")
+        raise InputError(f"two trainings would be called {twice[0]}: sweep over one of them at a time")
     return found
 
 
@@ -172,7 +173,7 @@ def parameters(base: Tree, settings: Tree) -> dict[str, Any]:
         for key in above:
             below = below.setdefault(key, {})
             if not isinstance(below, dict):
-                raise ValueError(f"--set {path}: {key} is not a section but {below!r}")
+                raise InputError(f"--set {path}: {key} is not a section but {below!r}")
         below[last] = value
     return tree
 

@@ -6,6 +6,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from stages.core.errors import InputError
+
 HqSet = Literal["lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp"]
 IjbName = Literal["IJBB", "IJBC"]
 FiqaSet = HqSet | Literal["adience", "xqlfw"] | IjbName
@@ -17,7 +19,7 @@ N = TypeVar("N", str, int)
 
 def _once(names: tuple[N, ...]) -> tuple[N, ...]:
     if len(set(names)) != len(names):
-        raise ValueError(f"each name may be listed once, got {', '.join(map(str, names))}")
+        raise InputError(f"each name may be listed once, got {', '.join(map(str, names))}")
     return names
 
 
@@ -25,7 +27,7 @@ def _one_digit(fmrs: tuple[float, ...]) -> tuple[float, ...]:
     # metrics are named by them: 0.015 would be called 2e-02
     odd = [fmr for fmr in fmrs if not 0 < fmr <= 1 or float(f"{fmr:.0e}") != fmr]
     if odd or len(set(fmrs)) != len(fmrs):
-        raise ValueError(f"rates in (0, 1] with one significant digit, each once, as 1e-2 or 0.05; got {fmrs}")
+        raise InputError(f"rates in (0, 1] with one significant digit, each once, as 1e-2 or 0.05; got {fmrs}")
     return fmrs
 
 

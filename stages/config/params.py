@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from stages.config import evaluation as benchmarks
 from stages.config import table as report
 from stages.config import training
+from stages.core.errors import InputError, UnknownNameError
 from stages.datasets import insightface_rec
 from stages.runtime import pin, plugins
 from stages.runtime.artifacts import explain
@@ -102,11 +103,11 @@ def load(root: Path = Path()) -> Params:
     profile_path = root / "profiles" / f"{tree.profile}.yaml"
     profile = _read_yaml(profile_path)
     if set(profile) - {"defaults"}:
-        raise ValueError(f"{profile_path}: wanted only `defaults`, got {sorted(profile)}")
+        raise InputError(f"{profile_path}: wanted only `defaults`, got {sorted(profile)}")
     defaults = merge(tree.defaults, profile.get("defaults", {}))
     for name, dataset in tree.datasets.items():
         if dataset.root is None and name not in tree.synthetic:
-            raise LookupError(
+            raise UnknownNameError(
                 f"params.yaml, datasets.{name}: give its `root`, or describe it under `synthetic` "
                 f"(there: {', '.join(sorted(tree.synthetic)) or 'none'})"
             )
@@ -132,7 +133,7 @@ def under(own: Mapping[str, Any], defaults: Mapping[str, Any], recipes: Path) ->
         return dict(defaults)
     there = sorted(path.stem for path in recipes.glob("*.yaml"))
     if name not in there:
-        raise LookupError(f"no recipe {name!r}: there are {', '.join(there)}")
+        raise UnknownNameError(f"no recipe {name!r}: there are {', '.join(there)}")
     # whole sections: half of one published schedule and half of another would be nobody's
     return dict(defaults) | _read_yaml(recipes / f"{name}.yaml")
 
@@ -141,9 +142,9 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     """Return one run with all inherited values filled in, and every field validated."""
     where = f"params.yaml, runs.{name}"
     if "name" not in (own.get("head") or {}) or "dataset" not in own:
-        raise ValueError(f"{where}: a run must give its own `dataset` and `head: {{name: ...}}`, got {dict(own)}")
+        raise InputError(f"{where}: a run must give its own `dataset` and `head: {{name: ...}}`, got {dict(own)}")
     if own["dataset"] not in datasets:
-        raise LookupError(f"{where}: no data set {own['dataset']!r}: there are {', '.join(sorted(datasets))}")
+        raise UnknownNameError(f"{where}: no data set {own['dataset']!r}: there are {', '.join(sorted(datasets))}")
     merged = merge(defaults, {key: value for key, value in own.items() if key != "recipe"})
     measured_on = merge(merged.pop("benchmarks", {}), datasets[own["dataset"]].benchmarks)
     measured_on["dataset"] = own["dataset"]
@@ -160,7 +161,7 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
 def check_plugin(kind: str, section: Mapping[str, Any], where: str) -> BaseModel:
     """Return a plugin's section validated as that plugin's own config."""
     if "name" not in section:
-        raise ValueError(f"{where}, {kind}: `name` is missing; there are {', '.join(plugins.names(kind))}")
+        raise InputError(f"{where}, {kind}: `name` is missing; there are {', '.join(plugins.names(kind))}")
     config: type[BaseModel] = plugins.load(kind, str(section["name"])).Config
     return _check(config, section, f"{where}, {kind}")
 
@@ -169,25 +170,27 @@ def _check_rows(tree: Tree, tables: Mapping[str, report.Table]) -> None:
     """Refuse rows on which params.yaml and the table files disagree."""
     for name, row in tree.rows.items():
         if row.run not in tree.runs:
-            raise LookupError(f"params.yaml, rows.{name}: no run {row.run!r}: there are {', '.join(sorted(tree.runs))}")
+            raise UnknownNameError(
+                f"params.yaml, rows.{name}: no run {row.run!r}: there are {', '.join(sorted(tree.runs))}"
+            )
         if row.table not in tables:
-            raise LookupError(
+            raise UnknownNameError(
                 f"params.yaml, rows.{name}: no table {row.table!r} under `tables`: "
                 f"there are {', '.join(sorted(tables)) or 'none'}"
             )
         if name.split("-")[0] != row.table:
-            raise ValueError(f"params.yaml, rows.{name}: its name should begin with {row.table}-")
+            raise InputError(f"params.yaml, rows.{name}: its name should begin with {row.table}-")
     for table_name, table in tables.items():
         measured = {key: row.run for key, row in table.rows.items() if row.run is not None}
         for key, run in measured.items():
             if run not in tree.runs:
                 there = ", ".join(sorted(tree.runs))
-                raise LookupError(f"tables/{table_name}.yaml, rows.{key}: no run {run!r}: there are {there}")
+                raise UnknownNameError(f"tables/{table_name}.yaml, rows.{key}: no run {run!r}: there are {there}")
         for column in table.columns:
             _check_suite(table_name, column)
         first = {key: names.get(f"{table_name}-{key}") for key, names in _measured(table_name, tree.rows).items()}
         if measured != first:
-            raise ValueError(
+            raise InputError(
                 f"tables/{table_name}.yaml names the rows {measured}, but `rows` in params.yaml has {first} for it: "
                 f"add or remove `{table_name}-ROW: {{table: {table_name}, run: RUN}}` until they agree"
             )
@@ -203,7 +206,7 @@ def _measured(table: str, rows: Mapping[str, RowOfTable]) -> dict[str, dict[str,
 
 def _check_suite(table: str, column: report.Column) -> None:
     if column.suite not in report.SUITES:
-        raise LookupError(
+        raise UnknownNameError(
             f"tables/{table}.yaml, column {column.name}: no suite {column.suite!r} in {column.metric!r}: "
             f"there are {', '.join(report.SUITES)}"
         )
@@ -218,13 +221,13 @@ def _check_seeds(tables: Mapping[str, report.Table], rows: Mapping[str, RowOfTab
                 different = sorted(_differences(runs[first[1]], runs[run]))
                 if different != ["train.seed"]:
                     found = ", ".join(different) or "nothing"
-                    raise ValueError(
+                    raise InputError(
                         f"params.yaml, rows.{name}: run {run} should differ from {first[1]} of {first[0]} "
                         f"in train.seed alone, they differ in {found}"
                     )
             seeds = [runs[run].train.seed for run in measured.values()]
             if len(set(seeds)) < len(seeds):
-                raise ValueError(f"params.yaml, rows {', '.join(measured)}: seeds should differ, they are {seeds}")
+                raise InputError(f"params.yaml, rows {', '.join(measured)}: seeds should differ, they are {seeds}")
 
 
 def _differences(left: Run, right: Run) -> set[str]:
@@ -249,9 +252,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+        raise InputError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
-        raise ValueError(f"{path} should hold a mapping, got {type(tree).__name__}")
+        raise InputError(f"{path} should hold a mapping, got {type(tree).__name__}")
     return tree
 
 
@@ -259,4 +262,4 @@ def _check(model: type[M], tree: Mapping[str, Any], where: str) -> M:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ValueError(f"{where}: {explain(error)}") from error
+        raise InputError(f"{where}: {explain(error)}") from error

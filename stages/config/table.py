@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field, RootModel, model_validator
 
+from stages.core.errors import InputError
+
 Scalar = float | int | str | None
 QUALITY = "{quality}"
 # what a column's metric may begin with: stages that measure, and means over them
@@ -93,17 +95,17 @@ class Table(BaseModel, extra="forbid", frozen=True):
         for key, row in self.rows.items():
             for name in row.published:
                 if name not in names:
-                    raise ValueError(
+                    raise InputError(
                         f"row {key} has a published value for {name!r}, the columns are {', '.join(names)}"
                     )
             if row.run is not None and row.quality is None and any(QUALITY in c.metric for c in self.columns):
-                raise ValueError(f"row {key} needs a `quality`, because a column's metric has {QUALITY}")
+                raise InputError(f"row {key} needs a `quality`, because a column's metric has {QUALITY}")
         _refuse_unknown("primary is the column", (self.primary,) if self.primary else (), names)
         for claim in self.claims:
             _refuse_unknown(f"claim {claim.text!r} names the column", claim.columns, names)
             _refuse_unknown(f"claim {claim.text!r} names the row", (*claim.better, *claim.worse), list(self.rows))
             if both := set(claim.better) & set(claim.worse):
-                raise ValueError(f"claim {claim.text!r} has {', '.join(sorted(both))} on both sides")
+                raise InputError(f"claim {claim.text!r} has {', '.join(sorted(both))} on both sides")
         return self
 
 
@@ -134,10 +136,10 @@ class Gathered(BaseModel, extra="forbid", frozen=True):
 def _refuse_twice(what: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{what} should be unique, repeated: {', '.join(twice)}")
+        raise InputError(f"{what} should be unique, repeated: {', '.join(twice)}")
 
 
 def _refuse_unknown(what: str, names: tuple[str, ...], there: list[str]) -> None:
     unknown = [name for name in names if name not in there]
     if unknown:
-        raise ValueError(f"{what} {', '.join(map(repr, unknown))}; there are {', '.join(there)}")
+        raise InputError(f"{what} {', '.join(map(repr, unknown))}; there are {', '.join(there)}")

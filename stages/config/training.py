@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from stages.core.errors import InputError
 from stages.core.images import augment, low_view
 from stages.core.images.pixels import VALUE_RANGE, ColorOrder
 
@@ -78,9 +79,9 @@ class Schedule(BaseModel, extra="forbid", frozen=True):
     def decays_one_way(self) -> Self:
         """Refuse milestones that a polynomial would ignore, and a warm-up without end."""
         if self.decay == "polynomial" and self.milestones:
-            raise ValueError(f"milestones {list(self.milestones)} have no effect with decay: polynomial; remove one")
+            raise InputError(f"milestones {list(self.milestones)} have no effect with decay: polynomial; remove one")
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} should be less than epochs {self.epochs}")
+            raise InputError(f"warmup_epochs {self.warmup_epochs} should be less than epochs {self.epochs}")
         return self
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
@@ -131,7 +132,7 @@ class Validation(BaseModel, extra="forbid", frozen=True):
     def best_was_looked_for(self) -> Self:
         """Refuse to keep the best without validation."""
         if self.keep == "best" and not self.every_epochs:
-            raise ValueError("`keep: best` needs every_epochs of at least 1, got 0")
+            raise InputError("`keep: best` needs every_epochs of at least 1, got 0")
         return self
 
 

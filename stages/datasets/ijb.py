@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError, UnknownNameError
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.images.alignment import align
 from stages.core.metrics.features import Floats, Image
@@ -118,7 +119,7 @@ def load_search(folder: Path, name: str) -> IjbSearch:
             (AdaFace's ``gen_mask`` raises there too); the message names file and line.
     """
     if name not in GALLERIES:
-        raise LookupError(f"no IJB set {name!r} with 1:N lists: there are {', '.join(GALLERIES)}")
+        raise UnknownNameError(f"no IJB set {name!r} with 1:N lists: there are {', '.join(GALLERIES)}")
     meta = folder / name / "meta"
     paths = [_present(meta / f"{name.lower()}_1N_gallery_{gallery}.csv") for gallery in GALLERIES[name]]
     probe_path = _present(meta / f"{name.lower()}_1N_probe_mixed.csv")
@@ -136,14 +137,14 @@ def _read_roster(path: Path, owner: dict[int, int], enrolled: dict[int, int] | N
     roster: dict[int, int] = {}
     for where, template, subject in _read_csv(path):
         if owner.setdefault(template, subject) != subject:
-            raise ValueError(f"{where}: template {template} is of subject {subject}, elsewhere of {owner[template]}")
+            raise InputError(f"{where}: template {template} is of subject {subject}, elsewhere of {owner[template]}")
         if enrolled is not None and enrolled.setdefault(subject, template) != template:
-            raise ValueError(
+            raise InputError(
                 f"{where}: subject {subject} has the gallery templates {enrolled[subject]} and {template}, wanted one"
             )
         roster[template] = subject
     if not roster:
-        raise ValueError(f"{path} lists no templates")
+        raise InputError(f"{path} lists no templates")
     return list(roster.items())
 
 
@@ -159,10 +160,10 @@ def _read_csv(path: Path) -> Iterator[tuple[str, int, int]]:
                     continue
                 template, subject = (whole_number(value) for value in (*fields, "", "")[:2])
                 if template is None or subject is None:
-                    raise ValueError(f"{where}: wanted TEMPLATE_ID,SUBJECT_ID,..., got {','.join(fields)[:80]!r}")
+                    raise InputError(f"{where}: wanted TEMPLATE_ID,SUBJECT_ID,..., got {','.join(fields)[:80]!r}")
                 yield where, template, subject
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+        raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
 
 
 def _present(path: Path) -> Path:
@@ -181,7 +182,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if fields:
                     yield number, fields
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}, after line {number}: not UTF-8 text: {error}") from error
+        raise InputError(f"{path}, after line {number}: not UTF-8 text: {error}") from error
 
 
 def _read_landmarks(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64], Floats]:
@@ -189,16 +190,16 @@ def _read_landmarks(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64], F
     rows: list[list[float]] = []
     for number, fields in _lines(path):
         if len(fields) != _NAME_FIELDS:
-            raise ValueError(f"{path}, line {number}: wanted a name and 11 numbers, got {len(fields)} fields")
+            raise InputError(f"{path}, line {number}: wanted a name and 11 numbers, got {len(fields)} fields")
         if fields[0] in names:
-            raise ValueError(f"{path}, line {number}: {fields[0]} is also in line {names[fields[0]]}")
+            raise InputError(f"{path}, line {number}: {fields[0]} is also in line {names[fields[0]]}")
         try:
             rows.append([float(value) for value in fields[1:]])
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: wanted a name and 11 numbers: {error}") from error
+            raise InputError(f"{path}, line {number}: wanted a name and 11 numbers: {error}") from error
         names[fields[0]] = number
     if not rows:
-        raise ValueError(f"{path} lists no images")
+        raise InputError(f"{path} lists no images")
     table = np.array(rows, dtype=np.float64)
     return tuple(names), table[:, :10].reshape(-1, 5, 2), table[:, 10].astype(np.float32)
 
@@ -207,18 +208,18 @@ def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> 
     ids: list[tuple[int, int]] = []
     for number, fields in _lines(path):
         if len(fields) != 3:
-            raise ValueError(f"{path}, line {number}: wanted a name, a template and a media, got {len(fields)} fields")
+            raise InputError(f"{path}, line {number}: wanted a name, a template and a media, got {len(fields)} fields")
         if len(ids) == len(names) or fields[0] != names[len(ids)]:
             expected = names[len(ids)] if len(ids) < len(names) else "no further image"
-            raise ValueError(f"{path}, line {number}: got {fields[0]} where {landmark_path.name} has {expected}")
+            raise InputError(f"{path}, line {number}: got {fields[0]} where {landmark_path.name} has {expected}")
         template, medium = whole_number(fields[1]), whole_number(fields[2])
         if template is None or medium is None:
-            raise ValueError(
+            raise InputError(
                 f"{path}, line {number}: template and media should be whole numbers, got {' '.join(fields[1:])[:80]!r}"
             )
         ids.append((template, medium))
     if len(ids) != len(names):
-        raise ValueError(f"{path} ends after {len(ids)} images, {landmark_path.name} has {len(names)}")
+        raise InputError(f"{path} ends after {len(ids)} images, {landmark_path.name} has {len(names)}")
     table = np.array(ids, dtype=np.int64)
     return table[:, 0], table[:, 1]
 
@@ -226,13 +227,13 @@ def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> 
 def _read_pairs(path: Path, template_N: Ids, template_path: Path) -> tuple[Ids, Ids, NDArray[np.bool_]]:
     """Return both templates and the answer of each pair, with few copies: IJB-C has 15.7 million pairs."""
     if next(_lines(path), None) is None:
-        raise ValueError(f"{path} lists no pairs")
+        raise InputError(f"{path} lists no pairs")
     try:
         pair_P3 = np.loadtxt(path, dtype=np.int32, comments=None, ndmin=2, encoding="utf-8")
     except (ValueError, OverflowError):
         pair_P3 = None
     if pair_P3 is None or pair_P3.shape[1] != 3:
-        raise ValueError(_first_bad_pair(path))
+        raise InputError(_first_bad_pair(path))
     known = np.unique(template_N)
     for begin in range(0, len(pair_P3), _CHUNK):
         _check_pairs(pair_P3[begin : begin + _CHUNK], known, begin, path, template_path)
@@ -245,12 +246,12 @@ def _check_pairs(pair_P3: NDArray[np.int32], known: Ids, before: int, path: Path
         row = int(np.argmin(known_P2.all(axis=1)))
         missing = pair_P3[row, int(np.argmin(known_P2[row]))]
         line = _line_of(path, before + row)
-        raise ValueError(f"{path}, line {line}: no image of template {missing} in {template_path.name}")
+        raise InputError(f"{path}, line {line}: no image of template {missing} in {template_path.name}")
     odd_P = (pair_P3[:, 2] != 0) & (pair_P3[:, 2] != 1)
     if odd_P.any():
         row = int(np.argmax(odd_P))
         line = _line_of(path, before + row)
-        raise ValueError(f"{path}, line {line}: the label should be 0 or 1, got {pair_P3[row, 2]}")
+        raise InputError(f"{path}, line {line}: the label should be 0 or 1, got {pair_P3[row, 2]}")
 
 
 def _line_of(path: Path, row: int) -> int:

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
@@ -118,12 +119,12 @@ def _rows(path: Path, num_fields: int) -> Iterator[tuple[str, list[str]]]:
                 if not any(fields):
                     continue
                 if len(fields) < num_fields:
-                    raise ValueError(
+                    raise InputError(
                         f"{path}, line {reader.line_num}: wanted {num_fields} fields or more, got {len(fields)}"
                     )
                 yield f"{path}, line {reader.line_num}", [value.strip() for value in fields]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+        raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
 
 
 def _read_metadata(path: Path) -> tuple[dict[str, list[int]], dict[str, int]]:
@@ -136,14 +137,14 @@ def _read_metadata(path: Path) -> tuple[dict[str, list[int]], dict[str, int]]:
         else:
             images.setdefault(file, _number(subject, where))
     if not videos:
-        raise ValueError(f"{path} lists no videos (videos/NUMBER.mp4)")
+        raise InputError(f"{path} lists no videos (videos/NUMBER.mp4)")
     return {video: sorted(subjects) for video, subjects in sorted(videos.items())}, images
 
 
 def _number(text: str, where: str) -> int:
     number = whole_number(text)
     if number is None:
-        raise ValueError(f"{where}: a subject should be a whole number, got {text[:40]!r}")
+        raise InputError(f"{where}: a subject should be a whole number, got {text[:40]!r}")
     return number
 
 
@@ -173,7 +174,7 @@ class _Templates:
         rows = []
         for where, (video, *_) in _rows(path, 1):
             if video not in self.videos:
-                raise ValueError(f"{where}: {METADATA} has no {video!r}")
+                raise InputError(f"{where}: {METADATA} has no {video!r}")
             rows += [self.add("video", subject, [video]) for subject in self.videos[video]]
         return _ids(rows, path)
 
@@ -196,7 +197,7 @@ class _Templates:
             elif file in self.images:
                 rows.append(self.add("image", self.images[file], [file]))
             else:
-                raise ValueError(f"{where}: {METADATA} has no {file!r}")
+                raise InputError(f"{where}: {METADATA} has no {file!r}")
         return _ids(rows, path)
 
     def add_singles(self, path: Path) -> Ids:
@@ -212,14 +213,14 @@ class _Templates:
         rows: dict[int, None] = {}
         for where, (_, subject, video, *_) in _rows(path, 3):
             if _number(subject, where) not in self.videos.get(video, ()):
-                raise ValueError(f"{where}: {METADATA} has no subject {subject} in {video!r}")
+                raise InputError(f"{where}: {METADATA} has no subject {subject} in {video!r}")
             rows[self.add("video", int(subject), [video])] = None
         return _ids(list(rows), path)
 
 
 def _ids(rows: Sequence[int], path: Path) -> Ids:
     if not rows:
-        raise ValueError(f"{path} has no entries")
+        raise InputError(f"{path} has no entries")
     return np.array(rows, dtype=np.int64)
 
 
@@ -232,7 +233,7 @@ def _refuse_twins(subject_G: Ids, where: str) -> None:
     subjects, counts = np.unique(subject_G, return_counts=True)
     if (counts > 1).any():
         twin = int(subjects[np.argmax(counts > 1)])
-        raise ValueError(f"{where}: subject {twin} has more than one gallery template: a probe has one mate")
+        raise InputError(f"{where}: subject {twin} has more than one gallery template: a probe has one mate")
 
 
 def _faces(folder: Path) -> Iterator[str]:
@@ -245,7 +246,7 @@ def _faces(folder: Path) -> Iterator[str]:
     with lists[0].open(encoding="utf-8-sig", newline="") as stream:
         table = csv.DictReader(stream)
         if "path" not in (table.fieldnames or ()):
-            raise ValueError(f"{lists[0]} should have the column path, got {table.fieldnames}")
+            raise InputError(f"{lists[0]} should have the column path, got {table.fieldnames}")
         for line in table:
             yield "/".join(str(line["path"]).replace("\\", "/").split("/")[-2:])
 
@@ -262,9 +263,9 @@ def _assign(faces: Sequence[str], made: _Templates) -> tuple[tuple[str, ...], in
         subject, _, file = face.rpartition("/")
         form = _FACE.fullmatch(file.rpartition(".")[0])
         if not form or not subject:
-            raise ValueError(f"{face}: a face of IJB-S is called SUBJECT/videos_4012_17.jpg or SUBJECT/img_7.jpg")
+            raise InputError(f"{face}: a face of IJB-S is called SUBJECT/videos_4012_17.jpg or SUBJECT/img_7.jpg")
         if face in names:
-            raise ValueError(f"{face} is listed twice")
+            raise InputError(f"{face} is listed twice")
         rows = template_of.get(f"{subject}/{form[1] or form[2]}", ())
         members += [(len(names), row) for row in rows]
         if rows:

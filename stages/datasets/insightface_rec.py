@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from stages.core.errors import InputError
 from stages.core.recordio.reader import Header, RecordError, RecordReader, RecordWriter, frame, pack
 
 EXACT_LABELS = 1 << 24  # float32 holds every whole number below it, and only every second one above
@@ -139,7 +140,7 @@ def write(
         ValueError: identities out of order or without an image, too many for float32, too few names.
     """
     if not 0 < num_classes <= EXACT_LABELS:
-        raise ValueError(f"float32 labels are exact for 1 to {EXACT_LABELS} classes, got {num_classes}")
+        raise InputError(f"float32 labels are exact for 1 to {EXACT_LABELS} classes, got {num_classes}")
     folder.mkdir(parents=True, exist_ok=True)
     begins: list[int] = []
     key = 0
@@ -154,7 +155,7 @@ def write(
             writer.write(key, pack(Header(2, np.array([identity, 1], np.float32), key, 0), image))
             lines.write(f"1\t{name}\t{identity}\n")
         if len(begins) != num_classes:
-            raise ValueError(f"wanted images of {num_classes} identities, got {len(begins)}")
+            raise InputError(f"wanted images of {num_classes} identities, got {len(begins)}")
         for identity, (begin, end) in enumerate(pairwise([*begins, key + 1])):
             writer.write(key + 1 + identity, _header_record(begin, end, key + 1 + identity))
     with (folder / "train.rec").open("r+b") as stream:
@@ -179,7 +180,7 @@ def _take_identity(begins: list[int], key: int, identity: int, num_classes: int)
         begins.append(key)
     elif identity != len(begins) - 1:
         wanted = f"identity {len(begins) - 1} or {len(begins)}" if begins else "identity 0"
-        raise ValueError(
+        raise InputError(
             f"image {key} has identity {identity}, wanted {wanted} of {num_classes}: ranges need all images "
             "of one identity together, in the order of the identities"
         )
@@ -248,5 +249,5 @@ def _read_property(path: Path) -> int | None:
     text = path.read_text(encoding="utf-8", errors="replace").strip()
     first = text.split(",")[0].strip()
     if not first.isdecimal() or int(first) < 1:
-        raise ValueError(f"{path}: wanted num_classes,height,width, got {text[:60]!r}")
+        raise InputError(f"{path}: wanted num_classes,height,width, got {text[:60]!r}")
     return int(first)

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
@@ -93,7 +94,7 @@ def _files(images: Path) -> dict[str, str]:
     for path in sorted(images.iterdir()):
         if path.suffix.lower() in _EXTENSIONS:
             if path.stem in files:
-                raise ValueError(f"{path} and {files[path.stem]} have the same name {path.stem}: remove one")
+                raise InputError(f"{path} and {files[path.stem]} have the same name {path.stem}: remove one")
             files[path.stem] = path.name
     return files
 
@@ -105,7 +106,7 @@ def _load_list(folder: Path, swapped: bool) -> PairSet:
     parts.extend(_read_chunk(chunk, rows, path) for chunk in _chunks(path))
     pair_P3 = np.concatenate(parts) if parts else np.empty((0, 3), np.int32)
     if not len(pair_P3):
-        raise ValueError(f"{path} lists no pairs")
+        raise InputError(f"{path} lists no pairs")
     names = tuple(f"images/{files.get(stem, stem + '.jpg')}" for stem in rows)
     return PairSet(folder.name, folder, names, pair_P3[:, 0], pair_P3[:, 1], pair_P3[:, 2] == 1, swapped)
 
@@ -121,7 +122,7 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
     except pd.errors.EmptyDataError:
         return
     except (UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise ValueError(f"{path} cannot be read as lines of two images and 0 or 1: {str(error).strip()}") from error
+        raise InputError(f"{path} cannot be read as lines of two images and 0 or 1: {str(error).strip()}") from error
 
 
 def _read_chunk(chunk: pd.DataFrame, rows: dict[str, int], path: Path) -> NDArray[np.int32]:
@@ -130,7 +131,7 @@ def _read_chunk(chunk: pd.DataFrame, rows: dict[str, int], path: Path) -> NDArra
     good = filled["same"].isin(["0", "1"]) & (filled["more"].fillna("") == "") & (filled["b"] != "")
     if not good.all():
         line = int(filled.index[int(np.argmin(good.to_numpy()))]) + 1
-        raise ValueError(f"{path}, line {line}: wanted two images and 0 or 1, got {_shown(chunk.loc[line - 1])!r}")
+        raise InputError(f"{path}, line {line}: wanted two images and 0 or 1, got {_shown(chunk.loc[line - 1])!r}")
     stems = [filled[column].str.replace(r"\.(?:jpe?g|png)$", "", case=False, regex=True) for column in ("a", "b")]
     # the order in which the lines name them
     for stem in pd.unique(np.stack([one.to_numpy(dtype=object) for one in stems], axis=1).ravel()):
@@ -156,7 +157,7 @@ def _load_all(folder: Path, swapped: bool) -> PairSet:
             )
         people.append(row_of.setdefault(form[1], len(row_of)))
     if len(people) < 2:
-        raise ValueError(f"{folder / 'images'} holds {len(people)} images, too few for a pair")
+        raise InputError(f"{folder / 'images'} holds {len(people)} images, too few for a pair")
     names = tuple(f"images/{file}" for file in files.values())
     return PairSet(folder.name, folder, names, *_all_pairs(np.array(people)), swapped)
 
@@ -185,7 +186,7 @@ def _load_published(folder: Path, swapped: bool) -> PairSet:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+        raise InputError(f"{path} is not UTF-8 text: {error}") from error
     rows: dict[str, int] = {}
     pairs: list[tuple[int, int, bool]] = []
     for number, line in enumerate(lines[1:], start=2):
@@ -194,12 +195,12 @@ def _load_published(folder: Path, swapped: bool) -> PairSet:
             continue
         numbers = [whole_number(fields[1]), whole_number(fields[-1])] if len(fields) in (3, 4) else [None]
         if None in numbers:
-            raise ValueError(f"{path}, line {number}: wanted PERSON K K or PERSON K PERSON K, got {line[:80]!r}")
+            raise InputError(f"{path}, line {number}: wanted PERSON K K or PERSON K PERSON K, got {line[:80]!r}")
         people = (fields[0], fields[0] if len(fields) == 3 else fields[2])
         names = [f"{who}/{who}_{k:04d}.jpg" for who, k in zip(people, numbers, strict=True)]
         first, second = (rows.setdefault(f"{PUBLISHED_IMAGES}/{name}", len(rows)) for name in names)
         pairs.append((first, second, len(fields) == 3))
     if not pairs:
-        raise ValueError(f"{path} lists no pairs")
+        raise InputError(f"{path} lists no pairs")
     pair_P3 = np.array(pairs, dtype=np.int32)
     return PairSet(folder.name, folder, tuple(rows), pair_P3[:, 0], pair_P3[:, 1], pair_P3[:, 2] == 1, swapped)

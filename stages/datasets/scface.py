@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
@@ -71,7 +72,7 @@ def load(folder: Path) -> ScfaceSet:
         if not name:
             continue
         if name in lines:
-            raise ValueError(f"{path}, line {number}: {name} is also in line {lines[name]}")
+            raise InputError(f"{path}, line {number}: {name} is also in line {lines[name]}")
         lines[name] = number
         if _LEFT_OUT.fullmatch(name):
             num_left_out += 1
@@ -82,7 +83,7 @@ def load(folder: Path) -> ScfaceSet:
     for distance in (0, *DISTANCES):
         if not np.any(table[:, 1] == distance):
             wanted = f"probes at distance {distance} (NNN_camC_{distance})" if distance else "gallery (NNN_frontal)"
-            raise ValueError(f"{path} lists no {wanted}")
+            raise InputError(f"{path} lists no {wanted}")
     return ScfaceSet(folder, tuple(names), table[:, 0], table[:, 1], num_left_out)
 
 
@@ -92,7 +93,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with path.open(encoding="utf-8-sig") as stream:
             yield from enumerate(stream, start=1)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
+        raise InputError(f"{path} is not UTF-8 text: {error}") from error
 
 
 def _subject_and_distance(name: str, where: str) -> tuple[int, int]:
@@ -101,6 +102,6 @@ def _subject_and_distance(name: str, where: str) -> tuple[int, int]:
     subject = whole_number(form[1]) if form else None
     if subject is not None:
         return subject, int(probe[3]) if probe else 0
-    raise ValueError(
+    raise InputError(
         f"{where}: wanted a name like 001_frontal or 001_cam1_1 (cameras 1-8, distances 1-3), got {name!r}"
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.formats.mat_cells import read_lists
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
@@ -83,19 +84,19 @@ def _read_list(path: Path, key: str, folder: str) -> dict[str, int]:
     try:
         lists = read_lists(path.read_bytes(), frozenset({f"{key}_set", f"{key}_ids"}))
     except ValueError as error:
-        raise ValueError(f"{path} should hold {key}_set (file names) and {key}_ids (subjects): {error}") from error
+        raise InputError(f"{path} should hold {key}_set (file names) and {key}_ids (subjects): {error}") from error
     files, ids = lists[f"{key}_set"], lists[f"{key}_ids"]
     if any(isinstance(file, float) for file in files) or any(isinstance(value, str) for value in ids):
-        raise ValueError(f"{path}: {key}_set should be names and {key}_ids numbers, but they are swapped")
+        raise InputError(f"{path}: {key}_set should be names and {key}_ids numbers, but they are swapped")
     if len(files) != len(ids) or not files:
-        raise ValueError(f"{path}: {key}_set has {len(files)} names, {key}_ids {len(ids)} subjects")
+        raise InputError(f"{path}: {key}_set has {len(files)} names, {key}_ids {len(ids)} subjects")
     subjects: dict[str, int] = {}
     for row, (file, subject) in enumerate(zip(map(str, files), ids, strict=True), start=1):
         name = f"{folder}/{Path(file).stem}"
         prefix = whole_number(Path(file).stem.split("_")[0])
         if prefix is None or prefix != subject:
-            raise ValueError(f"{path}, row {row}: {file} should begin with its subject, which is {subject:g} there")
+            raise InputError(f"{path}, row {row}: {file} should begin with its subject, which is {subject:g} there")
         if name in subjects:
-            raise ValueError(f"{path}, row {row}: {file} is listed twice")
+            raise InputError(f"{path}, row {row}: {file} is listed twice")
         subjects[name] = prefix
     return subjects

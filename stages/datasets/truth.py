@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+
 COLUMNS = ("set", "image", "quality")
 
 
@@ -32,7 +34,7 @@ def load(path: Path, name: str, num_images: int) -> NDArray[np.float64] | None:
     wanted = [str(index) for index in range(num_images)]
     odd = sorted(set(rows.index) ^ set(wanted))
     if odd:
-        raise ValueError(f"{path}, set {name}: images 0 to {num_images - 1} should be listed once each; see {odd[:3]}")
+        raise InputError(f"{path}, set {name}: images 0 to {num_images - 1} should be listed once each; see {odd[:3]}")
     return _checked(rows.loc[wanted, "quality"], f"{path}, set {name}")
 
 
@@ -47,7 +49,7 @@ def load_named(path: Path, name: str, images: Sequence[str]) -> NDArray[np.float
         return None
     missing = sorted(set(images) - set(rows.index))
     if missing:
-        raise ValueError(f"{path}, set {name}: no quality of {len(missing)} images; see {missing[:3]}")
+        raise InputError(f"{path}, set {name}: no quality of {len(missing)} images; see {missing[:3]}")
     return _checked(rows.loc[list(images), "quality"], f"{path}, set {name}")
 
 
@@ -74,17 +76,17 @@ def _rows(path: Path, name: str) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path, columns=list(COLUMNS))
     except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path} should be a Parquet table with the columns {', '.join(COLUMNS)}: {error}") from error
+        raise InputError(f"{path} should be a Parquet table with the columns {', '.join(COLUMNS)}: {error}") from error
     rows = table[table["set"] == name].set_index("image")
     rows.index = rows.index.astype(str)
     twice = sorted(rows.index[rows.index.duplicated()])
     if twice:
-        raise ValueError(f"{path}, set {name}: images should be listed once each; see {twice[:3]}")
+        raise InputError(f"{path}, set {name}: images should be listed once each; see {twice[:3]}")
     return rows
 
 
 def _checked(quality: pd.Series[float], where: str) -> NDArray[np.float64]:
     quality_N: NDArray[np.float64] = quality.to_numpy(dtype=np.float64)
     if not ((quality_N >= 0) & (quality_N <= 1)).all():
-        raise ValueError(f"{where}: qualities should lie in [0, 1], got {np.sort(quality_N)[[0, -1]]}")
+        raise InputError(f"{where}: qualities should lie in [0, 1], got {np.sort(quality_N)[[0, -1]]}")
     return quality_N

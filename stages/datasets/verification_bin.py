@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.formats.verification_pickle import Image, PickleError, read
 
 SIZE = 112
@@ -50,7 +51,7 @@ def write(path: Path | str, images: Sequence[bytes], is_same: Iterable[bool]) ->
     """
     answers = [bool(answer) for answer in is_same]
     if not answers or len(images) != 2 * len(answers):
-        raise ValueError(f"wanted two images to an answer, got {len(images)} images, {len(answers)} answers")
+        raise InputError(f"wanted two images to an answer, got {len(images)} images, {len(answers)} answers")
     with Path(path).open("wb") as stream:
         pickle.dump(([bytes(image) for image in images], answers), stream, protocol=2)
 
@@ -66,7 +67,7 @@ def decode(image: Image) -> NDArray[np.uint8]:
     """
     pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if len(image) else None
     if pixels is None:
-        raise ValueError(
+        raise InputError(
             f"{len(image)} bytes are not an image, or are truncated; they begin with {bytes(image[:8])!r}"
         )
     height, width = pixels.shape[:2]
@@ -76,7 +77,7 @@ def decode(image: Image) -> NDArray[np.uint8]:
             pixels, (width * SIZE // short, height * SIZE // short), interpolation=cv2.INTER_CUBIC
         )
     if pixels.shape[:2] != (SIZE, SIZE):
-        raise ValueError(
+        raise InputError(
             f"wanted a square image, preferably {SIZE} x {SIZE}, got {width} x {height}: align it first"
         )
     return np.asarray(pixels, np.uint8)

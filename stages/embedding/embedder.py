@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.core.errors import InputError
 from stages.core.images.pixels import SIDE, VALUE_RANGE, ColorOrder, ValueRange, from_rows, to_network
 from stages.core.metrics.features import Features, Image
 from stages.core.networks.fold_batch_norm import fold
@@ -85,7 +86,7 @@ class Embedder:
         rest = iter(images)
         first = next(rest, None)
         if first is None:
-            raise ValueError("no image to embed")
+            raise InputError("no image to embed")
         _check(first)
         made = _Pass(self, None if self.network is None else feature_cache.Shelf(self.network))
         with made.alone(first):
@@ -95,7 +96,7 @@ class Embedder:
             made.finish()
         feature_ND, *flipped = made.sides
         if not np.isfinite(feature_ND).all():
-            raise ValueError("the backbone's features are not finite: its training diverged")
+            raise InputError("the backbone's features are not finite: its training diverged")
         return Features(feature_ND, flipped[0] if flipped else None)
 
     @torch.inference_mode()
@@ -165,7 +166,7 @@ class _Pass:
 
 def _check(image: Image) -> None:
     if image.shape != (SIDE, SIDE, 3) or image.dtype != np.uint8:
-        raise ValueError(f"wanted aligned images, uint8 ({SIDE}, {SIDE}, 3), got {image.dtype} {image.shape}")
+        raise InputError(f"wanted aligned images, uint8 ({SIDE}, {SIDE}, 3), got {image.dtype} {image.shape}")
 
 
 def fingerprint(model: Model, device: torch.device) -> str:

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics.features import Floats, Image
 from stages.runtime import artifacts, progress
 
@@ -147,7 +148,7 @@ def limit_bytes() -> int:
     try:
         return int(float(given) * 1e9)
     except ValueError as error:
-        raise ValueError(f"FACET_EMBEDDINGS_GB should be a number of gigabytes, got {given!r}") from error
+        raise InputError(f"FACET_EMBEDDINGS_GB should be a number of gigabytes, got {given!r}") from error
 
 
 def prune(keep: str) -> None:

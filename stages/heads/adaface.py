@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.core.losses import margin
 from stages.core.losses.class_parallel import Shard
 from stages.core.losses.head import follow
@@ -102,7 +103,7 @@ class Head(MarginHead):
         if self.config.proxy == "p_true_class":
             return target.probability_B
         if target.quality_B is None:
-            raise ValueError("the proxy one_minus_brisque needs the quality of each image: pass quality_B")
+            raise InputError("the proxy one_minus_brisque needs the quality of each image: pass quality_B")
         return target.quality_B.to(target.norm_B.dtype)
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.core.losses import margin
 from stages.core.losses.class_parallel import Shard
 from stages.core.losses.margin_head import MarginHead, Target
@@ -36,7 +37,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
     def ranges_rise(self) -> Self:
         """Refuse an empty interval or a margin that falls with the norm."""
         if self.min_norm >= self.max_norm or self.min_margin > self.max_margin:
-            raise ValueError("min_norm must be below max_norm, and min_margin not above max_margin")
+            raise InputError("min_norm must be below max_norm, and min_margin not above max_margin")
         return self
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.images.alignment import SIZE
 from stages.core.images.image_format import extension
 from stages.core.metrics.features import Image
@@ -92,7 +93,7 @@ def contact_sheet(tiles: Sequence[tuple[str, Image]]) -> Image:
         ValueError: there are none.
     """
     if not tiles:
-        raise ValueError("no image to draw")
+        raise InputError("no image to draw")
     shown = tiles[: COLUMNS * ROWS]
     rows = -(-len(shown) // COLUMNS)
     sheet: Image = np.full((rows * (SIZE + CAPTION), COLUMNS * (SIZE + 2), 3), 255, np.uint8)

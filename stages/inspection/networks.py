@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.core.networks import checkpoint_keys
 from stages.core.networks.checkpoint_keys import FAMILIES
 from stages.inspection.facts import Sight
@@ -83,7 +84,7 @@ def see_onnx(path: Path) -> Sight:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no other common base
-        raise ValueError(f"{path} is not an ONNX model that onnxruntime can load: {str(error)[:200]}") from error
+        raise InputError(f"{path} is not an ONNX model that onnxruntime can load: {str(error)[:200]}") from error
     sight = Sight("ONNX model")
     for what, values in (("input", session.get_inputs()), ("output", session.get_outputs())):
         for value in values:

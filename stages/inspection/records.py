@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics.features import Image
 from stages.core.recordio.reader import RecordError, RecordReader
 from stages.datasets.insightface_rec import TrainSet
@@ -80,7 +81,7 @@ def _labels(train: TrainSet, sight: Sight) -> tuple[NDArray[np.int64], NDArray[n
         except RecordError as error:
             sight.problems.append(f"record {key} at byte {train.reader.offset(key)}: {error.problem}")
     if not sound:
-        raise ValueError(f"{train.reader.rec_path}: no record can be read; first error: {sight.problems[0]}")
+        raise InputError(f"{train.reader.rec_path}: no record can be read; first error: {sight.problems[0]}")
     table = np.array(sound, dtype=np.int64)
     return table[:, 0], table[:, 1]
 
@@ -135,13 +136,13 @@ def beside_mxnet(path: Path, sight: Sight) -> None:
     """
     python = os.environ.get("FACET_MXNET_PYTHON")
     if not python:
-        raise ValueError(
+        raise InputError(
             "--engine mxnet needs FACET_MXNET_PYTHON, the Python of an environment with mxnet 1.9.1: "
             "`make test-mxnet` creates .venv-mxnet/bin/python"
         )
     index = path.with_suffix(".idx")
     if not index.is_file():
-        raise ValueError(f"--engine mxnet needs the index {index}, which is missing")
+        raise InputError(f"--engine mxnet needs the index {index}, which is missing")
     reader = RecordReader(path, index)
     keys = spread(reader.keys)
     script = Path(__file__).with_name("mxnet_reader.py")
@@ -149,10 +150,10 @@ def beside_mxnet(path: Path, sight: Sight) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_MXNET_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ValueError(f"FACET_MXNET_PYTHON={python} cannot be used: {error}") from error
+        raise InputError(f"FACET_MXNET_PYTHON={python} cannot be used: {error}") from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ValueError(f"mxnet cannot read {path}: {last}")
+        raise InputError(f"mxnet cannot read {path}: {last}")
     theirs: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     sight.facts["mxnet"] = f"{theirs['version']}, {theirs['records']:,} records"
     if theirs["records"] != len(reader):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.core.errors import InputError
 from stages.core.formats.mat_cells import read_lists
 from stages.core.metrics.processing import Failure
 from stages.datasets import ijb, ijbs, pair_list, scface, tinyface, verification_bin
@@ -93,7 +94,7 @@ def see_list(path: Path) -> Sight:
             f"{key}_set": f"{len(names):,} names, {names[:3]}", f"{key}_ids": f"{len(set(ids)):,} subjects"
         }  # fmt: skip
         return sight
-    raise ValueError(f"{path} is a MATLAB file, but has no probe_set or gallery_set with ids")
+    raise InputError(f"{path} is a MATLAB file, but has no probe_set or gallery_set with ids")
 
 
 def see_images(folder: Path, files: Sequence[Path], *, everything: bool = False) -> Sight:
@@ -140,7 +141,7 @@ def recognise(folder: Path) -> tuple[Known, Protocol] | None:
         name = next((folder / "meta").glob("*_name_5pts_score.txt")).name.split("_")[0].upper()
         if name in KNOWN and folder.name == name:
             return KNOWN[name], ijb.load(folder.parent, name)
-        raise ValueError(f"{folder} has the lists of {name}: rename the folder to {name}, as its readers require")
+        raise InputError(f"{folder} has the lists of {name}: rename the folder to {name}, as its readers require")
     if (folder / "protocols" / ijbs.METADATA).is_file():
         return KNOWN["ijbs"], ijbs.load(folder)
     if (folder / "tinyface" / "Testing_Set").is_dir():

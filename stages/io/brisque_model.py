@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.core.images import brisque
 from stages.core.images.brisque import Regression
 
@@ -47,7 +48,7 @@ def read(folder: Path) -> Regression:
     header, _, body = (folder / "svm.txt").read_text(encoding="ascii").partition("\nSV\n")
     fields = dict(line.split(" ", 1) for line in header.splitlines())
     if fields.get("kernel_type") != "rbf" or fields.get("svm_type") != "epsilon_svr":
-        raise ValueError(f"{folder / 'svm.txt'}: wanted libsvm's epsilon_svr with an rbf kernel, got {header[:60]!r}")
+        raise InputError(f"{folder / 'svm.txt'}: wanted libsvm's epsilon_svr with an rbf kernel, got {header[:60]!r}")
     rows = [line.split() for line in body.splitlines() if line.strip()]
     vector_SF = np.zeros((len(rows), NUM_FEATURES))
     for row, (_, *cells) in enumerate(rows):
@@ -61,7 +62,7 @@ def read(folder: Path) -> Regression:
 
 class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        raise ValueError(f"the file should hold lists of numbers, but names {module}.{name}, which would run code")
+        raise InputError(f"the file should hold lists of numbers, but names {module}.{name}, which would run code")
 
 
 def _ranges(path: Path) -> dict[str, list[float]]:
@@ -69,7 +70,7 @@ def _ranges(path: Path) -> dict[str, list[float]]:
         tree = _Plain(file).load()
     good = isinstance(tree, dict) and all(len(tree.get(key, ())) == NUM_FEATURES for key in ("min_", "max_"))
     if not good:
-        raise ValueError(f"{path}: wanted `min_` and `max_` of {NUM_FEATURES} features")
+        raise InputError(f"{path}: wanted `min_` and `max_` of {NUM_FEATURES} features")
     ranges: dict[str, list[float]] = tree
     return ranges
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from stages.core.errors import InputError
+
 HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse.", "pathlib.", "numpy.", "omegaconf.")
 """Objects that published training programs store beside the weights; read as ``Inert``."""
 DAMAGED = (
@@ -52,22 +54,22 @@ def read(path: Path) -> Mapping[str, Any]:
             warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read is an error anyway
             tree = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
-        raise ValueError(f"{path} is damaged or not a PyTorch checkpoint: {_reason(error)}") from error
+        raise InputError(f"{path} is damaged or not a PyTorch checkpoint: {_reason(error)}") from error
     if not isinstance(tree, Mapping):
-        raise ValueError(f"{path} should hold a state dict, got {type(tree).__name__}: save model.state_dict()")
+        raise InputError(f"{path} should hold a state dict, got {type(tree).__name__}: save model.state_dict()")
     return tree
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     if importlib.util.find_spec("safetensors") is None:
-        raise ValueError(f"{path} needs safetensors: pip install 'facet[export]'")
+        raise InputError(f"{path} needs safetensors: pip install 'facet[export]'")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         tree: dict[str, Any] = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
+        raise InputError(f"{path} is damaged or not a safetensors file: {error}") from error
     return tree
 
 
@@ -87,7 +89,7 @@ def stand_ins(path: Path) -> list[Any]:
         return []  # reading it says what is wrong
     foreign = [name for name in named if not name.startswith(HARMLESS)]
     if foreign:
-        raise ValueError(
+        raise InputError(
             f"{path} contains {', '.join(sorted(foreign)[:5])}, which weights do not need: nothing was loaded. "
             "If you trust its author, save its state dict alone and import that"
         )

@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from stages.core.errors import InputError
+
 
 def finish(
     model: onnx.ModelProto, name: str, mean: float, scale: float, *, reverse: bool, about: Mapping[str, Any]
@@ -32,7 +34,7 @@ def finish(
     """
     graph = model.graph
     if len(graph.input) != 1:
-        raise ValueError(f"wanted a graph with one input, got {[item.name for item in graph.input]}")
+        raise InputError(f"wanted a graph with one input, got {[item.name for item in graph.input]}")
     inner = graph.input[0].name
     before = [
         helper.make_node("Sub", [name, "pixel_mean"], ["pixels_centred"]),

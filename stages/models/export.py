@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.core.errors import InputError
 from stages.core.images.pixels import SIDE, ColorOrder, ValueRange
 from stages.models import model_files
 
@@ -205,7 +206,7 @@ def require(what: str, *packages: str) -> None:
     """Raise an error with an installation command if an optional package is missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"{what} needs {', '.join(missing)}: pip install 'facet[export]'")
+        raise InputError(f"{what} needs {', '.join(missing)}: pip install 'facet[export]'")
 
 
 def images() -> Tensor:
@@ -224,9 +225,9 @@ def compare(path: Path, portable: Portable, measured: Sequence[np.ndarray]) -> N
         made = portable.with_pixels()(images())
     wanted = [value.numpy() for value in (made if isinstance(made, tuple) else (made,))]
     if len(measured) != len(wanted):
-        raise ValueError(f"{path.name} has {len(measured)} outputs, wanted {', '.join(portable.outputs)}")
+        raise InputError(f"{path.name} has {len(measured)} outputs, wanted {', '.join(portable.outputs)}")
     for name, got, expected in zip(portable.outputs, measured, wanted, strict=True):
         size = 1.0 if name == "embedding" else max(float(np.abs(expected).max()), 1e-12)
         off = float(np.abs(got - expected).max()) / size if got.shape == expected.shape else float("inf")
         if not off <= TOLERANCE:
-            raise ValueError(f"{path.name} differs from the network it was made from: {name} by {off:g}")
+            raise InputError(f"{path.name} differs from the network it was made from: {name} by {off:g}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.core.errors import InputError
 from stages.core.images.pixels import SIDE, ColorOrder, ValueRange
 from stages.core.networks import checkpoint_keys
 from stages.core.networks.checkpoint_keys import FAMILIES, FamilyName, Recognised
@@ -48,14 +49,14 @@ def place(checkpoint: Path, folder: Path, said: Said) -> model_files.Model:
     """
     recognised = checkpoint_keys.recognise(checkpoint_reader.read(checkpoint), said.family)
     if recognised.prefix.endswith("net.") and said.color_order is None:
-        raise ValueError(
+        raise InputError(
             f"{checkpoint} is a CVLface model, and these differ in colour order: "
             "give --color-order, as `color_space` in its model.yaml"
         )
     backbone, config = load(recognised)
     depth = 2 * sum(config["units"]) + 2
     if said.depth not in (None, depth, depth + 1):  # 100 and 101 are two names of one depth
-        raise ValueError(f"{checkpoint} has {depth} layers, but {said.published or 'you'} expected {said.depth}")
+        raise InputError(f"{checkpoint} has {depth} layers, but {said.published or 'you'} expected {said.depth}")
     with artifacts.write_folder(folder) as aside:
         head = Centres(recognised.head_CD) if said.keep_head and recognised.head_CD is not None else nn.Module()
         model_files.save_weights(aside / "weights.pt", backbone, head)
@@ -83,7 +84,7 @@ def load(recognised: Recognised) -> tuple[nn.Module, dict[str, Any]]:
         state = checkpoint_keys.fit(recognised.state, wanted)
     except ValueError as error:
         units = ", ".join(str(number) for number in tree["units"])
-        raise ValueError(f"this is not a {recognised.family} network of {units} blocks: {error}") from error
+        raise InputError(f"this is not a {recognised.family} network of {units} blocks: {error}") from error
     backbone.load_state_dict(state, assign=True)
     return backbone.eval(), config.model_dump(mode="json")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.core.errors import UnknownNameError
 from stages.runtime import artifacts
 
 IMPORTED = Path("models")
@@ -44,7 +45,7 @@ def find(name: str) -> ModelHere:
             method = quality if (quality / "quality.json").is_file() else None
             return ModelHere(folder.name, folder, method, folder / "results")
     known = ", ".join(names()) or "none yet; `dvc repro` trains those of params.yaml, `facet import` takes a checkpoint"
-    raise LookupError(f"no model {name!r}: there are {known}")
+    raise UnknownNameError(f"no model {name!r}: there are {known}")
 
 
 def names() -> list[str]:

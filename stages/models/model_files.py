@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stages.core.errors import InputError
 from stages.core.images.pixels import SIDE, VALUE_RANGE, ColorOrder, ValueRange, to_network
 from stages.core.metrics.features import Fusion
 from stages.runtime import artifacts, plugins
@@ -51,7 +52,7 @@ class Model(BaseModel, extra="forbid", frozen=True):
     def _check_range(cls, value_range: ValueRange) -> ValueRange:
         low, high = value_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError("the lower end should come first, as in -1, 1 or 0, 1")
+            raise InputError("the lower end should come first, as in -1, 1 or 0, 1")
         return value_range
 
 
@@ -130,7 +131,7 @@ def save_program(
     for got, expected in zip(measured, wanted, strict=True):
         if not torch.allclose(got, expected, rtol=1e-5, atol=1e-5):
             off = float((got - expected).abs().max())
-            raise ValueError(f"{path.name} differs from the network it was made from by {off:g}")
+            raise InputError(f"{path.name} differs from the network it was made from by {off:g}")
 
 
 def read_model(folder: Path) -> Model:
@@ -146,10 +147,10 @@ def read_model(folder: Path) -> Model:
     try:
         model = Model.model_validate(artifacts.read_json(path))
     except ValidationError as error:
-        raise ValueError(f"{path}: {artifacts.explain(error)}") from error
+        raise InputError(f"{path}: {artifacts.explain(error)}") from error
     measured = artifacts.sha256(folder / "weights.pt")
     if measured != model.weights_sha256:
-        raise ValueError(f"{folder / 'weights.pt'} does not match {path}: run `dvc checkout`")
+        raise InputError(f"{folder / 'weights.pt'} does not match {path}: run `dvc checkout`")
     return model
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from stages.core.errors import InputError, UnknownNameError
 from stages.core.networks.checkpoint_keys import FamilyName
 from stages.runtime.artifacts import explain
 
@@ -49,10 +50,10 @@ class Published(BaseModel, extra="forbid", frozen=True):
     def _check_names(self) -> Published:
         for name, model in self.models.items():
             if model.source not in self.sources:
-                raise ValueError(f"{name}: no source {model.source!r}: there are {', '.join(self.sources)}")
+                raise InputError(f"{name}: no source {model.source!r}: there are {', '.join(self.sources)}")
             odd = [key for key in model.scores if key.partition(".")[0] not in self.tolerance]
             if odd:
-                raise ValueError(f"{name}: scores are named SUITE.METRIC of {', '.join(self.tolerance)}, got {odd}")
+                raise InputError(f"{name}: scores are named SUITE.METRIC of {', '.join(self.tolerance)}, got {odd}")
         return self
 
     def entry(self, name: str) -> PublishedModel:
@@ -62,7 +63,7 @@ class Published(BaseModel, extra="forbid", frozen=True):
             LookupError: there is none; the message lists those there are.
         """
         if name not in self.models:
-            raise LookupError(f"{LIST} has no {name!r}: there are {', '.join(self.models)}")
+            raise UnknownNameError(f"{LIST} has no {name!r}: there are {', '.join(self.models)}")
         return self.models[name]
 
     def family(self, name: str) -> FamilyName:
@@ -93,4 +94,4 @@ def load(path: Path = LIST) -> Published:
         return Published.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError) as error:
         said = explain(error) if isinstance(error, ValidationError) else str(error)
-        raise ValueError(f"{path}: {said}") from error
+        raise InputError(f"{path}: {said}") from error

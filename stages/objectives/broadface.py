@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.func import functional_call
 
+from stages.core.errors import InputError
 from stages.core.losses.feature_queue import FeatureQueue, class_centres
 from stages.core.losses.head import CosineHead, HeadOutput
 from stages.core.losses.objective import Backbone, Objective
@@ -68,7 +69,7 @@ class BroadFace(Objective):
         """Return this process's part of the queue: a sharded head combines the parts."""
         feature_KD, label_K = self.queue.features(head), self.queue.labels
         if len(label_K) % head.shard.world_size:
-            raise ValueError(
+            raise InputError(
                 f"{head.shard.world_size} processes cannot divide a queue of {len(label_K)}: "
                 "make objective.queue_size a multiple of their number"
             )

@@ -27,6 +27,7 @@ import torch
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
+from stages.core.errors import InputError
 from stages.core.losses import contrastive
 from stages.core.losses.class_parallel import Shard, of_processes
 from stages.core.losses.feature_queue import FeatureQueue, class_centres
@@ -75,7 +76,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
     def contrasts_two(self) -> Self:
         """Refuse contrastive learning with a single view."""
         if self.pair == "training" and self.contrast_weight:
-            raise ValueError(f"pair: training has one view, so contrast_weight should be 0, got {self.contrast_weight}")
+            raise InputError(f"pair: training has one view, so contrast_weight should be 0, got {self.contrast_weight}")
         return self
 
     def threshold_at(self, epoch: float) -> float:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from stages.core.errors import InputError
 from stages.core.metrics.features import Embed, Floats, Fusion, Image, fuse, normalise
 from stages.datasets import verification_bin
 from stages.pictures.detect import Detect, read_picture
@@ -85,7 +86,7 @@ def true_match_rates(
         ValueError: a probe's person is not known.
     """
     if not probes or any(probe.name is None for probe in probes):
-        raise ValueError("the rate of true matches needs probes of known people; there are none, or some are unknown")
+        raise InputError("the rate of true matches needs probes of known people; there are none, or some are unknown")
     return {
         name: [
             float(np.mean([match.correct for match in matcher([_with_blur(probe, sigma) for probe in probes])]))
@@ -148,7 +149,7 @@ def synthetic(eval_folder: Path, set_name: str = "lfw") -> tuple[Gallery, list[P
         gallery.images.append(best)
         probes.append(Probe(other, str(person)))
     if len(probes) < 2:
-        raise ValueError(f"{path}: wanted people with two pictures in {set_name}, there are {len(probes)}")
+        raise InputError(f"{path}: wanted people with two pictures in {set_name}, there are {len(probes)}")
     return gallery, probes
 
 
@@ -165,11 +166,11 @@ def gallery_of(folder: Path, detect: Detect) -> Gallery:
     for path in sorted(folder.iterdir()):
         faces = detect(read_picture(path))
         if not faces:
-            raise ValueError(f"no face found in {path}: a gallery needs one picture per person")
+            raise InputError(f"no face found in {path}: a gallery needs one picture per person")
         gallery.names.append(path.stem)
         gallery.images.append(faces[0].aligned_HW3)
     if len(gallery.names) < 2:
-        raise ValueError(f"{folder} should hold pictures of at least two people, one each, got {len(gallery.names)}")
+        raise InputError(f"{folder} should hold pictures of at least two people, one each, got {len(gallery.names)}")
     return gallery
 
 
@@ -181,7 +182,7 @@ def video_probes(source: str, detect: Detect, name: str | None, limit: int) -> I
     """
     video = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not video.isOpened():
-        raise ValueError(f"{source} cannot be opened as a video: give a file that OpenCV reads, or a camera's number")
+        raise InputError(f"{source} cannot be opened as a video: give a file that OpenCV reads, or a camera's number")
     try:
         for _ in range(limit):
             more, frame_HW3 = video.read()

@@ -1,8 +1,8 @@
 """Compares the faces of pictures: cosines, quality scores, and a verdict at a calibrated threshold.
 
-    from stages import comparing
-    found = comparing.find_faces([Path("a.jpg"), Path("b.jpg")], faces.choose(None))
-    print(comparing.compare(found.entries, Embedder.load(folder), {}).similarity_NN)
+    from stages.pictures import compare, detect
+    found = compare.find_faces([Path("a.jpg"), Path("b.jpg")], detect.choose(None))
+    print(compare.compare(found.entries, Embedder.load(folder), {}).similarity_NN)
 
 Shapes: N faces.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError, UnknownNameError
 from stages.core.metrics.features import Embed, Floats, Fusion, fuse, normalise
 from stages.core.metrics.suite_result import Score
 from stages.pictures.detect import Detect, Face, read_picture
@@ -125,7 +126,7 @@ def compare(
         ValueError: there are fewer than two faces.
     """
     if len(entries) < 2:
-        raise ValueError(f"comparing needs at least two faces, got {len(entries)}")
+        raise InputError(f"comparing needs at least two faces, got {len(entries)}")
     features = embed([entry.face.aligned_HW3 for entry in entries])
     embedding_ND = normalise(fuse(features, fusion)).astype(np.float64)
     quality: dict[str, Floats] = {"feature_norm": features.feature_norm_N}
@@ -156,11 +157,11 @@ def calibration(details: Path, set_name: str, fmr: float) -> Calibration:
         raise FileNotFoundError(f"{details} is missing: evaluate the model, or give a --threshold")
     sets = artifacts.read_json(details)["sets"]
     if set_name not in sets:
-        raise LookupError(f"{details} has no set {set_name!r}: there are {', '.join(sets)}")
+        raise UnknownNameError(f"{details} has no set {set_name!r}: there are {', '.join(sets)}")
     read = {float(rate): point["strict"] for rate, point in sets[set_name]["tar_at_far"].items()}
     resolved = {rate: point for rate, point in read.items() if point is not None}
     if not resolved:
-        raise ValueError(f"{details}: {set_name} is too small to resolve a false match rate: give a --threshold")
+        raise InputError(f"{details}: {set_name} is too small to resolve a false match rate: give a --threshold")
     # one not asked for is no better known for being lower
     nearest = min(resolved, key=lambda rate: (rate < fmr * (1 - 1e-9), abs(np.log(rate / fmr))))
     where = set_name

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.images import alignment
 
 Image = NDArray[np.uint8]
@@ -71,7 +72,7 @@ def read_picture(path: Path) -> Image:
         return _on_white(whole)
     image_HW3 = _decode(encoded, cv2.IMREAD_COLOR)
     if image_HW3 is None:
-        raise ValueError(f"{path} is not a readable picture: give JPEG, PNG, WebP, TIFF or BMP")
+        raise InputError(f"{path} is not a readable picture: give JPEG, PNG, WebP, TIFF or BMP")
     return image_HW3
 
 
@@ -122,7 +123,7 @@ class YuNet:
         try:
             self.detector = cv2.FaceDetectorYN.create(str(model), "", (320, 320), min_score, 0.3, 5000)
         except cv2.error as error:
-            raise ValueError(f"{model} is not a model for cv2.FaceDetectorYN: {str(error).strip()}") from error
+            raise InputError(f"{model} is not a model for cv2.FaceDetectorYN: {str(error).strip()}") from error
 
     def __call__(self, image_HW3: Image) -> list[Face]:
         """Return the faces of a picture, the largest first; an empty list if there are none."""
@@ -191,7 +192,7 @@ class Mtcnn:
         try:
             library = importlib.import_module("facenet_pytorch")
         except ImportError as error:
-            raise ValueError(
+            raise InputError(
                 f"--detector mtcnn needs the package facenet-pytorch, which cannot be imported ({error}): "
                 "install facenet-pytorch in a separate environment with its own torch, or use YuNet"
             ) from error

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics import discard_curves, rates
 
 VERSION = "1"
@@ -71,7 +72,7 @@ def measure(
     """
     genuine_G, impostor_I = cosine_P[is_same_P], cosine_P[~is_same_P]
     if not genuine_G.size:
-        raise ValueError("a discard curve needs genuine pairs, got none")
+        raise InputError("a discard curve needs genuine pairs, got none")
     reasons = {fmr: rates.unresolved(impostor_I.size, fmr) for fmr in fmrs}
     resolved = [fmr for fmr in fmrs if reasons[fmr] is None]
     erc = discard_curves.erc_curve(cosine_P, is_same_P, quality_P, resolved)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import UnknownNameError
 from stages.core.metrics import features, scores
 
 VERSION = "2"  # exact scores where a rate depends on them, float32 elsewhere
@@ -73,7 +74,7 @@ def rows_of(id_T: Ids, ids_P: Ids) -> NDArray[np.int32]:
     lowest, highest = int(id_T[0]), int(id_T[-1])
     if ids_P.size and (int(ids_P.min()) < lowest or int(ids_P.max()) > highest):
         missing = ids_P[(ids_P < lowest) | (ids_P > highest)][0]
-        raise LookupError(f"template {missing} is in the pairs but has no images")
+        raise UnknownNameError(f"template {missing} is in the pairs but has no images")
     if highest - lowest > _TABLE:
         row_P = np.searchsorted(id_T, ids_P).astype(np.int32)
         known_P = id_T[row_P] == ids_P
@@ -83,5 +84,5 @@ def rows_of(id_T: Ids, ids_P: Ids) -> NDArray[np.int32]:
         row_P = table[ids_P - lowest if lowest else ids_P]
         known_P = row_P >= 0
     if not known_P.all():
-        raise LookupError(f"template {ids_P[~known_P][0]} is in the pairs but has no images")
+        raise UnknownNameError(f"template {ids_P[~known_P][0]} is in the pairs but has no images")
     return row_P

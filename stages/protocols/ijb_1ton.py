@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics.search import search
 
 VERSION = "1"
@@ -74,16 +75,16 @@ def identify(
         ValueError: a subject has two gallery templates, lengths differ, or no probe has a mate.
     """
     if len(probe_PD) != probe_subject_P.size or len(gallery_GD) != gallery_subject_G.size:
-        raise ValueError(
+        raise InputError(
             f"every template needs a subject, got {len(probe_PD)} probes with {probe_subject_P.size}, "
             f"{len(gallery_GD)} gallery templates with {gallery_subject_G.size}"
         )
     subject_U, count_U = np.unique(gallery_subject_G, return_counts=True)
     if (count_U > 1).any():
-        raise ValueError(f"a subject has one gallery template, {subject_U[count_U > 1][0]} has {count_U.max()}")
+        raise InputError(f"a subject has one gallery template, {subject_U[count_U > 1][0]} has {count_U.max()}")
     mated_P = np.isin(probe_subject_P, gallery_subject_G)
     if not mated_P.any():
-        raise ValueError(f"none of {probe_subject_P.size} probes has a mate in the gallery")
+        raise InputError(f"none of {probe_subject_P.size} probes has a mate in the gallery")
     usable_P = mated_P & (np.ones_like(mated_P) if probe_filled_P is None else probe_filled_P)
     usable_G = np.ones(gallery_subject_G.size, np.bool_) if gallery_filled_G is None else gallery_filled_G
     order_G = np.flatnonzero(usable_G)[np.argsort(gallery_subject_G[usable_G], kind="stable")]

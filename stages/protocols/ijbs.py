@@ -16,6 +16,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics.identify import ClosedSet, OpenSet, closed_set, open_set
 
 VERSION = "1"
@@ -90,7 +91,7 @@ def search(templates: Templates, probe_P: Ids, gallery1_G: Ids, gallery2_G: Ids)
     subject_U, count_U = np.unique(templates.subject_T[both_G], return_counts=True)
     if (count_U > 1).any():
         twice = subject_U[count_U > 1][0]
-        raise ValueError(f"a subject is in one gallery, once; {twice} is there {count_U.max()} times")
+        raise InputError(f"a subject is in one gallery, once; {twice} is there {count_U.max()} times")
     closed = closed_set(*_sides(templates, probe_P, both_G))
     found = [_open(templates, probe_P, rows_G) for rows_G in (gallery1_G, gallery2_G)]
     return Searched(closed, (found[0][0], found[1][0]), (found[0][1], found[1][1]))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics.scores import NO_MATCH
 
 VERSION = "2"  # beside the grid, the exact threshold
@@ -98,13 +99,13 @@ def _distances_and_folds(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     num_pairs = is_same_P.size
     if num_pairs < NUM_FOLDS or len(embedding_ND) != 2 * num_pairs:
-        raise ValueError(
+        raise InputError(
             f"{NUM_FOLDS} folds need at least as many pairs and two images each, got {num_pairs} pairs and "
             f"{len(embedding_ND)} images"
         )
     distance_P = _squared_distances(embedding_ND)
     if not np.isfinite(distance_P).all():
-        raise ValueError("embeddings hold NaN or infinity: the backbone's weights are damaged or its training diverged")
+        raise InputError("embeddings hold NaN or infinity: the backbone's weights are damaged or its training diverged")
     if processed_N is not None:
         distance_P[~(processed_N[0::2] & processed_N[1::2])] = _FARTHEST
     return distance_P, np.repeat(np.arange(NUM_FOLDS), _fold_sizes(num_pairs))

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import functional
 
+from stages.core.errors import InputError
 from stages.core.losses import classifiability
 from stages.core.metrics import linear_fit
 from stages.core.metrics.linear_score import LinearScorer
@@ -53,7 +54,7 @@ def train(config: Config, material: Material) -> Learned:
     """
     target_N = targets(config, material)
     if not target_N.isfinite().all():
-        raise ValueError("CR-FIQA's targets are not finite: the backbone's features or class centres are not")
+        raise InputError("CR-FIQA's targets are not finite: the backbone's features or class centres are not")
     return linear_fit.fit(material.feature_ND, target_N, config.beta, config.iterations)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from stages.core.errors import InputError
 from stages.core.metrics.linear_score import LinearScorer
 from stages.core.metrics.quality import Learned, Material
 
@@ -30,7 +31,7 @@ def train(config: Config, material: Material) -> Learned:
         ValueError: the run's objective trains none.
     """
     if material.layer is None:
-        raise ValueError(
+        raise InputError(
             "the quality method `joint` needs a run whose objective learns quality: train.objective.name cr_fiqa or "
             "ig_fiqa; for an already trained backbone use the method cr_fiqa"
         )

@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import functional
 
+from stages.core.errors import InputError
 from stages.core.metrics import linear_fit
 from stages.core.metrics.linear_score import LinearScorer
 from stages.core.metrics.quality import Learned, Material
@@ -51,12 +52,12 @@ def train(config: Config, material: Material) -> Learned:
         ValueError: fewer than two labels differ, or the features are not finite.
     """
     if not material.feature_ND.isfinite().all():
-        raise ValueError("SDD-FIQA's labels are not finite: the backbone's features are not")
+        raise InputError("SDD-FIQA's labels are not finite: the backbone's features are not")
     label_N = labels(config, material)
     has_N = label_N.isfinite()
     known_N = label_N[has_N]
     if not len(known_N) or known_N.min() == known_N.max():
-        raise ValueError(
+        raise InputError(
             f"SDD-FIQA needs two identities with two images each, and labels that differ; "
             f"got {len(known_N)} labels of {len(label_N)} images"
         )

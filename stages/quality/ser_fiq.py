@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.dropout import _DropoutNd
 
+from stages.core.errors import InputError
 from stages.core.metrics.features import Features, Floats
 from stages.core.metrics.quality import Learned, Material, read_options, seen
 
@@ -155,6 +156,6 @@ def last_linear(backbone: nn.Module) -> tuple[nn.Module, str]:
         if isinstance(child, nn.Linear) and child.out_features > 1
     }
     if not found:
-        raise ValueError("SER-FIQ drops values before the network's last linear layer, and this network has none")
+        raise InputError("SER-FIQ drops values before the network's last linear layer, and this network has none")
     parent, _, name = max(found, key=lambda name: found[name]).rpartition(".")
     return backbone.get_submodule(parent), name

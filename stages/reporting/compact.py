@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from stages.core.errors import UnknownNameError
 from stages.core.metrics.thinning import thin
 from stages.reporting.panels import AREA_INCHES, INK, PANEL_INCHES, PAPER, SERIES
 
@@ -228,7 +229,7 @@ def _points(d: str) -> list[Point]:
 
 def _colour(style: Style) -> str:
     if style["stroke"] not in SERIES:
-        raise LookupError(f"a panel has the colour {style['stroke']}; rows have {', '.join(SERIES)}")
+        raise UnknownNameError(f"a panel has the colour {style['stroke']}; rows have {', '.join(SERIES)}")
     return f"c{SERIES.index(style['stroke'])}"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stages.config.table import Column, Gathered, Row, Scale, Table
+from stages.core.errors import InputError, UnknownNameError
 from stages.core.metrics.spread import spread
 from stages.reporting import claims
 from stages.reporting.missing_metrics import left_out
@@ -129,7 +130,7 @@ def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered]) -> Cell:
             missing = NOT_MEASURED if reason is None else NOT_MEASURABLE
             return Cell(published=published, missing=missing, reason=reason or "")
         if isinstance(value, str):
-            raise ValueError(f"column {column.name}: {suite}.{key} is {value!r}, not a number")
+            raise InputError(f"column {column.name}: {suite}.{key} is {value!r}, not a number")
         values[seed] = value * (100 if column.unit == "percent" else 1)
     found = spread(list(values.values()))
     assert found is not None
@@ -174,13 +175,15 @@ def _check_metrics(table: Table, gathered: Mapping[str, Sequence[Gathered]]) -> 
     for column in table.columns if runs else ():
         suite = column.suite
         if any(suite not in run.measured for _, run in runs):
-            raise LookupError(f"column {column.name}: no suite {suite!r}, there are {', '.join(runs[0][1].measured)}")
+            raise UnknownNameError(
+                f"column {column.name}: no suite {suite!r}, there are {', '.join(runs[0][1].measured)}"
+            )
         wanted = [(column.key(row), run) for row, run in runs]
         if not any(_known(suite, key, run) for key, run in wanted):
             metrics = [item for _, run in runs for item in run.measured[suite].items()]
             keys = ", ".join(sorted({name for name, value in metrics if not isinstance(value, str)}))
             asked = ", ".join(dict.fromkeys(f"{suite}.{key}" for key, _ in wanted))
-            raise LookupError(f"column {column.name}: no {asked}; {suite} has {keys}")
+            raise UnknownNameError(f"column {column.name}: no {asked}; {suite} has {keys}")
 
 
 def _known(suite: str, key: str, run: Gathered) -> bool:
@@ -216,6 +219,6 @@ def _check_ablation(table: Table, gathered: Sequence[Gathered]) -> None:
     there = {name for row in gathered for name in row.parameters}
     unknown = [name for name in table.ablation if name not in there] if gathered else []
     if unknown:
-        raise LookupError(
+        raise UnknownNameError(
             f"ablation: no run has the parameter {', '.join(unknown)}; there are {', '.join(sorted(there))}"
         )

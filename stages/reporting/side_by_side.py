@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from stages.core.errors import InputError
 from stages.core.metrics import agreement_spread
 from stages.core.metrics.agreement import Pairs, count_pairs, kendall_tau
 from stages.core.metrics.agreement_spread import Column, Interval
@@ -88,7 +89,7 @@ def beside(comparison: Comparison, other: Comparison) -> Beside:
         ("columns", [c.name for c in comparison.table.columns], [c.name for c in other.table.columns]),
     ):
         if left != right:
-            raise ValueError(
+            raise InputError(
                 f"table {comparison.name} has other {what} at scale {other.scale.profile}: {right}, not {left}"
             )
     witnesses = (

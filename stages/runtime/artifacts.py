@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from stages.core.errors import InputError
 from stages.runtime import files
 
 C = TypeVar("C", bound=BaseModel)
@@ -96,11 +97,11 @@ def read_section(path: Path, section: str, config: type[C]) -> C:
         )
     tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if section not in tree:
-        raise ValueError(f"{path} has no section {section!r}, only {sorted(tree)}: run `dvc repro resolve`")
+        raise InputError(f"{path} has no section {section!r}, only {sorted(tree)}: run `dvc repro resolve`")
     try:
         return config.model_validate(tree[section])
     except ValidationError as error:
-        raise ValueError(f"{path}, section {section}: {explain(error)}") from error
+        raise InputError(f"{path}, section {section}: {explain(error)}") from error
 
 
 def explain(error: ValidationError) -> str:
@@ -142,7 +143,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object."""
     tree = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(tree, dict):
-        raise ValueError(f"{path} should hold a JSON object, not {type(tree).__name__}")
+        raise InputError(f"{path} should hold a JSON object, not {type(tree).__name__}")
     return tree
 
 

@@ -8,6 +8,7 @@ import sys
 
 import torch
 
+from stages.core.errors import InputError
 from stages.runtime import gpu_lock
 
 
@@ -39,7 +40,7 @@ def _named() -> torch.device:
     try:
         return torch.device(given)
     except RuntimeError as error:
-        raise ValueError(f"FACET_DEVICE should be cpu, cuda or cuda:0, got {given!r}") from error
+        raise InputError(f"FACET_DEVICE should be cpu, cuda or cuda:0, got {given!r}") from error
 
 
 def prepare(threads: int) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 
 import yaml
 
+from stages.core.errors import InputError
 from stages.runtime import artifacts, program
 from stages.runtime.progress import Progress
 
@@ -64,10 +65,10 @@ def roots_of(tree: Mapping[str, Any]) -> dict[str, Path]:
     described = {name: (entry or {}).get("root") for name, entry in (tree.get("datasets") or {}).items()}
     for name in [*described, *(tree.get("synthetic") or {})]:
         if name == artifacts.UNPACKED:
-            raise ValueError(f"params.yaml: a data set called {name} cannot be: data/{name} is that of `unpack`")
+            raise InputError(f"params.yaml: a data set called {name} cannot be: data/{name} is that of `unpack`")
     for name in tree.get("synthetic") or {}:
         if described.get(name) is not None:
-            raise ValueError(
+            raise InputError(
                 f"params.yaml, {name}: it is under `synthetic` (drawn) and datasets.{name}.root is {described[name]} "
                 f"(a folder of yours): remove one of the two, or give the folder a name of its own under `datasets`"
             )
@@ -83,13 +84,13 @@ def refuse_foreign(name: str) -> None:
     home = artifacts.DATA / name
     for path in (home, *(home / part for part in PARTS)):
         if path.is_symlink():
-            raise ValueError(
+            raise InputError(
                 f"{path} is a link to {path.readlink()}, and {name} is rendered there (`synthetic` in params.yaml): "
                 f"remove the link, or name the folder by datasets.NAME.root under a name that is not synthetic"
             )
         names = {entry.name for entry in path.iterdir()} if path != home and path.is_dir() else set()
         if names and not names & {DRAWN, PIN}:
-            raise ValueError(
+            raise InputError(
                 f"{path} holds files that were not drawn, and {name} is drawn there (`synthetic` in params.yaml): move "
                 f"them away and name their folder by datasets.NAME.root under a name that is not synthetic"
             )
@@ -107,19 +108,19 @@ def refuse_in_the_way(name: str, root: Path) -> None:
         home.unlink()
     for path in (home, *(home / part for part in PARTS)):
         if path.is_symlink():
-            raise ValueError(
+            raise InputError(
                 f"{path} is a link to {path.readlink()}, and datasets.{name}.root is {root}: remove the link"
             )
         names = {entry.name for entry in path.iterdir()} if path != home and path.is_dir() else set()
         if any(one != PIN and not one.endswith(".partial") for one in names):
-            raise ValueError(
+            raise InputError(
                 f"{path} holds a data set of its own, and datasets.{name}.root is {root}: move or remove {home}, "
                 f"or give the folder another name under `datasets`"
             )
     for part in PARTS:
         real, own = (root / part).resolve(), (home / part).resolve()
         if real.is_relative_to(own) or own.is_relative_to(real):
-            raise ValueError(
+            raise InputError(
                 f"datasets.{name}.root is {root}, where the list of its files would be written: wanted a folder "
                 f"outside {home}"
             )
@@ -149,7 +150,7 @@ def checked(dataset: str, part: str) -> Path:
     if path.is_file():
         wanted, found = path.read_text(encoding="ascii"), listing(folder)
         if wanted != found:
-            raise ValueError(
+            raise InputError(
                 f"{folder} is not what it was when {path} was written, {_first_difference(wanted, found)}: "
                 f"`facet run` or `dvc repro -f resolve` lists it again, and what depends on it is made anew"
             )

@@ -10,13 +10,15 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
+from stages.core.errors import UnknownNameError
+
 KINDS = ("heads", "backbones", "objectives", "quality", "datasets", "protocols")
 
 
 def names(kind: str) -> list[str]:
     """Return the names of all plugins of one kind, sorted."""
     if kind not in KINDS:
-        raise LookupError(f"no kind {kind!r}: there are {', '.join(KINDS)}")
+        raise UnknownNameError(f"no kind {kind!r}: there are {', '.join(KINDS)}")
     folder = Path(__file__).parents[1] / kind
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
@@ -28,5 +30,5 @@ def load(kind: str, name: str) -> ModuleType:
         LookupError: there is no such file; the message lists those there are.
     """
     if name not in names(kind):
-        raise LookupError(f"no {kind} named {name!r}: there are {', '.join(names(kind))}")
+        raise UnknownNameError(f"no {kind} named {name!r}: there are {', '.join(names(kind))}")
     return importlib.import_module(f"stages.{kind}.{name}")

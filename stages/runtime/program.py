@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from stages.core.errors import InputError, OperationError
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -28,28 +30,25 @@ class Terminated(BaseException):
 def run(
     main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
-    """Parse, run ``main`` and return the exit code: 0, 2 for input that cannot be used, 143 after SIGTERM."""
+    """Parse, run ``main`` and return the exit code: 0, 2 for input that cannot be used, 143 after SIGTERM.
+
+    A bug is not a person's mistake: it is raised, with its traceback.
+    """
     arguments = parser.parse_args(argv)
     die_with_parent()
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         main(arguments)
-    except (ValueError, LookupError, OSError) as error:
+    except (InputError, OperationError, OSError) as error:
         if os.environ.get("FACET_DEBUG"):
             traceback.print_exc()
-        print(f"error: {_sentence(error)}", file=sys.stderr, flush=True)
+        print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
     except Terminated:
         print("stopped by SIGTERM; finished work is kept, run again to resume", file=sys.stderr, flush=True)
         return 143
     _record_imports()
     return 0
-
-
-def _sentence(error: BaseException) -> str:
-    # KeyError's str() is the repr of its message: quotes and escapes a person should not see
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return text or type(error).__name__
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:

@@ -19,6 +19,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from stages.config.evaluation import Fiqa
+from stages.core.errors import InputError
 from stages.core.metrics.discard_curves import ERC_DISCARD_K
 from stages.core.metrics.features import Embed
 from stages.core.metrics.processing import Processed
@@ -99,7 +100,7 @@ def _quality(method: str, score: Score, processed: Processed) -> NDArray[np.floa
     """Return a score per image; -inf for those that could not be processed, so that they are discarded first."""
     quality_N = np.asarray(score(processed.features), dtype=np.float64)
     if quality_N.shape != processed.processed_N.shape or not np.isfinite(quality_N[processed.processed_N]).all():
-        raise ValueError(
+        raise InputError(
             f"quality method {method} should give {processed.processed_N.size} finite scores, got "
             f"{quality_N.size}, or some that are not finite"
         )
@@ -169,7 +170,7 @@ def _check_given(switches: Fiqa, scores: Mapping[str, Score], others: Mapping[st
     for what, wanted, given in (("methods", switches.methods, scores), ("recognition", switches.recognition, others)):
         missing = sorted(set(wanted) - set(given))
         if missing:
-            raise ValueError(f"fiqa.{what} names {', '.join(missing)}, but the run has {', '.join(given) or 'none'}")
+            raise InputError(f"fiqa.{what} names {', '.join(missing)}, but the run has {', '.join(given) or 'none'}")
 
 
 def _draw(table: Table, key: tuple[str, ...], curve: discard.Curves) -> None:

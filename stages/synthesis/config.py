@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from stages.core.errors import InputError
+
 
 class LowVariance(BaseModel, extra="forbid", frozen=True):
     """Training identities shown in near-duplicates: they are classified well whatever their quality.
@@ -56,7 +58,7 @@ class EvalConfig(BaseModel, extra="forbid", frozen=True):
     def _large_enough(self) -> Self:
         for field, least in (("ijbc_templates", 4), ("ijbs_subjects", 5), ("adience_images", 2)):
             if 0 < getattr(self, field) < least:
-                raise ValueError(f"{field} should be 0 or at least {least}, got {getattr(self, field)}")
+                raise InputError(f"{field} should be 0 or at least {least}, got {getattr(self, field)}")
         return self
 
 

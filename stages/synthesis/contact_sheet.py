@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.images.alignment import SIZE
 from stages.core.images.degrade import encode, side_of
 from stages.core.metrics.processing import decode
@@ -44,10 +45,10 @@ def contact_sheet(seed: int, identities: int) -> NDArray[np.uint8]:
 def main(arguments: argparse.Namespace) -> None:
     """Draw and write."""
     if arguments.identities < 1:
-        raise ValueError(f"wanted at least one identity, got {arguments.identities}")
+        raise InputError(f"wanted at least one identity, got {arguments.identities}")
     path = Path(arguments.path)
     if path.suffix not in (".jpg", ".png"):
-        raise ValueError(f"{path}: wanted a name ending in .jpg or .png")
+        raise InputError(f"{path}: wanted a name ending in .jpg or .png")
     sheet = contact_sheet(arguments.seed, arguments.identities)
     packed = encode(sheet, 88) if path.suffix == ".jpg" else cv2.imencode(".png", sheet)[1].tobytes()
     with artifacts.write_file(path) as aside:

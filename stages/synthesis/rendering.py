@@ -12,6 +12,7 @@ from functools import partial
 import cv2
 import numpy as np
 
+from stages.core.errors import InputError
 from stages.core.images.alignment import SIZE, TEMPLATE_52
 from stages.core.images.degrade import encode, enlarge, sample
 from stages.core.synthetic_faces.model import Shot, draw_identity, draw_shot
@@ -45,7 +46,7 @@ def cores() -> int:
 def draw_all(seed: int, sittings: Sequence[Sitting], processes: int) -> Iterator[list[Drawn]]:
     """Yield the result of ``draw_sitting`` for each sitting, in order, from ``processes`` processes."""
     if processes < 1:
-        raise ValueError(f"wanted at least one process, got {processes}")
+        raise InputError(f"wanted at least one process, got {processes}")
     if processes == 1:
         yield from (draw_sitting(seed, sitting) for sitting in sittings)
         return

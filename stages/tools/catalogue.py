@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from stages.core.errors import UnknownNameError
 from stages.runtime import program
 
 EXAMPLES = """\
@@ -66,7 +67,7 @@ def entries(root: Path, kind: str) -> list[Entry]:
         LookupError: there is no such kind.
     """
     if kind not in KINDS:
-        raise LookupError(f"no kind {kind!r}: there are {', '.join(KINDS)}")
+        raise UnknownNameError(f"no kind {kind!r}: there are {', '.join(KINDS)}")
     if kind == "tables":
         return [_table(root, path) for path in sorted((root / "tables").glob("*.yaml"))]
     folder = root / "stages" / kind

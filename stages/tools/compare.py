@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+from stages.core.errors import InputError
 from stages.core.metrics.features import Fusion
 from stages.embedding import scoring_embedder
 from stages.embedding.embedder import Embedder
@@ -34,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     detect = faces.choose(arguments.detector, aligned=arguments.aligned)
     found = compare.find_faces(arguments.pictures, detect, every_face=arguments.every_face)
     if len(found.entries) < 2:
-        raise ValueError("; ".join(["two faces or more are needed to compare", *found.left_out.values()]))
+        raise InputError("; ".join(["two faces or more are needed to compare", *found.left_out.values()]))
     fusion = evaluated_fusion(model)
     embedder = Embedder.load(model.backbone, flip=fusion != "none")
     scorers = scoring_embedder.trained(model.quality) if model.quality else {}

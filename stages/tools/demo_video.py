@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
+from stages.core.errors import InputError
 from stages.embedding.embedder import Embedder
 from stages.models import lookup
 from stages.pictures import blur
@@ -31,7 +32,7 @@ NOTHING = "no frame had a face: give a video of a person, or --dataset"
 def main(arguments: argparse.Namespace) -> None:
     """Match, draw, write."""
     if arguments.out.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"--out should end in .mp4 or .gif, got {arguments.out}")
+        raise InputError(f"--out should end in .mp4 or .gif, got {arguments.out}")
     gallery, probes, known = sources(arguments)
     matchers = {name: Matcher(Embedder.load(lookup.find(name).backbone), gallery) for name in arguments.models}
     sigmas = [0.0, *arguments.blur]
@@ -53,11 +54,11 @@ def sources(arguments: argparse.Namespace) -> tuple[Gallery, Iterator[Probe], li
         gallery, known = blur.synthetic(artifacts.eval_folder(arguments.dataset))
         return gallery, iter(known[: arguments.limit]), known
     if arguments.gallery is None:
-        raise ValueError("--video needs a --gallery: a folder with one picture per person")
+        raise InputError("--video needs a --gallery: a folder with one picture per person")
     detect = faces.choose(arguments.detector)
     gallery = blur.gallery_of(arguments.gallery, detect)
     if arguments.person is not None and arguments.person not in gallery.names:
-        raise ValueError(f"--person {arguments.person} is not in the gallery: there are {', '.join(gallery.names)}")
+        raise InputError(f"--person {arguments.person} is not in the gallery: there are {', '.join(gallery.names)}")
     shown = blur.video_probes(arguments.video, detect, arguments.person, arguments.limit)
     known = list(shown) if arguments.plot else []
     return gallery, iter(known) if arguments.plot else shown, known
@@ -71,7 +72,7 @@ def write_video(out: Path, frames: Iterator[Canvas], frames_per_second: float) -
     """
     first = next(frames, None)
     if first is None:
-        raise ValueError(NOTHING)
+        raise InputError(NOTHING)
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".partial-{out.name}")
     if out.suffix == ".gif":
@@ -83,7 +84,7 @@ def write_video(out: Path, frames: Iterator[Canvas], frames_per_second: float) -
         code = cv2.VideoWriter.fourcc(*"mp4v")
         writer = cv2.VideoWriter(str(aside), code, frames_per_second, (width, height))
         if not writer.isOpened():
-            raise ValueError(f"this OpenCV cannot write {out}: choose .gif")
+            raise InputError(f"this OpenCV cannot write {out}: choose .gif")
         for frame in (first, *frames):
             writer.write(frame)
         writer.release()

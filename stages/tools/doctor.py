@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.config import params
+from stages.core.errors import UnknownNameError
 from stages.inspection.catalogue import KNOWN, TRAIN, Known
 from stages.inspection.check import Found, examine
 from stages.runtime import artifacts, program
@@ -90,7 +91,7 @@ def look(names: Sequence[str], folder: str | None, *, everything: bool) -> Itera
     chosen = params.load()
     unknown = sorted(set(names) - set(chosen.datasets))
     if unknown:
-        raise LookupError(f"params.yaml has no data set {unknown[0]}: there are {', '.join(chosen.datasets)}")
+        raise UnknownNameError(f"params.yaml has no data set {unknown[0]}: there are {', '.join(chosen.datasets)}")
     for dataset in names or chosen.datasets:
         root = chosen.datasets[dataset].root
         place = Path(folder or root or artifacts.DATA / dataset)

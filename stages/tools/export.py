@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.core.errors import InputError
 from stages.core.networks import checkpoint_convert
 from stages.models import export, lookup, model_files
 from stages.models.lookup import ModelHere
@@ -69,9 +70,9 @@ def check(arguments: argparse.Namespace) -> None:
     """
     graph = arguments.format in ("onnx", "torchscript")
     if arguments.layout != "own" and graph:
-        raise ValueError("--layout is for weights: use it with --format safetensors or state-dict")
+        raise InputError("--layout is for weights: use it with --format safetensors or state-dict")
     if arguments.insightface and arguments.format != "onnx":
-        raise ValueError("--insightface is for ONNX files: use it with --format onnx")
+        raise InputError("--insightface is for ONNX files: use it with --format onnx")
 
 
 def quality_of(here: ModelHere) -> tuple[str, nn.Module] | None:
@@ -83,7 +84,7 @@ def quality_of(here: ModelHere) -> tuple[str, nn.Module] | None:
         return None
     backbone_sha256 = artifacts.read_json(here.backbone / "model.json")["weights_sha256"]
     if tree.get("backbone_sha256") != backbone_sha256:
-        raise ValueError(f"{here.quality} was trained on another backbone: run `dvc repro train_quality@{here.name}`")
+        raise InputError(f"{here.quality} was trained on another backbone: run `dvc repro train_quality@{here.name}`")
     name = str(tree["name"])
     module: nn.Module = plugins.load("quality", name).Scorer.load(here.quality).module()
     return name, module.eval()
@@ -103,7 +104,7 @@ def in_layout(state: dict[str, Tensor], model: model_files.Model, layout: str) -
         return checkpoint_convert.to_staged(plain, model.backbone["units"], layout)  # type: ignore[arg-type]
     if own in ("insightface", "magface") and layout == "adaface":
         return checkpoint_convert.to_flat(plain, model.backbone["units"], own)
-    raise ValueError(f"no exact conversion from {own} to {layout}: only to and from adaface")
+    raise InputError(f"no exact conversion from {own} to {layout}: only to and from adaface")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ import re
 import sys
 from pathlib import Path
 
+from stages.core.errors import InputError
 from stages.core.networks.checkpoint_keys import FAMILIES
 from stages.models import import_checkpoint, lookup, zoo
 from stages.models.import_checkpoint import Said
@@ -54,7 +55,7 @@ def complete(arguments: argparse.Namespace) -> Said:
         entry = entry or listed.by_checksum(sha256)
         wanted = listed.entry(entry).sha256 if entry else None
         if wanted not in (None, sha256):
-            raise ValueError(f"{arguments.checkpoint} is not {entry}'s file: expected SHA-256 {wanted}, got {sha256}")
+            raise InputError(f"{arguments.checkpoint} is not {entry}'s file: expected SHA-256 {wanted}, got {sha256}")
     known = listed.entry(entry) if listed is not None and entry else None
     return Said(
         family=arguments.architecture or (listed.family(entry) if listed is not None and entry else None),
@@ -69,11 +70,11 @@ def complete(arguments: argparse.Namespace) -> Said:
 
 def _checked(name: str, *, replace: bool) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError(f"a name has lower-case letters, digits and _, as in params.yaml; got {name!r}")
+        raise InputError(f"a name has lower-case letters, digits and _, as in params.yaml; got {name!r}")
     if (artifacts.backbone_folder(name) / "model.json").is_file():
-        raise ValueError(f"{name} is a run that was trained here: choose another name")
+        raise InputError(f"{name} is a run that was trained here: choose another name")
     if (lookup.IMPORTED / name).exists() and not replace:
-        raise ValueError(f"{lookup.IMPORTED / name} already exists: choose another name, or give --replace")
+        raise InputError(f"{lookup.IMPORTED / name} already exists: choose another name, or give --replace")
     return name
 
 

@@ -16,6 +16,7 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
+from stages.core.errors import InputError
 from stages.core.images.image_format import extension
 from stages.core.recordio.framing import MAGIC_BYTES
 from stages.inspection import networks, sets
@@ -41,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Inspect, print and draw."""
     path = Path(arguments.path)
     if arguments.picture and Path(arguments.picture).suffix not in (".png", ".jpg"):
-        raise ValueError(f"{arguments.picture}: wanted a name ending in .png or .jpg")
+        raise InputError(f"{arguments.picture}: wanted a name ending in .png or .jpg")
     sight = see(path, everything=arguments.all)
     if arguments.engine == "mxnet":
         see_records.beside_mxnet(_record_file(path), sight)
@@ -93,7 +94,7 @@ def _see_pickled(path: Path, head: bytes, everything: bool) -> Sight:
         except (ValueError, pickle.UnpicklingError) as error:
             complaints.append(f"as a {what}: {error}")
     if head[:1] in (b"\x80", b"("):
-        raise ValueError(f"{path} is a pickle, but cannot be read {'; '.join(complaints)}")
+        raise InputError(f"{path} is a pickle, but cannot be read {'; '.join(complaints)}")
     raise _unknown(path)
 
 
@@ -141,13 +142,13 @@ def _parts(path: Path) -> list[tuple[Path, str]]:
 def _unknown(path: Path) -> ValueError:
     known = " ".join(" ".join(EXAMPLES.splitlines()[1:5]).split())
     known = known.removeprefix("files ").replace(" folders ", "; and folders: ")
-    return ValueError(f"{path} is not recognised. Recognised are files: {known}")
+    return InputError(f"{path} is not recognised. Recognised are files: {known}")
 
 
 def _record_file(path: Path) -> Path:
     found = [path] if path.is_file() else sorted(path.glob("*.rec"))
     if not found:
-        raise ValueError(f"--engine mxnet reads .rec files, and {path} has none")
+        raise InputError(f"--engine mxnet reads .rec files, and {path} has none")
     return found[0]
 
 

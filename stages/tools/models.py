@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from stages.core.errors import UnknownNameError
 from stages.models import lookup, zoo
 from stages.models.zoo import Published
 from stages.runtime import artifacts, program
@@ -42,7 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
         and (arguments.dataset or "").lower() in model.dataset.lower()
     ]
     if not names:
-        raise LookupError("no model matches: `facet models` lists all")
+        raise UnknownNameError("no model matches: `facet models` lists all")
     if arguments.json:
         tree = {name: listed.models[name].model_dump(mode="json") | {"here": here.get(name, [])} for name in names}
         print(json.dumps(tree, indent=2))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.core.errors import InputError
 from stages.embedding import scoring_embedder
 from stages.embedding.embedder import Embedder
 from stages.models import lookup
@@ -31,7 +32,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Score, write the table, draw the sheet, delete the journal."""
     out: Path = arguments.out
     if out.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"--out should end in .csv or .parquet, got {out}")
+        raise InputError(f"--out should end in .csv or .parquet, got {out}")
     model = lookup.find(arguments.model)
     scorers = scoring_embedder.trained(model.quality) if model.quality else {}
     scorers |= scoring_embedder.untrained(name for name in arguments.method or () if name not in scorers)
@@ -72,9 +73,9 @@ def write(out: Path, rows: Sequence[Row], methods: Sequence[str]) -> None:
 def draw_sheet(arguments: argparse.Namespace, how: Scoring, scored: Sequence[Row], by: str) -> None:
     """Draw the worst and the best faces, with their scores."""
     if not scored:
-        raise ValueError("no face was found, so there is no sheet to draw")
+        raise InputError("no face was found, so there is no sheet to draw")
     if by not in scored[0]:
-        raise ValueError(f"--by {by}: there are {', '.join(name for name in ('feature_norm', *how.scores))}")
+        raise InputError(f"--by {by}: there are {', '.join(name for name in ('feature_norm', *how.scores))}")
     ordered = sorted(scored, key=lambda row: float(row[by]))
     shown = {"worst": ordered[:SHEET_FACES], "best": ordered[::-1][:SHEET_FACES]}
     _drawing.draw_sheet(

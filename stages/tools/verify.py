@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from stages.core.errors import InputError
 from stages.core.metrics.suite_result import Measured
 from stages.embedding.embedder import Embedder
 from stages.models import lookup, model_files, zoo
@@ -67,7 +68,7 @@ def chosen(
     if entry is not None and not every:
         keys = listed.entry(entry).scores
         if not keys:
-            raise ValueError(f"{entry} has no published score: give --every-set to evaluate it anyway")
+            raise InputError(f"{entry} has no published score: give --every-set to evaluate it anyway")
         found = {
             suite: tuple(name for name in sets if any(key.startswith(f"{suite}.{name.lower()}") for key in keys))
             for suite, sets in found.items()

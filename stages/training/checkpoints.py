@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.runtime import artifacts, progress
 from stages.training.distributed import Processes
 
@@ -125,7 +126,7 @@ class Checkpoints:
             except Exception as error:  # torch, zip and pickle raise many kinds for a damaged file
                 reason = f"checkpoint {self.path(step)} is damaged ({_first_line(error)})"
                 if step == steps[0]:
-                    raise ValueError(f"{reason}: delete {self.folder} to restart this training run") from error
+                    raise InputError(f"{reason}: delete {self.folder} to restart this training run") from error
                 if self.processes.is_first:
                     progress.say(f"{reason}: resuming from the previous one")
         return None
@@ -140,7 +141,7 @@ class Checkpoints:
         manifest = artifacts.read_json(folder / MANIFEST)
         for name, digest in manifest["files"].items():
             if artifacts.sha256(folder / name) != digest:
-                raise ValueError(f"{name} differs from what was written")
+                raise InputError(f"{name} differs from what was written")
         shared = torch.load(folder / STATE, map_location=device, weights_only=True)
         wanted = rows if rows is not None else range(manifest["num_classes"])
         parts = [torch.load(folder / name, map_location="cpu", mmap=True, weights_only=True)
@@ -279,5 +280,5 @@ def _first_line(error: BaseException) -> str:
 def _number(name: str, default: int) -> int:
     given = os.environ.get(name, str(default))
     if not given.isdigit() or int(given) < 1:
-        raise ValueError(f"{name} should be at least 1, got {given!r}")
+        raise InputError(f"{name} should be at least 1, got {given!r}")
     return int(given)

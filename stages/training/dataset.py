@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.core.images import augment, jpeg, low_view
 from stages.core.images.augment_views import Views
 from stages.core.images.pixels import SIDE
@@ -55,11 +56,11 @@ def open_records(dataset: str) -> Records:
     names = ["key", "offset", "length", "label", "width", "height"]
     key_N, offset_N, length_N, label_N, width_N, height_N = _columns(path, names)
     if not len(key_N):
-        raise ValueError(f"{path} lists no good record, so there are no training images")
+        raise InputError(f"{path} lists no good record, so there are no training images")
     wrong_N = (width_N != SIDE) | (height_N != SIDE)
     if wrong_N.any():
         n = int(np.argmax(wrong_N))
-        raise ValueError(
+        raise InputError(
             f"{path}: {wrong_N.sum()} images are not aligned to {SIDE} x {SIDE}, the first is record "
             f"{key_N[n]} with {width_N[n]} x {height_N[n]}: align them"
         )
@@ -124,7 +125,7 @@ class Samples:
         if size != (SIDE, SIDE):
             came = f"{size[1]} x {size[0]}" if size else "bytes that are no image"
             record = f"record {self.records.key_N[position]}"
-            raise ValueError(f"{record}: wanted an image of {SIDE} x {SIDE}, got {came}; `unpack` lists all")
+            raise InputError(f"{record}: wanted an image of {SIDE} x {SIDE}, got {came}; `unpack` lists all")
 
 
 def load(samples: Samples, order: Order, first_step: int, num_steps: int, device: torch.device) -> Iterator[Batch]:
@@ -139,7 +140,7 @@ def load(samples: Samples, order: Order, first_step: int, num_steps: int, device
     usual = 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)
     given = os.environ.get("FACET_LOADER_WORKERS", str(usual))
     if not given.isdigit():
-        raise ValueError(f"FACET_LOADER_WORKERS should be the number of loader processes, got {given!r}")
+        raise InputError(f"FACET_LOADER_WORKERS should be the number of loader processes, got {given!r}")
     # stages run side by side: OpenCV's own threads would take the cores of another
     cv2.setNumThreads(1)
     steps = order.batches(first_step, num_steps)

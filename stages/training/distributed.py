@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.runtime import program
 
 PATIENCE = timedelta(hours=2)
@@ -74,7 +75,7 @@ def rank_and_size() -> tuple[int, int]:
     """
     given = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if not all(text.isdigit() for text in given) or int(given[0]) >= int(given[1]):
-        raise ValueError(f"RANK and WORLD_SIZE should be numbers, the first less than the second, got {given}")
+        raise InputError(f"RANK and WORLD_SIZE should be numbers, the first less than the second, got {given}")
     return int(given[0]), int(given[1])
 
 
@@ -92,7 +93,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda":
         if (device.index or 0) != local:
-            raise ValueError(f"process {local} of this machine should compute on cuda:{local}, got {device}")
+            raise InputError(f"process {local} of this machine should compute on cuda:{local}, got {device}")
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
@@ -111,7 +112,7 @@ def wanted(configured: int) -> int:
         return 1
     given = os.environ.get("FACET_PROCS", str(configured))
     if not given.isdigit() or int(given) < 1:
-        raise ValueError(f"FACET_PROCS should be the number of processes, 1 or more, got {given!r}")
+        raise InputError(f"FACET_PROCS should be the number of processes, 1 or more, got {given!r}")
     return int(given)
 
 
@@ -153,7 +154,7 @@ def launch(module: str, arguments: Sequence[str], count: int) -> None:
         sys.stderr.writelines(started[culprit].lines)
     if codes[culprit] < 0:
         name = signal.Signals(-codes[culprit]).name
-        raise ValueError(f"process {culprit} of {count} was killed by {name}: out of memory? Run again to resume")
+        raise InputError(f"process {culprit} of {count} was killed by {name}: out of memory? Run again to resume")
     raise SystemExit(codes[culprit])
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.config.training import Config
+from stages.core.errors import InputError
 from stages.core.losses.head import HeadOutput
 from stages.core.losses.sampler import Order
 from stages.runtime import program, progress
@@ -157,7 +158,7 @@ class Training:
         loss, means = float(output.loss.detach()), self.sums.means(self.processes)
         rate = self.stepper.optimiser.param_groups[0]["lr"]
         if not math.isfinite(loss) or not math.isfinite(means["loss"]):
-            raise ValueError(
+            raise InputError(
                 f"the loss is {loss} at step {self.step} of {self.num_steps} (learning rate {rate:g}): "
                 "lower schedule.learning_rate or lengthen schedule.warmup_epochs"
             )
@@ -232,5 +233,5 @@ def _seconds_between_checkpoints() -> float:
     except ValueError:
         seconds = math.nan
     if not seconds >= 0:
-        raise ValueError(f"FACET_CHECKPOINT_SECONDS should be a number of seconds (0: after every step), got {given!r}")
+        raise InputError(f"FACET_CHECKPOINT_SECONDS should be a number of seconds (0: after every step), got {given!r}")
     return seconds

@@ -84,7 +84,7 @@ def test_the_cache_is_full(
 
 ONCE = """
 from pathlib import Path
-from pipeline import reproduce
+from pipeline.execution import reproduce
 result = reproduce.reproduce(Path.cwd(), "unpack", Path(".facet/dvc-queue.lock"))
 print(result.state, result.message)
 """

@@ -21,7 +21,7 @@ from pipeline.base import environment
 PROGRAM = """\
 import json, os, pathlib, signal, sys, time
 import yaml
-from stages import program
+from stages.runtime import program
 kind, key, *outs = sys.argv[1:]
 name = f"{kind}@{key}" if key != "-" else kind
 program.die_with_parent()

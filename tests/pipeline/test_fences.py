@@ -50,7 +50,7 @@ def test_the_installed_release_is_the_one_that_the_patches_were_made_for(package
 
 def test_another_release_is_reported_once_and_where_it_ran_before(tmp_path: Path) -> None:
     code = (
-        "from pipeline import dvc_patches, prefect_patches\n"
+        "from pipeline.execution import dvc_patches; from pipeline.flow import prefect_patches\n"
         "dvc_patches.MADE_FOR = prefect_patches.MADE_FOR = '1.2'\n"
         "for _ in range(2): dvc_patches.check(); prefect_patches.check()\n"
     )

@@ -13,7 +13,7 @@ from tests.pipeline import dummy
 
 HANGS = """
 import os, pathlib, sys, time
-from pipeline import track, tracking
+from pipeline import track; from pipeline.tracking import sync
 
 def hang(**options):
     aside = pathlib.Path("pid.partial")
@@ -21,7 +21,7 @@ def hang(**options):
     aside.replace("pid")
     time.sleep(60)
 
-tracking.track = hang
+sync.track = hang
 track.main()
 """
 

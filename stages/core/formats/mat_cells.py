@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.core.errors import InputError
+
 HEADER_BYTES = 128
 LARGEST = 1 << 28  # bytes that a compressed variable may unfold to: TinyFace's lists are below a megabyte
 
@@ -44,18 +46,18 @@ def read_lists(data: bytes, wanted: frozenset[str]) -> dict[str, list[str] | lis
             real numbers, or is not there.
     """
     if len(data) < HEADER_BYTES or data[126:128] not in (b"IM", b"MI"):
-        raise ValueError(f"not a MATLAB 5 file ({len(data)} bytes): its header should end in IM or MI")
+        raise InputError(f"not a MATLAB 5 file ({len(data)} bytes): its header should end in IM or MI")
     stream = _Stream(memoryview(data), "<" if data[126:128] == b"IM" else ">")
     found: dict[str, list[str] | list[float]] = {}
     for kind, content in _elements(stream, HEADER_BYTES):
         matrix = _unfold(content, stream.order) if kind == _COMPRESSED else content
         if kind not in (_MATRIX, _COMPRESSED):
-            raise ValueError(f"expected a variable, found an element of type {kind}")
+            raise InputError(f"expected a variable, found an element of type {kind}")
         name, klass, parts = _open_matrix(matrix)
         if name in wanted:
             found[name] = _texts(parts) if klass == _CELL else _numbers(name, klass, parts)
     if wanted - set(found):
-        raise ValueError(f"it holds no {', '.join(sorted(wanted - set(found)))}")
+        raise InputError(f"it holds no {', '.join(sorted(wanted - set(found)))}")
     return found
 
 
@@ -64,13 +66,13 @@ def _elements(stream: _Stream, begin: int) -> Iterator[tuple[int, _Stream]]:
     at = begin
     while at < len(stream.data):
         if len(stream.data) - at < 8:
-            raise ValueError("it ends inside a tag")
+            raise InputError("it ends inside a tag")
         first = stream.word(at)
         kind, small = first & 0xFFFF, first >> 16
         size, start = (small, at + 4) if small else (stream.word(at + 4), at + 8)
         kind = kind if small else first
         if small > 4 or size > len(stream.data) - start:
-            raise ValueError(f"an element says it has {size} bytes, {len(stream.data) - start} are left")
+            raise InputError(f"an element says it has {size} bytes, {len(stream.data) - start} are left")
         yield kind, _Stream(stream.data[start : start + size], stream.order)
         # compressed variables alone are not padded
         at = at + 8 if small else start + size + (0 if kind == _COMPRESSED else -size % 8)
@@ -81,12 +83,12 @@ def _unfold(stream: _Stream, order: str) -> _Stream:
     try:
         data = unfolder.decompress(bytes(stream.data), LARGEST)
     except zlib.error as error:
-        raise ValueError(f"a compressed variable is damaged: {error}") from error
+        raise InputError(f"a compressed variable is damaged: {error}") from error
     if not unfolder.eof:
-        raise ValueError(f"a compressed variable is cut short, or larger than {LARGEST} bytes")
+        raise InputError(f"a compressed variable is cut short, or larger than {LARGEST} bytes")
     kind, content = next(_elements(_Stream(memoryview(data), order), 0), (0, stream))
     if kind != _MATRIX:
-        raise ValueError(f"a compressed variable holds an element of type {kind}")
+        raise InputError(f"a compressed variable holds an element of type {kind}")
     return content
 
 
@@ -94,10 +96,10 @@ def _open_matrix(stream: _Stream) -> tuple[str, int, list[tuple[int, _Stream]]]:
     """Return a variable's name, its class and the elements after its name."""
     parts = list(_elements(stream, 0))
     if len(parts) < 3 or len(parts[0][1].data) != 8:
-        raise ValueError("a variable lacks its flags, size or name")
+        raise InputError("a variable lacks its flags, size or name")
     flags = parts[0][1].word(0)
     if flags & 0x0800:
-        raise ValueError("a variable holds complex numbers")
+        raise InputError("a variable holds complex numbers")
     return bytes(parts[2][1].data).decode("latin-1"), flags & 0xFF, parts[3:]
 
 
@@ -105,10 +107,10 @@ def _texts(parts: list[tuple[int, _Stream]]) -> list[str]:
     texts = []
     for kind, content in parts:
         if kind != _MATRIX:
-            raise ValueError(f"a cell holds an element of type {kind}")
+            raise InputError(f"a cell holds an element of type {kind}")
         _, klass, inner = _open_matrix(content)
         if klass != _CHAR or (inner and inner[0][0] not in _TEXTS):
-            raise ValueError(f"a cell should hold text, it is of class {klass}")
+            raise InputError(f"a cell should hold text, it is of class {klass}")
         texts.append(_text(*inner[0]) if inner else "")
     return texts
 
@@ -120,15 +122,15 @@ def _text(kind: int, content: _Stream) -> str:
     try:
         return bytes(content.data).decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"a cell's text cannot be read: {error}") from error
+        raise InputError(f"a cell's text cannot be read: {error}") from error
 
 
 def _numbers(name: str, klass: int, parts: list[tuple[int, _Stream]]) -> list[float]:
     if klass not in _NUMERIC or len(parts) != 1 or parts[0][0] not in _NUMBERS:
-        raise ValueError(f"{name} should hold text cells or numbers, it is of class {klass}")
+        raise InputError(f"{name} should hold text cells or numbers, it is of class {klass}")
     kind, content = parts[0]
     dtype = np.dtype(content.order + _NUMBERS[kind])
     if len(content.data) % dtype.itemsize:
-        raise ValueError(f"{name} ends inside a number")
+        raise InputError(f"{name} ends inside a number")
     values: list[float] = np.frombuffer(content.data, dtype).astype(np.float64).tolist()
     return values

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+
 # images are u1; the answers may be bools or whole numbers
 _DTYPES = {"u1": "u1", "b1": "?", "i1": "i1", "i2": "i2", "i4": "i4", "i8": "i8"}
 
 
-class PickleError(ValueError):
+class PickleError(InputError):
     """Not a verification set, or a damaged one."""
 
 

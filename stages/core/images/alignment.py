@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+
 SIZE = 112
 # float32 values, as upstream stores them
 TEMPLATE_52 = np.array(
@@ -47,7 +49,7 @@ def similarity(source_52: Points, target_52: Points = TEMPLATE_52) -> NDArray[np
     centred_5 = source_5 - source_5.mean()
     spread = float(np.sum(np.abs(centred_5) ** 2))
     if not np.isfinite(spread) or spread == 0:
-        raise ValueError(f"alignment needs five distinct landmarks, got {source_52.tolist()}")
+        raise InputError(f"alignment needs five distinct landmarks, got {source_52.tolist()}")
     factor = np.sum(np.conj(centred_5) * (target_5 - target_5.mean())) / spread
     shift = target_5.mean() - factor * source_5.mean()
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
@@ -64,7 +66,7 @@ def align(image_HW3: NDArray[np.uint8], landmarks_52: Points) -> NDArray[np.uint
     along_2W = np.rint(matrix[:, :1] * np.arange(SIZE) * scale)
     down_2H = np.rint((matrix[:, 1:2] * np.arange(SIZE) + matrix[:, 2:]) * scale)
     if np.abs(along_2W).max() + np.abs(down_2H).max() > scale * np.iinfo(np.int16).max:
-        raise ValueError(f"these landmarks would enlarge the face too much: {landmarks_52.tolist()}")
+        raise InputError(f"these landmarks would enlarge the face too much: {landmarks_52.tolist()}")
     rounding = scale >> (_SAMPLE_BITS + 1)
     position_2HW = along_2W.astype(np.int32)[:, None, :] + (down_2H + rounding).astype(np.int32)[:, :, None]
     position_2HW >>= _STEP_BITS - _SAMPLE_BITS

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from stages.core.errors import InputError, UnknownNameError
 from stages.core.images import augment, low_view
 from stages.core.images.augment import Image
 
@@ -36,9 +37,9 @@ class Views:
         """
         unknown = [name for name in self.names if name not in VIEWS]
         if unknown:
-            raise LookupError(f"no view {unknown[0]!r}: there are {', '.join(VIEWS)}")
+            raise UnknownNameError(f"no view {unknown[0]!r}: there are {', '.join(VIEWS)}")
         if not self.names:
-            raise ValueError(f"an objective needs at least one view of {', '.join(VIEWS)}")
+            raise InputError(f"an objective needs at least one view of {', '.join(VIEWS)}")
 
     def __len__(self) -> int:
         return len(self.names)

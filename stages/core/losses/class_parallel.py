@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from stages.core.errors import InputError
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -28,9 +30,9 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank should be in 0..{self.world_size - 1}, got {self.rank}")
+            raise InputError(f"rank should be in 0..{self.world_size - 1}, got {self.rank}")
         if not 0 < self.sample_rate <= 1:
-            raise ValueError(f"sample_rate should be in (0, 1], got {self.sample_rate}")
+            raise InputError(f"sample_rate should be in (0, 1], got {self.sample_rate}")
 
     def rows(self, num_classes: int) -> range:
         """Return the classes of this rank; the first ranks hold one more if the division has a remainder.
@@ -65,7 +67,7 @@ class Shard:
         # both ends in one exchange: all ranks see the same, so all refuse together
         size_2 = self.max_(torch.tensor([len(local_L), -len(local_L)], device=local_L.device))
         if size_2[0] != -size_2[1]:
-            raise ValueError(f"every rank needs a batch of one size, got {-int(size_2[1])} to {int(size_2[0])}")
+            raise InputError(f"every rank needs a batch of one size, got {-int(size_2[1])} to {int(size_2[0])}")
         parts = [torch.empty_like(local_L) for _ in range(self.world_size)]
         distributed.all_gather(parts, local_L.contiguous(), group=self.group)
         return torch.cat(parts)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stages.core.errors import InputError
 from stages.core.losses.class_parallel import Shard
 
 DRAWN_ROWS = 4096
@@ -62,7 +63,7 @@ class CosineHead(nn.Module, ABC):
         """Number of classes over all ranks."""
         self.shard = shard or Shard()
         if self.shard != Shard() and not self.shardable:
-            raise ValueError(f"{type(self).__module__} needs all cosines at once: it cannot be sharded or sampled")
+            raise InputError(f"{type(self).__module__} needs all cosines at once: it cannot be sharded or sampled")
         # class-major (C, D): a centre is contiguous, and classes can be chunked or sharded without a copy
         self.weight = nn.Parameter(self.initial(feature_dim))
 
@@ -123,9 +124,9 @@ class CosineHead(nn.Module, ABC):
             return None
         known_B = self.quality_of_batch_B if quality_B is None else quality_B
         if known_B is None:
-            raise ValueError("this head needs the quality of each image: pass quality_B")
+            raise InputError("this head needs the quality of each image: pass quality_B")
         if len(known_B) != size:
-            raise ValueError(
+            raise InputError(
                 f"quality of {len(known_B)} images, but {size} features: an objective that passes more features than "
                 "the batch cannot be combined with a head that uses each image's quality"
             )

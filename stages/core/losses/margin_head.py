@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stages.core.errors import InputError
 from stages.core.losses.head import CosineHead, HeadOutput, directions, others, pick, put
 from stages.core.losses.margin_softmax import Sums, log_sum, target_cosine
 from stages.core.losses.margin_softmax_chunks import Plan
@@ -86,7 +87,7 @@ class MarginHead(CosineHead):
             ValueError: this process holds only some of the classes.
         """
         if self.shard.world_size > 1:
-            raise ValueError("this head holds one shard of the classes and cannot return all cosines: use `forward`")
+            raise InputError("this head holds one shard of the classes and cannot return all cosines: use `forward`")
         return super().cosines(feature_BD)
 
     def forward(
@@ -138,7 +139,7 @@ class MarginHead(CosineHead):
         """Return the centres of this step, and each label as a row of them, -1 if another rank holds it."""
         low, high = torch.stack(label_B.aminmax()).tolist()
         if low < 0 or high >= self.num_classes:
-            raise ValueError(f"labels should be in 0..{self.num_classes - 1}, got {low} to {high}")
+            raise InputError(f"labels should be in 0..{self.num_classes - 1}, got {low} to {high}")
         held = self.shard.rows(self.num_classes)
         own_B = torch.where((label_B >= held.start) & (label_B < held.stop), label_B - held.start, -1)
         if self.shard.sample_rate == 1:

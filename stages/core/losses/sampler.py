@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+
 # what the numbers drawn from one seed are for: streams of different purposes never meet; views have the others
 ORDER, AUGMENTATION = 0, 1
 
@@ -38,10 +40,10 @@ class Order:
             ValueError: a batch cannot be shared evenly, or there is no such rank.
         """
         if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"wanted a rank from 0 to {self.world_size - 1}, got {self.rank}")
+            raise InputError(f"wanted a rank from 0 to {self.world_size - 1}, got {self.rank}")
         if self.size % self.world_size:
             few = f" ({self.num_samples} samples in total)" if self.size < self.batch_size else ""
-            raise ValueError(
+            raise InputError(
                 f"a batch of {self.size}{few} cannot be divided evenly among {self.world_size} processes: "
                 "make schedule.batch_size a multiple of their number"
             )

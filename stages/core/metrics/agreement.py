@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stages.core.errors import InputError
+
 # 8! = 40320 orders are counted in a fraction of a second; past that nobody needs the exact chance
 MAX_ROWS_ENUMERATED = 8
 
@@ -53,9 +55,9 @@ def count_pairs(left_R: Sequence[float], right_R: Sequence[float]) -> Pairs:
     Pairs(concordant=2, discordant=1, tied_left=0, tied_right=0, tied_both=0)
     """
     if len(left_R) != len(right_R):
-        raise ValueError(f"agreement needs two values for each row, got {len(left_R)} and {len(right_R)}")
+        raise InputError(f"agreement needs two values for each row, got {len(left_R)} and {len(right_R)}")
     if not all(map(math.isfinite, [*left_R, *right_R])):
-        raise ValueError(f"agreement needs finite values, got {list(left_R)} and {list(right_R)}")
+        raise InputError(f"agreement needs finite values, got {list(left_R)} and {list(right_R)}")
     concordant = discordant = tied_left = tied_right = tied_both = 0
     for i, j in itertools.combinations(range(len(left_R)), 2):
         left, right = left_R[i] - left_R[j], right_R[i] - right_R[j]

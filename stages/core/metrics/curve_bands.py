@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics.discard_curves import ERC_DISCARD_K, dropping_steps
 
 Convention = Literal["cr_fiqa", "iso"]
@@ -96,7 +97,7 @@ def bands(
     sizes = {column.size for column in vars(pairs).values()}
     highest = max(int(pairs.first_unit_P.max()), int(pairs.second_unit_P.max())) + 1
     if len(sizes) > 1 or highest > weight_BU.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"wanted as many units, labels and qualities as scores, got {sorted(sizes)}, and weights of all "
             f"{highest} units, got {weight_BU.shape[1]}"
         )

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+
 Scores = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -86,7 +88,7 @@ def erc_curve(score_P: Scores, is_same_P: Mask, quality_P: Scores, fmrs: Sequenc
         ValueError: the lengths differ, or a quality is NaN.
     """
     if not score_P.size == is_same_P.size == quality_P.size or np.isnan(quality_P).any():
-        raise ValueError(
+        raise InputError(
             f"a discard curve needs a score, a label and a quality for each pair, got {score_P.size}, "
             f"{is_same_P.size} and {quality_P.size} with {int(np.isnan(quality_P).sum())} NaN"
         )
@@ -153,7 +155,7 @@ def edc_curve(error_P: Mask, quality_P: Scores) -> EdcCurve:
         ValueError: no comparison, or a quality is NaN.
     """
     if not error_P.size or np.isnan(quality_P).any():
-        raise ValueError(f"a discard curve needs comparisons with a quality each, got {error_P.size}, or one is NaN")
+        raise InputError(f"a discard curve needs comparisons with a quality each, got {error_P.size}, or one is NaN")
     order_P = np.argsort(quality_P, kind="stable")
     rising_P = quality_P[order_P]
     remaining_errors_P = np.cumsum(error_P[order_P][::-1])[::-1]

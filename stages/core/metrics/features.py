@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
 Fusion = Literal["none", "pre_norm_sum", "norm_weighted_avg", "average", "concat"]
@@ -63,7 +65,7 @@ def fuse(features: Features, fusion: Fusion) -> Floats:
     if fusion == "none":
         return features.feature_ND
     if features.flipped_ND is None:
-        raise ValueError("this fusion needs features of mirrored images, but only the images themselves were embedded")
+        raise InputError("this fusion needs features of mirrored images, but only the images themselves were embedded")
     plain_ND, flipped_ND = features.feature_ND, features.flipped_ND
     if fusion == "pre_norm_sum":
         return plain_ND + flipped_ND
@@ -76,7 +78,7 @@ def fuse(features: Features, fusion: Fusion) -> Floats:
     elif fusion == "concat":
         fused_ND = normalise(np.concatenate([normalise(plain_ND), normalise(flipped_ND)], axis=1))
     else:
-        raise ValueError(f"unknown fusion {fusion!r}: choose none, pre_norm_sum, norm_weighted_avg, average or concat")
+        raise InputError(f"unknown fusion {fusion!r}: choose none, pre_norm_sum, norm_weighted_avg, average or concat")
     fused_ND *= length_N1
     return fused_ND
 

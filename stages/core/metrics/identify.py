@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics.search import search
 
 NOBODY = -100  # label of a distractor
@@ -75,7 +76,7 @@ def closed_set(
     gallery = _Side.of("gallery images", gallery_GD, gallery_label_G, gallery_processed_G)
     mated_P = probes.mated_in(gallery)
     if not mated_P.any():
-        raise ValueError(f"none of {probe_label_P.size} probes has a mate among {gallery_label_G.size} gallery images")
+        raise InputError(f"none of {probe_label_P.size} probes has a mate among {gallery_label_G.size} gallery images")
     rank_P, _ = _ranks(probes, gallery, mated_P, tick)
     return ClosedSet(rank_P[mated_P], int(np.count_nonzero(~mated_P)))
 
@@ -132,7 +133,7 @@ def open_set(
     gallery = _Side.of("gallery images", gallery_GD, gallery_label_G, gallery_processed_G)
     mated_P = probes.mated_in(gallery)
     if mated_P.all() or not mated_P.any():
-        raise ValueError(
+        raise InputError(
             f"open-set identification needs probes with and without a mate, got {int(mated_P.sum())} and "
             f"{int((~mated_P).sum())}"
         )
@@ -165,7 +166,7 @@ class _Side:
     @classmethod
     def of(cls, what: str, embedding_ND: Embeddings, label_N: Labels, processed_N: Mask | None) -> _Side:
         if len(embedding_ND) != label_N.size:
-            raise ValueError(f"every image needs a label, got {len(embedding_ND)} {what} with {label_N.size}")
+            raise InputError(f"every image needs a label, got {len(embedding_ND)} {what} with {label_N.size}")
         return cls(embedding_ND, label_N, np.ones(label_N.size, np.bool_) if processed_N is None else processed_N)
 
     def mated_in(self, gallery: _Side) -> Mask:

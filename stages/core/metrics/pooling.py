@@ -14,6 +14,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+
 Ids = NDArray[np.int64]
 Features = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -35,7 +37,7 @@ def pool_templates(
         ValueError: the lengths differ, or there is no image.
     """
     if not (len(feature_ND) == len(template_N) == len(media_N)) or not len(feature_ND):
-        raise ValueError(
+        raise InputError(
             f"pooling needs a template and a media for each image, got {len(feature_ND)} features, "
             f"{len(template_N)} templates and {len(media_N)} media"
         )

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics.features import Embed, Features, Floats, Image
 
 SIZE = 112
@@ -53,7 +54,7 @@ def decode(data: bytes) -> Image:
     """
     image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
-        raise ValueError(f"{len(data)} bytes are not a complete JPEG or PNG image")
+        raise InputError(f"{len(data)} bytes are not a complete JPEG or PNG image")
     return image  # type: ignore[no-any-return]
 
 
@@ -65,7 +66,7 @@ def decode_aligned(data: bytes) -> Image:
     """
     image = decode(data)
     if image.shape != (SIZE, SIZE, 3):
-        raise ValueError(f"an aligned face has {SIZE}x{SIZE} pixels, this image has {image.shape[1]}x{image.shape[0]}")
+        raise InputError(f"an aligned face has {SIZE}x{SIZE} pixels, this image has {image.shape[1]}x{image.shape[0]}")
     return image
 
 
@@ -88,7 +89,7 @@ def process(
     readable = sieve.through(items)
     first = next(readable, None)
     if first is None:
-        raise ValueError(f"{what}: none of {num_images} images can be processed{sieve.example()}")
+        raise InputError(f"{what}: none of {num_images} images can be processed{sieve.example()}")
     features = embed(itertools.chain([first], readable))
     processed_N = np.array(sieve.processed, dtype=np.bool_)
     _check_features(what, features, int(processed_N.sum()))
@@ -120,7 +121,7 @@ class _Sieve:
                 continue
             self.failures.append(item)
             if len(self.failures) > self.max_failed * self.num_images:
-                raise ValueError(
+                raise InputError(
                     f"{self.what}: {len(self.failures)} of the first {len(self.processed)} images cannot be "
                     f"processed; of all {self.num_images} at most a share of {self.max_failed:g} may fail "
                     f"(max_failed){self.example()}"
@@ -133,9 +134,9 @@ class _Sieve:
 def _check_features(what: str, features: Features, wanted: int) -> None:
     for feature_MD in (features.feature_ND, features.flipped_ND):
         if feature_MD is not None and len(feature_MD) != wanted:
-            raise ValueError(f"{what}: wanted {wanted} features, one for each image, got {len(feature_MD)}")
+            raise InputError(f"{what}: wanted {wanted} features, one for each image, got {len(feature_MD)}")
         if feature_MD is not None and not np.isfinite(feature_MD).all():
-            raise ValueError(
+            raise InputError(
                 f"{what}: some features hold NaN or infinity: the backbone's weights are damaged or its "
                 "training diverged"
             )

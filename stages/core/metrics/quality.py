@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from stages.core.errors import UnknownNameError
 from stages.core.metrics.features import Features, Floats, Image
 
 
@@ -75,7 +76,7 @@ def seen(features: Features, name: str) -> Floats:
         LookupError: whoever embedded the images has not let it look.
     """
     if name not in features.seen:
-        raise LookupError(
+        raise UnknownNameError(
             f"the quality method {name} needs the images: embed with stages.embedding.scoring_embedder.Seeing"
         )
     return features.seen[name].astype("float32")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.metrics.ranking import Falling, Stretch
 
 Scores = NDArray[np.floating[Any]]
@@ -53,7 +54,7 @@ def unresolved(num_impostor: int, fmr: float) -> str | None:
     True
     """
     if fmr <= 0 or fmr > 1:
-        raise ValueError(f"a false match rate is a fraction in (0, 1], got {fmr}")
+        raise InputError(f"a false match rate is a fraction in (0, 1], got {fmr}")
     if num_impostor * fmr >= 1 - _ROUNDING:
         return None
     needed = math.ceil(1 / fmr - _ROUNDING)
@@ -107,7 +108,7 @@ def threshold_at_fmr(impostor_I: Scores, fmr: float) -> float:
     """
     reason = unresolved(impostor_I.size, fmr)
     if reason:
-        raise ValueError(reason)
+        raise InputError(reason)
     allowed = math.floor(fmr * impostor_I.size + _ROUNDING)
     if allowed >= impostor_I.size:
         return -math.inf
@@ -125,7 +126,7 @@ def strict_points(genuine_G: Scores, impostors: Impostors, targets: Sequence[flo
     for target in targets:
         reason = unresolved(falling.size, target)
         if reason:
-            raise ValueError(reason)
+            raise InputError(reason)
     allowed = [math.floor(target * falling.size + _ROUNDING) for target in targets]
     return [
         OperatingPoint(target, fmr, tar, threshold)
@@ -268,10 +269,10 @@ def roc(genuine_G: Scores, impostors: Impostors, num_points: int = 200) -> list[
 def _falling(genuine_G: Scores, impostors: Impostors) -> Falling:
     num_impostor = impostors.size
     if not genuine_G.size or not num_impostor:
-        raise ValueError(f"rates need genuine and impostor scores, got {genuine_G.size} and {num_impostor}")
+        raise InputError(f"rates need genuine and impostor scores, got {genuine_G.size} and {num_impostor}")
     impostor_I = impostors.score_I if isinstance(impostors, Falling) else impostors
     if np.isnan(genuine_G).any() or np.isnan(impostor_I).any():
-        raise ValueError("scores hold NaN: the embeddings are not finite")
+        raise InputError("scores hold NaN: the embeddings are not finite")
     return impostors if isinstance(impostors, Falling) else Falling(impostors)
 
 

@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stages.core.errors import InputError
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -40,7 +42,7 @@ def spread(values: Sequence[float | None]) -> Spread | None:
     if not known or len(known) < len(values):
         return None
     if not all(math.isfinite(value) for value in known):
-        raise ValueError(f"measurements are finite numbers, got {list(values)}")
+        raise InputError(f"measurements are finite numbers, got {list(values)}")
     mean = math.fsum(known) / len(known)
     squares = math.fsum((value - mean) ** 2 for value in known)
     std = math.sqrt(squares / (len(known) - 1)) if len(known) > 1 else None

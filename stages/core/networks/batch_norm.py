@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from stages.core.errors import InputError
+
 
 class SharedBatchNorm(_BatchNorm):
     """Batch norm over the batches of all processes; with gradients through the shared statistics."""
@@ -46,7 +48,7 @@ class SharedBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
-            raise ValueError(f"wanted a batch of channels, got shape {tuple(input.shape)}")
+            raise InputError(f"wanted a batch of channels, got shape {tuple(input.shape)}")
 
 
 def sync_over_processes(network: nn.Module, *, on_gpu: bool) -> nn.Module:

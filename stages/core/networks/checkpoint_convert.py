@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stages.core.errors import InputError
+
 State = Mapping[str, Tensor]
 Staged = Literal["insightface", "magface"]
 EPSILON = {"adaface": 1e-5, "insightface": 1e-5, "magface": 2e-5}
@@ -56,12 +58,12 @@ def to_flat(state: State, units: Sequence[int], layout: Staged = "insightface") 
     """
     shifted = _shift_variances(dict(state), EPSILON[layout] - EPSILON["adaface"])
     if not _is_identity(shifted):
-        raise ValueError(
+        raise InputError(
             f"{_IDENTITY}* is not the identity: AdaFace's network cannot hold a trained shortcut in the first block"
         )
     scale_D, shift_D = shifted.pop("features.weight"), shifted.pop("features.bias")
     if bool((scale_D == 0).any()):
-        raise ValueError("features.weight has zeros: AdaFace's last batch norm has no scale and cannot represent that")
+        raise InputError("features.weight has zeros: AdaFace's last batch norm has no scale and cannot represent that")
     variance_D, mean_D = shifted["features.running_var"], shifted["features.running_mean"]
     deviation_D = (variance_D + EPSILON["adaface"]).sqrt()
     # w (y - m) / s + b = (sign(w) y - m') / s' with s' = s / |w| and m' = sign(w) m - b s'

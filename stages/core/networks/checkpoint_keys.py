@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from stages.core.errors import InputError
 from stages.core.images.pixels import ColorOrder, ValueRange
 
 State = Mapping[str, Tensor]
@@ -90,13 +91,13 @@ def recognise(tree: Mapping[str, Any], family: FamilyName | None = None) -> Reco
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             found = _family_of(anchor, prefix, state)
             if family is not None and FAMILIES[family].anchor != anchor:
-                raise ValueError(f"this is not a {family} network: its keys are those of {found}")
+                raise InputError(f"this is not a {family} network: its keys are those of {found}")
             chosen = family or found
             return Recognised(chosen, prefix, state, _head(chosen, prefix, tensors))
     anchors = {known.anchor: [name for name, one in FAMILIES.items() if one.anchor == known.anchor]
                for known in FAMILIES.values()}  # fmt: skip
     wanted = ", ".join(f"{anchor} ({', '.join(names)})" for anchor, names in anchors.items())
-    raise ValueError(
+    raise InputError(
         f"unknown network: one of {wanted} is missing; unexpected: {describe(tensors) or 'no tensors at all'}"
     )
 
@@ -116,7 +117,7 @@ def read_config(recognised: Recognised) -> dict[str, Any]:
     try:
         return {**fixed.backbone, **readers[fixed.anchor](recognised.state)}
     except KeyError as error:
-        raise ValueError(f"damaged {recognised.family} checkpoint: missing {error.args[0]}") from error
+        raise InputError(f"damaged {recognised.family} checkpoint: missing {error.args[0]}") from error
 
 
 def fit(state: State, wanted: Mapping[str, torch.Size]) -> dict[str, Tensor]:
@@ -139,7 +140,7 @@ def fit(state: State, wanted: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     if not any(complaints.values()):
         complaints = {"not finite": [key for key, value in given.items() if not bool(value.isfinite().all())]}
     if any(complaints.values()):
-        raise ValueError("; ".join(f"{what}: {describe(keys)}" for what, keys in complaints.items() if keys))
+        raise InputError("; ".join(f"{what}: {describe(keys)}" for what, keys in complaints.items() if keys))
     return {key: given[key].detach().clone() if key in counters else given[key].detach().float() for key in wanted}
 
 
@@ -186,7 +187,7 @@ def _stem(state: State, last_width: int, linear: str) -> dict[str, Any]:
     feature_dim, flat = state[linear].shape
     side = isqrt(flat // last_width)
     if side not in (7, 4) or side**2 * last_width != flat:
-        raise ValueError(f"networks here take 112x112 images, but {linear} has {flat} inputs of {last_width} channels")
+        raise InputError(f"networks here take 112x112 images, but {linear} has {flat} inputs of {last_width} channels")
     return {"stem_stride": 1 if side == 7 else 2, "feature_dim": feature_dim}
 
 
@@ -202,7 +203,7 @@ def _read_flat(state: State) -> dict[str, Any]:
             units.append(0)
         units[-1] += 1
     if len(units) != 4 or 0 in units:
-        raise ValueError(f"wanted four stages of growing width, got widths {widths} with {units} blocks")
+        raise InputError(f"wanted four stages of growing width, got widths {widths} with {units} blocks")
     return {"units": units, "widths": widths, **_stem(state, widths[-1], "output_layer.3.weight")}
 
 

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 LENGTH_BITS = 29
@@ -30,7 +32,7 @@ PART_HEAD = struct.Struct("<II")
 STRETCH_WORDS = 1 << 24
 
 
-class RecordError(ValueError):
+class RecordError(InputError):
     """A damaged record file: names file, record (its key; without an index its ordinal) and byte."""
 
     def __init__(
@@ -72,7 +74,7 @@ def frame(payload: bytes | memoryview) -> bytes:
     """
     data = payload if isinstance(payload, bytes) else bytes(payload)
     if len(data) >= LENGTH_LIMIT:
-        raise ValueError(f"a record must be shorter than {LENGTH_LIMIT} bytes, got {len(data)}: split it")
+        raise InputError(f"a record must be shorter than {LENGTH_LIMIT} bytes, got {len(data)}: split it")
     chunks: list[bytes] = []
     begin = 0
     for cut in _aligned_magic(data):

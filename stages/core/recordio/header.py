@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
 from stages.core.recordio.framing import RecordError
 
 HEADER = struct.Struct("<IfQQ")
@@ -32,7 +33,7 @@ def pack(header: Header, image: bytes | memoryview) -> bytes:
         return HEADER.pack(0, header.label, header.id, header.id2) + image
     label_F = np.asarray(header.label, "<f4").ravel()
     if not len(label_F):
-        raise ValueError("a vector label needs at least one number, got none")
+        raise InputError("a vector label needs at least one number, got none")
     return HEADER.pack(len(label_F), 0.0, header.id, header.id2) + label_F.tobytes() + image
 
 

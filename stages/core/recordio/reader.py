@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stages.core.errors import UnknownNameError
 from stages.core.recordio.framing import (
     FIRST,
     LAST,
@@ -206,7 +207,7 @@ class RecordReader:
     def _position(self, key: int) -> int:
         i = self._find(key)
         if i < 0:
-            raise LookupError(
+            raise UnknownNameError(
                 f"{self.rec_path}: no record with key {key}: there are {len(self.keys)}, "
                 f"from {self.keys.min()} to {self.keys.max()}"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stages.core.errors import InputError
 from stages.core.recordio.framing import frame
 
 _BUFFER_BYTES = 1 << 20
@@ -58,7 +59,7 @@ class RecordWriter:
             if self._seen is None:
                 self._seen = set(self._keys)
             if key in self._seen:
-                raise ValueError(f"{self.rec_path}: key {key} was already written: keys must be unique")
+                raise InputError(f"{self.rec_path}: key {key} was already written: keys must be unique")
         self._keys.append(key)
         if self._seen is not None:
             self._seen.add(key)

@@ -21,9 +21,9 @@ from tests.support import ROOT
 TAKE = """
 import json, os, sys, time
 sys.path.insert(0, {root!r})
-from stages import lease
-lease.take()
-lease.take()
+from stages.runtime import gpu_lock
+gpu_lock.take()
+gpu_lock.take()
 print(json.dumps([os.environ.get(n) for n in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")]), flush=True)
 time.sleep(float(sys.argv[1]))
 """

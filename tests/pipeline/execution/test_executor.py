@@ -283,7 +283,7 @@ def test_the_forker_has_one_thread_when_it_begins_to_fork_and_all_modules_that_i
     answer = make_dummy(runs=1).run(
         "python",
         "-c",
-        "import sys, threading; from pipeline import forker; forker.import_dvc(); "
-        "print(threading.active_count(), set(forker.NEEDED) - set(sys.modules))",
+        "import sys, threading; from pipeline.execution import fork_server; fork_server.import_dvc(); "
+        "print(threading.active_count(), set(fork_server.NEEDED) - set(sys.modules))",
     )
     assert answer.stdout.strip() == "1 set()"

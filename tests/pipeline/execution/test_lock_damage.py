@@ -16,7 +16,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from dvc.repo import Repo
-from pipeline import lock_entries
+from pipeline.execution import lock_entries
 lock_entries.install()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write beyond the limit fails, as one on a full disk does
 with Repo() as repo, repo.lock:

@@ -188,14 +188,14 @@ def test_what_was_kept_and_then_touched_is_made_again(
 
 EDITED_BETWEEN = """
 from pathlib import Path
-from pipeline import kept, reproduce
-record = kept.record
+from pipeline.execution import deferred_commit, reproduce
+record = deferred_commit.record
 def record_and_edit(root, repo, address):
     done = record(root, repo, address)
     params = root / "params.yaml"
     params.write_text(params.read_text().replace("data: 1", "data: 2"))
     return done
-kept.record = record_and_edit
+deferred_commit.record = record_and_edit
 outcome = reproduce.reproduce(Path.cwd(), "unpack", Path(".facet/dvc-queue.lock"))
 print(outcome.state, outcome.command_s > 0)
 """

@@ -19,9 +19,9 @@ from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
 
-APPLY = "import pathlib; from pipeline import deployments; print(deployments.apply(pathlib.Path.cwd()))"
+APPLY = "import pathlib; from pipeline.flow import deployments; print(deployments.apply(pathlib.Path.cwd()))"
 WORK = (
-    "import os, pathlib; from pipeline import deployments; "
+    "import os, pathlib; from pipeline.flow import deployments; "
     "command = deployments.worker_command(pathlib.Path.cwd(), 'runs'); os.execv(command[0], [*command, '--run-once'])"
 )
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.states import Cancelled, Crashed, Running
-from pipeline import records, settle
+from pipeline.execution import history; from pipeline.flow import reconcile
 
 @flow
 def nothing():
@@ -29,9 +29,9 @@ def nothing():
 with get_client(sync_client=True) as client:
     ids = [client.create_flow_run(nothing, state=state).id for state in (Running(), Crashed(), Cancelled())]
     for one in ids:
-        records.write_open(Path.cwd(), records.FlowRun(str(one), 1, 0.0, "COMPLETED", "3 executed"))
-    settle.settle_all(Path.cwd())
-    print(*(client.read_flow_run(one).state.type.value for one in ids), len(records.unsettled(Path.cwd())))
+        history.write_open(Path.cwd(), history.FlowRun(str(one), 1, 0.0, "COMPLETED", "3 executed"))
+    reconcile.settle_all(Path.cwd())
+    print(*(client.read_flow_run(one).state.type.value for one in ids), len(history.unsettled(Path.cwd())))
 """
 
 
@@ -50,7 +50,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.states import Running
-from pipeline import records, settle
+from pipeline.execution import history; from pipeline.flow import reconcile
 
 @flow
 def nothing():
@@ -59,8 +59,8 @@ def nothing():
 with get_client(sync_client=True) as client:
     one = client.create_flow_run(nothing, state=Running())
     client.update_flow_run(one.id, tags=["table:t", *(f"run:r{i}" for i in range(130))])
-    records.write_open(Path.cwd(), records.FlowRun(str(one.id), 1, 0.0))
-    settle.settle_all(Path.cwd())
+    history.write_open(Path.cwd(), history.FlowRun(str(one.id), 1, 0.0))
+    reconcile.settle_all(Path.cwd())
     shown = client.read_flow_run(one.id)
     print(shown.state.type.value, *shown.tags)
 """

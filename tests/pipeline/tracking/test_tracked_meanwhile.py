@@ -117,7 +117,7 @@ def test_a_row_one_of_whose_seeds_is_not_locked_is_not_locked_as_a_whole(root: P
     assert marks(root)[False] == 2, "the row, and the seed that is no more"
 
 
-MAKE = "from pipeline import tracking; tracking.initialise_store()"
+MAKE = "from pipeline.tracking import sync; sync.initialise_store()"
 
 
 @pytest.mark.slow

@@ -173,7 +173,7 @@ def test_a_store_elsewhere_is_used_when_the_environment_says_so(
 
 
 def test_a_fresh_database_survives_eight_processes_that_want_it(tmp_path: Path, recorded: Project):
-    code = "from pipeline import tracking; print(tracking.initialise_store())"
+    code = "from pipeline.tracking import sync; print(sync.initialise_store())"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE, env=recorded.environment)

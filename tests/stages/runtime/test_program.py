@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 PROGRAM = """
 import argparse, sys, time
-from stages import program
+from stages.runtime import program
 def main(arguments):
     {body}
 sys.exit(program.run(main, argparse.ArgumentParser()))
@@ -30,17 +30,19 @@ def start(body: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def test_bad_input_is_one_sentence_and_exit_code_2():
-    child = start("raise KeyError('no run named x: there are y')")
+    child = start("raise __import__('stages.core.errors').core.errors.UnknownNameError('no run named x: there are y')")
     _, err = child.communicate(timeout=60)
     assert child.returncode == 2
     assert err == "error: no run named x: there are y\n"
 
 
-def test_a_defect_of_ours_keeps_its_traceback():
-    child = start("assert False")
+@pytest.mark.parametrize("defect", ["assert False", "{}['columns']", "int('x')", "raise RuntimeError('x')"])
+def test_a_defect_of_ours_keeps_its_traceback(defect: str):
+    child = start(defect)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 1
-    assert "AssertionError" in err
+    assert "Traceback (most recent call last)" in err
+    assert "error:" not in err
 
 
 def test_sigterm_ends_a_stage_with_143_and_says_that_work_is_kept():

@@ -158,7 +158,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 import torch
-from stages import artifacts
+from stages.runtime import artifacts
 artifacts.STATE = Path(sys.argv[1])
 from stages.training.checkpoints import Checkpoints, Snapshot
 def snapshot(step, size):
