@@ -37,11 +37,12 @@ define install
 	$(uv) pip install --quiet --python $(VENV) --no-deps --editable .
 endef
 
-# pip before 24.2 knows neither the machine's certificates nor SSL_CERT_FILE
+# pip before 24.2 knows neither the machine's certificates nor SSL_CERT_FILE: Debian's and Red Hat's places are given to it
+certificates := $(firstword $(wildcard $(SSL_CERT_FILE) /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt))
 .venv-uv/bin/uv:
 	@test -n "$(PYTHON)" || { echo 'facet needs Python 3.11, 3.12 or 3.13 and none is on PATH: install one, or name it: make PYTHON=/path/to/python3.12'; exit 1; }
 	$(PYTHON) -m venv .venv-uv
-	.venv-uv/bin/python -m pip install --quiet $(if $(SSL_CERT_FILE),--cert $(SSL_CERT_FILE)) 'uv>=0.13,<0.14'
+	.venv-uv/bin/python -m pip install --quiet $(certificates:%=--cert %) 'uv>=0.13,<0.14'
 
 # one stamp for all commands; it says which build of torch was asked for
 $(VENV)/installed: uv.lock pyproject.toml | $(uv)
