@@ -19,13 +19,13 @@ from tests.pipeline.dummy import Dummy
 HEAD = """\
 # Faults
 
-What happens when something breaks in the middle of a parallel run, as `make faults` saw it: real processes, real signals, real full
-disks (tmpfs). Each row is a test in `tests/faults`, which also holds after each fault: no process is left, no output is half, no
-record in a `dvc.lock` is lost or there twice, Prefect shows within two minutes how it ended, and the next `facet run` finishes the
-work, trainings from their checkpoints.
+What happens when something breaks during a parallel run, as observed by `make faults`: real processes, real signals, real full disks
+(tmpfs). Each row is a test in `tests/faults`. After each fault the test also checks that no process is left, no output is half written,
+no record in a `dvc.lock` is lost or doubled, Prefect shows within two minutes how the run ended, and the next `facet run` finishes the
+work, training runs from their checkpoints.
 
-A run that was killed is shown as Crashed by an automation of Prefect's server, about 90 s after its last heartbeat, or by the next
-`facet` command, whichever comes first. Task runs stay as the server last heard of them, also where it was away when they ended.
+A run that was killed is shown as Crashed by an automation of Prefect's server about 90 s after its last heartbeat, or by the next `facet`
+command, whichever comes first. Task runs keep the last state that the server received, even if it was away when they ended.
 
 | fault | what happens |
 |---|---|

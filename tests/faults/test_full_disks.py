@@ -57,7 +57,7 @@ def test_the_workspace_is_full(
     scene.assert_nothing_is_half(project)
     small_disk("disk", "60m")
     scene.assert_the_next_run_finishes(project, trained_again=True)
-    note("Disk full in the workspace", "the stage fails, says `No space left on device`, and is not tried again; what is there is whole; Failed")
+    note("Disk full in the workspace", "the stage fails with `No space left on device` and is not tried again; no output is half written; Failed")
 
 
 def test_the_cache_is_full(
@@ -78,7 +78,7 @@ def test_the_cache_is_full(
     assert not twice
     note(
         "Disk full in DVC's cache",
-        "the stage fails, says `No space left on device`; Failed; what it made is kept, and the next run records it and trains nothing again",
+        "the stage fails with `No space left on device`; Failed; its outputs are kept, and the next run with space commits them and trains nothing again",
     )
 
 
@@ -110,7 +110,7 @@ def test_what_does_not_fit_into_the_cache_is_recorded_once_there_is_space(
     assert project.run(sys.executable, "-c", ONCE).stdout.splitlines()[-1].startswith("failed")
     small_disk("disk", "60m")
     recorded = project.run(sys.executable, "-c", ONCE).stdout.splitlines()[-1]
-    assert recorded == "restored what its program had made before is recorded now"
+    assert recorded == "restored outputs of an earlier attempt were committed"
     assert project.counts() == {"unpack": 1}
     assert project.run(sys.executable, "-c", ONCE).stdout.splitlines()[-1].strip() == "unchanged"
 
@@ -131,7 +131,7 @@ def test_the_mlflow_store_is_full(
     small_disk("project/tracking", "60m")
     assert "nothing to do" in project.facet(*sweep).stdout
     assert len(test_sweep_grid.records(project)) == 2 + 20 + 20 + 1
-    note("Disk full in MLflow's store", "results are whole; the run says that MLflow refused them; the next records each once")
+    note("Disk full in MLflow's store", "results are complete; the run prints that MLflow refused them; the next run records each once")
 
 
 def test_a_remote_that_stops_answering_is_nothing_to_a_run_here(project: Dummy, note: Note) -> None:
@@ -139,4 +139,4 @@ def test_a_remote_that_stops_answering_is_nothing_to_a_run_here(project: Dummy, 
     (project.path / ".dvc/config.local").write_text(config)
     project.write_params(project.params() | {"steps": 5})
     scene.assert_the_next_run_finishes(project)
-    note("A DVC remote that stops answering", "a run on one machine does not ask it (pools: docs/machines.md)")
+    note("A DVC remote that stops answering", "a run on one machine does not use it (pools: docs/machines.md)")

@@ -30,7 +30,7 @@ def test_the_program_of_a_training_is_killed(project: Dummy, api_url: str, note:
     scene.assert_ends_in(found, run, {"COMPLETED"})
     assert "trying again, 1 of 2" in project.output()
     scene.assert_the_next_run_finishes(project)
-    note("SIGKILL of a training", "the same run tries it again after 5 s, from its checkpoint; Completed")
+    note("SIGKILL of a training stage", "the same run tries it again after 5 s, from its checkpoint; Completed")
 
 
 def test_the_process_that_runs_dvc_is_killed(project: Dummy, api_url: str, note: Note) -> None:
@@ -43,7 +43,7 @@ def test_the_process_that_runs_dvc_is_killed(project: Dummy, api_url: str, note:
     scene.assert_no_orphan(project)
     scene.assert_ends_in(found, run, {"COMPLETED"})
     scene.assert_the_next_run_finishes(project)
-    note("SIGKILL of the process that runs DVC", "its training gets SIGTERM; the same run tries again; Completed")
+    note("SIGKILL of the process that runs DVC", "its training stage gets SIGTERM; the same run tries again; Completed")
 
 
 def test_the_forking_process_is_killed(project: Dummy, api_url: str, note: Note) -> None:
@@ -54,7 +54,7 @@ def test_the_forking_process_is_killed(project: Dummy, api_url: str, note: Note)
     scene.assert_no_orphan(project)
     scene.assert_ends_in(found, run, {"FAILED"})
     scene.assert_the_next_run_finishes(project)
-    note("SIGKILL of the process that forks stages", "all stages end with SIGTERM; Failed, with the reason")
+    note("SIGKILL of the fork server", "all stages end with SIGTERM; Failed, with the reason")
 
 
 def test_the_run_is_killed(project: Dummy, api_url: str, note: Note) -> None:
@@ -75,7 +75,7 @@ def test_the_run_is_killed_and_the_next_comes_before_anybody_noticed(project: Du
     found.run.wait()
     scene.assert_the_next_run_finishes(project)
     scene.assert_ends_in(found, run, {"CRASHED"}, within_s=5, tasks_too=False)
-    note("SIGKILL of `facet run`, the next at once", "it waits for the stages to end, goes on, and reports the first as Crashed")
+    note("SIGKILL of `facet run`, the next at once", "it waits until the stages have ended, continues, and reports the first run as Crashed")
 
 
 def test_the_whole_process_group_is_killed(project: Dummy, api_url: str, note: Note) -> None:
@@ -88,7 +88,7 @@ def test_the_whole_process_group_is_killed(project: Dummy, api_url: str, note: N
     took_s = scene.assert_ends_in(found, run, {"CRASHED"}, within_s=125, tasks_too=False)
     scene.assert_the_next_run_finishes(project)
     scene.assert_ends_in(found, run, {"CRASHED"}, within_s=5, tasks_too=False)
-    said = f"Crashed after {took_s:.0f} s by missing heartbeats; the next `facet run` goes on from the checkpoints"
+    said = f"Crashed after {took_s:.0f} s by missing heartbeats; the next `facet run` continues from the checkpoints"
     note("SIGKILL of the whole process group, or a machine that dies", said)
 
 
@@ -119,7 +119,7 @@ def test_a_run_is_cancelled_in_prefect(project: Dummy, api_url: str, note: Note)
     scene.assert_no_orphan(project)
     scene.assert_ends_in(found, run, {"CANCELLED"}, within_s=20)
     scene.assert_the_next_run_finishes(project)
-    note("Cancel in Prefect's UI or API", f"stages get SIGTERM; all is over after {time.monotonic() - begun_s:.0f} s; Cancelled")
+    note("Cancel in Prefect's UI or API", f"stages get SIGTERM; everything has ended after {time.monotonic() - begun_s:.0f} s; Cancelled")
 
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
@@ -136,4 +136,4 @@ def test_plain_dvc_is_killed(project: Dummy, api_url: str, note: Note, shell: st
     assert project.counts("stopped") == {"train_backbone@r0": 1}
     scene.assert_the_next_run_finishes(project)
     if shell == "/bin/sh":
-        note("SIGKILL of plain `dvc repro`", "its stage gets SIGTERM, also behind a shell; `facet run` goes on from the checkpoint")
+        note("SIGKILL of plain `dvc repro`", "its stage gets SIGTERM, also behind a shell; `facet run` continues from the checkpoint")

@@ -83,7 +83,7 @@ def test_a_worker_is_killed(
     scene.assert_the_next_run_finishes(project)
     note(
         "SIGKILL of a worker of a pool",
-        f"its training gets SIGTERM; another worker has it from its checkpoint, all is done {took_s:.0f} s later; Completed",
+        f"its training stage gets SIGTERM; another worker continues it from its checkpoint; all is done {took_s:.0f} s later; Completed",
     )
 
 
@@ -184,7 +184,7 @@ def test_the_remote_of_a_pool_is_silent(tmp_path: Path, api_url: str, note: Note
     assert "nothing to do" in coordinator.facet(*run).stdout
     scene.assert_no_orphan(coordinator, within_s=5)
     note(
-        "The DVC remote of a pool takes connections and says nothing",
-        f"with a limit of {patience_s} s (FACET_REMOTE_TIMEOUT; 300 s if nobody says) a run leaves {early_s:.0f} s after it began, "
-        f"{late_s:.0f} s after it, if results were on their way: Failed, with one sentence; the next sends them, and trains nothing again",
+        "The DVC remote of a pool accepts connections and never answers",
+        f"with a limit of {patience_s} s (FACET_REMOTE_TIMEOUT; default 300 s) a run ends {early_s:.0f} s after it began, "
+        f"{late_s:.0f} s after it if results were on their way: Failed, with one sentence; the next run sends them and trains nothing again",
     )

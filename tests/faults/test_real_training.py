@@ -74,6 +74,6 @@ def test_a_face_model_s_training_is_killed_and_ends_in_the_same_weights(tmp_path
     assert "resumed" not in (project.path / "facet.out").read_text().partition(resumed[0])[2]
     assert sha256(project) == killed
     note(
-        "SIGKILL of a face model's training",
-        f"it goes on after step {step} of {steps}, from its checkpoint, and ends in the very weights of a training that nobody kills",
+        "SIGKILL of the training of a face model",
+        f"it continues after step {step} of {steps}, from its checkpoint, and ends with exactly the weights of an undisturbed training run",
     )

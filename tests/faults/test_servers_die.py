@@ -65,7 +65,7 @@ def test_prefects_server_dies_and_comes_back(doomed: Dummy, mortal: Servers, not
     assert len(tasks) == len(states) == 7
     assert set(states.values()) == {"COMPLETED"}
     scene.assert_the_next_run_finishes(doomed)
-    note("SIGKILL of Prefect's server, which comes back", f"stages go on, the records catch up within {took_s:.0f} s; Completed")
+    note("SIGKILL of Prefect's server, which comes back", f"stages continue, the server has all records within {took_s:.0f} s; Completed")
 
 
 def test_prefects_server_dies_and_stays_away(doomed: Dummy, mortal: Servers, note: Note) -> None:
@@ -83,8 +83,8 @@ def test_prefects_server_dies_and_stays_away(doomed: Dummy, mortal: Servers, not
     scene.assert_the_next_run_finishes(doomed)  # nothing is left, but for the server to be told
     scene.assert_ends_in(found, run, {"COMPLETED"}, within_s=5, tasks_too=False)
     note(
-        "SIGKILL of Prefect's server, for good",
-        f"all stages run to their end, the run leaves {took_s:.0f} s after the kill; the next `facet` command that finds a server reports the run's end",
+        "SIGKILL of Prefect's server, which stays away",
+        f"all stages run to their end; the run exits {took_s:.0f} s after the kill; the next `facet` command that finds a server reports the run's end",
     )
 
 
@@ -105,7 +105,7 @@ def test_prefects_server_hangs_and_goes_on(doomed: Dummy, mortal: Servers, note:
     scene.assert_no_orphan(doomed)
     scene.assert_ends_in(found, run, {"COMPLETED"})
     scene.assert_the_next_run_finishes(doomed)
-    note("Prefect's server takes connections and says nothing", "all stages run to their end meanwhile; when it speaks again: Completed")
+    note("Prefect's server accepts connections and does not answer for a while", "all stages run to their end meanwhile; once it answers again: Completed")
 
 
 def recorded(root: Path) -> list[str]:
@@ -187,7 +187,7 @@ def test_mlflows_server_dies_and_stays_away(held: Dummy, mortal: Servers, note: 
     again = held.facet(*sweep(margins), MLFLOW_TRACKING_URI=servers.known(home)["mlflow"].url)
     assert "nothing to do" in again.stdout
     assert recorded(home) == sorted(before + swept(margins))
-    note("SIGKILL of MLflow's server", "results are whole; the run says that MLflow refused them; the next records each once")
+    note("SIGKILL of MLflow's server", "results are complete; the run prints that MLflow refused them; the next run records each once")
 
 
 def test_mlflows_server_dies_and_comes_back(held: Dummy, mortal: Servers, note: Note) -> None:
@@ -204,4 +204,4 @@ def test_mlflows_server_dies_and_comes_back(held: Dummy, mortal: Servers, note: 
     again = held.facet(*sweep(margins), MLFLOW_TRACKING_URI=mlflow.url)
     assert "nothing to do" in again.stdout
     assert recorded(home) == sorted(before + swept(margins))
-    note("SIGKILL of MLflow's server, which comes back", "stages go on; the run records each once when they have ended")
+    note("SIGKILL of MLflow's server, which comes back", "stages continue; at the end the run records each result once")

@@ -19,7 +19,7 @@ def test_a_stage_hangs(project: Dummy, api_url: str, note: Note) -> None:
     begun = [entry["what"] for entry in scene.all_entries(project) if entry["stage"] == "train_backbone@r1"]
     assert begun == ["start", "from 0", "stopped", "start", "from 6", "end"]
     scene.assert_the_next_run_finishes(project, least=6)
-    note("A stage hangs", "after `--timeout` minutes without a line or a measurement it gets SIGTERM and is tried again, from its checkpoint; Completed")
+    note("A stage hangs", "after `--timeout` minutes without output or measurement it gets SIGTERM and is tried again, from its checkpoint; Completed")
 
 
 def test_two_runs_at_once(project: Dummy, api_url: str, note: Note) -> None:
@@ -29,7 +29,7 @@ def test_two_runs_at_once(project: Dummy, api_url: str, note: Note) -> None:
     assert set(project.counts().values()) == {1}
     scene.assert_no_orphan(project)
     scene.assert_the_next_run_finishes(project)
-    note("Two `facet run` at once", "each waits for stages of the other; every stage runs once; both Completed")
+    note("Two `facet run` at once", "each waits for the other's stages; every stage runs once; both Completed")
 
 
 def test_dvc_beside_a_run(project: Dummy, api_url: str, note: Note) -> None:
@@ -52,5 +52,5 @@ def test_a_run_beside_dvc(project: Dummy, api_url: str, note: Note) -> None:
     assert {name: count for name, count in counts.items() if count > 1} == {}
     scene.assert_no_orphan(project)
     scene.assert_the_next_run_finishes(project)
-    end = "refuses a stage on which the run works (`busy`)" if code else "goes on to its end"
-    note("`facet run` beside `dvc repro`", f"the run waits for DVC's stage and does the rest; DVC {end}; every stage runs once")
+    end = "refuses a stage that the run is working on (`busy`)" if code else "goes on to its end"
+    note("`facet run` beside `dvc repro`", f"the run waits for DVC's stage and runs the rest; DVC {end}; every stage runs once")
