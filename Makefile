@@ -23,7 +23,7 @@ export PATH := $(abspath $(bin)):$(PATH)
 .PHONY: help install demo test check quick lint down test-mxnet real-faces ablations browser faults machines machines-s3 deps quality-real-faces bench-quality lock locked clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 locked_torch = $(shell sed -n '/^name = "torch"$$/{n;s/version = "\(.*\)"/torch==\1/p}' uv.lock)
 
@@ -50,7 +50,7 @@ $(VENV)/installed: uv.lock pyproject.toml | $(uv)
 	$(call install,--extra test)
 	echo '$(UV_TORCH_BACKEND)' > $@
 
-install: $(VENV)/installed  ## the environment alone; EXTRAS="s3 brisque" adds to it
+install: $(VENV)/installed  ## the environment only; EXTRAS="s3 brisque" adds to it
 	$(if $(EXTRAS),$(call install,--extra test $(EXTRAS:%=--extra %)))
 
 demo: $(VENV)/installed  ## one ablation table, end to end, on the synthetic data
@@ -70,10 +70,10 @@ ORDER ?= --random-order
 # the tests of a file share what it makes; files of long tests come first (tests/conftest.py)
 pytest := $(bin)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test: lint  ## lint, types, all tests in random order
+test: lint  ## lint, types, all tests
 	$(pytest) $(ORDER)
 
-check: $(VENV)/installed  ## lint, types and the tests that are not slow, side by side; before each commit
+check: $(VENV)/installed  ## lint, types and the tests that are not slow; run it before each commit
 	@$(MAKE) --no-print-directory -j 2 lint quick
 
 quick: $(VENV)/installed
@@ -85,47 +85,47 @@ quick: $(VENV)/installed
 	$(uv) pip install --python .venv-mxnet 'mxnet==1.9.1' 'numpy==1.23.5'
 	touch $@
 
-test-mxnet: $(VENV)/installed .venv-mxnet/installed  ## RecordIO both ways against mxnet 1.9.1
+test-mxnet: $(VENV)/installed .venv-mxnet/installed  ## compare RecordIO reading and writing with mxnet 1.9.1
 	FACET_MXNET_PYTHON=$(CURDIR)/.venv-mxnet/bin/python $(bin)/python -m pytest -m mxnet tests
 
-ablations: $(VENV)/installed  ## every table of the papers, 50 minutes; SEEDS=0,1,2 TABLES="..." SCALE=faces REPORT=folder
+ablations: $(VENV)/installed  ## all tables of the papers (50 minutes); SEEDS=0,1,2 TABLES="..." SCALE=faces REPORT=folder
 	$(bin)/facet ablations $(TABLES) --scale $(or $(SCALE),demo) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPORT),--report $(REPORT))
 
 # pictures of invented numbers do not replace those of a table that ran
 browser: pictures = $(if $(FACET_BROWSER),docs/images,.facet/pictures)
-browser: $(VENV)/installed  ## MLflow's pages in a headless Chromium (`chromium` of Debian), pictures into .facet/pictures; half a minute
+browser: $(VENV)/installed  ## test MLflow's pages in a headless Chromium (`chromium` of Debian), with pictures in .facet/pictures (half a minute)
 	$(call install,--extra test --extra browser)
 	mkdir -p $(pictures)
 	FACET_SCREENSHOTS=$(CURDIR)/$(pictures) $(bin)/python -m pytest -m browser tests/browser
 
-faults: $(VENV)/installed  ## kill one process after another, fill disks: docs/faults.md, some minutes
+faults: $(VENV)/installed  ## kill each process, fill disks, write docs/faults.md (some minutes)
 	FACET_FAULTS=$(CURDIR)/docs/faults.md $(bin)/python -m pytest -m faults tests/faults
 
-machines: $(VENV)/installed  ## the proof over several clones, into docs/machines.md, and restarts; ten minutes
+machines: $(VENV)/installed  ## run over several clones, write the transcript in docs/machines.md (ten minutes)
 	$(bin)/python -m tests.machines.proof --write docs/machines.md
 	FACET_FULL=1 $(bin)/python -m pytest tests/machines tests/pipeline/workers/test_pool.py -k "survives or never_comes or stopped"
 
-machines-s3: $(VENV)/installed  ## the same with an S3-compatible server as the DVC remote
+machines-s3: $(VENV)/installed  ## as machines, with an S3-compatible server as the DVC remote
 	$(call install,--extra test --extra s3-test)
 	$(bin)/python -m tests.machines.proof --s3 --write docs/machines.md
 
-deps: $(VENV)/installed  ## write what the stages really import into the deps of dvc.yaml
+deps: $(VENV)/installed  ## write what each stage imports to the deps of dvc.yaml and graph/
 	$(bin)/python -m tests.deps
 
-real-faces: $(VENV)/installed  ## docs/real-faces.md in full, some minutes; wants ../shared/faces or FACET_FACES
+real-faces: $(VENV)/installed  ## run docs/real-faces.md (some minutes); needs ../shared/faces or FACET_FACES
 	FACET_FULL=1 $(bin)/python -m pytest -s tests/test_real_faces.py -k 80_percent
 
-quality-real-faces: $(VENV)/installed  ## real faces degraded in known steps, docs/quality.md's table; two minutes, wants ../shared
+quality-real-faces: $(VENV)/installed  ## measure the table of degraded real faces in docs/quality.md (two minutes); needs ../shared
 	OMP_NUM_THREADS=1 $(bin)/python benchmarks/quality_real_faces.py --images 400 --training 4000
 
-bench-quality: $(VENV)/installed  ## what a quality head adds to a training step; three minutes alone
+bench-quality: $(VENV)/installed  ## measure what a quality head adds to a training step (three minutes on an idle machine)
 	OMP_NUM_THREADS=1 $(bin)/python benchmarks/bench_quality_step.py
 
 # PyPI by name: a mirror that uv is set to would stand in uv.lock for everybody
 lock: $(uv)  ## write uv.lock after a change of pyproject.toml; UPGRADE=--upgrade takes newer versions
 	$(uv) lock --quiet --default-index https://pypi.org/simple $(UPGRADE)
 
-locked: $(uv)  ## whether uv.lock fits pyproject.toml
+locked: $(uv)  ## check that uv.lock fits pyproject.toml
 	@$(uv) lock --quiet --check --offline --default-index https://pypi.org/simple \
 		|| { echo 'error: uv.lock does not fit pyproject.toml: run `make lock` and commit it'; exit 1; }
 

@@ -61,12 +61,12 @@ def test_a_process_has_the_folder_the_environment_and_the_state_folder_of_the_te
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FACET_OF_THIS_TEST", "1")
+    monkeypatch.setenv("OF_THIS_TEST", "1")
     monkeypatch.setattr("stages.runtime.artifacts.STATE", tmp_path / "state")
 
     def look() -> None:
         assert Path.cwd() == tmp_path
-        assert os.environ["FACET_OF_THIS_TEST"] == "1"
+        assert os.environ["OF_THIS_TEST"] == "1"
         assert tmp_path / "state" == artifacts.STATE
 
     assert ranks.exit_code(look) == 0
