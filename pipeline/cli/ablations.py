@@ -47,7 +47,9 @@ def ablations(
     from pipeline.workspaces import ablations as ablation_workspace
 
     if options.pool is not None:
-        raise InputError("the papers' tables run on this machine: put what --show prints in params.yaml's place")
+        raise InputError(
+            "the papers' tables run on this machine only: to use a pool, replace params.yaml by the output of --show"
+        )
     root = enter()
     asked = ablation_workspace.parse_seeds(root, scale, tables or [], seeds or [])
     tree = ablation_workspace.params(root, asked)

@@ -59,7 +59,7 @@ def test_outside_a_project_the_error_is_one_sentence(tmp_path: Path) -> None:
     )
     assert answer.returncode == 2
     assert answer.stdout == ""
-    assert answer.stderr.startswith("error: no dvc.yaml with a .dvc folder beside it in ")
+    assert answer.stderr.startswith(f"error: {tmp_path} is not in a facet project (no dvc.yaml and .dvc here or above)")
     assert answer.stderr.count("\n") == 1
 
 

@@ -79,7 +79,7 @@ def test_without_a_gpu_every_stage_takes_a_slot(tmp_path: Path) -> None:
 
 def test_waiting_for_a_device_ends_in_time(tmp_path: Path) -> None:
     pool = Pool([], 1, tmp_path)
-    with pool.lease(False), pytest.raises(TimeoutError, match=r"no device came free within 0\.3 s"):
+    with pool.lease(False), pytest.raises(TimeoutError, match=r"no device was released within 0\.3 s"):
         pool.lease(False, timeout_s=0.3)
 
 

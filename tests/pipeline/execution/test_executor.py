@@ -162,7 +162,7 @@ def test_a_stage_on_which_another_process_works_is_waited_for(
     project.wait_for("unpack")
     lines: list[str] = []
     assert run(project, executor, "unpack", lines.append) == StageResult("unchanged")
-    assert lines[0] == "unpack: waiting for another process that works on it"
+    assert lines[0] == "unpack: waiting for another process that is working on it"
     assert other.wait(timeout=30) == 0
     assert project.counts() == {"unpack": 1}
 
@@ -233,7 +233,7 @@ def test_what_a_stage_leaves_running_is_killed(start: Callable[..., tuple[Dummy,
     )
     lines: list[str] = []
     assert run(project, executor, "unpack", lines.append).state == "executed"
-    assert lines[-1] == "killed what the stage left running: sleep 300"
+    assert lines[-1] == "killed a process that the stage left running: sleep 300"
     children = psutil.Process(executor.forker.process.pid).children(recursive=True)
     assert [child for child in children if alive(child.pid)] == []
 

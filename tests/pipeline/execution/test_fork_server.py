@@ -43,7 +43,7 @@ def test_a_lease_is_refused_rather_than_cut(forker: Forker, locks: list[int]) ->
         num_open(forker, locks[:1] * MAX_DESCRIPTORS)
     before = resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE, (20, before[1]))
-    with pytest.raises(RuntimeError, match="cannot open 18 more files: see `ulimit -n`"):
+    with pytest.raises(RuntimeError, match="cannot open 18 more files: raise `ulimit -n`"):
         num_open(forker, locks)
     resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE, before)
     assert num_open(forker, locks) > len(locks)

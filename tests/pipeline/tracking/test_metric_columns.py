@@ -36,6 +36,6 @@ def test_any_name_becomes_one_that_mlflow_takes():
 
 def test_columns_that_mlflow_cannot_tell_apart_are_refused():
     twins = [{"name": "TAR@FAR", "metric": "s.a"}, {"name": "TAR at FAR", "metric": "s.b"}]
-    with pytest.raises(ValueError, match="columns 'TAR@FAR' and 'TAR at FAR' are one to MLflow"):
+    with pytest.raises(ValueError, match="columns 'TAR@FAR' and 'TAR at FAR' are equal in MLflow"):
         metric_columns.check({"columns": twins})
     metric_columns.check(full(TABLE))

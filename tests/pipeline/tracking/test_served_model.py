@@ -44,8 +44,8 @@ def test_an_image_is_the_same_in_every_form() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (b"", "got 0 bytes that are no image"),
-        (b"bad", "got 3 bytes that are no image, beginning b'bad'"),
+        (b"", "got 0 bytes that are not an image"),
+        (b"bad", "got 3 bytes that are not an image; they begin with b'bad'"),
         ("not base64!", "got text that is not base64"),
         (encoded(NOISE[:50]), r"got shape \(50, 112, 3\): detect and align the face first"),
         (NOISE / 255, "got float64 between 0.0 and "),

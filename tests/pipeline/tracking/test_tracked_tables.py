@@ -99,7 +99,7 @@ def test_a_row_whose_second_seed_is_not_done_waits_and_the_others_stand(tmp_path
     (tmp_path / "results/tables/heads/rows/heads-cosface-1.json").unlink()
     wanted = collect.collect(tmp_path)
     assert [record.name for record in by_key(wanted)["table.heads"].records] == ["BroadFace", "ArcFace", "AdaFace"]
-    assert wanted.waiting["heads/CosFace"] == "results/tables/heads/rows/heads-cosface-1.json is not what dvc.lock says"
+    assert wanted.waiting["heads/CosFace"] == "results/tables/heads/rows/heads-cosface-1.json differs from dvc.lock"
 
 
 @pytest.mark.parametrize(

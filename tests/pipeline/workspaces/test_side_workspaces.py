@@ -57,7 +57,7 @@ def test_other_tables_than_those_that_run_are_refused(
         answer = project.facet("ablations", *command, "--no-track", code=1, **NOWHERE)
         assert (folder / "params.yaml").read_text() == before
     assert answer.stderr == (
-        f"error: another process works in {folder} on 2 trainings of heads, and this command asks for {asked}"
+        f"error: another process is running 2 trainings of heads in {folder}, but this command requests {asked}"
         f" (difference: {differs}): wait until it ends, or repeat the command that started it\n"
     )
     assert "table " not in answer.stdout
@@ -86,7 +86,7 @@ def test_a_sweep_of_runs_that_were_edited_since_it_began_is_refused(project: Dum
         project.edit("r1", margin=0.9)
         answer = project.facet(*command, code=1, **NOWHERE)
         assert re.fullmatch(
-            r"error: another process works in .*/sweeps/(r1_\w+) on 2 trainings of \1, and this command asks for 2 trainings"
+            r"error: another process is running 2 trainings of (r1_\w+) in .*/sweeps/\1, but this command requests 2 trainings"
             r" of \1 \(difference: runs\): wait until it ends, .*\n",
             answer.stderr,
         )
@@ -115,7 +115,7 @@ def test_code_that_is_copied_no_more_leaves_no_folder_for_python_to_find(project
 
 def test_tables_in_a_pool_are_refused_before_anything_is_made(project: Dummy) -> None:
     answer = project.facet("ablations", "heads", "--pool", "gpus", code=2, **NOWHERE)
-    assert answer.stderr.startswith("error: tables of the documents run on this machine: ")
+    assert answer.stderr.startswith("error: the papers' tables run on this machine only: ")
     assert not (project.path / ".facet/ablations").exists()
 
 
