@@ -1,4 +1,4 @@
-"""Every relative link in a Markdown file leads to a file that git has, and to a heading that is there."""
+"""Every relative link of a Markdown page leads to a file of git's and a heading; every path of code in it is there."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ CODE = re.compile(r"(`+)(?:(?!`).)+?\1")
 HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
 # of images too; a title may follow the address
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
+CODE_PATH = re.compile(r"`((?:pipeline|stages)/[\w./{},-]+)`")
+NEW_FILE = re.compile(r"^File `([^`]+)`:", re.MULTILINE)
+"""Of the examples in CONTRIBUTING.md: a file that the reader is to write."""
 ELSEWHERE = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -68,12 +71,35 @@ def broken(page: Path, there: set[str]) -> list[str]:
     return found
 
 
-PAGES = sorted(name for name in tracked() if name.endswith(".md") and not name.startswith(REPORT))
+def missing_code(text: str, there: set[str]) -> list[str]:
+    """Return the paths under pipeline/ and stages/ that a page names in backquotes and that are not there.
+
+    A name in capitals stands for others (``stages/datasets/LAYOUT.py``).
+
+    >>> missing_code("`stages/a.py` `stages/{a,b}.py` `stages/NAME.py` `pipeline/x/`", {"stages/a.py", "pipeline/x"})
+    ['stages/b.py']
+    """
+    found = []
+    for path in CODE_PATH.findall(text):
+        before, brace, rest = path.partition("{")
+        inside, _, after = rest.partition("}")
+        found += [f"{before}{one}{after}" for one in inside.split(",")] if brace else [path.rstrip("/")]
+    new = set(NEW_FILE.findall(text))
+    return [path for path in found if not re.search("[A-Z]", path) and path not in there | new]
+
+
+THERE = tracked()
+PAGES = sorted(name for name in THERE if name.endswith(".md") and not name.startswith(REPORT))
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_relative_link_of_a_page_leads_somewhere(name: str):
-    assert broken(ROOT / name, tracked()) == []
+    assert broken(ROOT / name, THERE) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_path_of_code_that_a_page_names_is_there(name: str):
+    assert missing_code((ROOT / name).read_text(encoding="utf-8"), THERE) == []
 
 
 def test_the_pages_that_lead_a_reader_are_among_them():
