@@ -22,6 +22,7 @@ from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from pipeline.workspaces import own_data, seeds, snapshot
 from stages.core.errors import InputError, UnknownNameError
+from stages.runtime.merge import merge
 
 RUNS = "ablations/runs.yaml"
 WORDS = ("data", "net", "at", "recipe")
@@ -226,25 +227,6 @@ def _datasets(
         if entry.get("root") and not Path(entry["root"]).is_dir():
             raise UnknownNameError(f"scale {scale}: data set {name} should be at {entry['root']}, which does not exist")
     return found
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``below`` updated with ``above``; a section with another `name` replaces the old one completely.
-
-    >>> merge({"head": {"name": "arcface", "margin": 0.5}}, {"head": {"name": "arcface", "scale": 32}})
-    {'head': {'name': 'arcface', 'margin': 0.5, 'scale': 32}}
-    >>> merge({"head": {"name": "arcface", "margin": 0.5}}, {"head": {"name": "cosface"}})
-    {'head': {'name': 'cosface'}}
-    """
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            other = "name" in value and "name" in old and value["name"] != old["name"]
-            merged[key] = dict(value) if other else merge(old, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def parse_seeds(root: Path, scale: str, named: Sequence[str], said: Sequence[str]) -> Ablations:
