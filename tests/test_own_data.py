@@ -94,7 +94,7 @@ def test_an_entry_that_is_both_is_refused_by_every_door_before_anything_runs(pro
         assert "Running stage 'synthesize" not in printed
     for command in (
         ("run", "unpack@demo"), ("status",), ("doctor",), ("ablations", "qgface_ablation"),
-        ("run", "arcface", "--set", "head.margin=0.3,0.4"),
+        ("run", "arcface", "--set", "runs.arcface.head.margin=0.3,0.4"),
     ):  # fmt: skip
         refused(project.run("python", "-m", "pipeline.cli", *command, check=False))
     assert contents(faces) == before

@@ -219,8 +219,11 @@ def _work(request: Mapping[str, Any], descriptors: Sequence[int], forker: int) -
     try:
         value = JOBS[request["job"]](**request["arguments"])
     except BaseException as error:  # whatever it is, the parent should hear of it
-        value = error if isinstance(error, (InputError, OperationError, OSError)) else RuntimeError(repr(error))
+        expected = isinstance(error, (InputError, OperationError, OSError))
+        value = error if expected else RuntimeError(f"a bug in facet or a library: {error!r}")
         value.add_note("".join(traceback.format_exception(error)))
+        if not expected:
+            traceback.print_exc()  # who reads the output of a job often keeps of its error the message alone
     sys.stdout.flush()
     sys.stderr.flush()
     # the result is at its end when this process is: its descriptor is left open

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+from stages.core.errors import InputError, OperationError
 
 State = Literal["executed", "restored", "unchanged", "failed", "stopped", "skipped"]
 GOOD: tuple[State, ...] = ("executed", "restored", "unchanged")
@@ -29,3 +33,12 @@ class StageResult:
     def good(self) -> bool:
         """The stage is up to date now."""
         return self.state in GOOD
+
+
+def message_of(error: Exception, say: Callable[[str], None]) -> str:
+    """Return the message that a stage ends with after ``error``; print the traceback if the error is a bug."""
+    if isinstance(error, (InputError, OperationError, OSError)):
+        return str(error)
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        say(line)
+    return f"{type(error).__name__}: {error}"

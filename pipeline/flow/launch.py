@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 ENDS = {"COMPLETED": (0, typer.colors.GREEN), "CANCELLED": (130, typer.colors.YELLOW)}
 FAILED = (1, typer.colors.RED)
+MOST_FAILURES = 20
+"""Failed stages that are listed one by one."""
 
 
 def run_stale(
@@ -74,11 +77,24 @@ def _flow(where: Workspace, targets: Sequence[str], options: RunOptions, title: 
     from pipeline.flow import facet_run
     from pipeline.servers import servers
 
+    began_s = time.time()
     last = facet_run.run(where, targets, options, title)
     _, colour = ENDS.get(last.state, FAILED)
     typer.echo(typer.style(last.state.lower(), fg=colour) + f" - {last.message}")
+    for line in failures(where.folder, began_s):
+        typer.echo(line)
     typer.echo(f"flow run {servers.flow_run_url(api_url.removesuffix('/api'), last.flow_run_id)}")
     return last
+
+
+def failures(root: Path, since_s: float) -> list[str]:
+    """Return a line for each stage whose last attempt failed after ``since_s``: its last output line and its log."""
+    from pipeline.execution import history
+
+    every = sorted(history.last_attempts(root).values(), key=lambda one: one.name)
+    failed = [one for one in every if one.state == "failed" and one.ended >= since_s][:MOST_FAILURES]
+    logs = environment.log_folder(root)
+    return [f"  {one.name}: {one.message}; see {logs / f'{one.name}.log'}" for one in failed]
 
 
 def start_servers(root: Path, show: bool = True) -> dict[str, str]:

@@ -24,7 +24,7 @@ from pipeline.devices import leases
 from pipeline.devices.leases import Device, Lease, Pool
 from pipeline.execution.executor import Executor, Patience, Say
 from pipeline.execution.graph import RESOLVE, Stage, num_gpus
-from pipeline.execution.stage_result import StageResult
+from pipeline.execution.stage_result import StageResult, message_of
 from pipeline.servers.flow_run_requests import AWAY
 from pipeline.workers import code_transfer
 from pipeline.workers.pool_api import KEY, SECONDS, STATE, VALUE, Forgiven, Silence, StagePool, patiently
@@ -108,7 +108,7 @@ class PoolExecutor(Executor):
         try:
             return self._run_in_pool(stage, say)
         except (ValueError, LookupError, RuntimeError, OSError) as error:
-            return StageResult("failed" if self.stop_asked_s is None else "stopped", str(error))
+            return StageResult("failed" if self.stop_asked_s is None else "stopped", message_of(error, say))
 
     def _run_in_pool(self, stage: Stage, say: Say) -> StageResult:
         if not self._others():

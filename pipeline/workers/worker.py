@@ -28,7 +28,7 @@ from pipeline.base import environment, workspace
 from pipeline.devices.leases import Account, Lease, try_lease
 from pipeline.execution.executor import Executor, Patience
 from pipeline.execution.graph import Stage
-from pipeline.execution.stage_result import StageResult
+from pipeline.execution.stage_result import StageResult, message_of
 from pipeline.servers import crash_automation
 from pipeline.servers.flow_run_requests import AWAY
 from pipeline.workers import code_transfer, pool_api
@@ -138,7 +138,7 @@ class Worker:
             try:
                 outcome, result = self._work(request, lease, attention)
             except (RuntimeError, ValueError, LookupError, OSError) as error:
-                outcome, result = StageResult("stopped" if attention.why else "failed", str(error)), {}
+                outcome, result = StageResult("stopped" if attention.why else "failed", message_of(error, self.say)), {}
         self.say(f"{request['name']}: {outcome.state} {outcome.message}".rstrip())
         give_up_s = time.monotonic() + 10.0
         with contextlib.suppress(ObjectNotFound, *(AWAY if self.stopping.is_set() else ())):

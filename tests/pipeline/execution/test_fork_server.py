@@ -52,3 +52,22 @@ def test_a_lease_is_refused_rather_than_cut(forker: Forker, locks: list[int]) ->
 @pytest.mark.timeout(60)
 def test_a_job_may_say_more_than_a_pipe_holds_while_its_result_is_waited_for(forker: Forker) -> None:
     assert forker.start("call", {"function": "builtins:print", "end": "x" * MORE_THAN_A_PIPE}).wait() is None
+
+
+def test_a_bug_in_a_job_shows_where_it_is_in_its_output_and_in_what_is_raised(forker: Forker) -> None:
+    job = forker.start("call", {"function": "json:loads", "s": None})
+    printed = b"".join(job.events()).decode()
+    assert printed.startswith("Traceback (most recent call last):\n")
+    assert "json/__init__.py" in printed
+    with pytest.raises(RuntimeError, match="a bug in facet or a library: TypeError") as caught:
+        job.value()
+    assert printed in caught.value.__notes__
+    job.close()
+
+
+def test_what_a_person_can_mend_is_no_bug(forker: Forker) -> None:
+    job = forker.start("call", {"function": "os:listdir", "path": "/no/such/folder"})
+    assert b"".join(job.events()) == b""
+    with pytest.raises(FileNotFoundError, match="/no/such/folder"):
+        job.value()
+    job.close()
