@@ -1,4 +1,4 @@
-"""Reproduces one stage with DVC, in a process that `forker` made for it, as `dvc repro --single-item` would.
+"""Reproduces one stage with DVC, in a process that the fork server made, as `dvc repro --single-item` would.
 
 Three things differ from the command line. Processes of ours queue for DVC's lock in the kernel, where DVC
 polls twice a second; a stage on which another process works is waited for, where DVC gives up at once; and

@@ -1,8 +1,8 @@
 """`facet run` as a Prefect flow: each stale stage is a task run named after it; DVC decides what is stale.
 
-Prefect schedules nothing here and caches nothing: which stage may start is `schedule`'s, on which device
-`leases`', in which process `execute`'s, whether it has to run at all DVC's. Prefect is where a person
-watches, and where one cancels.
+Prefect neither schedules nor caches here. `execution/schedule.py` decides which stage may start, `devices/leases.py` on
+which device, `execution/executor.py` runs it, and DVC decides whether it has to run at all. Prefect shows the run and
+can cancel it.
 """
 
 from __future__ import annotations

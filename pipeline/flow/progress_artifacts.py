@@ -37,7 +37,7 @@ class Board:
         """Show the end: the final state of all stages, and the project's tables as Markdown.
 
         Raises:
-            prefect_run.AWAY: the server does not take it.
+            flow_run_requests.AWAY: the server does not take it.
         """
         self.over.set()
         self.thread.join()

@@ -38,7 +38,7 @@ def settle(one: FlowRun) -> None:
     """Have the server show how a flow run ended.
 
     Raises:
-        prefect_run.AWAY: the server is away, or does not take it.
+        flow_run_requests.AWAY: the server is away, or does not take it.
     """
     identity = UUID(one.flow_run_id)
     with get_client(sync_client=True) as client:

@@ -1,8 +1,8 @@
 """The workspace of the papers' tables: generates its params.yaml from ablations/runs.yaml and one scale.
 
-``ablations/runs.yaml`` says what each row trains, in the documents' words: data set ``ms1mv2``, net ``r100``.
-``ablations/PROFILE.yaml`` says what these are at one scale: a small drawn set and a narrow net, or the real ones. Both
-make the params.yaml of a side workspace under ``.facet/ablations``, with a run for each seed, where the same graph
+``ablations/runs.yaml`` says what each row trains, in the papers' words: data set ``ms1mv2``, net ``r100``.
+``ablations/SCALE.yaml`` says what these are at one scale: a small synthetic set and a narrow network, or the real ones.
+Both make the params.yaml of a side workspace under ``.facet/ablations``, with a run for each seed, where the same graph
 runs as in the project. A run that several tables name is one run.
 """
 
@@ -54,7 +54,7 @@ class Ablations:
 
 @contextmanager
 def opened(root: Path, asked: Ablations, tree: Mapping[str, Any]) -> Iterator[tuple[Workspace, bool]]:
-    """Update the workspace and hold it for the duration of the block, as ``side_workspace.opened`` does.
+    """Update the workspace and hold it for the duration of the block, as ``snapshot.opened`` does.
 
     Args:
         root: of the project.
@@ -98,7 +98,7 @@ def lineage(root: Path, scale: str) -> dict[str, dict[str, Any]]:
 
 
 def resolved(root: Path, scale: str) -> dict[str, Any]:
-    """Return the settings in ablations/PROFILE.yaml, merged over the scale it builds on.
+    """Return the settings in ablations/SCALE.yaml, merged over the scale it builds on.
 
     Raises:
         LookupError: there is no such scale.

@@ -104,7 +104,7 @@ def opened(root: Path, asked: Sweep) -> Iterator[tuple[Workspace, bool]]:
     """Update the workspace and hold it for the duration of the block.
 
     Yields:
-        The workspace, and whether it could be brought up to date, as ``side_workspace.opened`` says.
+        The workspace, and whether it could be brought up to date, as ``snapshot.opened`` does.
     """
     where = workspace.beside(root, "sweep", asked.key)
     with snapshot.opened(root, where.folder, lambda: generated(root, asked)) as alone:

@@ -1,4 +1,4 @@
-"""Exponentials of scaled cosines with all classes, and their sums, chunk by chunk: the inner part of log_sum.py.
+"""Exponentials of scaled cosines with all classes, and their sums, chunk by chunk: the inner part of margin_softmax.py.
 
 Shapes: B batch, C classes of this process, D feature dimensions, K classes of a chunk.
 """
