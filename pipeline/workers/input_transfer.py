@@ -1,6 +1,6 @@
-"""Prepares a worker's workspace with the inputs of pool_transport, as the coordinator wants a stage to run.
+"""Prepares a worker's workspace with the inputs that result_transfer sent, as the coordinator wants a stage to run.
 
-Called in a process of its own, made by `forker`, with that workspace as its working directory.
+Called in a process of its own, made by the fork server, with that workspace as its working directory.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from pipeline.execution.executor import Executor, Patience, Say
 from pipeline.execution.graph import RESOLVE, Stage, num_gpus
 from pipeline.execution.stage_result import StageResult, message_of
 from pipeline.servers.flow_run_requests import AWAY
-from pipeline.workers import code_transfer
+from pipeline.workers import code_transfer, result_transfer
 from pipeline.workers.pool_api import KEY, SECONDS, STATE, VALUE, Forgiven, Silence, StagePool, patiently
 from pipeline.workers.remote_calls import Calls
 from pipeline.workers.result_transfer import Offer
@@ -164,12 +164,12 @@ class PoolExecutor(Executor):
             code_transfer.remote_of(self.root)
         except LookupError as error:
             return str(error)
-        return str(self.calls.call(self.forker, "pool_transport:why_no_remote"))
+        return str(self.calls.call(self.forker, result_transfer.why_no_remote))
 
     def _offer(self, stage: Stage) -> Offer:
         arguments = {"address": stage.address, "above": list(stage.upstream), "queue_path": self._queue_path()}
         with self.offers:
-            offer = self.calls.call(self.forker, "pool_transport:offer", **arguments)
+            offer = self.calls.call(self.forker, result_transfer.offer, **arguments)
         assert isinstance(offer, Offer)
         return offer
 
@@ -259,7 +259,7 @@ class PoolExecutor(Executor):
         """Restore the result of another machine's worker into this workspace and its dvc.lock."""
         arguments = {"address": stage.address, "key": result[KEY], "value": result[VALUE]}
         arguments["queue_path"] = self._queue_path()
-        if not self.calls.call(self.forker, "pool_transport:fetch", **arguments):
+        if not self.calls.call(self.forker, result_transfer.fetch, **arguments):
             return StageResult("failed", "its worker pushed a result which is not on the DVC remote: is it the same?")
         outcome = self._run_here(stage, say)
         if outcome.state == "restored" and seconds is not None:

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -49,8 +50,8 @@ class Calls:
         self.closed_until_s = 0.0
         self.limit_s = patience_s()
 
-    def call(self, forker: Forker, function: str, **arguments: Any) -> Any:
-        """Call ``module:name`` of this package in a process and return what it returns, or raise what it raised.
+    def call(self, forker: Forker, function: Callable[..., Any], **arguments: Any) -> Any:
+        """Call a function of a module in a process and return what it returns, or raise what it raised.
 
         Raises:
             SilentRemoteError: the remote does not answer, or did not a moment ago.
@@ -58,7 +59,7 @@ class Calls:
         """
         if time.monotonic() < self.closed_until_s:
             raise SilentRemoteError(self._why())
-        job = forker.start("call", {"function": f"pipeline.{function}", **arguments})
+        job = forker.start("call", {"function": f"{function.__module__}:{function.__name__}", **arguments})
         with self.lock:
             self.jobs.add(job.pid)
             if self.stopped:

@@ -5,7 +5,7 @@ which DVC's run cache will know the result. A worker brings its clone to that st
 same key, runs the stage, and pushes the objects and the one entry of the run cache. `dvc push --run-cache` would
 not do: it leaves out the objects of ``cache: false`` metrics, and sends every entry there is again.
 
-Each function is called in a process of its own, made by `forker`, with the project as its working directory.
+Each function is called in a process of its own, made by the fork server, with the project as its working directory.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from pipeline.execution.graph import Stage
 from pipeline.execution.stage_result import StageResult, message_of
 from pipeline.servers import crash_automation
 from pipeline.servers.flow_run_requests import AWAY
-from pipeline.workers import code_transfer, pool_api
+from pipeline.workers import code_transfer, input_transfer, pool_api, result_transfer
 from pipeline.workers.pool_api import Forgiven, StagePool, patiently
 from pipeline.workers.remote_calls import Calls
 from pipeline.workers.worker_setup import Post, ready_file
@@ -160,20 +160,20 @@ class Worker:
         code_transfer.check_out(self.post.root, tree, request["commit"], request["reference"])
         attention.executor = executor = self._executor(tree, request["patience"], request["commit"])
         wanted = {name: request[name] for name in ("address", "key", "reads", "inputs")}
-        refused = self._call(executor, attention, "pool_inputs:receive", **wanted, own=str(self.post.root))
+        refused = self._call(executor, attention, input_transfer.receive, **wanted, own=str(self.post.root))
         if refused:
             return StageResult("failed", f"{self.name}: {refused}"), {}
         outcome = executor.run(stage, lease, attention.say)
         if not outcome.good:
             return outcome, {}
-        key, value = self._call(executor, attention, "pool_transport:publish", address=stage.address)
+        key, value = self._call(executor, attention, result_transfer.publish, address=stage.address)
         return outcome, _result(outcome) | {pool_api.KEY: key, pool_api.VALUE: value}
 
-    def _call(self, executor: Executor, attention: Attention, name: str, **arguments: Any) -> Any:
+    def _call(self, executor: Executor, attention: Attention, function: Callable[..., Any], **given: Any) -> Any:
         """Run a part of the transport in a process that a cancellation can end."""
         attention.calls = Calls()
         try:
-            return attention.calls.call(executor.forker, name, **arguments)
+            return attention.calls.call(executor.forker, function, **given)
         finally:
             attention.calls = None
 
