@@ -30,12 +30,12 @@ class RunOptions:
     ] = None
     per_device: Annotated[int, typer.Option(min=1, help="Stages at a time on one GPU.")] = 1
     retries: Annotated[
-        int, typer.Option(min=0, help="Tries more for a stage that was killed, crashed, hung or exits with 75.")
+        int, typer.Option(min=0, help="Extra attempts for a stage that was killed, crashed, hung or exited with 75.")
     ] = 2
     timeout_minutes: Annotated[
         float,
         typer.Option(
-            "--timeout", min=0, help="Minutes without a line or a measurement after which a stage hangs; 0: never."
+            "--timeout", min=0, help="Minutes without output after which a stage counts as hung; 0: never."
         ),
     ] = 30.0
     track: Annotated[bool, typer.Option(help="Record finished rows in MLflow at the end.")] = True
