@@ -25,7 +25,7 @@ def parse(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+))?\s*", part)
         if found is None:
-            raise InputError(f"--seeds wants 0..4 or 0,1,2; got {text!r}")
+            raise InputError(f"--seeds needs 0..4 or 0,1,2; got {text!r}")
         first = int(found[1])
         seeds += range(first, int(found[2] or first) + 1)
     if not seeds or len(set(seeds)) < len(seeds):

@@ -90,13 +90,16 @@ print(result.state, result.message)
 """
 
 
-@pytest.mark.parametrize("made", ["file", "folder"])  # where files of a folder do not fit, DVC goes on as if they did
+# where files of a folder do not fit, DVC goes on as if they did; on a full disk of the project's own, the note of what
+# was made can only be written over
+@pytest.mark.parametrize(
+    ("made", "own_disk", "size"), [("file", True, "5m"), ("folder", False, "1200k"), ("folder", True, "2700k")]
+)
 def test_what_does_not_fit_into_the_cache_is_recorded_once_there_is_space(
-    tmp_path: Path, small_disk: Callable[[str, str], Path], made: str
+    tmp_path: Path, small_disk: Callable[[str, str], Path], made: str, own_disk: bool, size: str
 ) -> None:
-    # the project's own disk is full too where the file is made: there its note can only be written over
-    disk = small_disk("disk", {"file": "5m", "folder": "1200k"}[made])
-    project = dummy.make((disk if made == "file" else tmp_path) / "project", 1)
+    disk = small_disk("disk", size)
+    project = dummy.make((disk if own_disk else tmp_path) / "project", 1)
     (project.path / ".dvc/config.local").write_text(f"[cache]\n    dir = {disk}/cache\n")
     program = project.path / "work.py"
     text = program.read_text().replace("path.write_text(text)", "path.write_text(text + 'x' * 3_000_000)")
@@ -106,6 +109,9 @@ def test_what_does_not_fit_into_the_cache_is_recorded_once_there_is_space(
         graph = project.path / "dvc.yaml"
         graph.write_text(graph.read_text().replace("data/unpacked.txt", "data/unpacked"))
     assert project.run(sys.executable, "-c", ONCE).stdout.splitlines()[-1].startswith("failed")
+    assert project.counts("end") == {"unpack": 1}
+    # DVC records a folder of which its cache lacks files; on a full disk of the project's own it can write no entry
+    assert project.lock_entries() == (set() if own_disk else {"unpack"})
     # there is no more space than before
     assert project.run(sys.executable, "-c", ONCE).stdout.splitlines()[-1].startswith("failed")
     small_disk("disk", "60m")

@@ -66,7 +66,7 @@ def test_who_waits_for_a_stage_leaves_the_files_of_who_runs_it(
     second = threading.Thread(target=lambda: outcomes.append(unpack(hear)))
     second.start()
     assert waits.wait(60)
-    assert heard == ["unpack: waiting for another process that works on it"]
+    assert heard == ["unpack: waiting for another process that is working on it"]
     project.slow_down()
     time.sleep(0.2)
     assert (logs / "unpack.jsonl").read_text() == '{"step": 1}\n'

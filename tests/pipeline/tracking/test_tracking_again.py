@@ -120,7 +120,7 @@ def test_results_that_are_not_what_dvc_locked_are_not_recorded(unrecorded: Proje
     path = unrecorded.path / "results/tables/heads/rows/heads-arcface.json"
     path.write_text(path.read_text().replace("0.7", "0.9"))
     done = track(unrecorded)
-    assert done.waiting == {"heads/ArcFace": "results/tables/heads/rows/heads-arcface.json is not what dvc.lock says"}
+    assert done.waiting == {"heads/ArcFace": "results/tables/heads/rows/heads-arcface.json differs from dvc.lock"}
     assert len(done.created) == ALL - 1
 
 
@@ -147,12 +147,12 @@ def test_a_file_that_is_no_database_is_named(unrecorded: Project):
     path = unrecorded.path / "tracking/mlflow.db"
     path.write_bytes(b"no database" * 99)
     printed = unrecorded.run("python", "-m", "pipeline.track", check=False)
-    assert f"did not take them: {path} is not a SQLite database: delete it, then run `facet track`" in printed
+    assert f"MLflow refused them: {path} is not a SQLite database: delete it, then run `facet track`" in printed
 
 
 def test_a_store_whose_artifacts_are_elsewhere_is_refused(unrecorded: Project):
     (unrecorded.path / "tracking/store.json").write_text('{"folder": "/elsewhere/tracking"}')
-    with pytest.raises(ValueError, match="was made in /elsewhere/tracking, and its artifacts are there"):
+    with pytest.raises(ValueError, match="was created in /elsewhere/tracking, with its artifacts"):
         track(unrecorded)
 
 

@@ -126,7 +126,7 @@ def test_a_training_of_several_processes_is_refused_in_a_sentence(tmp_path: Path
     own = dummy.make(tmp_path / "project", 1, api_url=api_url)
     own.edit("r0", processes=2)
     answer = own.run(sys.executable, "-m", "pipeline.cli", "run", "--pool", POOL, "--no-track", code=1)
-    said = "it trains with 2 processes, and a worker of a pool has one device: run it without --pool"
+    said = "it trains with 2 processes, but a worker has one device: run it without --pool"
     assert said in answer.stdout + answer.stderr
     assert set(own.counts()) == {"resolve", "unpack"}
 

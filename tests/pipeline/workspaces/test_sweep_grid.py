@@ -322,11 +322,11 @@ def test_what_cannot_be_understood_is_refused_in_one_sentence(tmp_path: Path) ->
         (["--set", "runs.x.margin=0.3"], "no such run: there are r0, r1"),
         (["--set", "runs.r0.margin=0.3,0.3"], "repeats a value"),
         (["--set", "runs.r0.margin=0.3,"], "a value is missing"),
-        (["--set", "runs.r0.margin.deep=1"], "margin is no section"),
+        (["--set", "runs.r0.margin.deep=1"], "margin is not a section but"),
         (["--seeds", "4..0"], "says no seed"),
         (["--seeds", "a"], "--seeds needs 0..4"),
         (["nothing", "--seeds", "0..1"], "'nothing' is neither"),
-        (["--seeds", "0..1", "--columns", "none"], "there is no table 'none': there are heads"),
+        (["--seeds", "0..1", "--columns", "none"], "--columns: no table 'none': there are heads"),
         (["--save", "margins"], "--columns and --save are for sweeps"),
     ):
         answer = project.facet("run", *arguments, code=2)
