@@ -50,6 +50,8 @@ def draw_all(seed: int, sittings: Sequence[Sitting], processes: int) -> Iterator
     if processes == 1:
         yield from (draw_sitting(seed, sitting) for sitting in sittings)
         return
+    # before the fork: a forked worker that ends OpenCV's threads, which it does not have, crashes
+    cv2.setNumThreads(1)
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     with multiprocessing.get_context(method).Pool(processes, _begin_worker) as pool:
         yield from pool.imap(partial(draw_sitting, seed), sittings, chunksize=2)
