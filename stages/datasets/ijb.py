@@ -208,7 +208,7 @@ def _read_templates(path: Path, names: tuple[str, ...], landmark_path: Path) -> 
     ids: list[tuple[int, int]] = []
     for number, fields in _lines(path):
         if len(fields) != 3:
-            raise InputError(f"{path}, line {number}: wanted a name, a template and a media, got {len(fields)} fields")
+            raise InputError(f"{path}, line {number}: wanted a name, a template and a medium, got {len(fields)} fields")
         if len(ids) == len(names) or fields[0] != names[len(ids)]:
             expected = names[len(ids)] if len(ids) < len(names) else "no further image"
             raise InputError(f"{path}, line {number}: got {fields[0]} where {landmark_path.name} has {expected}")

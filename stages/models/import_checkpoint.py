@@ -84,7 +84,8 @@ def load(recognised: Recognised) -> tuple[nn.Module, dict[str, Any]]:
         state = checkpoint_keys.fit(recognised.state, wanted)
     except ValueError as error:
         units = ", ".join(str(number) for number in tree["units"])
-        raise InputError(f"this is not a {recognised.family} network of {units} blocks: {error}") from error
+        network = f"the network {recognised.family} with {units} blocks"
+        raise InputError(f"the keys are not those of {network}: {error}") from error
     backbone.load_state_dict(state, assign=True)
     return backbone.eval(), config.model_dump(mode="json")
 

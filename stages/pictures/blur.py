@@ -170,7 +170,7 @@ def gallery_of(folder: Path, detect: Detect) -> Gallery:
         gallery.names.append(path.stem)
         gallery.images.append(faces[0].aligned_HW3)
     if len(gallery.names) < 2:
-        raise InputError(f"{folder} should hold pictures of at least two people, one each, got {len(gallery.names)}")
+        raise InputError(f"{folder} should have pictures of at least two people, one each, got {len(gallery.names)}")
     return gallery
 
 

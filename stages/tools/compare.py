@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     detect = faces.choose(arguments.detector, aligned=arguments.aligned)
     found = compare.find_faces(arguments.pictures, detect, every_face=arguments.every_face)
     if len(found.entries) < 2:
-        raise InputError("; ".join(["two faces or more are needed to compare", *found.left_out.values()]))
+        raise InputError("; ".join(["comparing needs at least two faces", *found.left_out.values()]))
     fusion = evaluated_fusion(model)
     embedder = Embedder.load(model.backbone, flip=fusion != "none")
     scorers = scoring_embedder.trained(model.quality) if model.quality else {}

@@ -280,5 +280,5 @@ def _first_line(error: BaseException) -> str:
 def _number(name: str, default: int) -> int:
     given = os.environ.get(name, str(default))
     if not given.isdigit() or int(given) < 1:
-        raise InputError(f"{name} should be at least 1, got {given!r}")
+        raise InputError(f"{name} should be a whole number of at least 1, got {given!r}")
     return int(given)

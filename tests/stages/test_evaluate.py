@@ -191,7 +191,7 @@ def test_a_switch_changes_what_is_compared(sets, suite, change):
 def test_suites_and_switches_that_do_not_belong_together_are_refused(sets):
     with pytest.raises(LookupError, match="no suite 'hk': there are hq, ijb, lq, fiqa"):
         measure("hk", sets, SWITCHES["hq"])
-    with pytest.raises(ValueError, match="suite hq wants switches of its own, got Ijb"):
+    with pytest.raises(ValueError, match="suite hq needs its own options, got Ijb"):
         measure("hq", sets, SWITCHES["ijb"])
 
 

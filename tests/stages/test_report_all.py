@@ -185,7 +185,7 @@ def test_tables_that_differ_in_rows_or_are_not_there_are_refused(tmp_path: Path)
     path = tmp_path / "faces/resolved/tables/one.yaml"
     path.write_text(path.read_text().replace("- c\n", "- b\n"))
     comparisons: list[Comparison] = report_all.read(tmp_path / "demo")[0]
-    with pytest.raises(ValueError, match=r"table one has other rows under profile faces: \['a', 'b', 'd', 'other'\]"):
+    with pytest.raises(ValueError, match=r"table one has other rows at scale faces: \['a', 'b', 'd', 'other'\]"):
         report_all.witnesses(comparisons, tmp_path / "faces")
 
 

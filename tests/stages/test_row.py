@@ -89,7 +89,7 @@ def test_the_reason_for_a_missing_metric_is_gathered_from_the_details(project: P
 def test_suites_that_measured_different_weights_are_refused(project: Path):
     path = Path("results/arcface/ijb.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "weights_sha256": "f" * 64}))
-    with pytest.raises(ValueError, match=r"results/arcface: one weights_sha256 wanted .* ijb ffffffffffff"):
+    with pytest.raises(ValueError, match=r"results/arcface: all suites should have the same weights_sha256, .* ijb ffffffffffff"):
         gather()
 
 

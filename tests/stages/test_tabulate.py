@@ -48,8 +48,8 @@ def test_markdown_golden(report: Path):
     assert lines[0] == "# AdaFace against ArcFace and CosFace"
     # ArcFace 20, CosFace 19, AdaFace 26 against 94.25, 94.80, 95.67: (2 - 1) / 3; 3 of the 6 orders reach 1/3
     assert lines[2] == (
-        "Kendall's τ +0.33: 2 of 3 pairs of rows, in one column, stand in the published order. "
-        "Of all orders of 3 rows, 50% agree at least as well."
+        "Kendall's τ +0.33: 2 of 3 pairs of rows, in one column, are in the published order. "
+        "Of all possible orders of 3 rows, 50% agree at least as well."
     )
     assert lines[4:16] == [
         "|  |  | LFW | IJB-B TAR at FAR 1e-4 | TinyFace Rank-1 | EDC AUC ↓ |",
@@ -185,7 +185,7 @@ def test_a_row_that_is_missing_or_another_runs_is_refused(
     monkeypatch.chdir(tmp_path)
     path = Path("results/tables/heads/rows/heads-arcface.json")
     path.write_text(path.read_text().replace('"run": "arcface"', '"run": "cosface"', 1))
-    with pytest.raises(ValueError, match="is of run cosface, the table wants arcface"):
+    with pytest.raises(ValueError, match="is of run cosface, but the table needs arcface"):
         tabulate.main(argparse.Namespace(table="heads"))
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"row@heads-arcface writes it"):

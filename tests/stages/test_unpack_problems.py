@@ -41,7 +41,7 @@ def bad_payloads() -> dict[int, tuple[bytes, str]]:
 
     return {
         1: (with_label(0.0, jpeg(1)[:-40]), "bytes are not an image, or are truncated"),
-        3: (with_label(0.0, b"GIF89a and nothing else"), "bytes are no image"),
+        3: (with_label(0.0, b"GIF89a and nothing else"), "bytes are not an image"),
         4: (with_label(0.5, jpeg(4)), "label 0.5: wanted a whole number from 0"),
         6: (with_label(0.0, b""), "it has no image"),
         7: (b"short", "wanted a header of 24 bytes, got 5"),
@@ -238,5 +238,5 @@ def test_a_worker_that_dies_is_an_error_and_not_a_hang(project: Path):
         os.kill(wait_for_workers(process)[0], signal.SIGKILL)
         _, message = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "train.rec: a worker died reading key" in message
+    assert "train.rec: a worker process died at key" in message
     assert not OUT.exists()

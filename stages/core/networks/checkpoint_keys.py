@@ -91,7 +91,7 @@ def recognise(tree: Mapping[str, Any], family: FamilyName | None = None) -> Reco
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             found = _family_of(anchor, prefix, state)
             if family is not None and FAMILIES[family].anchor != anchor:
-                raise InputError(f"this is not a {family} network: its keys are those of {found}")
+                raise InputError(f"the keys are not those of the network {family}, but of {found}")
             chosen = family or found
             return Recognised(chosen, prefix, state, _head(chosen, prefix, tensors))
     anchors = {known.anchor: [name for name, one in FAMILIES.items() if one.anchor == known.anchor]

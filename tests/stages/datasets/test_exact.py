@@ -69,9 +69,9 @@ def damage_folder(path: Path) -> None:
 
 DAMAGES = {
     damage_missing: "No such file or directory",
-    damage_empty: "0 bytes are not a whole JPEG or PNG image",
-    damage_torn: "44 bytes are not a whole JPEG or PNG image",
-    damage_text: "27 bytes are not a whole JPEG or PNG image",
+    damage_empty: "0 bytes are not a complete JPEG or PNG image",
+    damage_torn: "44 bytes are not a complete JPEG or PNG image",
+    damage_text: "27 bytes are not a complete JPEG or PNG image",
     damage_folder: "Is a directory",
 }
 

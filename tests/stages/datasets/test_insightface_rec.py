@@ -97,8 +97,8 @@ def test_a_written_set_has_the_list_and_property_that_insightface_expects(tmp_pa
         ([0, 1, 2], 2, "image 3 has identity 2, wanted identity 1 or 2 of 2"),
         ([0, 1], 3, "wanted images of 3 identities, got 2"),
         ([], 1, "wanted images of 1 identities, got 0"),
-        ([0], 0, "1 to 16777216 classes exactly, got 0"),
-        ([0], (1 << 24) + 1, "1 to 16777216 classes exactly, got 16777217"),
+        ([0], 0, "exact for 1 to 16777216 classes, got 0"),
+        ([0], (1 << 24) + 1, "exact for 1 to 16777216 classes, got 16777217"),
     ],
 )
 def test_identities_out_of_order_are_refused(
@@ -175,7 +175,7 @@ def test_a_label_beyond_the_classes_of_property_is_refused(tmp_path: Path):
 def test_a_record_without_an_image_is_refused_when_its_image_is_asked_for(tmp_path: Path):
     records = {**labelled(0, 1), 2: pack(Header(0, 1.0, 2, 0), b"")}
     train = TrainSet.open(write_records(tmp_path, records))
-    with pytest.raises(RecordError, match=r"record 2 at byte .*: it holds no image"):
+    with pytest.raises(RecordError, match=r"record 2 at byte .*: it has no image"):
         train.image_bytes(2)
 
 

@@ -119,7 +119,7 @@ def test_images_without_list_and_without_persons_in_their_names_are_refused(tmp_
 
 def test_two_files_of_one_name_are_refused(tmp_path, listing):
     (tmp_path / "adience/images/p_0_img_0.png").write_bytes(b"")
-    with pytest.raises(ValueError, match="which of them is p_0_img_0"):
+    with pytest.raises(ValueError, match="have the same name p_0_img_0"):
         pair_list.load(tmp_path / "adience")
 
 

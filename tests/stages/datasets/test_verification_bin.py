@@ -81,7 +81,7 @@ def test_a_square_image_of_another_size_is_resized(size: int):
 def test_an_image_that_is_not_square_is_refused(shape: tuple[int, int]):
     encoded = cv2.imencode(".png", np.zeros((*shape, 3), np.uint8))[1]
     with pytest.raises(
-        ValueError, match=f"wanted a square image, best 112 x 112, got {shape[1]} x {shape[0]}"
+        ValueError, match=f"wanted a square image, preferably 112 x 112, got {shape[1]} x {shape[0]}"
     ):
         verification_bin.decode(encoded)
 

@@ -150,7 +150,7 @@ def test_a_network_that_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Pat
     with pytest.raises(ValueError) as raised:
         import_checkpoint.place(tmp_path / "se.pth", tmp_path / "m", Said())
     assert str(raised.value) == (
-        "this is no insightface network of 2, 1, 1, 1 blocks: "
+        "the keys are not those of the network insightface with 2, 1, 1, 1 blocks: "
         "missing: layer2.0.bn3.bias; unexpected: layer1.0.se_block.fc1.weight"
     )
     assert not (tmp_path / "m").exists()
@@ -158,7 +158,7 @@ def test_a_network_that_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Pat
 
 def test_curricularfaces_network_is_not_adafaces(tmp_path: Path):
     path = checkpoint("curricularface", tmp_path / "c.pth")
-    with pytest.raises(ValueError, match=r"this is no adaface network"):
+    with pytest.raises(ValueError, match=r"the keys are not those of the network adaface"):
         import_checkpoint.place(path, tmp_path / "m", Said("adaface"))
 
 

@@ -95,5 +95,5 @@ def test_a_queue_that_processes_cannot_share_is_refused():
     head = build("arcface", 8, 5)
     head.shard = Shard(0, 2)
     made.queue.with_centres = False
-    with pytest.raises(ValueError, match="2 processes cannot share a queue of 3"):
+    with pytest.raises(ValueError, match="2 processes cannot divide a queue of 3"):
         made.share(head)

@@ -82,7 +82,7 @@ def test_a_gallery_is_a_folder_of_people(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no face found in .*ann.png"):
         blur.gallery_of(tmp_path, lambda image: [])
     (tmp_path / "ann.png").unlink()
-    with pytest.raises(ValueError, match="two people or more, one each, got 1"):
+    with pytest.raises(ValueError, match="at least two people, one each, got 1"):
         blur.gallery_of(tmp_path, detect.as_aligned)
 
 

@@ -79,9 +79,9 @@ def test_names_need_not_be_ascii(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\xff\xd8\xff\xe0 cut short", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x.jpg is no picture that can be read: wanted JPEG, PNG"):
+    with pytest.raises(ValueError, match=r"x.jpg is not a readable picture: give JPEG, PNG"):
         faces.read_picture(tmp_path / "x.jpg")
-    with pytest.raises(FileNotFoundError, match=r"y.jpg is not there"):
+    with pytest.raises(FileNotFoundError, match=r"y.jpg does not exist"):
         faces.read_picture(tmp_path / "y.jpg")
 
 
@@ -139,7 +139,7 @@ def test_without_a_model_the_error_says_where_it_can_be_had(tmp_path: Path, monk
     monkeypatch.delenv("FACET_YUNET", raising=False)
     with pytest.raises(FileNotFoundError, match=r"get face_detection_yunet_2023mar.onnx from https.*--aligned"):
         faces.choose(None)
-    with pytest.raises(FileNotFoundError, match=r"nowhere.onnx, named as the face detector's model, is not there"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.onnx, given as the face detector's model, does not exist"):
         faces.choose("nowhere.onnx")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / faces.MODEL_FILES[0]).write_bytes(b"no model")

@@ -93,7 +93,7 @@ def test_stopped_it_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureF
     embedder = Counting()
     assert score.score_folder(tmp_path / "in", how(embedder), tmp_path / "journal") == whole
     assert embedder.images == 151 - 128
-    assert "128 of 151 pictures were scored before" in capsys.readouterr().err
+    assert "128 of 151 pictures were already scored" in capsys.readouterr().err
 
 
 def test_a_line_cut_short_does_not_spoil_the_next(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_another_model_and_a_changed_picture_are_scored_anew(tmp_path: Path) -> 
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no picture: wanted files that end in .jpg"):
+    with pytest.raises(FileNotFoundError, match=r"has no pictures: supported are .jpg"):
         score.score_folder(tmp_path, how(Counting()), tmp_path / "journal")
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         score.pictures(tmp_path / "nowhere")

@@ -215,5 +215,5 @@ def test_a_run_measured_by_an_older_version_is_told_what_to_do(folder, tmp_path,
     (tmp_path / "results/old/fiqa/details.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"lacks scores\.parquet.*python -m stages\.evaluate old fiqa"):
         quality_pages.main(quality_pages.parser().parse_args(["old"]))
-    with pytest.raises(FileNotFoundError, match="no run under results has a suite fiqa measured"):
+    with pytest.raises(FileNotFoundError, match="no run under results has results of suite fiqa"):
         quality_pages.main(quality_pages.parser().parse_args([]))

@@ -89,7 +89,7 @@ def test_agreement_counts_only_rows_with_both_values():
     runs = {key: [gathered(key, x_one=value)] for key, value in zip("abc", (0.1, 0.9, 0.2), strict=True)}
     comparison = compare("t", shown, DEMO, runs)
     assert (comparison.overall.rows, comparison.overall.tau) == (2, 1)
-    assert "Of all orders of 2 rows, 50% agree at least as well" in wording.verdict(comparison)
+    assert "Of all possible orders of 2 rows, 50% agree at least as well" in wording.verdict(comparison)
 
 
 def test_without_two_rows_there_is_nothing_to_compare():
@@ -231,7 +231,7 @@ def test_a_claim_holds_in_a_seed_when_every_comparison_does_in_the_columns_sense
 def test_a_claim_that_means_hold_and_a_seed_does_not_holds_on_average_alone():
     comparison = claims(y=1.2)
     assert comparison.claims[0].verdict == "on average"
-    assert wording.claim(comparison.claims[0]) == "holds in 1 of 2 seeds, and between means"
+    assert wording.claim(comparison.claims[0]) == "holds in 1 of 2 seeds, and for the means"
     assert wording.claims_held(comparison) == "0 of 1, 1 more on average"
 
 

@@ -72,7 +72,7 @@ def test_compare_prints_a_matrix_and_why_there_is_no_verdict(project: Path) -> N
     assert (name, first) == ("0.png", "1.0000")
     assert lines[2].split()[1] == second
     assert "no verdict: models/small/results/hq/details.json is missing" in answer.stdout
-    assert answer.stderr == "left out: pictures/bad.jpg is no picture that can be read: wanted JPEG, PNG, WebP, TIFF or BMP\n"
+    assert answer.stderr == "skipped: pictures/bad.jpg is not a readable picture: give JPEG, PNG, WebP, TIFF or BMP\n"
 
 
 def test_compare_judges_by_what_was_evaluated_and_draws(project: Path) -> None:
@@ -100,7 +100,7 @@ def test_compare_refuses_what_it_cannot_use_in_one_sentence(project: Path) -> No
     assert (answer.returncode, answer.stderr) == (2, "error: no model 'smal': there are small\n")
     answer = call(project, "compare", "pictures/0.png", "pictures/bad.jpg", "--aligned", "--model", "small")
     assert answer.returncode == 2
-    assert answer.stderr.startswith("error: two faces or more are needed to compare; pictures/bad.jpg is no picture")
+    assert answer.stderr.startswith("error: comparing needs at least two faces; pictures/bad.jpg is not a readable picture")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

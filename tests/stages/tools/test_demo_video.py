@@ -60,4 +60,4 @@ def test_wrong_words_are_refused_in_one_sentence(project: Path) -> None:
     answer = call(project, "demo_video", "--models", "one", "--video", "x.mp4")
     assert answer.stderr == "error: --video needs a --gallery: a folder with one picture per person\n"
     answer = call(project, "demo_video", "--models", "one", "--dataset", "faces")
-    assert answer.stderr.startswith("error: data/faces/eval/truth.parquet is missing: only synthetic sets know who")
+    assert answer.stderr.startswith("error: data/faces/eval/truth.parquet is missing: only synthetic sets have known identities")

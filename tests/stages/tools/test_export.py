@@ -196,7 +196,7 @@ def test_weights_go_to_insightfaces_keys_and_come_back_as_another_import(home: P
         (["none", "--format", "onnx"], "no model 'none'"),
         (["adaface", "--format", "onnx", "--layout", "insightface"], "--layout is for weights"),
         (["adaface", "--format", "safetensors", "--insightface"], "--insightface is for ONNX files"),
-        (["cr_fiqa", "--format", "state-dict", "--layout", "adaface"], "no exact way from cr_fiqa's network to adaface's"),
+        (["cr_fiqa", "--format", "state-dict", "--layout", "adaface"], "no exact conversion from cr_fiqa to adaface"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(words: list[str], said: str, home: Path, monkeypatch, capsys):

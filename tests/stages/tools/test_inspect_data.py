@@ -130,7 +130,7 @@ def test_a_folder_of_images_says_people_and_colours(tmp_path: Path, capsys: pyte
             (tmp_path / person / f"{k}.jpg").write_bytes(cv2.imencode(".png", skin[..., ::-1])[1].tobytes())
     tree = seen(tmp_path, capsys)
     assert tree["facts"]["identities (folders)"] == 2
-    assert tree["facts"]["mean red, green, blue"].startswith("90, 120, 180: more blue than red: swapped")
+    assert tree["facts"]["mean red, green, blue"].startswith("90, 120, 180: more blue than red: were the channels swapped?")
 
 
 def save_model(folder: Path, color_order: str = "RGB") -> None:

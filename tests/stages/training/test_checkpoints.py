@@ -70,7 +70,7 @@ def test_the_environment_says_how_many_are_kept(monkeypatch: pytest.MonkeyPatch)
         checkpoints.save(snapshot(step))
     assert checkpoints.steps() == [2]
     monkeypatch.setenv("FACET_CHECKPOINTS_KEPT", "none")
-    with pytest.raises(ValueError, match="FACET_CHECKPOINTS_KEPT should be a number of at least 1, got 'none'"):
+    with pytest.raises(ValueError, match="FACET_CHECKPOINTS_KEPT should be a whole number of at least 1, got 'none'"):
         Checkpoints("key")
 
 
@@ -126,7 +126,7 @@ def test_when_all_are_damaged_it_stops_and_says_what_to_delete():
     checkpoints = Checkpoints("key")
     checkpoints.save(snapshot(1))
     break_file(checkpoints.path(1) / "state.pt", "cut")
-    with pytest.raises(ValueError, match=r"state.pt is not what was written\): delete .*key to start this training over"):
+    with pytest.raises(ValueError, match=r"state.pt differs from what was written\): delete .*key to restart this training run"):
         checkpoints.last()
 
 
@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path):
 
 def test_a_training_finds_out_before_its_first_step_that_nothing_can_be_written(tmp_path: Path):
     (tmp_path / "checkpoints").write_text("in the way")
-    with pytest.raises(OSError, match=r"key cannot be written .*name another place in FACET_HOME"):
+    with pytest.raises(OSError, match=r"key cannot be written .*set FACET_HOME to another folder"):
         Checkpoints("key").prepare()
     (tmp_path / "checkpoints").unlink()
     Checkpoints("key").prepare()

@@ -230,7 +230,7 @@ def test_a_checkpoint_that_one_process_cannot_write_stops_all_of_them(project: P
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(project: Path):
-    with pytest.raises(ValueError, match="a batch of 8 cannot be shared evenly by 3 processes"):
+    with pytest.raises(ValueError, match="a batch of 8 cannot be divided evenly among 3 processes"):
         loop.Training(config(), open_records("tiny"), Processes(0, 3))
 
 

@@ -103,5 +103,5 @@ def test_the_process_that_says_why_is_believed_before_those_that_lost_it(
 
 
 def test_a_process_that_was_killed_is_named_with_its_signal(project: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ValueError, match="process 1 of 2 was ended by SIGKILL: out of memory"):
+    with pytest.raises(ValueError, match="process 1 of 2 was killed by SIGKILL: out of memory"):
         launch("one is killed", project, monkeypatch)

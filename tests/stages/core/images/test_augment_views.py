@@ -76,7 +76,7 @@ def test_no_view_writes_to_the_image(name: str):
 
 
 def test_a_view_that_there_is_not_is_named_with_those_there_are():
-    with pytest.raises(LookupError, match="no view is called 'blurred': there are training, clean, high, low"):
+    with pytest.raises(LookupError, match="no view 'blurred': there are training, clean, high, low"):
         Views(("training", "blurred"), ALWAYS)
 
 

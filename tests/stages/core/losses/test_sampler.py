@@ -90,7 +90,7 @@ def test_ranks_share_the_global_batches_of_one_process(
 
 
 def test_a_batch_that_cannot_be_shared_evenly_says_what_to_do():
-    with pytest.raises(ValueError, match=r"batch of 10 cannot be divided evenly by 4 .*batch_size a multiple"):
+    with pytest.raises(ValueError, match=r"batch of 10 cannot be divided evenly among 4 .*batch_size a multiple"):
         Order(100, 10, 0, 0, 4)
     with pytest.raises(ValueError, match=r"batch of 6 \(6 samples in total\)"):
         Order(6, 8, 0, 0, 4)

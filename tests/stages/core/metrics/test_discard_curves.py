@@ -131,7 +131,7 @@ def test_images_that_failed_go_first():
 
 def test_a_pair_without_a_quality_is_refused():
     score_P, is_same_P = np.zeros(3), np.array([True, False, True])
-    with pytest.raises(ValueError, match="1 are NaN"):
+    with pytest.raises(ValueError, match="3 and 3 with 1 NaN"):
         erc_curve(score_P, is_same_P, np.array([0.1, np.nan, 0.2]), [0.1])
     with pytest.raises(ValueError, match="got 3, 3 and 2"):
         erc_curve(score_P, is_same_P, np.zeros(2), [0.1])

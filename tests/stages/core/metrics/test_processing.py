@@ -52,9 +52,9 @@ def test_more_failures_than_allowed_stop_before_the_rest_is_embedded():
 
 
 def test_a_set_without_one_readable_image_is_refused_without_asking_the_backbone():
-    with pytest.raises(ValueError, match=r"not one of 2 images can be processed; the first is a\.jpg: torn"):
+    with pytest.raises(ValueError, match=r"none of 2 images can be processed; the first is a\.jpg: torn"):
         process("set", [Failure("a.jpg", "torn"), Failure("b.jpg", "torn")], 2, embed, max_failed=1)
-    with pytest.raises(ValueError, match="not one of 0 images"):
+    with pytest.raises(ValueError, match="none of 0 images"):
         process("set", [], 0, embed, max_failed=1)
 
 

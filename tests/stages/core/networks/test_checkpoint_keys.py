@@ -115,11 +115,11 @@ def test_weights_that_are_not_finite_are_refused():
 
 
 def test_other_networks_are_refused_with_their_keys():
-    with pytest.raises(ValueError, match=r"missing is one of input_layer.0.weight .*unexpected are stem.weight, fc.bias"):
+    with pytest.raises(ValueError, match=r"one of input_layer.0.weight .* is missing; unexpected: stem.weight, fc.bias"):
         checkpoint_keys.recognise({"stem.weight": torch.zeros(1), "fc.bias": torch.zeros(1)})
     with pytest.raises(ValueError, match="no tensors at all"):
         checkpoint_keys.recognise({"epoch": 3})
-    with pytest.raises(ValueError, match="this is no insightface network: its keys are those of adaface"):
+    with pytest.raises(ValueError, match="the keys are not those of the network insightface, but of adaface"):
         checkpoint_keys.recognise(state_of("adaface"), "insightface")
 
 

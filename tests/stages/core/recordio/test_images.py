@@ -49,7 +49,7 @@ def test_a_file_that_was_cut_short_is_refused_when_it_is_opened(folder: Path):
     images = opened(folder)
     path = folder / "train.rec"
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(RecordError, match=r"record 5 at byte \d+: its image should end at byte .* truncated, or another"):
+    with pytest.raises(RecordError, match=r"record 5 at byte \d+: its image should end at byte .* truncated or replaced"):
         RecordImages(folder, images.key_N, images.offset_N, images.length_N)
 
 

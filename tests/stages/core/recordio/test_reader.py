@@ -175,9 +175,9 @@ def test_a_key_is_written_once(tmp_path: Path):
     with RecordWriter(tmp_path / "a.rec", tmp_path / "a.idx") as writer:
         assert writer.write(5, b"a") == 0
         assert writer.write(3, b"b") == 12
-        with pytest.raises(ValueError, match="key 5 was written before"):
+        with pytest.raises(ValueError, match="key 5 was already written"):
             writer.write(5, b"c")
-        with pytest.raises(ValueError, match="key 3 was written before"):
+        with pytest.raises(ValueError, match="key 3 was already written"):
             writer.write(3, b"c")
         writer.write(4, b"d")
 

@@ -169,7 +169,7 @@ def test_arbitrary_bytes_are_an_error_and_nothing_worse(folder: Path, rec: bytes
         ("6\t0", "record 0 at byte 0: the next record is indexed at byte 0: an entry is repeated"),
         ("6\t4", "at byte 0: the next record is indexed at byte 4: an entry is repeated or damaged"),
         ("6\t16", "at byte 0: it ends at byte 40, but the next is indexed at byte 16"),
-        ("3\t64", "its key comes twice, on lines 4 and 7"),
+        ("3\t64", "its key is repeated, on lines 4 and 7"),
         ("6 40", "line 7: wanted KEY<tab>OFFSET, two whole numbers, got b'6 40'"),
         ("6\t", "line 7: wanted KEY<tab>OFFSET"),
         ("6\t1.5", "line 7: wanted KEY<tab>OFFSET"),
