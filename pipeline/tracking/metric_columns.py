@@ -5,13 +5,12 @@ Tables are read as plain data from ``resolved/tables/NAME.yaml``, where every fi
 
 from __future__ import annotations
 
-import math
 import re
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages.core.errors import InputError
+from stages.core.metrics.spread import rounded, spread
 
 STD, PUBLISHED = ".std", "published."
 
@@ -54,14 +53,14 @@ def measured(
     """
     found = {}
     for column in table["columns"]:
-        values = [_value(column, one, row) for one in gathered]
-        known = [value for value in values if value is not None]
-        if not known or len(known) < len(values):
-            continue
         factor, name = 100 if column["unit"] == "percent" else 1, metric_name(column["name"])
-        found[name] = round(math.fsum(known) / len(known) * factor, column["decimals"])
-        if len(known) > 1:
-            found[name + STD] = round(statistics.stdev(known) * factor, column["decimals"])
+        values = [_value(column, one, row) for one in gathered]
+        over_seeds = spread([None if value is None else value * factor for value in values])
+        if over_seeds is None:
+            continue
+        found[name] = rounded(over_seeds.mean, column["decimals"])
+        if over_seeds.std is not None:
+            found[name + STD] = rounded(over_seeds.std, column["decimals"])
     return found
 
 

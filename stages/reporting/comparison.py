@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.config.table import Column, Gathered, Row, Scale, Table
 from stages.core.errors import InputError, UnknownNameError
-from stages.core.metrics.spread import spread
+from stages.core.metrics.spread import rounded, spread
 from stages.reporting import claims
 from stages.reporting.missing_metrics import left_out
 from stages.reporting.rank_agreement import Agreement, Ordered, agreements
@@ -135,16 +135,12 @@ def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered]) -> Cell:
     found = spread(list(values.values()))
     assert found is not None
     return Cell(
-        _shown(found.mean, column),
+        rounded(found.mean, column.decimals),
         published,
-        std=None if found.std is None else _shown(found.std, column),
-        by_seed={seed: _shown(value, column) for seed, value in values.items()},
+        std=None if found.std is None else rounded(found.std, column.decimals),
+        by_seed={seed: rounded(value, column.decimals) for seed, value in values.items()},
         raw=tuple(values.values()),
     )
-
-
-def _shown(value: float, column: Column) -> float:
-    return round(value, column.decimals) + 0.0  # turns -0.0, which would be shown as -0.00, into 0.0
 
 
 def _ordered(cell: Cell) -> Ordered:

@@ -1,4 +1,4 @@
-"""Mean and sample standard deviation of a measurement over seeds.
+"""Mean and sample standard deviation of a measurement over seeds, and how a table rounds them.
 
 The spread is that of single trainings (divisor n - 1), not the standard error of their mean: it says how far one
 more training may fall from the mean, which is what a reader of an ablation wants to know.
@@ -47,3 +47,12 @@ def spread(values: Sequence[float | None]) -> Spread | None:
     squares = math.fsum((value - mean) ** 2 for value in known)
     std = math.sqrt(squares / (len(known) - 1)) if len(known) > 1 else None
     return Spread(mean, std, len(known), min(known), max(known))
+
+
+def rounded(value: float, decimals: int) -> float:
+    """Return a value as a table shows it: rounded, and 0.0 in place of -0.0.
+
+    >>> rounded(12.346, 2), rounded(-0.001, 2)
+    (12.35, 0.0)
+    """
+    return round(value, decimals) + 0.0

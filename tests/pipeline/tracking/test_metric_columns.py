@@ -7,12 +7,28 @@ import re
 import pytest
 
 from pipeline.tracking import metric_columns
+from stages.config.table import Gathered, Scale, Table
+from stages.reporting.comparison import compare
 from tests.fake_results import TABLE, full
 
 
 def test_values_are_those_of_the_table_and_holes_stay_holes():
     gathered = {"measured": {"hq": {"lfw": 0.123456}, "fiqa": {"lfw_cr_fiqa_edc_auc_fmr1e-02": 0.123456}}}
     assert metric_columns.measured(full(TABLE), [gathered], {}) == {"LFW": 12.35, "EDC AUC": 0.1235}
+
+
+@pytest.mark.parametrize("values", [(0.37797, 0.34693), (0.5,), (0.1, 0.2, 0.4)], ids=["a tie of rounding", "one", "three"])
+def test_mean_and_spread_over_seeds_are_the_numbers_of_the_report(values: tuple[float, ...]):
+    rows = {"a": {"label": "A", "run": "a"}}
+    tree = {"title": "T", "source": "S", "columns": [{"name": "X", "metric": "s.x"}], "rows": rows}
+    runs = [
+        Gathered(run="a", weights_sha256="0", parameters={"seed": seed}, measured={"s": {"x": value}}, unmeasured={}, curves={})
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    cell = compare("t", Table.model_validate(tree), Scale(profile="demo"), {"a": runs}).lines[0].cells[0]
+    said = {"X": cell.measured, "X.std": cell.std}
+    found = metric_columns.measured(full(tree), [run.model_dump() for run in runs], rows["a"])
+    assert found == {name: value for name, value in said.items() if value is not None}
 
 
 def test_published_values_stand_beside_and_null_is_nothing():
