@@ -115,7 +115,7 @@ def _show(root: Path, urls: dict[str, str]) -> None:
     from pipeline.execution import history
     from pipeline.servers import servers
     from pipeline.tables import summary
-    from pipeline.tracking import subprocess_client
+    from pipeline.tracking import recorded_ids
 
     reports = sorted((root / "results" / "tables").glob("*/report/table.md"))
     tables = [path.parent.parent.name for path in reports]
@@ -124,7 +124,7 @@ def _show(root: Path, urls: dict[str, str]) -> None:
     last = history.last_run(root)
     prefect = urls[servers.PREFECT]
     typer.echo(f"Prefect  {servers.flow_run_url(prefect, last.flow_run_id) if last else prefect}")
-    links = subprocess_client.experiment_links(workspace.of_project(root), urls[servers.MLFLOW], tables)
+    links = recorded_ids.experiment_links(workspace.of_project(root), urls[servers.MLFLOW], tables)
     for link in links.values() or [urls[servers.MLFLOW]]:
         typer.echo(f"MLflow   {link}")
     for name in tables:

@@ -126,15 +126,12 @@ def _table(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequen
 def _say_where(where: Workspace) -> None:
     from pipeline.servers import daemons
     from pipeline.tables import summary
-    from pipeline.tracking import desired, store
+    from pipeline.tracking import recorded_ids
 
     root, page = where.project, summary.report_folder(where.folder, where.name) / "table.html"
     typer.echo(f"table   {page.relative_to(root) if page.is_relative_to(root) else page}")
     typer.echo(f"        `facet table {where.name}` prints it; --format csv, html, tex, json")
     mlflow = daemons.known(root).get(daemons.MLFLOW)
-    key = desired.scope_of(where).key(desired.table_key(where.name))
-    found = store.experiment_id(store.uri(root), key)
-    if mlflow is not None and found is not None:
-        from pipeline.tracking import saved_views
-
-        typer.echo(f"MLflow  {mlflow.url}/#{saved_views.path(found)}")
+    if mlflow is not None:
+        for link in recorded_ids.experiment_links(where, mlflow.url, [where.name]).values():
+            typer.echo(f"MLflow  {link}")

@@ -30,7 +30,7 @@ from pipeline.flow.run_options import RunOptions
 from pipeline.flow.stage_tasks import Work
 from pipeline.servers import flow_run_requests, servers
 from pipeline.tables import summary
-from pipeline.tracking import subprocess_client
+from pipeline.tracking import recorded_ids
 from pipeline.workspaces import snapshot
 
 KEPT = "finished work is kept, run again to resume"
@@ -171,7 +171,7 @@ def _leave_artifacts(work: Work, targets: Sequence[str], board: Board) -> None:
     graph, where = work.graph, work.where
     tables = sorted({table for stage in graph.select(targets) for table in graph.tables_of(stage)})
     mlflow = servers.known(where.project).get(servers.MLFLOW)
-    links = subprocess_client.experiment_links(where, mlflow.url, tables) if mlflow else {}
+    links = recorded_ids.experiment_links(where, mlflow.url, tables) if mlflow else {}
     if mlflow:
-        work.links = subprocess_client.run_links(where, mlflow.url)
+        work.links = recorded_ids.run_links(where, mlflow.url)
     board.finish(summary.markdown(where.folder, tables, links), tables)

@@ -43,10 +43,11 @@ def run_stale(
     typer.echo(f"nothing to do: {num_stages} stages are up to date")
     _settle(where)
     if where.kind != "project" and options.track:
-        from pipeline.tracking import subprocess_client
+        from pipeline.tracking import subprocess_client, sync
 
-        # rebuilds the records if MLflow was away or somebody deleted them; the project has the stage `track` for it
-        subprocess_client.track(where, typer.echo)
+        # MLflow was away, or its database was deleted; the project has the stage `track` for it
+        if not sync.is_recorded(where):
+            subprocess_client.track(where, typer.echo)
     return None
 
 

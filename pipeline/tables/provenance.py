@@ -7,8 +7,7 @@ from html import escape
 
 from pipeline.base.workspace import Workspace
 from pipeline.servers import servers
-from pipeline.tracking import lineage, store, subprocess_client
-from pipeline.tracking.desired import scope_of
+from pipeline.tracking import lineage, recorded_ids
 
 MARKER = re.compile(r"<!-- recorded ([a-z][a-z0-9_]*) -->")
 """Placeholder that stages/reporting/provenance.py leaves for a run."""
@@ -23,8 +22,7 @@ def add(html: str, where: Workspace) -> str:
     """
     if MARKER.search(html) is None:
         return html
-    locked, links = lineage.read(where.folder).entries, run_links(where)
-    commits = store.commits(store.uri(where.project), scope_of(where))
+    locked, runs, mlflow_url = lineage.read(where.folder).entries, recorded_ids.runs(where), _mlflow_url(where)
 
     def facts(found: re.Match[str]) -> str:
         stage = f"train_backbone@{found[1]}"
@@ -32,21 +30,21 @@ def add(html: str, where: Workspace) -> str:
         if entry is None:
             return _entry("recorded", f"{stage} is not in dvc.lock")
         identity = lineage.fingerprint(entry)
+        run = runs.get(identity)
         said = _entry("fingerprint", identity)
         # not the commit of today: the page may be made long after the training
-        said += _entry("recorded at commit", commits.get(identity, "not recorded in this store"))
-        if link := links.get(stage):
-            said += f'<dt>MLflow</dt><dd><a href="{escape(link)}">{escape(stage)}</a></dd>'
+        said += _entry("recorded at commit", (run and run.commit) or "not recorded in this store")
+        if run and mlflow_url:
+            said += f'<dt>MLflow</dt><dd><a href="{escape(run.url(mlflow_url))}">{escape(stage)}</a></dd>'
         return said
 
     return MARKER.sub(facts, html)
 
 
-def run_links(where: Workspace) -> dict[str, str]:
-    """Return where MLflow shows each recorded stage of a workspace, if its server is up; else nothing."""
+def _mlflow_url(where: Workspace) -> str:
+    """Return the address of the MLflow server of a workspace's project; empty if there is none."""
     server = servers.known(where.project).get(servers.MLFLOW)
-    url = servers.elsewhere().get(servers.MLFLOW) or (server.url if server else "")
-    return subprocess_client.run_links(where, url) if url else {}
+    return servers.elsewhere().get(servers.MLFLOW) or (server.url if server else "")
 
 
 def _entry(name: str, value: str) -> str:

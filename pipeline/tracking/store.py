@@ -9,10 +9,10 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -31,40 +31,6 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-_FINGERPRINTS = """
-    SELECT mine.value, current.value, runs.status, place.value, stands.value FROM tags AS mine
-    JOIN runs ON runs.run_uuid = mine.run_uuid AND runs.lifecycle_stage = 'active'
-    JOIN experiment_tags AS place ON place.experiment_id = runs.experiment_id AND place.key = 'facet.key'
-    LEFT JOIN tags AS current ON current.run_uuid = mine.run_uuid AND current.key = 'facet.current'
-    LEFT JOIN tags AS stands ON stands.run_uuid = mine.run_uuid AND stands.key = 'facet.where'
-    WHERE mine.key = 'facet.fingerprint'
-"""
-_EXPERIMENT = """
-    SELECT experiments.experiment_id FROM experiments
-    JOIN experiment_tags AS tags ON tags.experiment_id = experiments.experiment_id
-    WHERE experiments.lifecycle_stage = 'active' AND tags.key = 'facet.key' AND tags.value = ?
-"""
-
-_CURRENT = """
-    SELECT stage.value, runs.experiment_id, runs.run_uuid, place.value FROM runs
-    JOIN experiment_tags AS place ON place.experiment_id = runs.experiment_id AND place.key = 'facet.key'
-    JOIN tags AS stage ON stage.run_uuid = runs.run_uuid AND stage.key = 'facet.stage'
-    JOIN tags AS current ON current.run_uuid = runs.run_uuid AND current.key = 'facet.current'
-    WHERE runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED' AND current.value = 'true'
-"""
-_COMMITS = """
-    SELECT mine.value, made.value, dirty.value, place.value FROM tags AS mine
-    JOIN runs ON runs.run_uuid = mine.run_uuid AND runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED'
-    JOIN experiment_tags AS place ON place.experiment_id = runs.experiment_id AND place.key = 'facet.key'
-    JOIN tags AS made ON made.run_uuid = mine.run_uuid AND made.key = 'facet.git_commit'
-    LEFT JOIN tags AS dirty ON dirty.run_uuid = mine.run_uuid AND dirty.key = 'facet.git_dirty'
-    WHERE mine.key = 'facet.fingerprint' ORDER BY runs.start_time DESC
-"""
-_BEST = """
-    SELECT aliases.name, tags.value FROM registered_model_aliases AS aliases
-    JOIN model_version_tags AS tags ON tags.name = aliases.name AND tags.version = aliases.version
-    WHERE aliases.alias = 'best' AND tags.key = 'facet.model_key'
-"""
 
 
 def uri(root: Path) -> str:
@@ -81,6 +47,18 @@ def database(tracking_uri: str) -> Path | None:
     """
     prefix = "sqlite:///"
     return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
+
+
+def without_password(tracking_uri: str) -> str:
+    """Return a tracking URI without its user and password, to be written to files.
+
+    >>> without_password("https://me:secret@mlflow.example:5000/team"), without_password("sqlite:////srv/mlflow.db")
+    ('https://mlflow.example:5000/team', 'sqlite:////srv/mlflow.db')
+    """
+    if database(tracking_uri) is not None:
+        return tracking_uri
+    parts = urlsplit(tracking_uri)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def artifact_root(tracking_uri: str) -> str | None:
@@ -125,7 +103,7 @@ def prepare(tracking_uri: str) -> None:
     _refuse_foreign(path)
     state = {"mlflow": importlib.metadata.version("mlflow"), "folder": str(path.parent)}
     marker = path.with_name("store.json")
-    made = _read(marker)
+    made = read_facts(marker)
     if made.get("folder") not in (None, state["folder"]):
         raise InputError(f"{path} was created in {made['folder']}, with its artifacts: delete {path.parent}")
     if made != state or not path.is_file():
@@ -158,73 +136,6 @@ def _open(tracking_uri: str) -> None:
     SqlAlchemyStore(tracking_uri, artifact_root(tracking_uri)).engine.dispose()
 
 
-class Recorded(NamedTuple):
-    """A recorded run in the store, as its tags describe it."""
-
-    status: str
-    current: bool
-    place: tuple[str, str]
-    """The key of its experiment, and its place there (``facet.where``)."""
-
-
-def recorded(tracking_uri: str, mine: Callable[[str], bool] = PROJECT.has) -> dict[str, list[Recorded]] | None:
-    """Return the runs of each fingerprint, without importing MLflow.
-
-    None where that is not possible: no SQLite, no database yet, or tables of another version.
-
-    Args:
-        tracking_uri: of the store.
-        mine: says of an experiment's key whether its runs are asked for.
-    """
-    rows = _query(tracking_uri, _FINGERPRINTS)
-    if rows is None:
-        return None
-    found: dict[str, list[Recorded]] = {}
-    for fingerprint, current, status, key, where in rows:
-        if mine(key):
-            found.setdefault(fingerprint, []).append(Recorded(status, current == "true", (key, where)))
-    return found
-
-
-def best_models(tracking_uri: str) -> dict[str, str]:
-    """Return the model key behind the alias ``best`` of each registered model, without importing MLflow."""
-    return dict(_query(tracking_uri, _BEST) or [])
-
-
-def experiment_id(tracking_uri: str, key: str) -> str | None:
-    """Return the ID of our experiment ``key`` in a SQLite store, read without MLflow; None if it has none."""
-    rows = _query(tracking_uri, _EXPERIMENT, key)
-    return str(rows[0][0]) if rows else None
-
-
-def current_runs(tracking_uri: str, scope: Scope = PROJECT) -> list[tuple[str, str, str]]:
-    """Return stage, experiment's ID and run's ID of each current run in a SQLite store, read without MLflow."""
-    rows = _query(tracking_uri, _CURRENT) or []
-    return [(stage, str(experiment), run) for stage, experiment, run, key in rows if scope.has(key)]
-
-
-def commits(tracking_uri: str, scope: Scope = PROJECT) -> dict[str, str]:
-    """Return the commit at which each fingerprint was recorded first, from a SQLite store, read without MLflow."""
-    rows = _query(tracking_uri, _COMMITS) or []
-    return {
-        fingerprint: commit + (", with changes" if dirty == "true" else "")
-        for fingerprint, commit, dirty, key in rows
-        if scope.has(key)
-    }
-
-
-def _query(tracking_uri: str, sql: str, *values: str | int) -> list[Any] | None:
-    path = database(tracking_uri)
-    if path is None or not path.is_file():
-        return None
-    try:
-        opened = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=20)
-        with contextlib.closing(opened):
-            return opened.execute(sql, values).fetchall()
-    except sqlite3.Error:
-        return None
-
-
 def _refuse_foreign(path: Path) -> None:
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as stream:
@@ -232,7 +143,8 @@ def _refuse_foreign(path: Path) -> None:
                 raise InputError(f"{path} is not a SQLite database: delete it, then run `facet track`")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file; empty if it cannot be read."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import selectors
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.base import environment
@@ -14,12 +13,6 @@ from pipeline.base.workspace import Workspace
 from stages.core.errors import OperationError
 
 INITIALISE = "from pipeline.tracking import sync; print(sync.initialise_store())"
-LINKS = (
-    "import json, sys; from pathlib import Path; from pipeline.tracking import sync, desired\n"
-    "base, workspace, kind, *tables = sys.argv[1:]\n"
-    "scope = desired.Scope(workspace or None, kind)\n"
-    "print(json.dumps({table: sync.experiment_url(base, table, Path(), scope) for table in tables}))"
-)
 
 
 def initialise_store(root: Path) -> str:
@@ -28,7 +21,17 @@ def initialise_store(root: Path) -> str:
     Raises:
         RuntimeError: that failed.
     """
-    return _answer(root, INITIALISE)
+    done = subprocess.run(
+        [sys.executable, "-c", INITIALISE],
+        cwd=root,
+        env=environment.for_children(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise OperationError(f"MLflow's database cannot be opened: {environment.last_line(done.stderr)}")
+    return environment.last_line(done.stdout)
 
 
 def track(where: Workspace, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> int:
@@ -63,40 +66,3 @@ def track(where: Workspace, say: Callable[[str], None], stopped: Callable[[], bo
                     if line.strip():
                         say(line.rstrip())
     return process.returncode
-
-
-def experiment_links(where: Workspace, mlflow_url: str, tables: Sequence[str]) -> dict[str, str]:
-    """Return where MLflow shows each of a workspace's ``tables``, as far as it is recorded."""
-    if not tables:
-        return {}
-    try:
-        links = json.loads(_answer(where.project, LINKS, mlflow_url, where.name, where.kind, *tables))
-    except RuntimeError:
-        return {}
-    return {table: link for table, link in links.items() if link}
-
-
-def run_links(where: Workspace, mlflow_url: str) -> dict[str, str]:
-    """Return the MLflow address of each recorded stage's current run: training, row, report."""
-    from pipeline.tracking import store
-    from pipeline.tracking.desired import scope_of
-
-    return {
-        stage: f"{mlflow_url.rstrip('/')}/#/experiments/{experiment}/runs/{run}"
-        for stage, experiment, run in store.current_runs(store.uri(where.project), scope_of(where))
-    }
-
-
-def _answer(root: Path, code: str, *arguments: str) -> str:
-    """Return the last line that the program ``code`` prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=root,
-        env=environment.for_children(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise OperationError(f"MLflow's database cannot be opened: {environment.last_line(done.stderr)}")
-    return environment.last_line(done.stdout)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipeline.base.workspace import Workspace
-from pipeline.tracking import collect, desired, saved_views, store
+from pipeline.tracking import collect, recorded_ids, saved_views, store
 from pipeline.tracking.desired import Experiment, Scope, Wanted
+from stages.runtime import files
 
 RECEIPT = store.TRACKING / "receipt.json"
 
@@ -40,7 +40,7 @@ def initialise_store(root: Path = Path()) -> str:
     """
     tracking_uri = store.uri(root)
     with store.alone(root):
-        store.prepare(tracking_uri)
+        _prepare(root, tracking_uri)
     return tracking_uri
 
 
@@ -65,17 +65,24 @@ def track(
     with store.alone(root):
         # read inside: whoever held the store may have made us wait while results changed
         asked = collect.collect(root, workspace)
-        receipt = _receipt(asked, tracking_uri)
-        path = root / receipt_path(asked.scope)
-        if _is_recorded(path, asked, tracking_uri, receipt):
-            return Tracked(tracking_uri, (), tuple(record.where for record in asked.records), asked.waiting)
-        store.prepare(tracking_uri)
+        _prepare(root, tracking_uri)
         from pipeline.tracking.writer import Writer  # imports MLflow
 
-        created = Writer(tracking_uri).write(asked, say)
-        _write(path, receipt)
+        writer = Writer(tracking_uri)
+        created = writer.write(asked, say)
+        recorded_ids.write(root, tracking_uri, writer.ids())
+        with files.replacing(root / receipt_path(asked.scope)) as path:
+            path.write_text(_as_text(_receipt(asked, tracking_uri)), encoding="utf-8")
     existing = tuple(record.where for record in asked.records if record.where not in created)
     return Tracked(tracking_uri, tuple(created), existing, asked.waiting)
+
+
+def _prepare(root: Path, tracking_uri: str) -> None:
+    """Create or upgrade the store; a new one has nothing of what was recorded in one before it."""
+    path = store.database(tracking_uri)
+    if path is not None and not path.is_file():
+        recorded_ids.forget(root)
+    store.prepare(tracking_uri)
 
 
 def receipt_path(scope: Scope) -> Path:
@@ -83,31 +90,23 @@ def receipt_path(scope: Scope) -> Path:
     return RECEIPT if scope.workspace is None else store.TRACKING / f"{scope.kind}-{scope.workspace}.json"
 
 
-def experiment_url(base_url: str, table: str, root: Path = Path(), scope: Scope = store.PROJECT) -> str | None:
-    """Return a table's address on an MLflow server, in the table view; None if it is not recorded.
-
-    Args:
-        base_url: of a server on this project's store: ``http://127.0.0.1:5000``.
-        table: its name.
-        root: of the project.
-        scope: whose table it is.
-    """
-    key = scope.key(desired.table_key(table))
-    tracking_uri = store.uri(root)
-    if store.database(tracking_uri) is not None:
-        found = store.experiment_id(tracking_uri, key)
-    else:
-        store.settle_environment()
-        from pipeline.tracking.writer import find_experiment
-
-        found = find_experiment(tracking_uri, key)
-    return None if found is None else f"{base_url.rstrip('/')}/#{saved_views.path(found)}"
+def is_recorded(where: Workspace) -> bool:
+    """Return whether receipt and IDs say that a workspace's results are recorded, without asking MLflow."""
+    asked = collect.collect(where.project, None if where.kind == "project" else where)
+    path = where.project / receipt_path(asked.scope)
+    current = {fingerprint for fingerprint, run in recorded_ids.runs(where).items() if run.current}
+    return (
+        path.is_file()
+        and path.read_text(encoding="utf-8") == _as_text(_receipt(asked, store.uri(where.project)))
+        and {record.fingerprint for record in asked.records} <= current
+    )
 
 
 def _receipt(asked: Wanted, tracking_uri: str) -> dict[str, Any]:
     """Return the receipt that everything is recorded; made of the inputs alone, so that DVC finds it unchanged."""
     return {
-        "store": _place(tracking_uri),
+        # without folders of this machine
+        "store": "sqlite" if store.database(tracking_uri) is not None else store.without_password(tracking_uri),
         "experiments": {experiment.key: _said(experiment) for experiment in asked.experiments},
         "best": {best.name: best.model.key for best in asked.best},
     }
@@ -123,39 +122,5 @@ def _said(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _place(tracking_uri: str) -> str:
-    """Return a tracking URI without its password and without folders of this machine."""
-    if store.database(tracking_uri) is not None:
-        return "sqlite"
-    parts = urlsplit(tracking_uri)
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-
-def _is_recorded(path: Path, asked: Wanted, tracking_uri: str, receipt: Mapping[str, Any]) -> bool:
-    """Return whether the receipt is valid and a local store holds its runs; a server is always queried."""
-    if not path.is_file() or path.read_text(encoding="utf-8") != _as_text(receipt):
-        return False
-    found = store.recorded(tracking_uri, asked.scope.has)
-    if found is None:
-        return False
-    current = {one for one, runs in found.items() if any(run.current for run in runs)}
-    one_each = all(len(runs) == 1 and runs[0].status == "FINISHED" for runs in found.values())
-    here = {record.fingerprint for record in asked.records}
-    if asked.whole:
-        # what is locked but not here is current if it was ever recorded
-        marked = current == here | (asked.locked & found.keys())
-    else:
-        places = {(one.key, record.where) for one in asked.experiments for record in one.records}
-        replaced = {one for one in current - here if any(run.current and run.place in places for run in found[one])}
-        marked = here <= current and replaced <= asked.locked
-    return one_each and marked and receipt["best"].items() <= store.best_models(tracking_uri).items()
-
-
 def _as_text(receipt: Mapping[str, Any]) -> str:
     return json.dumps(receipt, indent=2) + "\n"
-
-
-def _write(path: Path, receipt: Mapping[str, Any]) -> None:
-    aside = path.with_name(path.name + ".partial")
-    aside.write_text(_as_text(receipt), encoding="utf-8")
-    aside.replace(path)

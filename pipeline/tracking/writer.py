@@ -22,6 +22,7 @@ from pipeline.tracking import mlflow_models, saved_views, store
 from pipeline.tracking.collect import read_curve
 from pipeline.tracking.desired import REPORTS, SWEEPS, TRAININGS, Experiment, Record, Wanted
 from pipeline.tracking.mlflow_models import Models
+from pipeline.tracking.recorded_ids import RecordedIds, RecordedRun
 
 CURRENT, FINGERPRINT, KEY, WHERE = "facet.current", "facet.fingerprint", "facet.key", "facet.where"
 PAGE = 1000
@@ -67,6 +68,19 @@ class Writer:
             self._describe(found[experiment.key], experiment, _links(experiment, wanted, places, run_ids))
         return created
 
+    def ids(self) -> RecordedIds:
+        """Return the IDs of all of our finished runs, whichever project or workspace recorded them."""
+        ours = (one for one in self._experiments(ViewType.ACTIVE_ONLY) if KEY in one.tags)
+        found = {one.tags[KEY]: str(one.experiment_id) for one in ours}
+        runs = {}
+        for key, experiment_id in found.items():
+            finished = {
+                one: [run for run in alike if run.info.status == "FINISHED"]
+                for one, alike in self._runs(experiment_id).items()
+            }
+            runs[key] = {one: _recorded(alike[0]) for one, alike in finished.items() if alike}
+        return RecordedIds(found, runs)
+
     def _fill_experiment(
         self, experiment_id: str, experiment: Experiment, wanted: Wanted, models: Models, say: Callable[[str], None]
     ) -> tuple[list[str], dict[str, str]]:
@@ -109,10 +123,10 @@ class Writer:
         taken = other is not None and (mine is None or other.experiment_id != mine.experiment_id)
         return f"{experiment.name} ({experiment.key})" if taken else experiment.name
 
-    def _experiments(self) -> Iterator[Found]:
+    def _experiments(self, which: int = ViewType.ALL) -> Iterator[Found]:
         token: str | None = None
         while True:
-            page = self.client.search_experiments(ViewType.ALL, max_results=PAGE, page_token=token)
+            page = self.client.search_experiments(which, max_results=PAGE, page_token=token)
             yield from page
             token = page.token
             if not token:
@@ -243,11 +257,14 @@ def _links(
         yield f"[Best model](#{saved_views.model_path(experiment.best.name)})"
 
 
-def find_experiment(tracking_uri: str, key: str) -> str | None:
-    """Return the ID of our experiment ``key``, None if it does not exist."""
-    found = Writer(tracking_uri)._experiments()
-    active = (one for one in found if one.tags.get(KEY) == key and one.lifecycle_stage == "active")
-    return next((str(one.experiment_id) for one in active), None)
+def _recorded(run: Run) -> RecordedRun:
+    tags = run.data.tags
+    commit = tags.get("facet.git_commit", "")
+    if commit and tags.get("facet.git_dirty") == "true":
+        commit += ", with changes"
+    return RecordedRun(
+        tags.get("facet.stage", ""), run.info.experiment_id, run.info.run_id, tags.get(CURRENT) == "true", commit
+    )
 
 
 @contextlib.contextmanager

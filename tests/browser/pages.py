@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.tracking import store
+from pipeline.tracking import recorded_ids
 from pipeline.tracking.desired import Scope
 
 # MLflow opens its assistant over a quarter of the page on a first visit, and remembers that it did
@@ -30,7 +30,7 @@ class Shown:
 
     def experiment(self, name: str) -> str:
         """Return the ID of an experiment of this project or scale: ``table.heads``."""
-        found = store.experiment_id(store.uri(self.root), Scope(self.profile).key(name))
+        found = recorded_ids.read(self.root).experiments.get(Scope(self.profile).key(name))
         assert found is not None, f"no experiment {name}"
         return found
 
@@ -56,9 +56,8 @@ class Shown:
 
     def current(self, name: str) -> int:
         """Return the number of runs in an experiment's table view."""
-        scope = Scope(self.profile)
-        found = store.recorded(store.uri(self.root), scope.has) or {}
-        return sum(run.current and run.place[0] == scope.key(name) for runs in found.values() for run in runs)
+        runs = recorded_ids.read(self.root).runs[Scope(self.profile).key(name)]
+        return sum(run.current for run in runs.values())
 
 
 def follow(page: Any, link: str) -> None:

@@ -6,9 +6,9 @@ import contextlib
 import sqlite3
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -45,7 +45,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, program: Path) -> Project
     """A project after one `dvc repro`; tests that share it must not change it."""
     project = small_project.make(tmp_path_factory.mktemp("recorded"), program)
     printed = project.run("dvc", "repro")
-    assert f"MLflow: {ALL} recorded, 0 were there" in printed
+    assert f"MLflow: {ALL} recorded, 0 already there" in printed
     return project
 
 
@@ -54,6 +54,7 @@ def unrecorded(recorded: Project, empty_store: Path, tmp_path: Path) -> Project:
     """A copy of it with an empty MLflow, and no receipt of what another has."""
     project = copy_project(recorded.path, tmp_path / "copy", empty_store)
     (project.path / "tracking/receipt.json").unlink()
+    (project.path / "tracking/ids.json").unlink()
     return project
 
 
@@ -79,9 +80,37 @@ def query(project: Project, sql: str, *values: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
+class RunInStore(NamedTuple):
+    """One of our runs as the database has it: the IDs and what depends on them are not asked of facet."""
+
+    status: str
+    current: bool
+    key: str
+    where: str
+
+
+_OURS = """
+    SELECT mine.value, runs.status, current.value, place.value, stands.value FROM tags AS mine
+    JOIN runs ON runs.run_uuid = mine.run_uuid AND runs.lifecycle_stage = 'active'
+    JOIN experiment_tags AS place ON place.experiment_id = runs.experiment_id AND place.key = 'facet.key'
+    LEFT JOIN tags AS current ON current.run_uuid = mine.run_uuid AND current.key = 'facet.current'
+    LEFT JOIN tags AS stands ON stands.run_uuid = mine.run_uuid AND stands.key = 'facet.where'
+    WHERE mine.key = 'facet.fingerprint'
+"""
+
+
+def recorded_runs(database: Path, has: Callable[[str], bool] = store.PROJECT.has) -> dict[str, list[RunInStore]]:
+    """Return the runs of each fingerprint in experiments whose key ``has`` accepts."""
+    found: dict[str, list[RunInStore]] = {}
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        for fingerprint, status, current, key, where in opened.execute(_OURS).fetchall():
+            if has(key):
+                found.setdefault(fingerprint, []).append(RunInStore(status, current == "true", key, where))
+    return found
+
+
 def fingerprints(project: Project) -> dict[str, list[tuple[str, str]]]:
-    found = store.recorded(f"sqlite:///{project.path / 'tracking/mlflow.db'}")
-    assert found is not None
+    found = recorded_runs(project.path / "tracking/mlflow.db")
     return {one: [(run.status, str(run.current).lower()) for run in runs] for one, runs in found.items()}
 
 

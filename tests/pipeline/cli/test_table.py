@@ -18,8 +18,9 @@ from pipeline.base import workspace
 from pipeline.cli import app
 from pipeline.servers import servers
 from pipeline.tables import provenance
-from pipeline.tracking import lineage, store
+from pipeline.tracking import lineage, recorded_ids
 from pipeline.tracking.lineage import Entry
+from pipeline.tracking.recorded_ids import RecordedIds, RecordedRun
 
 REPORT = "results/tables/heads/report"
 
@@ -204,15 +205,16 @@ def test_a_page_is_given_fingerprint_commit_and_link_of_each_run(project: Path, 
     entry = Entry("train_backbone@arcface", "true", outs={"runs/arcface": "1"})
     monkeypatch.setattr(lineage, "read", lambda root: lineage.Locked({entry.name: entry}))
     monkeypatch.setattr(servers, "elsewhere", lambda: {servers.MLFLOW: "http://mlflow.example:5000"})
-    monkeypatch.setattr(store, "current_runs", lambda uri, scope: [(entry.name, "7", "abc")])
-    monkeypatch.setattr(store, "commits", lambda uri, scope: {lineage.fingerprint(entry): "12ab, with changes"})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
+    run = RecordedRun(entry.name, "7", "abc", True, "12ab, with changes")
+    ids = RecordedIds({"runs": "7"}, {"runs": {lineage.fingerprint(entry): run}})
+    recorded_ids.write(project, "http://mlflow.example:5000", ids)
     shown = provenance.add("a<!-- recorded arcface -->b<!-- recorded cosface -->c", workspace.of_project(project))
     assert f"<dt>fingerprint</dt><dd>{lineage.fingerprint(entry)}</dd>" in shown
     assert "<dt>recorded at commit</dt><dd>12ab, with changes</dd>" in shown
     assert 'href="http://mlflow.example:5000/#/experiments/7/runs/abc"' in shown
     assert shown.endswith("train_backbone@cosface is not in dvc.lock</dd>c")
-
-
-def test_without_a_server_there_is_no_link(project: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(servers, "elsewhere", dict)
-    assert provenance.run_links(workspace.of_project(project)) == {}
+    without = provenance.add("<!-- recorded arcface -->", workspace.of_project(project))
+    assert "12ab, with changes" in without
+    assert "href" not in without, "no server, no link"

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from pipeline.base import workspace
-from pipeline.tracking import lineage, store, subprocess_client, sync
-from pipeline.tracking.desired import Scope
+from pipeline.base.workspace import Workspace
+from pipeline.tracking import lineage, recorded_ids
 from tests import fake_results
 from tests.pipeline.small_project import RUNS
 from tests.pipeline.tracked import ALL, TABLE_ROWS, query, quietly
@@ -82,10 +82,10 @@ def test_tags_say_where_a_row_comes_from(recorded: Project, runs: dict[str, Any]
 
 
 def test_what_dvc_locked_is_found_with_the_commit_at_which_it_was_recorded(recorded: Project):
-    found = store.commits(store.uri(recorded.path))
+    found = recorded_ids.runs(workspace.of_project(recorded.path))
     entry = lineage.read(recorded.path).entries["train_backbone@arcface"]
-    assert found[lineage.fingerprint(entry)] == recorded.run("git", "rev-parse", "HEAD").strip()
-    assert store.commits(store.uri(recorded.path), Scope("demo")) == {}
+    assert found[lineage.fingerprint(entry)].commit == recorded.run("git", "rev-parse", "HEAD").strip()
+    assert recorded_ids.runs(Workspace(recorded.path / "made", recorded.path, "ablations", "demo")) == {}
 
 
 def test_dvcs_hash_of_a_folder_is_known(recorded: Project):
@@ -174,22 +174,34 @@ def test_a_second_dvc_repro_does_nothing_and_the_repository_is_clean(recorded: P
     assert "tracking" not in recorded.run("git", "status", "--short", "--untracked-files=all")
 
 
-def test_with_nothing_to_do_mlflow_is_not_even_imported(recorded: Project):
-    code = "import sys; from pipeline import track; track.main(); sys.exit('mlflow' in sys.modules)"
-    assert f"MLflow: 0 recorded, {ALL} already there" in recorded.run("python", "-c", code)
+LINKS = """
+import sys
+from pathlib import Path
+from pipeline.base import workspace
+from pipeline.tracking import recorded_ids, sync
+here = workspace.of_project(Path())
+assert sync.is_recorded(here)
+assert len(recorded_ids.run_links(here, "http://127.0.0.1:5000")) == int(sys.argv[1])
+assert recorded_ids.experiment_links(here, "http://127.0.0.1:5000", ["heads"])
+sys.exit("mlflow" in sys.modules)
+"""
+
+
+def test_links_and_what_is_recorded_need_no_import_of_mlflow(recorded: Project):
+    recorded.run("python", "-c", LINKS, str(ALL))
 
 
 def test_the_address_of_a_table_is_that_of_its_view(recorded: Project):
-    url = sync.experiment_url("http://127.0.0.1:5000/", "heads", recorded.path)
+    here = workspace.of_project(recorded.path)
     found = query(recorded, "SELECT experiment_id FROM experiment_tags WHERE value = 'table.heads'")
-    assert url == (
-        f"http://127.0.0.1:5000/#/experiments/{found[0][0]}/runs?workflowType=machine_learning&viewStateShareKey=table"
-    )
-    assert sync.experiment_url("http://127.0.0.1:5000", "nope", recorded.path) is None
+    assert recorded_ids.experiment_links(here, "http://127.0.0.1:5000/", ["heads", "nope"]) == {
+        "heads": f"http://127.0.0.1:5000/#/experiments/{found[0][0]}/runs"
+        "?workflowType=machine_learning&viewStateShareKey=table"
+    }
 
 
 def test_a_stage_links_to_its_current_run(recorded: Project, client: Any):
-    links = subprocess_client.run_links(workspace.of_project(recorded.path), "http://127.0.0.1:5000/")
+    links = recorded_ids.run_links(workspace.of_project(recorded.path), "http://127.0.0.1:5000/")
     assert set(links) == {"tabulate@heads", *(f"{kind}{run}" for run in RUNS for kind in ("row@heads-", "train_backbone@"))}
     experiment, run = links["row@heads-adaface"].removeprefix("http://127.0.0.1:5000/#/experiments/").split("/runs/")
     assert client.get_run(run).info.experiment_id == experiment

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.base.workspace import Workspace
-from pipeline.tracking import store, sync
+from pipeline.base.workspace import Workspace, of_project
+from pipeline.tracking import recorded_ids, store, sync
 from tests.pipeline import fabricated
 from tests.pipeline.dummy import wait_until
-from tests.pipeline.tracked import quietly
+from tests.pipeline.tracked import quietly, recorded_runs
 from tests.support import ROOT
 
 
@@ -35,7 +35,7 @@ def root(tmp_path: Path, empty_store: Path) -> Path:
 
 
 def marks(root: Path, mine: Callable[[str], bool] = store.PROJECT.has) -> Counter[bool]:
-    found = store.recorded(store.uri(root), mine) or {}
+    found = recorded_runs(root / "tracking/mlflow.db", mine)
     return Counter(run.current for runs in found.values() for run in runs)
 
 
@@ -69,11 +69,11 @@ def track_while_held(root: Path, act: Callable[[], object], change: Callable[[],
 def test_who_waited_for_the_store_records_what_is_there_now(root: Path) -> None:
     fabricated.make(root, rows=("arcface",), margin=0.5)
     track_while_held(root, lambda: sync.track(root), lambda: fabricated.make(root, rows=("arcface",), margin=0.9))
-    before = store.recorded(store.uri(root))
+    before = recorded_runs(root / "tracking/mlflow.db")
     assert before
     with quietly():
         assert sync.track(root).created == ()
-    assert store.recorded(store.uri(root)) == before
+    assert recorded_runs(root / "tracking/mlflow.db") == before
 
 
 def test_who_waited_with_a_side_workspace_records_the_table_that_is_there_now(root: Path) -> None:
@@ -117,6 +117,60 @@ def test_a_row_one_of_whose_seeds_is_not_locked_is_not_locked_as_a_whole(root: P
     assert marks(root)[False] == 2, "the row, and the seed that is no more"
 
 
+def test_ids_that_are_lost_or_of_another_store_are_written_again_from_the_store(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, side = of_project(root), Workspace(root / "made", root, "sweep", "r1_0")
+    side.folder.mkdir()
+    fabricated.make(root, rows=("arcface",))
+    fabricated.make(side.folder, rows=("cosface",))
+    with quietly():
+        sync.track(root)
+        sync.track(root, workspace=side)
+    links = [recorded_ids.run_links(at, "http://here") for at in (here, side)]
+    assert [len(found) for found in links] == [3, 3], "a row, a training and a report of each, in one store"
+    assert sync.is_recorded(here)
+    assert sync.is_recorded(side)
+
+    (root / "tracking/ids.json").unlink()
+    assert recorded_ids.run_links(here, "http://here") == {}
+    assert not sync.is_recorded(side)
+    with quietly():
+        assert sync.track(root).created == ()
+    assert [recorded_ids.run_links(at, "http://here") for at in (here, side)] == links
+    assert sync.is_recorded(side)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other/mlflow.db'}")
+    assert recorded_ids.experiment_links(here, "http://here", ["heads"]) == {}
+    assert not sync.is_recorded(here)
+
+
+def test_a_new_database_in_place_of_a_deleted_one_has_no_links_to_what_was_recorded(root: Path) -> None:
+    here = of_project(root)
+    fabricated.make(root, rows=("arcface",))
+    with quietly():
+        sync.track(root)
+    (root / "tracking/mlflow.db").rename(root / "tracking/away.db")
+    assert recorded_ids.runs(here) == {}
+    with quietly():
+        sync.initialise_store(root)  # as `facet up` does
+    assert (root / "tracking/mlflow.db").is_file()
+    assert recorded_ids.runs(here) == {}
+    assert not sync.is_recorded(here)
+
+
+def test_results_that_come_back_are_linked_to_the_run_recorded_first(root: Path) -> None:
+    found = []
+    for margin in (0.5, 0.9, 0.5):
+        fabricated.make(root, rows=("arcface",), margin=margin)
+        assert not sync.is_recorded(of_project(root))
+        with quietly():
+            sync.track(root)
+        found.append(recorded_ids.run_links(of_project(root), "http://here"))
+    assert found[0] == found[2]
+    assert found[0]["train_backbone@arcface"] != found[1]["train_backbone@arcface"]
+
+
 MAKE = "from pipeline.tracking import sync; sync.initialise_store()"
 
 
@@ -140,7 +194,7 @@ def test_a_database_that_was_being_made_when_its_maker_was_killed_is_made_anew(t
     assert not (folder / "mlflow.db").exists()
     subprocess.run([sys.executable, "-c", MAKE], cwd=tmp_path, env=environment, check=True, timeout=200)
     assert sorted(path.name for path in folder.glob("mlflow.db*")) == ["mlflow.db"]
-    assert store.recorded(store.uri(tmp_path)) == {}
+    assert recorded_runs(folder / "mlflow.db") == {}
     made = (folder / "mlflow.db").stat()
     subprocess.run([sys.executable, "-c", MAKE], cwd=tmp_path, env=environment, check=True, timeout=200)
     assert (folder / "mlflow.db").stat() == made

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.base.workspace import Workspace
-from pipeline.tracking import collect, store, sync
+from pipeline.base.workspace import Workspace, of_project
+from pipeline.tracking import collect, recorded_ids, store, sync
 from pipeline.tracking.desired import Experiment, Scope, Wanted
 from tests.fake_results import TABLE
 from tests.pipeline import fabricated
-from tests.pipeline.tracked import quietly
+from tests.pipeline.tracked import quietly, recorded_runs
 
 PUBLISHED = "published.IJB-B TAR at FAR 1e-4"
 
@@ -205,10 +205,10 @@ def test_tables_of_a_workspace_stand_beside_the_projects_own_in_its_store(root: 
     workspace.folder.mkdir()
     fabricated.make(workspace.folder, program=program)
     track(root)
-    own = store.recorded(store.uri(root))
+    own = recorded_runs(root / "tracking/mlflow.db")
     assert len(track(root, workspace=workspace).created) == 4 + 3 + 1
     assert track(root, workspace=workspace).created == ()
-    assert store.recorded(store.uri(root)) == own, "not a mark of the project's is changed"
+    assert recorded_runs(root / "tracking/mlflow.db") == own, "not a mark of the project's is changed"
     experiments = {one.tags.get("facet.key"): one.name for one in client.search_experiments()}
     assert {key: name for key, name in experiments.items() if key and key.startswith("ablations.")} == {
         "ablations.faces.table.heads": "heads (faces): AdaFace against ArcFace and CosFace",
@@ -218,9 +218,10 @@ def test_tables_of_a_workspace_stand_beside_the_projects_own_in_its_store(root: 
     assert client.get_model_version_by_alias("facet-heads-faces", "best").tags["facet.run"] == "adaface"
     assert client.get_model_version_by_alias("facet-heads", "best").tags["facet.run"] == "arcface"
     assert not (workspace.folder / "tracking").exists()
-    url = sync.experiment_url("http://here", "heads", root, Scope("faces"))
-    assert url is not None
-    assert url != sync.experiment_url("http://here", "heads", root)
+    places = [recorded_ids.experiment_links(at, "http://here", ["heads"])["heads"] for at in (of_project(root), workspace)]
+    assert places[0] != places[1]
+    stages = [set(recorded_ids.run_links(at, "http://here")) for at in (of_project(root), workspace)]
+    assert [len(found) for found in stages] == [1 + 1 + 1, 3 + 3 + 1], "rows, trainings and the report of each"
 
 
 def test_tables_that_a_workspace_has_no_longer_stay_current_and_replaced_rows_do_not(root: Path):
@@ -231,7 +232,7 @@ def test_tables_that_a_workspace_has_no_longer_stay_current_and_replaced_rows_do
     track(root, workspace=where)
 
     def marks() -> list[bool]:
-        found = store.recorded(store.uri(root), scope.has) or {}
+        found = recorded_runs(root / "tracking/mlflow.db", scope.has)
         return sorted(run.current for runs in found.values() for run in runs)
 
     assert marks() == [True] * 8
@@ -269,7 +270,7 @@ def test_the_command_records_a_workspace(root: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(root)
     with quietly():
         assert program.main(["--workspace", "ablations/paper"]) == 0
-    assert "MLflow: 4 recorded, 0 were there" in capsys.readouterr().out
+    assert "MLflow: 4 recorded, 0 already there" in capsys.readouterr().out
     assert any(key.startswith("ablations.paper.") for key in json.loads(
         (root / "tracking/ablations-paper.json").read_text())["experiments"])  # fmt: skip
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tracking import store
 from tests.pipeline import small_project
 from tests.pipeline.small_project import RUNS
-from tests.pipeline.tracked import ALL, assert_one_each, fingerprints, query, track
+from tests.pipeline.tracked import ALL, assert_one_each, fingerprints, query, recorded_runs, track
 from tests.support import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -164,7 +163,7 @@ def test_a_store_elsewhere_is_used_when_the_environment_says_so(
     uri = f"sqlite:///{tmp_path / 'other/mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert track(unrecorded).uri == uri
-    assert len(store.recorded(uri) or {}) == ALL
+    assert len(recorded_runs(tmp_path / "other/mlflow.db")) == ALL
     assert (tmp_path / "other/artifacts/table.heads").is_dir()
     assert fingerprints(unrecorded) == {}
     # the receipt must not let this store pass for filled
