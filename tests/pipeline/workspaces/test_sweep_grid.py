@@ -170,8 +170,8 @@ def test_a_sweep_trains_each_value_with_each_seed_and_shows_mean_and_spread(swep
 
 
 @pytest.mark.slow
-def test_the_table_of_a_sweep_is_a_table_like_any_other(swept: tuple[Dummy, str]) -> None:
-    project, _ = swept
+def test_the_table_of_a_sweep_is_a_table_like_any_other(swept: tuple[Dummy, str, set[Path]]) -> None:
+    project, _, _ = swept
     name = workspace(project).name
     assert sorted(path.name for path in (workspace(project) / f"results/tables/{name}/report").glob("table.*")) == [
         "table.csv", "table.html", "table.json", "table.md", "table.tex"
