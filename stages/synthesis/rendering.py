@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import active_children, get_all_start_methods, get_context
 
 import cv2
 import numpy as np
@@ -52,9 +53,18 @@ def draw_all(seed: int, sittings: Sequence[Sitting], processes: int) -> Iterator
         return
     # before the fork: a forked worker that ends OpenCV's threads, which it does not have, crashes
     cv2.setNumThreads(1)
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    with multiprocessing.get_context(method).Pool(processes, _begin_worker) as pool:
-        yield from pool.imap(partial(draw_sitting, seed), sittings, chunksize=2)
+    context = get_context("fork" if "fork" in get_all_start_methods() else "spawn")
+    # not multiprocessing.Pool, which ends its workers by a SIGTERM: it waited for ever for one that was just beginning
+    pool = ProcessPoolExecutor(processes, context, initializer=_begin_worker)
+    try:
+        yield from pool.map(partial(draw_sitting, seed), sittings, chunksize=2)
+    except BaseException:
+        # stopped, or nobody wants the rest
+        for worker in active_children():
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin_worker() -> None:

@@ -64,7 +64,8 @@ def start(root: Path, stage: str = "train_backbone", **more: str) -> subprocess.
 
 
 def digests(root: Path) -> dict[str, str]:
-    files = [path for folder in ("runs", "results") for path in (root / folder).rglob("*") if path.is_file()]
+    # of this run alone: other tests train others in the same project
+    files = [path for folder in ("runs/run", "results/run") for path in (root / folder).rglob("*") if path.is_file()]
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

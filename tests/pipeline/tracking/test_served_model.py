@@ -145,7 +145,7 @@ def test_a_request_over_http_is_answered_row_by_row(address: str) -> None:
     assert rows[0]["quality"] == pytest.approx(30)
     assert rows[0]["error"] is None
     assert rows[1]["embedding"] is rows[1]["feature_norm"] is rows[1]["quality"] is None
-    assert "got 9 bytes that are no image" in rows[1]["error"]
+    assert "got 9 bytes that are not an image" in rows[1]["error"]
     assert np.allclose(np.array(rows[2]["embedding"]) * rows[2]["feature_norm"], [*NOISE.mean(axis=(0, 1)), 12])
     # the same image as nested lists, beside a bad one
     again = ask(address, {"inputs": [{"image": red.tolist()}, {"image": 3}]})

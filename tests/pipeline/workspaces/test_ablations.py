@@ -217,7 +217,7 @@ def test_the_tables_run_beside_the_project_and_go_on_where_they_were(tmp_path: P
     assert set(shown["runs"]) == set(RUNS)
     command = ("ablations", "heads", "--jobs", "2", "--no-track", "--seeds")
     said = project.facet(*command, "0").stdout
-    assert "1 tables, 2 rows, 2 trainings, scale demo" in said
+    assert "1 tables, 2 rows, 2 training runs, scale demo" in said
     workspace = project.path / ".facet/ablations/demo"
     project.facet(*command, "0,1")
     lines = (workspace / "journal.jsonl").read_text().splitlines()

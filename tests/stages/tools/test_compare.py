@@ -23,10 +23,10 @@ from tests.stages.small_sets import face
 from tests.support import ROOT
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("project")
-    (path / "models").mkdir()
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    path = tmp_path / "project"
+    (path / "models").mkdir(parents=True)
     write_model(path / "models/small")
     (path / "pictures").mkdir()
     for n in range(3):
