@@ -21,7 +21,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +77,13 @@ def check_all(train: TrainSet, images: Path | None) -> Checked:
     progress = Progress("unpack", len(train), "images")
     found: list[Checked] = []
     try:
-        for checked in pool.map(check_block, begins, [begin + BLOCK for begin in begins]):
-            found.append(checked)
-            progress.advance(min(BLOCK, len(train) - progress.done))
+        with program.closing(pool):
+            for checked in pool.map(check_block, begins, [begin + BLOCK for begin in begins]):
+                found.append(checked)
+                progress.advance(min(BLOCK, len(train) - progress.done))
     except BrokenProcessPool as error:
         key = train.keys[begins[len(found)]]
         raise OSError(f"{train.reader.rec_path}: a worker process died at key {key} or later") from error
-    except BaseException:
-        # told to stop: a worker half through a block has nothing that a next run would miss
-        for worker in active_children():
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
     return Checked(
         np.concatenate([checked.row_NC for checked in found], dtype=np.int64),
         sum((checked.formats for checked in found), Counter()),

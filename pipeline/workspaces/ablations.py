@@ -22,6 +22,7 @@ from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from pipeline.workspaces import own_data, seeds, snapshot
 from stages.core.errors import InputError, UnknownNameError
+from stages.runtime import pin
 from stages.runtime.merge import merge
 
 RUNS = "ablations/runs.yaml"
@@ -212,9 +213,9 @@ def _datasets(
     root: Path, project: Mapping[str, Any], at: Mapping[str, Any], wanted: set[str], scale: str
 ) -> dict[str, dict[str, Any]]:
     """Return the data sets that the runs need; entries of params.yaml override those of the scale."""
-    own_data.refuse_both(project, "params.yaml")
+    pin.refuse_both(own_data.roots(project), project.get("synthetic") or {}, "params.yaml")
     described = {**at.get("datasets", {}), **(project.get("datasets") or {})}
-    own_data.refuse_both({"datasets": described}, f"ablations/{scale}.yaml", at.get("synthetic", {}))
+    pin.refuse_both(own_data.roots({"datasets": described}), at.get("synthetic", {}), f"ablations/{scale}.yaml")
     known = {name: {} for name in at.get("synthetic", {})} | described
     missing = sorted(wanted - set(known))
     if missing:

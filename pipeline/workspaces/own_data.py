@@ -29,7 +29,9 @@ def look(root: Path) -> None:
         return  # DVC says what is wrong with it
     if not isinstance(tree, Mapping) or not roots(tree):
         return
-    refuse_both(tree, "params.yaml")
+    from stages.runtime import pin  # late: most projects have no folder of their own
+
+    pin.refuse_both(roots(tree), tree.get("synthetic") or {}, "params.yaml")
     if (root / PROGRAM).is_file():
         _pin(root)
 
@@ -43,26 +45,6 @@ def roots(tree: Mapping[str, Any]) -> dict[str, str]:
         for name, entry in entries
         if isinstance(entry, Mapping) and entry.get("root") is not None
     }
-
-
-def refuse_both(tree: Mapping[str, Any], where: str, synthetic: Mapping[str, Any] | None = None) -> None:
-    """Refuse a data set that is drawn and a person's own at once.
-
-    Args:
-        tree: params.yaml, as it reads.
-        where: the file that has the section ``synthetic``.
-        synthetic: that section; that of ``tree`` if it is not given.
-
-    Raises:
-        ValueError: there is one; the message says what to remove.
-    """
-    drawn = (tree.get("synthetic") or {}) if synthetic is None else synthetic
-    for name, folder in roots(tree).items():
-        if name in drawn:
-            raise InputError(
-                f"{where}, {name}: it is under `synthetic` (drawn) and datasets.{name}.root is {folder} (a folder of "
-                f"yours): remove one of the two, or give the folder a name of its own under `datasets`"
-            )
 
 
 def _pin(root: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from stages.core.errors import InputError
-from stages.runtime import artifacts, program
+from stages.runtime import artifacts, files, program
 from stages.runtime.progress import Progress
 
 PARTS = ("train", "eval")
@@ -66,13 +66,27 @@ def roots_of(tree: Mapping[str, Any]) -> dict[str, Path]:
     for name in [*described, *(tree.get("synthetic") or {})]:
         if name == artifacts.UNPACKED:
             raise InputError(f"params.yaml: a data set called {name} cannot be: data/{name} is that of `unpack`")
-    for name in tree.get("synthetic") or {}:
-        if described.get(name) is not None:
-            raise InputError(
-                f"params.yaml, {name}: it is under `synthetic` (drawn) and datasets.{name}.root is {described[name]} "
-                f"(a folder of yours): remove one of the two, or give the folder a name of its own under `datasets`"
-            )
+    refuse_both(described, tree.get("synthetic") or {}, "params.yaml")
     return {name: Path(root) for name, root in described.items() if root is not None}
+
+
+def refuse_both(roots: Mapping[str, Any], synthetic: Mapping[str, Any], where: str) -> None:
+    """Refuse a data set that is synthetic and a person's own at once.
+
+    Args:
+        roots: the folder of each data set, None if it has none.
+        synthetic: the section of this name.
+        where: the file that has that section.
+
+    Raises:
+        ValueError: there is one; the message says what to remove.
+    """
+    for name, folder in roots.items():
+        if folder is not None and name in synthetic:
+            raise InputError(
+                f"{where}, {name}: it is under `synthetic` (drawn) and datasets.{name}.root is {folder} (a folder of "
+                f"yours): remove one of the two, or give the folder a name of its own under `datasets`"
+            )
 
 
 def refuse_foreign(name: str) -> None:
@@ -134,10 +148,8 @@ def pin(folder: Path, target: Path) -> None:
         return
     text = listing(folder)
     if not path.is_file() or path.read_text(encoding="ascii") != text:
-        target.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{PIN}.{os.getpid()}.partial")  # another process may write it too
-        aside.write_text(text, encoding="ascii")
-        aside.replace(path)
+        with files.replacing(path, shared=True) as aside:
+            aside.write_text(text, encoding="ascii")
 
 
 def checked(dataset: str, part: str) -> Path:
@@ -182,14 +194,14 @@ def listing(folder: Path) -> str:
 
 def _listing(home: Path, memory: Path) -> str:
     known: Known = artifacts.read_json(memory) if memory.is_file() else {}
-    files = {path: _look(home, path) for path in sorted(_files(home))}
-    new = [path for path, seen in files.items() if known.get(path, [])[:2] != seen]
-    digests = {path: str(known[path][2]) for path in files.keys() - set(new)} | _digests(home, new)
+    found = {path: _look(home, path) for path in sorted(_files(home))}
+    new = [path for path, seen in found.items() if known.get(path, [])[:2] != seen]
+    digests = {path: str(known[path][2]) for path in found.keys() - set(new)} | _digests(home, new)
     latest_ns = (time.time() - SETTLED_S) * 1e9
-    kept = {path: [*seen, digests[path]] for path, seen in files.items() if seen[1] < latest_ns}
+    kept = {path: [*seen, digests[path]] for path, seen in found.items() if seen[1] < latest_ns}
     if kept != known:
         artifacts.write_json(memory, kept, ascii_only=True)
-    return "".join(f"{digests[path]} {seen[0]} {json.dumps(path)}\n" for path, seen in files.items())
+    return "".join(f"{digests[path]} {seen[0]} {json.dumps(path)}\n" for path, seen in found.items())
 
 
 def _look(home: Path, path: str) -> list[Any]:

@@ -14,11 +14,17 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from stages.core.errors import InputError, OperationError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 PR_SET_PDEATHSIG = 1
 
@@ -81,6 +87,23 @@ def _starter_of_shell(pid: int) -> int | None:
 def _follow(descriptor: int) -> None:
     select.select([descriptor], [], [])
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def closing(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """Shut a pool of processes down after the block; if the block was stopped, its workers are ended first.
+
+    Not `multiprocessing.Pool`, which ends its workers by SIGTERM: it waited for ever for one that was just beginning.
+    """
+    try:
+        yield pool
+    except BaseException:
+        # what a worker has half done is no loss: a next run does it again
+        for worker in active_children():
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _record_imports() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import active_children, get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context
 
 import cv2
 import numpy as np
@@ -54,17 +54,8 @@ def draw_all(seed: int, sittings: Sequence[Sitting], processes: int) -> Iterator
     # before the fork: a forked worker that ends OpenCV's threads, which it does not have, crashes
     cv2.setNumThreads(1)
     context = get_context("fork" if "fork" in get_all_start_methods() else "spawn")
-    # not multiprocessing.Pool, which ends its workers by a SIGTERM: it waited for ever for one that was just beginning
-    pool = ProcessPoolExecutor(processes, context, initializer=_begin_worker)
-    try:
+    with program.closing(ProcessPoolExecutor(processes, context, initializer=_begin_worker)) as pool:
         yield from pool.map(partial(draw_sitting, seed), sittings, chunksize=2)
-    except BaseException:
-        # stopped, or nobody wants the rest
-        for worker in active_children():
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _begin_worker() -> None:
