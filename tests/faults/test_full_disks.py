@@ -12,9 +12,8 @@ import pytest
 
 from tests.faults import scene
 from tests.faults.scene import Note
-from tests.pipeline import dummy
+from tests.pipeline import dummy, sweep_project
 from tests.pipeline.dummy import Dummy
-from tests.pipeline.workspaces import test_sweep_grid
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -124,7 +123,7 @@ def test_what_does_not_fit_into_the_cache_is_recorded_once_there_is_space(
 def test_the_mlflow_store_is_full(
     tmp_path: Path, small_disk: Callable[[str, str], Path], api_url: str, server_root: Path, note: Note
 ) -> None:
-    project = test_sweep_grid.make(tmp_path / "project", api_url)
+    project = sweep_project.make(tmp_path / "project", api_url)
     disk = small_disk("project/tracking", "1200k")
     shutil.copytree(server_root / "tracking", disk, dirs_exist_ok=True)
     (disk / "store.json").unlink()
@@ -136,7 +135,7 @@ def test_the_mlflow_store_is_full(
     assert "| **r1 margin=0.5** | measured |" in answer.stdout
     small_disk("project/tracking", "60m")
     assert "nothing to do" in project.facet(*sweep).stdout
-    assert len(test_sweep_grid.records(project)) == 2 + 20 + 20 + 1
+    assert len(sweep_project.records(project)) == 2 + 20 + 20 + 1
     note("Disk full in MLflow's store", "results are complete; the run prints that MLflow refused them; the next run records each once")
 
 

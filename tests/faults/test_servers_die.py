@@ -129,7 +129,7 @@ def swept(margins: str) -> list[str]:
 @pytest.fixture
 def held(tmp_path: Path, mortal: Servers) -> Iterator[Dummy]:
     """A project to sweep whose trainings last as long as the file `hold` beside it is there; servers run."""
-    from tests.pipeline.workspaces.test_sweep_grid import make
+    from tests.pipeline.sweep_project import make
 
     home, _ = mortal
     bring_back(home)

@@ -18,8 +18,9 @@ from pipeline.workspaces import ablations, snapshot, sweeps
 from pipeline.workspaces.ablations import Ablations
 from pipeline.workspaces.snapshot import OtherWorkError
 from pipeline.workspaces.sweeps import Sweep
+from tests.pipeline import sweep_project
 from tests.pipeline.dummy import Dummy
-from tests.pipeline.workspaces import test_ablations, test_sweep_grid
+from tests.pipeline.workspaces import test_ablations
 
 # if nothing is refused, no server is started either
 NOWHERE = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
@@ -27,7 +28,7 @@ NOWHERE = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "MLFLOW_TRACKING_URI": "
 
 @pytest.fixture
 def project(tmp_path: Path) -> Dummy:
-    project = test_sweep_grid.make(tmp_path / "project")
+    project = sweep_project.make(tmp_path / "project")
     trees = {
         "ablations/runs.yaml": test_ablations.RUNS, "ablations/demo.yaml": test_ablations.DEMO,
         "tables/heads.yaml": test_ablations.HEADS, "tables/alone.yaml": test_ablations.ALONE,
