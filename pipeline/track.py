@@ -12,7 +12,11 @@ from pathlib import Path
 
 from pipeline.base import workspace
 from pipeline.tracking import sync
+from stages.core.errors import InputError, OperationError
 from stages.runtime import program
+
+STORES = ("mlflow", "sqlalchemy", "alembic", "sqlite3", "requests", "urllib3", "botocore")
+"""Packages whose errors mean that the store, or what carries results to it, cannot be used."""
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -23,8 +27,10 @@ def main(arguments: Sequence[str] = ()) -> int:
     try:
         where = None if asked.workspace is None else workspace.parse(Path(), asked.workspace)
         done = sync.track(say=_say, workspace=where)
-    # MLflow raises what its server, its database and its client raise: all of it means the same here
     except Exception as error:
+        if not _is_refusal(error):
+            sys.stderr.write(f"error: results are complete, but a bug kept them out of MLflow; {again} tries again\n")
+            raise
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         sys.stderr.write(f"error: results are complete, but MLflow refused them: {lines[0]}; ")
         sys.stderr.write(f"fix this and run {again}\n")
@@ -33,6 +39,18 @@ def main(arguments: Sequence[str] = ()) -> int:
         _say(f"not recorded yet: {name}: {reason}")
     _say(f"MLflow: {len(done.created)} recorded, {len(done.existing)} already there")
     return 0
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Return whether MLflow, its server, its database or a disk said no, rather than that our code is wrong.
+
+    Judged by the package that the error, or what it was raised from, comes from: importing them all takes seconds.
+    """
+    while error is not None:
+        if isinstance(error, (InputError, OperationError, OSError)) or type(error).__module__.split(".")[0] in STORES:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _parser() -> argparse.ArgumentParser:

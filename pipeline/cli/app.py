@@ -13,6 +13,7 @@ import typer
 
 from pipeline.base import environment
 from stages.core.errors import InputError, OperationError
+from stages.runtime import program
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,11 +41,10 @@ def in_a_sentence(command: Callable[P, R]) -> Callable[P, R]:
             answer = command(*args, **kwargs)
             sys.stdout.flush()
             return answer
-        except BrokenPipeError:
-            # `facet status | head`: who reads has seen enough, and Python's own last flush must not complain
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(141) from None
         except (InputError, OperationError, OSError) as error:
+            # `facet status | head`: who reads has seen enough
+            if isinstance(error, BrokenPipeError) and program.reader_has_gone():
+                raise typer.Exit(141) from None
             if os.environ.get("FACET_DEBUG"):
                 raise
             typer.echo(f"error: {error}", err=True)

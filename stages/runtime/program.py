@@ -38,6 +38,7 @@ def run(
 ) -> int:
     """Parse, run ``main`` and return the exit code: 0, 2 for input that cannot be used, 143 after SIGTERM.
 
+    141 when what reads our output has gone (``facet list heads | head -1``): it has seen enough, that is no error.
     A bug is not a person's mistake: it is raised, with its traceback.
     """
     arguments = parser.parse_args(argv)
@@ -45,7 +46,10 @@ def run(
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         main(arguments)
+        sys.stdout.flush()
     except (InputError, OperationError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and reader_has_gone():
+            return 141
         if os.environ.get("FACET_DEBUG"):
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -55,6 +59,20 @@ def run(
         return 143
     _record_imports()
     return 0
+
+
+def reader_has_gone() -> bool:
+    """Return whether nobody reads our standard output any more; if so, drop what Python would still write to it.
+
+    Without this check a broken pipe between two processes of ours would pass for one.
+    """
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    # Python's own last flush would complain
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:

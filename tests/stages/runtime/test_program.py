@@ -45,6 +45,22 @@ def test_a_defect_of_ours_keeps_its_traceback(defect: str):
     assert "error:" not in err
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    child = start("time.sleep(.1); print('x', flush=True)")
+    assert child.stdout is not None
+    child.stdout.close()
+    assert child.stderr is not None
+    with child.stderr:
+        assert child.stderr.read() == ""
+    assert child.wait(timeout=60) == 141
+
+
+def test_another_broken_pipe_is_an_error():
+    child = start("import os; ends = os.pipe(); os.close(ends[0]); os.write(ends[1], b'x')")
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err) == (2, "", "error: [Errno 32] Broken pipe\n")
+
+
 def test_sigterm_ends_a_stage_with_143_and_says_that_work_is_kept():
     child = start("print('ready', flush=True); time.sleep(60)")
     assert child.stdout is not None
