@@ -6,11 +6,12 @@ Run as `python -m pipeline.track`; with `--workspace KIND/NAME` it records the t
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.base import workspace
+from pipeline.base import environment, workspace
 from pipeline.tracking import sync
 from stages.core.errors import InputError, OperationError
 from stages.runtime import program
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] = ()) -> int:
             sys.stderr.write(f"error: results are complete, but a bug kept them out of MLflow; {again} tries again\n")
             raise
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        sys.stderr.write(f"error: results are complete, but MLflow refused them: {lines[0]}; ")
+        reason = environment.without_passwords(lines[0], os.environ.get("MLFLOW_TRACKING_URI"))
+        sys.stderr.write(f"error: results are complete, but MLflow refused them: {reason}; ")
         sys.stderr.write(f"fix this and run {again}\n")
         return 1
     for name, reason in done.waiting.items():

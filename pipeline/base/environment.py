@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,16 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+
+# what git tells a hook: it names the repository of the hook, wherever a command of git's is started
+OF_A_HOOK = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX",
+    "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_NAMESPACE",
+    "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE",
+)  # fmt: skip
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -56,14 +67,35 @@ def for_children(base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of every process that is started here.
 
     This interpreter's ``python`` and ``dvc`` come first, so that ``dvc.yaml`` works although nobody
-    activated the environment; output is not held back, so that logs are live.
+    activated the environment; output is not held back, so that logs are live. Git's variables of a hook are left
+    out: git works on the repository of the folder that a process is in. A proxy is not asked for this machine.
     """
-    environment = dict(os.environ if base is None else base)
+    given = os.environ if base is None else base
+    environment = {name: value for name, value in given.items() if name not in OF_A_HOOK}
     here = str(Path(sys.executable).parent)
     folders = environment.get("PATH", os.defpath).split(os.pathsep)
     environment["PATH"] = os.pathsep.join([here, *(folder for folder in folders if folder != here)])
     environment["PYTHONUNBUFFERED"] = "1"
-    return environment | QUIET
+    return environment | _past_proxies(environment) | QUIET
+
+
+def enter() -> None:
+    """Give this process the environment that its children get."""
+    os.environ.update(for_children())
+    for name in OF_A_HOOK:
+        os.environ.pop(name, None)
+
+
+def _past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return ``no_proxy`` with this machine in it, in both spellings that programs read; empty without a proxy."""
+    if not any(environment.get(name) for name in environment if name.lower() in PROXIES):
+        return {}
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if "*" in names:
+        return {}
+    value = ",".join(dict.fromkeys([*names, *LOOPBACK]))
+    return {"no_proxy": value, "NO_PROXY": value}
 
 
 def prefect_settings(root: Path, api_url: str | None = None) -> dict[str, str]:
@@ -78,6 +110,26 @@ def prefect_settings(root: Path, api_url: str | None = None) -> dict[str, str]:
         "PREFECT_CLIENT_MAX_RETRIES": "3",
     }
     return settings if api_url is None else settings | {"PREFECT_API_URL": api_url}
+
+
+def without_password(address: str) -> str:
+    """Return the address of a server or database without user, password and options: for people, pages and files.
+
+    >>> without_password("https://me:secret@mlflow.example:5000/team"), without_password("sqlite:////srv/mlflow.db")
+    ('https://mlflow.example:5000/team', 'sqlite:////srv/mlflow.db')
+    """
+    # not urlsplit: a password with `/` or `#` in it, which nobody escaped, would count as a path
+    found = re.fullmatch(r"([\w+.-]+://)(?!/)(?:.*@)?([^/?#]+[^?#]*)(?:[?#].*)?", address, re.DOTALL)
+    return found[1] + found[2] if found else address
+
+
+def without_passwords(text: str, *addresses: str | None) -> str:
+    """Return a message in which each of these addresses, and each user and password in them, is left out."""
+    for address in filter(None, addresses):
+        text = text.replace(address, without_password(address))
+        if login := re.match(r"[\w+.-]+://(.+)@", address, re.DOTALL):
+            text = text.replace(login[1], "***")
+    return text
 
 
 def free_port(wanted: int) -> int:

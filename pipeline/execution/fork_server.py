@@ -37,9 +37,9 @@ from stages.core.errors import InputError, OperationError
 PR_SET_PDEATHSIG = 1
 REFUSED = 0
 """Sent instead of a pid."""
-MAX_REQUEST = 1 << 17
 MAX_DESCRIPTORS = 64
-"""Maximum number of descriptors per request: two pipes, and the locks of all GPUs of a lease."""
+"""Maximum number of descriptors per request: the request, two pipes, and the locks of all GPUs of a lease."""
+OWN_DESCRIPTORS = 3
 # fmt: off
 NEEDED = (
     "configobj", "dulwich.worktree", "dvc.cachemgr", "dvc.data_cloud", "dvc.lock", "dvc.repo.artifacts",
@@ -87,8 +87,9 @@ class Forker:
         Raises:
             RuntimeError: the forker is gone, or cannot take so many descriptors.
         """
-        if len(keep) + 2 > MAX_DESCRIPTORS:
-            raise OperationError(f"a process can hold at most {MAX_DESCRIPTORS - 2} locks, got {len(keep)}")
+        if len(keep) + OWN_DESCRIPTORS > MAX_DESCRIPTORS:
+            most = MAX_DESCRIPTORS - OWN_DESCRIPTORS
+            raise OperationError(f"a process can hold at most {most} locks, got {len(keep)}")
         request = json.dumps(
             {
                 "job": name,
@@ -98,9 +99,11 @@ class Forker:
         )
         output_r, output_w = os.pipe()
         result_r, result_w = os.pipe()
+        # a file in memory: the environments of clusters are larger than a message of a socket may be
+        request_r = _in_memory(request)
         try:
             with self.lock:
-                socket.send_fds(self.socket, [request.encode()], [output_w, result_w, *keep])
+                socket.send_fds(self.socket, [b"1"], [request_r, output_w, result_w, *keep])
                 answer = self.socket.recv(8)
             if not answer:
                 raise ConnectionError("no answer")
@@ -109,12 +112,12 @@ class Forker:
             os.close(result_r)
             raise OperationError(f"the fork server has died ({error}): was it killed?") from error
         finally:
-            os.close(output_w)
-            os.close(result_w)
+            for descriptor in (request_r, output_w, result_w):
+                os.close(descriptor)
         job = Job(int.from_bytes(answer, "big"), output_r, result_r)
         if job.pid == REFUSED:
             job.close()
-            wanted = len(keep) + 2
+            wanted = len(keep) + OWN_DESCRIPTORS
             raise OperationError(f"the fork server cannot open {wanted} more files: raise `ulimit -n`")
         return job
 
@@ -128,6 +131,15 @@ class Forker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _in_memory(text: str) -> int:
+    """Return a descriptor of a file in memory that contains ``text``, to be read from its beginning."""
+    descriptor = os.memfd_create("facet-request")
+    with os.fdopen(descriptor, "wb", closefd=False) as stream:
+        stream.write(text.encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _read_graph() -> Any:
@@ -174,23 +186,26 @@ def serve(descriptor: int) -> None:
 
 def _answer(requests: socket.socket) -> bool:
     """Fork for one request; return False when the parent has ended."""
-    request, descriptors, flags, _ = socket.recv_fds(requests, MAX_REQUEST, MAX_DESCRIPTORS)
-    if not request:
+    message, descriptors, flags, _ = socket.recv_fds(requests, 1, MAX_DESCRIPTORS)
+    if not message:
         return False
     # a lease without some of its locks would share its GPUs with others
-    pid = REFUSED if flags & socket.MSG_CTRUNC else _fork(requests, request, descriptors)
+    pid = REFUSED if flags & socket.MSG_CTRUNC else _fork(requests, descriptors)
     requests.send(pid.to_bytes(8, "big"))
     for each in descriptors:
         os.close(each)
     return True
 
 
-def _fork(requests: socket.socket, request: bytes, descriptors: Sequence[int]) -> int:
+def _fork(requests: socket.socket, descriptors: Sequence[int]) -> int:
     forker = os.getpid()
     pid = os.fork()
     if pid == 0:
         requests.close()
-        _work(json.loads(request), descriptors, forker)
+        request, *others = descriptors
+        with os.fdopen(request, "rb") as stream:
+            asked = json.load(stream)
+        _work(asked, others, forker)
     return pid
 
 

@@ -8,7 +8,6 @@ can cancel it.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -88,7 +87,7 @@ def facet_run(
         workspace: KIND/NAME of a workspace beside the project, as ablations/demo; empty for the project itself.
     """
     # from a deployment it is Prefect that started this process
-    os.environ.update(environment.for_children())
+    environment.enter()
     prefect_patches.check()
     prefect_patches.be_brief_with_a_dead_server()
     where = workspaces.parse(environment.find_root(), workspace)

@@ -108,7 +108,7 @@ def start_servers(root: Path, show: bool = True) -> dict[str, str]:
     started = servers.up(root, typer.echo)
     urls = {name: service.url for name, service in started.items()} | servers.elsewhere()
     for name, url in sorted(urls.items()) if show or missing else ():
-        typer.echo(f"{name:8} {url}" + ("" if name in started else " (yours)"))
+        typer.echo(f"{name:8} {environment.without_password(url)}" + ("" if name in started else " (yours)"))
     return urls
 
 

@@ -35,13 +35,16 @@ Say = Callable[[str], None]
 
 
 def elsewhere() -> dict[str, str]:
-    """Return the addresses of servers that the environment names, by name: these are not started here."""
+    """Return the addresses of servers that the environment names, by name: these are not started here.
+
+    MLflow's is without user and password, since it is for people; it may be that of a database, which has no pages.
+    """
     found = {}
     if url := os.environ.get("PREFECT_API_URL"):
         found[PREFECT] = url.rstrip("/").removesuffix("/api")
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri and not uri.startswith(("sqlite:", "file:", "/", ".")):
-        found[MLFLOW] = uri.rstrip("/")
+        found[MLFLOW] = environment.without_password(uri.rstrip("/"))
     return found
 
 
@@ -174,7 +177,7 @@ def _commands(root: Path, name: str, port: int) -> tuple[list[str], dict[str, st
 
 def flow_run_url(prefect_url: str, flow_run_id: str) -> str:
     """Return the address of a flow run in Prefect's UI."""
-    return f"{prefect_url}/runs/flow-run/{flow_run_id}"
+    return f"{environment.without_password(prefect_url)}/runs/flow-run/{flow_run_id}"
 
 
 def _await_health(root: Path, service: Service) -> None:

@@ -42,9 +42,10 @@ def add(html: str, where: Workspace) -> str:
 
 
 def _mlflow_url(where: Workspace) -> str:
-    """Return the address of the MLflow server of a workspace's project; empty if there is none."""
+    """Return the address of the MLflow server of a workspace's project; empty if there is none, or only a database."""
     server = servers.known(where.project).get(servers.MLFLOW)
-    return servers.elsewhere().get(servers.MLFLOW) or (server.url if server else "")
+    address = servers.elsewhere().get(servers.MLFLOW) or (server.url if server else "")
+    return address if recorded_ids.has_pages(address) else ""
 
 
 def _entry(name: str, value: str) -> str:

@@ -18,8 +18,9 @@ from typing import Any
 
 import yaml
 
+from pipeline.base import environment
 from pipeline.execution import lock_damage
-from stages.core.errors import InputError
+from stages.core.errors import InputError, OperationError
 
 # the C parser reads a lock file of a hundred stages ten times faster, where it was built
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -148,21 +149,28 @@ def tree(locked: Locked, entry: Entry) -> dict[str, Any]:
 
 
 def git_state(root: Path) -> dict[str, str]:
-    """Return ``commit`` and ``dirty``; empty without git. Files that the pipeline writes do not count as dirty."""
-    commit = _git(root, "rev-parse", "HEAD")
-    if not commit:
+    """Return ``commit`` and ``dirty``, or the ``problem`` that git has; empty outside a checkout, or without a commit.
+
+    Files that the pipeline writes do not count as dirty.
+    """
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        written = (":!results", ":!dvc.lock", ":!graph/*/dvc.lock")
+        changed = _git(root, "status", "--porcelain", "--", ".", *written)
+    except FileNotFoundError:
         return {}
-    written = (":!results", ":!dvc.lock", ":!graph/*/dvc.lock")
-    changed = _git(root, "status", "--porcelain", "--", ".", *written)
+    except OperationError as error:
+        nothing_there = ("not a git repository", "ambiguous argument 'HEAD'")
+        return {} if any(one in str(error) for one in nothing_there) else {"problem": str(error)}
     return {"commit": commit, "dirty": str(bool(changed)).lower()}
 
 
 def _git(root: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    settings = environment.for_children() | {"LC_ALL": "C"}
+    done = subprocess.run(["git", *arguments], cwd=root, env=settings, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OperationError(done.stderr.strip().partition("\n")[0])
+    return done.stdout.strip()
 
 
 def file_md5(path: Path) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pipeline.base import environment
 from pipeline.base.workspace import Workspace
 from pipeline.tracking import desired, saved_views, store
 from pipeline.tracking.desired import scope_of
@@ -47,7 +48,7 @@ class RecordedIds:
 
 def write(root: Path, tracking_uri: str, ids: RecordedIds) -> None:
     """Write the IDs of a store; call it while holding `store.alone`."""
-    tree = {"store": store.without_password(tracking_uri), **asdict(ids)}
+    tree = {"store": environment.without_password(tracking_uri), **asdict(ids)}
     with files.replacing(root / FILE) as path:
         path.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
 
@@ -56,7 +57,7 @@ def read(root: Path) -> RecordedIds:
     """Return the IDs of the project's store; none if that was deleted, or if they are lost or another store's."""
     tracking_uri, tree = store.uri(root), store.read_facts(root / FILE)
     database = store.database(tracking_uri)
-    if tree.get("store") != store.without_password(tracking_uri) or not (database is None or database.is_file()):
+    if tree.get("store") != environment.without_password(tracking_uri) or not (database is None or database.is_file()):
         return RecordedIds()
     runs = {key: {one: RecordedRun(**run) for one, run in found.items()} for key, found in tree["runs"].items()}
     return RecordedIds(tree["experiments"], runs)
@@ -74,7 +75,9 @@ def runs(where: Workspace) -> dict[str, RecordedRun]:
 
 
 def run_links(where: Workspace, mlflow_url: str) -> dict[str, str]:
-    """Return the MLflow address of each recorded stage's current run: training, row, report."""
+    """Return the MLflow address of each recorded stage's current run: training, row, report; none of a database."""
+    if not has_pages(mlflow_url):
+        return {}
     return {run.stage: run.url(mlflow_url) for run in runs(where).values() if run.current and run.stage}
 
 
@@ -83,10 +86,17 @@ def experiment_links(where: Workspace, mlflow_url: str, tables: Iterable[str]) -
 
     Args:
         where: the workspace.
-        mlflow_url: of a server on this project's store: ``http://127.0.0.1:5000``.
+        mlflow_url: of a server on this project's store: ``http://127.0.0.1:5000``; a database has no pages.
         tables: their names.
     """
+    if not has_pages(mlflow_url):
+        return {}
     scope, ids = scope_of(where), read(where.project).experiments
     found = {table: ids.get(scope.key(desired.table_key(table))) for table in tables}
     base = mlflow_url.rstrip("/")
     return {table: f"{base}/#{saved_views.path(one)}" for table, one in found.items() if one is not None}
+
+
+def has_pages(mlflow_url: str) -> bool:
+    """Return whether this is the address of a server rather than of a database, which has no pages to link to."""
+    return mlflow_url.startswith(("http://", "https://"))

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -47,18 +46,6 @@ def database(tracking_uri: str) -> Path | None:
     """
     prefix = "sqlite:///"
     return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
-
-
-def without_password(tracking_uri: str) -> str:
-    """Return a tracking URI without its user and password, to be written to files.
-
-    >>> without_password("https://me:secret@mlflow.example:5000/team"), without_password("sqlite:////srv/mlflow.db")
-    ('https://mlflow.example:5000/team', 'sqlite:////srv/mlflow.db')
-    """
-    if database(tracking_uri) is not None:
-        return tracking_uri
-    parts = urlsplit(tracking_uri)
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def artifact_root(tracking_uri: str) -> str | None:

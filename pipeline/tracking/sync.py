@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.base import environment
 from pipeline.base.workspace import Workspace
 from pipeline.tracking import collect, recorded_ids, saved_views, store
 from pipeline.tracking.desired import Experiment, Scope, Wanted
 from stages.runtime import files
 
+PROBLEM = "facet.git_problem"
 RECEIPT = store.TRACKING / "receipt.json"
 
 Say = Callable[[str], None]
@@ -70,6 +72,8 @@ def track(
 
         writer = Writer(tracking_uri)
         created = writer.write(asked, say)
+        if problem := next((record.tags[PROBLEM] for record in asked.records if PROBLEM in record.tags), ""):
+            say(f"recorded without the commit: git says: {problem}")
         recorded_ids.write(root, tracking_uri, writer.ids())
         with files.replacing(root / receipt_path(asked.scope)) as path:
             path.write_text(_as_text(_receipt(asked, tracking_uri)), encoding="utf-8")
@@ -106,7 +110,7 @@ def _receipt(asked: Wanted, tracking_uri: str) -> dict[str, Any]:
     """Return the receipt that everything is recorded; made of the inputs alone, so that DVC finds it unchanged."""
     return {
         # without folders of this machine
-        "store": "sqlite" if store.database(tracking_uri) is not None else store.without_password(tracking_uri),
+        "store": "sqlite" if store.database(tracking_uri) is not None else environment.without_password(tracking_uri),
         "experiments": {experiment.key: _said(experiment) for experiment in asked.experiments},
         "best": {best.name: best.model.key for best in asked.best},
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.execution.fork_server import MAX_DESCRIPTORS, Forker
+from pipeline.execution.fork_server import MAX_DESCRIPTORS, OWN_DESCRIPTORS, Forker
 
 MORE_THAN_A_PIPE = 100_000
 
@@ -39,14 +39,21 @@ def test_a_job_keeps_every_lock_of_a_large_lease(forker: Forker, locks: list[int
 
 
 def test_a_lease_is_refused_rather_than_cut(forker: Forker, locks: list[int]) -> None:
-    with pytest.raises(RuntimeError, match=f"can hold at most {MAX_DESCRIPTORS - 2} locks, got {MAX_DESCRIPTORS}"):
+    with pytest.raises(RuntimeError, match=f"can hold at most {MAX_DESCRIPTORS - OWN_DESCRIPTORS} locks, got {MAX_DESCRIPTORS}"):
         num_open(forker, locks[:1] * MAX_DESCRIPTORS)
     before = resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE, (20, before[1]))
-    with pytest.raises(RuntimeError, match="cannot open 18 more files: raise `ulimit -n`"):
+    with pytest.raises(RuntimeError, match="cannot open 19 more files: raise `ulimit -n`"):
         num_open(forker, locks)
     resource.prlimit(forker.process.pid, resource.RLIMIT_NOFILE, before)
     assert num_open(forker, locks) > len(locks)
+
+
+def test_a_job_has_an_environment_of_any_size(forker: Forker) -> None:
+    large = {f"FIELD_{i}": "x" * 120_000 for i in range(9)} | {"NOT_UTF_8": os.fsdecode(b"\xfc")}
+    job = forker.start("call", {"function": "os:getenv", "key": "FIELD_8"}, large)
+    assert job.wait() == large["FIELD_8"]
+    assert forker.start("call", {"function": "os:getenv", "key": "NOT_UTF_8"}, large).wait() == "\udcfc"
 
 
 @pytest.mark.timeout(60)

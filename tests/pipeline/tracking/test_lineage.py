@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 from pipeline.tracking import lineage
@@ -70,4 +72,34 @@ def test_lock_files_of_the_root_and_of_the_graph_are_read(tmp_path: Path):
 
 def test_without_lock_files_and_without_git_there_is_nothing(tmp_path: Path):
     assert lineage.read(tmp_path).entries == {}
+    assert lineage.git_state(tmp_path) == {}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("mine", "hooked"):
+        (tmp_path / name).mkdir()
+        for command in ("git init -q", f"git -c user.name={name} -c user.email=t@localhost commit -q --allow-empty -m {name}"):
+            subprocess.run(command.split(), cwd=tmp_path / name, check=True)
+    return tmp_path / "mine"
+
+
+def test_a_hook_of_another_repository_does_not_change_whose_commit_is_recorded(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+):
+    mine = lineage.git_state(checkout)
+    assert mine["dirty"] == "false"
+    monkeypatch.setenv("GIT_DIR", str(checkout.parent / "hooked/.git"))
+    assert lineage.git_state(checkout) == mine
+
+
+def test_a_checkout_that_git_refuses_is_a_problem_and_not_nothing(checkout: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    found = lineage.git_state(checkout)
+    assert list(found) == ["problem"]
+    assert found["problem"].startswith("fatal: detected dubious ownership in repository at")
+
+
+def test_a_checkout_without_a_commit_is_no_problem(tmp_path: Path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     assert lineage.git_state(tmp_path) == {}

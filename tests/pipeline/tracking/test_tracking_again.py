@@ -149,6 +149,12 @@ def test_a_file_that_is_no_database_is_named(unrecorded: Project):
     assert f"MLflow refused them: {path} is not a SQLite database: delete it, then run `facet track`" in printed
 
 
+def test_results_of_a_checkout_that_git_refuses_are_recorded_with_a_warning(unrecorded: Project):
+    printed = unrecorded.run("python", "-m", "pipeline.track", GIT_TEST_ASSUME_DIFFERENT_OWNER="1")
+    assert "recorded without the commit: git says: fatal: detected dubious ownership in repository at" in printed
+    assert f"MLflow: {ALL} recorded" in printed
+
+
 def test_a_store_whose_artifacts_are_elsewhere_is_refused(unrecorded: Project):
     (unrecorded.path / "tracking/store.json").write_text('{"folder": "/elsewhere/tracking"}')
     with pytest.raises(ValueError, match="was created in /elsewhere/tracking, with its artifacts"):
