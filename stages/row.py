@@ -16,11 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core.errors import InputError
 from stages.protocols import averages
-from stages.runtime import artifacts, program
+from stages.runtime import artifacts, program, yaml_text
 
 SUITES = ("quality", "hq", "ijb", "lq", "fiqa")
 CURVES = {"hq": ("roc",), "ijb": ("roc", "cmc"), "lq": ("cmc", "roc"), "fiqa": ("edc",)}
@@ -112,7 +110,7 @@ def read_parameters(run: str) -> dict[str, Any]:
     """Return the section `train` of the resolved run, flattened."""
     path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
     _must_be_there(path)
-    return dict(flatten(yaml.safe_load(path.read_text(encoding="utf-8"))["train"]))
+    return dict(flatten(yaml_text.parse(path.read_text(encoding="utf-8"))["train"]))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from pipeline.cli.app import app, enter, in_a_sentence
 from pipeline.flow.launch import leave_if_bad, run_stale
 from pipeline.flow.run_options import RunOptions, with_run_options
 from stages.core.errors import InputError
+from stages.runtime import yaml_text
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Names of files in tables/; default: the scale's")]
 Scale = Annotated[str, typer.Option(help="Scale: the name of a file in ablations/, such as demo, faces or paper.")]
@@ -42,8 +43,6 @@ def ablations(
     .facet; params.yaml does not change. Repeating the command resumes it. The output of --show can be the project's
     own params.yaml, for `dvc repro`.
     """
-    import yaml
-
     from pipeline.workspaces import ablations as ablation_workspace
 
     if options.pool is not None:
@@ -54,7 +53,7 @@ def ablations(
     asked = ablation_workspace.parse_seeds(root, scale, tables or [], seeds or [])
     tree = ablation_workspace.params(root, asked)
     if show:
-        typer.echo(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=160), nl=False)
+        typer.echo(yaml_text.dump(tree, width=160), nl=False)
         return
     sizes = f"{len(asked.tables)} tables, {len(tree['rows'])} rows, {len(tree['runs'])} training runs"
     typer.echo(f"{sizes}, scale {scale}")

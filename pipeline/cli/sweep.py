@@ -12,6 +12,7 @@ import typer
 from pipeline.flow.launch import run_stale
 from pipeline.flow.run_options import RunOptions
 from stages.core.errors import InputError, UnknownNameError
+from stages.runtime import yaml_text
 
 if TYPE_CHECKING:
     from pipeline.base.workspace import Workspace
@@ -79,13 +80,11 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, options: RunOpti
 
 def understand(root: Path, targets: Sequence[str], asked: Asked) -> Sweep:
     """Return the requested sweep; targets (names of runs or tables) restrict the runs."""
-    import yaml
-
     from pipeline.workspaces import seeds
     from pipeline.workspaces import sweep_grid as sweep
     from pipeline.workspaces.sweeps import Sweep
 
-    tree: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    tree: dict[str, Any] = yaml_text.parse((root / "params.yaml").read_text(encoding="utf-8"))
     runs = {name: tree["runs"][name] for name in (_runs_of(tree, targets) if targets else tree["runs"])}
     settings = [sweep.parse_setting(text) for text in asked.settings]
     chosen = () if asked.seeds is None else seeds.parse(asked.seeds)
@@ -110,8 +109,6 @@ def _runs_of(tree: Mapping[str, Any], targets: Sequence[str]) -> list[str]:
 
 def _table(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequence[str]) -> dict[str, Any]:
     """Return the table whose columns are shown: the one that is named, the first with one of the runs, or the first."""
-    import yaml
-
     tables = list(tree.get("tables", {}))
     rows = tree.get("rows", {}).values()
     name = table or next((row["table"] for row in rows if row["run"] in bases), tables[0] if tables else None)
@@ -119,7 +116,7 @@ def _table(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequen
     if name is None or not path.is_file():
         there = ", ".join(sorted(path.stem for path in (root / "tables").glob("*.yaml"))) or "none"
         raise UnknownNameError(f"--columns: no table {name!r}: there are {there}")
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = yaml_text.parse(path.read_text(encoding="utf-8"))
     return found
 
 

@@ -15,11 +15,10 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.execution import dvc_patches, lock_damage
 from pipeline.workspaces import own_data
 from stages.core.errors import InputError, UnknownNameError
+from stages.runtime import yaml_text
 
 RESOLVE = "resolve"
 TABULATE = "tabulate"
@@ -153,7 +152,7 @@ def num_gpus(root: Path, stage: Stage) -> int:
     path = root / "resolved" / "runs" / f"{stage.key}.yaml"
     if stage.kind != TRAIN or not path.is_file():
         return 1
-    section = yaml.safe_load(path.read_text(encoding="utf-8")).get("train")
+    section = yaml_text.parse(path.read_text(encoding="utf-8")).get("train")
     return int(section.get("processes", 1)) if isinstance(section, Mapping) else 1
 
 

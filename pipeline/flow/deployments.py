@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
@@ -27,6 +26,7 @@ from prefect.workers.process import ProcessWorker
 from pipeline.base import environment, workspace
 from pipeline.servers import daemons
 from stages.core.errors import InputError
+from stages.runtime import yaml_text
 
 FLOW = "facet run"
 AT_ONCE = 2
@@ -56,7 +56,7 @@ def apply(root: Path) -> list[str]:
     path = root / "prefect.yaml"
     if not path.is_file():
         return []
-    entries = yaml.safe_load(path.read_text(encoding="utf-8")).get("deployments") or []
+    entries = yaml_text.parse(path.read_text(encoding="utf-8")).get("deployments") or []
     with get_client(sync_client=True) as api:
         pools = sorted({entry["work_pool"]["name"] for entry in entries})
         for pool in pools:

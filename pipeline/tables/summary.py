@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from pipeline.execution.graph import Stage
 from pipeline.execution.stage_result import GOOD, StageResult
 from stages.core.errors import UnknownNameError
+from stages.runtime import yaml_text
 
 
 def sentence(ended: Iterable[StageResult]) -> str:
@@ -157,7 +156,7 @@ def workspace_with(root: Path, path: str) -> Workspace:
 
 def _how_to_make(where: Workspace, name: str) -> str:
     if where.kind == "project":
-        listed = yaml.safe_load((where.project / "params.yaml").read_text(encoding="utf-8"))
+        listed = yaml_text.parse((where.project / "params.yaml").read_text(encoding="utf-8"))
         if name in (listed.get("tables") or {}):
             return f"facet run {name}"
     return f"facet ablations {name}" + (f" --scale {where.name}" if where.name else "")

@@ -21,9 +21,8 @@ import yaml
 from pipeline.base import environment
 from pipeline.execution import lock_damage
 from stages.core.errors import InputError, OperationError
+from stages.runtime import yaml_text
 
-# the C parser reads a lock file of a hundred stages ten times faster, where it was built
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # what a recorded run is made of, beside code and metrics
 _BINARY = ("data/", "runs/")
 
@@ -90,7 +89,7 @@ def read(root: Path) -> Locked:
     entries = {}
     try:
         for path in lock_damage.files(root):
-            tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER) or {}
+            tree = yaml_text.parse(path.read_text(encoding="utf-8")) or {}
             entries.update({entry.name: entry for entry in _entries(tree)})
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         if told := lock_damage.sentence(root):

@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.tracking import lineage
 from pipeline.tracking.desired import Model, Scope
 from pipeline.tracking.lineage import Entry
+from stages.runtime import yaml_text
 
 
 class Finished:
@@ -89,7 +88,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 def read_yaml(path: Path) -> Any:
     """Read plain YAML."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml_text.parse(path.read_text(encoding="utf-8"))
 
 
 def read_json(path: Path) -> Any:

@@ -22,7 +22,7 @@ from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from pipeline.workspaces import own_data, seeds, snapshot
 from stages.core.errors import InputError, UnknownNameError
-from stages.runtime import pin
+from stages.runtime import pin, yaml_text
 from stages.runtime.merge import merge
 
 RUNS = "ablations/runs.yaml"
@@ -261,7 +261,7 @@ def _read(root: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise UnknownNameError(f"{name} is missing")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml_text.parse(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise InputError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):

@@ -12,6 +12,7 @@ import yaml
 
 from pipeline.base import environment
 from stages.core.errors import InputError
+from stages.runtime import yaml_text
 
 PROGRAM = Path("stages/runtime/pin.py")
 
@@ -24,7 +25,7 @@ def look(root: Path) -> None:
     """
     path = root / "params.yaml"
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml_text.parse(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return  # DVC says what is wrong with it
     if not isinstance(tree, Mapping) or not roots(tree):

@@ -10,10 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.workspaces.sweeps import Sweep
 from stages.core.errors import InputError
+from stages.runtime import yaml_text
 
 
 def save(root: Path, asked: Sweep, table: str) -> int:
@@ -46,7 +45,7 @@ def save(root: Path, asked: Sweep, table: str) -> int:
     tree.setdefault("tables", {})[table] = {}
     stream = io.StringIO()
     writer.dump(tree, stream)
-    file.write_text(yaml.safe_dump(asked.table(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    file.write_text(yaml_text.dump(asked.table()), encoding="utf-8")
     (root / "params.yaml").write_text(stream.getvalue(), encoding="utf-8")
     return added
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core.errors import InputError
+from stages.runtime import yaml_text
 
 
 def parse(text: str) -> tuple[int, ...]:
@@ -71,5 +70,5 @@ def row(table: str, key: str, seed: int, first: int) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     # what is missing or wrong in it is for `resolve` to report
-    tree = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    tree = yaml_text.parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return tree if isinstance(tree, dict) else {}

@@ -17,11 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from stages.core.errors import OperationError, UnknownNameError
+from stages.runtime import yaml_text
 
 GENERATED = ("dvc.yaml", "params.yaml")
 RUNS = "${runs}"
@@ -98,7 +97,7 @@ def graph(root: Path, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         root: of the project.
         params: the workspace's params.yaml.
     """
-    tree = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
+    tree = yaml_text.parse((root / "dvc.yaml").read_text(encoding="utf-8"))
     # records of a side workspace are made by the flow
     main = {"stages": {name: stage for name, stage in tree["stages"].items() if name != "track"}}
     repeated = {name: stage for stages in _repeated(root).values() for name, stage in stages.items()}
@@ -125,7 +124,7 @@ def _repeated(root: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(root.glob("graph/*/dvc.yaml")):
         text = path.read_text(encoding="utf-8")
-        stages = yaml.safe_load(text)["stages"]
+        stages = yaml_text.parse(text)["stages"]
         if all(stage.get("foreach") == RUNS for stage in stages.values()) and not OTHER.search(text.replace(RUNS, "")):
             found[path.relative_to(root).as_posix()] = stages
     return found
@@ -136,7 +135,7 @@ def _refuse_other_work(path: Path, asked: Mapping[str, Any]) -> None:
     text = file.read_text(encoding="utf-8") if file.is_file() else "{}"
     if text == _as_yaml(asked):
         return
-    there = yaml.safe_load(text)
+    there = yaml_text.parse(text)
     differs = ", ".join(sorted(key for key in {*there, *asked} if there.get(key) != asked.get(key)))
     raise OtherWorkError(
         f"another process is running {_work(there)} in {path}, but this command requests {_work(asked)}"
@@ -245,7 +244,7 @@ def _write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def _as_yaml(tree: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True)
+    return yaml_text.dump(dict(tree))
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ import yaml
 
 from pipeline.workspaces import seeds as seeds_of
 from stages.core.errors import InputError, UnknownNameError
+from stages.runtime import yaml_text
 
 SYMBOLS = {"head.m": "head.margin", "head.s": "head.scale"}
 """Parameters by the symbols of the papers."""
@@ -77,7 +78,7 @@ def parse_setting(text: str) -> Setting:
     if not equals or len(parts) < 3 or parts[0] != "runs" or not all(parts):
         raise InputError(f"--set needs runs.NAME.PATH=VALUE,VALUE as in runs.arcface.head.margin=0.3,0.5; got {text!r}")
     try:
-        values = tuple(yaml.safe_load(part) for part in _split(said))
+        values = tuple(yaml_text.parse(part) for part in _split(said))
     except yaml.YAMLError as error:
         raise InputError(f"--set {text!r}: a value is not YAML: {error}") from error
     if any(value is None for value in values):

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from pipeline.workspaces import seeds, snapshot
 from pipeline.workspaces.sweep_grid import Variant
+from stages.runtime import yaml_text
 
 COMPUTED = {"averages": ("hq", "ijb", "lq")}
 """What a column's metric may begin with that no stage measures, and the suites that the stage `row` makes it of."""
@@ -113,7 +112,7 @@ def opened(root: Path, asked: Sweep) -> Iterator[tuple[Workspace, bool]]:
 
 def generated(root: Path, asked: Sweep) -> dict[str, Mapping[str, Any]]:
     """Return the files of its workspace that are not the project's, by name."""
-    tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    tree = yaml_text.parse((root / "params.yaml").read_text(encoding="utf-8"))
     tree = params(root, tree, asked)
     graph = snapshot.graph(root, tree)
     named = {str(column["metric"]).partition(".")[0] for column in asked.columns}

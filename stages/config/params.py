@@ -15,7 +15,7 @@ from stages.config import table as report
 from stages.config import training
 from stages.core.errors import InputError, UnknownNameError
 from stages.datasets import insightface_rec
-from stages.runtime import pin, plugins
+from stages.runtime import pin, plugins, yaml_text
 from stages.runtime.artifacts import explain
 from stages.runtime.merge import merge
 from stages.synthesis import config as synthesis_config
@@ -250,7 +250,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml_text.parse(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from stages.core.errors import InputError, UnknownNameError
 from stages.core.networks.checkpoint_keys import FamilyName
+from stages.runtime import yaml_text
 from stages.runtime.artifacts import explain
 
 LIST = Path("models.yaml")
@@ -91,7 +92,7 @@ def load(path: Path = LIST) -> Published:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it is part of the repository; start facet in its folder")
     try:
-        return Published.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Published.model_validate(yaml_text.parse(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError) as error:
         said = explain(error) if isinstance(error, ValidationError) else str(error)
         raise InputError(f"{path}: {said}") from error

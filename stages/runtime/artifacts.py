@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from stages.core.errors import InputError
-from stages.runtime import files
+from stages.runtime import files, yaml_text
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -45,7 +44,7 @@ def eval_folder(dataset: str) -> Path:
 def data_folder(dataset: str, part: str) -> Path:
     """Folder with the ``train`` or ``eval`` of a data set: below its ``root`` if it has one, else below ``data``."""
     described = RESOLVED / "datasets" / f"{dataset}.yaml"
-    root = (yaml.safe_load(described.read_text(encoding="utf-8")) or {}).get("root") if described.is_file() else None
+    root = (yaml_text.parse(described.read_text(encoding="utf-8")) or {}).get("root") if described.is_file() else None
     return Path(root or DATA / dataset) / part
 
 
@@ -95,7 +94,7 @@ def read_section(path: Path, section: str, config: type[C]) -> C:
         raise FileNotFoundError(
             f"{path} is missing: it is written by the stage `resolve` from params.yaml; run `dvc repro`"
         )
-    tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    tree = yaml_text.parse(path.read_text(encoding="utf-8")) or {}
     if section not in tree:
         raise InputError(f"{path} has no section {section!r}, only {sorted(tree)}: run `dvc repro resolve`")
     try:
@@ -150,7 +149,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_yaml(path: Path, tree: Mapping[str, Any]) -> None:
     """Write YAML with keys in the order given."""
     with write_file(path) as aside:
-        aside.write_text(yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        aside.write_text(yaml_text.dump(dict(tree)), encoding="utf-8")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[Any]] | Sequence[Sequence[Any]]) -> None:

@@ -23,10 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core.errors import InputError
-from stages.runtime import artifacts, files, program
+from stages.runtime import artifacts, files, program, yaml_text
 from stages.runtime.progress import Progress
 
 PARTS = ("train", "eval")
@@ -248,7 +246,7 @@ def _files(home: Path) -> Iterator[str]:
 def main(arguments: argparse.Namespace) -> None:
     """Pin what params.yaml names."""
     del arguments
-    tree = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    tree = yaml_text.parse(Path("params.yaml").read_text(encoding="utf-8"))
     pin_all(tree if isinstance(tree, dict) else {})
 
 

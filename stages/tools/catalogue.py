@@ -13,10 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from stages.core.errors import UnknownNameError
-from stages.runtime import program
+from stages.runtime import program, yaml_text
 
 EXAMPLES = """\
 examples:
@@ -103,7 +101,7 @@ def _fields(tree: ast.Module) -> Iterator[str]:
 
 
 def _table(root: Path, path: Path) -> Entry:
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    tree = yaml_text.parse(path.read_text(encoding="utf-8"))
     return Entry(path.stem, tree["title"], " ".join(tree["source"].split()), (), path.relative_to(root).as_posix())
 
 
