@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import UnknownNameError
-from stages.runtime import files
+from stages.runtime import files, program
 
 # nothing we start calls home
 QUIET = {
@@ -79,8 +79,17 @@ def for_children(base: Mapping[str, str] | None = None) -> dict[str, str]:
     return environment | _past_proxies(environment) | QUIET
 
 
-def enter() -> None:
-    """Give this process the environment that its children get."""
+def enter(root: Path) -> None:
+    """Give this process the environment that its children get.
+
+    A user that the system does not know (a container started with ``--user``) gets a name, and a home in the state
+    folder: DVC, MLflow and Prefect each end without one.
+    """
+    program.name_user()
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(state_folder(root).absolute() / "home")
     os.environ.update(for_children())
     for name in OF_A_HOOK:
         os.environ.pop(name, None)

@@ -57,5 +57,5 @@ def enter() -> Path:
     """Change to the project's root folder and return it."""
     root = environment.find_root()
     os.chdir(root)
-    environment.enter()
+    environment.enter(root)
     return root

@@ -86,11 +86,12 @@ def facet_run(
         track: Record finished rows in MLflow at the end.
         workspace: KIND/NAME of a workspace beside the project, as ablations/demo; empty for the project itself.
     """
+    root = environment.find_root()
     # from a deployment it is Prefect that started this process
-    environment.enter()
+    environment.enter(root)
     prefect_patches.check()
     prefect_patches.be_brief_with_a_dead_server()
-    where = workspaces.parse(environment.find_root(), workspace)
+    where = workspaces.parse(root, workspace)
     reconcile.settle_all(where.folder)
     options = RunOptions(jobs, per_device, retries, timeout_minutes, track, pool)
     with snapshot.kept(where), contextlib.closing(options.executor(where)) as executor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import getpass
 import json
 import os
 import select
@@ -42,6 +43,7 @@ def run(
     A bug is not a person's mistake: it is raised, with its traceback.
     """
     arguments = parser.parse_args(argv)
+    name_user()
     die_with_parent()
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
@@ -59,6 +61,17 @@ def run(
         return 143
     _record_imports()
     return 0
+
+
+def name_user() -> None:
+    """Name a user that the system does not know: libraries ask for it, PyTorch at the end of a training.
+
+    Such is the user of a container that was started with ``--user``.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"
 
 
 def reader_has_gone() -> bool:

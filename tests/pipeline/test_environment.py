@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.server
 import os
+import pwd
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -57,7 +59,7 @@ def test_a_flow_runs_link_has_no_login():
     assert servers.flow_run_url(f"http://me:{SECRET}@prefect.example", "7") == "http://prefect.example/runs/flow-run/7"
 
 
-def test_what_is_started_does_not_work_on_the_repository_of_a_hook(monkeypatch: pytest.MonkeyPatch):
+def test_what_is_started_does_not_work_on_the_repository_of_a_hook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     hook = {"GIT_DIR": "/srv/other/.git", "GIT_INDEX_FILE": "/srv/other/.git/index", "GIT_PREFIX": "src/"}
     for name, value in hook.items():
         monkeypatch.setenv(name, value)
@@ -67,7 +69,7 @@ def test_what_is_started_does_not_work_on_the_repository_of_a_hook(monkeypatch: 
     assert not hook.keys() & children.keys()
     assert children["GIT_CONFIG_COUNT"] == "0"
     monkeypatch.setattr("os.environ", dict(os.environ))
-    environment.enter()
+    environment.enter(tmp_path)
     assert not hook.keys() & os.environ.keys()
     assert os.environ["PATH"] == children["PATH"]
 
@@ -89,11 +91,11 @@ def test_a_proxy_is_not_asked_for_this_machine(given: dict[str, str], wanted: st
         assert children.get("NO_PROXY") == wanted
 
 
-def test_a_server_on_this_machine_answers_although_there_is_a_proxy(monkeypatch: pytest.MonkeyPatch):
+def test_a_server_on_this_machine_answers_although_there_is_a_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr("os.environ", {**os.environ, "http_proxy": "http://127.0.0.1:9"})
     for name in ("no_proxy", "NO_PROXY"):
         os.environ.pop(name, None)
-    environment.enter()
+    environment.enter(tmp_path)
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/pyproject.toml"
@@ -102,3 +104,23 @@ def test_a_server_on_this_machine_answers_although_there_is_a_proxy(monkeypatch:
             [sys.executable, "-c", asked, address], env=environment.for_children(), capture_output=True, text=True, check=False
         )
     assert (answer.stdout, answer.stderr) == ("200\n", "")
+
+
+def unknown(user: int) -> KeyError:
+    raise KeyError(f"getpwuid(): uid not found: {user}")
+
+
+def test_a_user_that_the_system_does_not_know_has_a_home_and_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    known = ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME")
+    monkeypatch.setattr("os.environ", {name: value for name, value in os.environ.items() if name not in known})
+    environment.enter(tmp_path)
+    assert Path.home() == tmp_path / ".facet/home"
+    children = environment.for_children()
+    assert (children["HOME"], children["LOGNAME"]) == (str(tmp_path / ".facet/home"), f"uid{os.getuid()}")
+
+
+def test_a_home_that_there_is_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("os.environ", {**os.environ, "HOME": "/srv/home"})
+    environment.enter(tmp_path)
+    assert os.environ["HOME"] == "/srv/home"

@@ -61,6 +61,16 @@ def test_another_broken_pipe_is_an_error():
     assert (child.returncode, out, err) == (2, "", "error: [Errno 32] Broken pipe\n")
 
 
+def test_a_user_that_the_system_does_not_know_has_a_name(monkeypatch: pytest.MonkeyPatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    # before `run` names the user, as in a container that was started with --user
+    gone = "__import__('pwd').getpwuid = lambda user: {}[user]"
+    code = PROGRAM.format(body="print(__import__('getpass').getuser())").replace("import argparse", f"{gone}\nimport argparse")
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert (answer.stdout, answer.stderr) == (f"uid{os.getuid()}\n", "")
+
+
 def test_sigterm_ends_a_stage_with_143_and_says_that_work_is_kept():
     child = start("print('ready', flush=True); time.sleep(60)")
     assert child.stdout is not None
