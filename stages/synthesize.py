@@ -103,7 +103,7 @@ class Studio:
         return sorted((one for drawn in self._draw(name, sittings) for one in drawn), key=lambda one: one.slot)
 
     def _draw(self, name: str, sittings: Sequence[plan.Sitting]) -> Iterator[list[Drawn]]:
-        progress = Progress(f"draw {name}", sum(len(sitting.pictures) for sitting in sittings), "images")
+        progress = Progress(f"render {name}", sum(len(sitting.pictures) for sitting in sittings), "images")
         for drawn in draw_all(self.config.seed, sittings, self.processes):
             progress.advance(len(drawn))
             yield drawn

@@ -16,11 +16,11 @@ from pipeline.flow.run_options import RunOptions, with_run_options
 from stages.core.errors import InputError
 from stages.runtime import yaml_text
 
-Tables = Annotated[list[str] | None, typer.Argument(help="Names of files in tables/; default: the scale's")]
+Tables = Annotated[list[str] | None, typer.Argument(help="Names of files in tables/; default: all tables of the scale")]
 Scale = Annotated[str, typer.Option(help="Scale: the name of a file in ablations/, such as demo, faces or paper.")]
 Seeds = Annotated[
     list[str] | None,
-    typer.Option("--seeds", metavar="0,1,2", help="Train each row with these too: 0..2; TABLE=0..2 for one table."),
+    typer.Option("--seeds", metavar="0,1,2", help="Further seeds of each row: 0,1 or 0..2; TABLE=0..2: of one table."),
 ]
 Report = Annotated[Path | None, typer.Option(help="Copy the report here when it is done: pages, text and data.")]
 Show = Annotated[bool, typer.Option("--show", help="Print the runs as a params.yaml, and run nothing.")]

@@ -28,7 +28,7 @@ app = typer.Typer(
 
 Targets = Annotated[
     list[str] | None,
-    typer.Argument(help="Stages (train_backbone@adaface; evaluate_hq: all of a kind) or tables; default: all"),
+    typer.Argument(help="Stages (train_backbone@adaface, or evaluate_hq for all), tables or runs; default: all"),
 ]
 
 

@@ -38,7 +38,7 @@ def run(
 ) -> None:
     """Run stale stages in parallel.
 
-    Runs the stale stages among the targets and all they need, as a Prefect flow run. With --set or --seeds it is a
+    Runs the targets and what they need, where that is stale, as a Prefect flow run. With --set or --seeds it runs a
     sweep: each combination of values is trained with each seed, evaluated, and shown as mean and spread;
     params.yaml does not change. Repeating a sweep resumes it; finished training runs are reused.
     """

@@ -32,7 +32,9 @@ def table(
     format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.md,
     every: Annotated[bool, typer.Option("--all", help="Print all tables, with the agreement of each.")] = False,
     scale: Annotated[str, typer.Option(help="Scale of `facet ablations`; default: the project's tables.")] = "",
-    diff: Annotated[str | None, typer.Option(metavar="REV", help="Compare with a commit, or A with B: A..B.")] = None,
+    diff: Annotated[
+        str | None, typer.Option(metavar="REV", help="Compare with commit REV; A..B: compare commit A with commit B.")
+    ] = None,
 ) -> None:
     """Print a table with measured and published numbers."""
     from pipeline.base import workspace

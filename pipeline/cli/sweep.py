@@ -30,7 +30,8 @@ Seeds = Annotated[
     str | None, typer.Option(metavar="0..4", help="Seeds for each variant: 0..4, or 0,1,7.")
 ]
 OfTable = Annotated[
-    str | None, typer.Option("--columns", metavar="TABLE", help="Table whose columns to show; default: its run's.")
+    str | None,
+    typer.Option("--columns", metavar="TABLE", help="Table whose columns to show; default: first of its runs' tables."),
 ]
 Save = Annotated[
     str | None,
@@ -64,7 +65,7 @@ def run_sweep(root: Path, targets: Sequence[str], asked: Asked, options: RunOpti
         raise InputError("a sweep runs locally only: save it (--save TABLE), then run `facet run TABLE --pool NAME`")
     sweep = understand(root, targets, asked)
     num_runs = sum(len(variant.runs) for variant in sweep.variants)
-    typer.echo(f"{sweep.title}: {len(sweep.variants)} variants, {num_runs} trainings")
+    typer.echo(f"{sweep.title}: {len(sweep.variants)} variants, {num_runs} training runs")
     with sweeps.opened(root, sweep) as (where, fresh):
         if not fresh:
             typer.echo("another process is running this sweep already: using the code that it started with")

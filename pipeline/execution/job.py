@@ -72,7 +72,7 @@ class Job:
             RuntimeError: there is nothing: the process was killed.
         """
         if not self.answer:
-            raise OperationError(f"process {self.pid}, which spoke with DVC, died without a result: was it killed?")
+            raise OperationError(f"process {self.pid}, which ran DVC, died without a result: was it killed?")
         value = pickle.loads(self.answer)
         if isinstance(value, BaseException):
             raise value

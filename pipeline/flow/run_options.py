@@ -26,7 +26,7 @@ class RunOptions:
 
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Stages at a time; default: one per core, and what fits on the GPUs"),
+        typer.Option("--jobs", "-j", min=1, help="Stages at a time; default: one per core plus those on the GPUs"),
     ] = None
     per_device: Annotated[int, typer.Option(min=1, help="Stages at a time on one GPU.")] = 1
     retries: Annotated[

@@ -52,8 +52,8 @@ def at(where: Workspace, name: str, revision: str) -> Tree:
     kept = _kept(where.project, name, revision)
     if kept is None:
         raise UnknownNameError(
-            f"{revision} has no table {name!r}: neither a dvc.lock there has results/tables/{name}/report, "
-            "nor a report in docs/report has it"
+            f"{revision} has no table {name!r}: at that commit no dvc.lock has results/tables/{name}/report, "
+            "and docs/report does not contain the table"
         )
     return kept
 

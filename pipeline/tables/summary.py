@@ -150,7 +150,7 @@ def workspace_with(root: Path, path: str) -> Workspace:
     there = [one for one in workspace.side_workspaces(root) if (one.folder / path).exists()]
     if len(there) > 1:
         names = ", ".join(one.name for one in there)
-        raise UnknownNameError(f"{path} exists for the scales {names}: say which with --scale")
+        raise UnknownNameError(f"{path} exists for the scales {names}: choose one with --scale")
     return there[0] if there else workspace.of_project(root)
 
 

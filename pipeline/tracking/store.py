@@ -92,7 +92,10 @@ def prepare(tracking_uri: str) -> None:
     marker = path.with_name("store.json")
     made = read_facts(marker)
     if made.get("folder") not in (None, state["folder"]):
-        raise InputError(f"{path} was created in {made['folder']}, with its artifacts: delete {path.parent}")
+        raise InputError(
+            f"{path} was created in {made['folder']}, and its artifacts' addresses lead there: delete {path.parent}, "
+            "then run `facet track`"
+        )
     if made != state or not path.is_file():
         _create_or_upgrade(path)
         marker.write_text(json.dumps(state) + "\n", encoding="utf-8")

@@ -36,8 +36,8 @@ def remote_of(root: Path) -> str:
     if len(names) == 1:
         return names[0]
     raise UnknownNameError(
-        f"workers in other clones get the code from a git remote, and this one has {', '.join(names) or 'none'}: "
-        f"`git remote add {wanted} URL`, or name it in FACET_GIT_REMOTE"
+        f"workers in other clones get the code from the git remote {wanted}, and the remotes of this clone are "
+        f"{', '.join(names) or 'none'}: run `git remote add {wanted} URL`, or name another one in FACET_GIT_REMOTE"
     )
 
 

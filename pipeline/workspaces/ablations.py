@@ -205,7 +205,8 @@ def _named(at: Mapping[str, Any], section: str, word: str | None, run: str, scal
     known = at.get(section, {})
     if word not in known:
         there = ", ".join(sorted(known)) or "none"
-        raise UnknownNameError(f"{RUNS}, {run}: ablations/{scale}.yaml, {section} has no {word!r}: there are {there}")
+        place = f"`{section}` of ablations/{scale}.yaml"
+        raise UnknownNameError(f"{RUNS}, {run}: no {word!r} under {place}: there are {there}")
     return known[word]
 
 

@@ -28,7 +28,7 @@ def parse(text: str) -> tuple[int, ...]:
         first = int(found[1])
         seeds += range(first, int(found[2] or first) + 1)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError(f"--seeds {text!r} says {'no seed' if not seeds else 'a seed twice'}")
+        raise InputError(f"--seeds {text!r} has {'no seed' if not seeds else 'a seed twice'}")
     return tuple(sorted(seeds))
 
 

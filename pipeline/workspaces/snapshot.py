@@ -145,8 +145,8 @@ def _refuse_other_work(path: Path, asked: Mapping[str, Any]) -> None:
 
 def _work(params: Mapping[str, Any]) -> str:
     """Return the work that a params.yaml describes, in words."""
-    tables = ", ".join(params.get("tables") or {})
-    return f"{len(params.get('runs') or {})} trainings" + (f" of {tables}" if tables else "")
+    tables, count = ", ".join(params.get("tables") or {}), len(params.get("runs") or {})
+    return f"{count} training run{'' if count == 1 else 's'}" + (f" of {tables}" if tables else "")
 
 
 def _refresh(root: Path, path: Path, generated: Mapping[str, Mapping[str, Any]]) -> None:

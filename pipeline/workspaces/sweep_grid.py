@@ -117,7 +117,7 @@ def variants(
     found = [_variant(base, runs[base], values, seeds, own_seed) for base, values in chosen]
     twice = [name for name, count in Counter(name for one in found for name in one.runs).items() if count > 1]
     if twice:
-        raise InputError(f"two trainings would be called {twice[0]}: sweep over one of them at a time")
+        raise InputError(f"two training runs would be called {twice[0]}: sweep over one of them at a time")
     return found
 
 

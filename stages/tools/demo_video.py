@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--dataset", default="demo", help="synthetic data set, whose people are known (demo)")
     source.add_argument("--video", help="video file, or a camera's number")
     options.add_argument("--gallery", type=Path, help="folder with one picture per person, for --video")
-    options.add_argument("--person", help="person in the video, a name in the gallery; else nothing is counted")
+    options.add_argument("--person", help="name in the gallery of the person in the video; else nothing is counted")
     options.add_argument("--detector", help="YuNet's model file, or mtcnn (facenet-pytorch); default: YuNet if found")
     options.add_argument(
         "--blur", nargs="+", type=float, default=[1.5, 3.0], help="standard deviations of blur+, blur++ ... (1.5 3.0)"

@@ -24,7 +24,7 @@ from stages.inspection.check import Found, examine
 from stages.runtime import artifacts, program
 
 EXAMPLES = """\
-Exit code: 0, or 1 if a set that a run of params.yaml is trained or measured on is missing or cannot be used.
+Exit code: 1 if a run of params.yaml needs a set that is missing or cannot be used; otherwise 0.
 Counts are compared with the published sets; a different count is odd, not wrong.
 
 examples:
@@ -43,7 +43,7 @@ class Line:
     known: Known
     wanted_by: tuple[str, ...]  # runs
     found: Found
-    drawn: bool  # by `synthesize`
+    synthetic: bool
 
     @property
     def status(self) -> str:
@@ -58,7 +58,7 @@ class Line:
     def differs(self) -> bool:
         """Whether a count differs from the published one although it should not."""
         counts = self.found.counts
-        return not self.drawn and any(counts.get(what, count) != count for what, count in self.known.counts.items())
+        return not self.synthetic and any(counts.get(what, count) != count for what, count in self.known.counts.items())
 
     @property
     def is_fault(self) -> bool:
@@ -95,7 +95,7 @@ def look(names: Sequence[str], folder: str | None, *, everything: bool) -> Itera
     for dataset in names or chosen.datasets:
         root = chosen.datasets[dataset].root
         place = Path(folder or root or artifacts.DATA / dataset)
-        drawn = root is None and folder is None
+        synthetic = root is None and folder is None
         wanted = wanted_sets(chosen, dataset)
         for known in (TRAIN, *KNOWN.values()):
             runs = tuple(wanted.get(known.name, ()))
@@ -103,7 +103,7 @@ def look(names: Sequence[str], folder: str | None, *, everything: bool) -> Itera
                 continue
             found = examine(place, known)
             if runs or everything or not found.missing:
-                yield Line(str(place) if folder else dataset, known, runs, found, drawn)
+                yield Line(str(place) if folder else dataset, known, runs, found, synthetic)
         if folder:
             return
 
@@ -131,8 +131,8 @@ def as_tree(line: Line) -> dict[str, Any]:
     known = line.known
     return {
         "dataset": line.dataset, "set": known.name, "title": known.title, "status": line.status,
-        "wanted_by": list(line.wanted_by), "drawn": line.drawn, "place": known.place, "files": list(known.files),
-        **asdict(line.found), "published_counts": known.counts, "origin": known.origin,
+        "wanted_by": list(line.wanted_by), "synthetic": line.synthetic, "place": known.place,
+        "files": list(known.files), **asdict(line.found), "published_counts": known.counts, "origin": known.origin,
     }  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def show(lines: Sequence[Line], console: Console) -> None:
             )
         console.print(table)
         absent = [line for line in mine if line.found.missing]
-        if absent and mine[0].drawn and any(line.wanted_by for line in absent):
+        if absent and mine[0].synthetic and any(line.wanted_by for line in absent):
             console.print(f"This data set is synthetic: render it with dvc repro synthesize@{dataset}\n", markup=False)
         elif absent:
             _explain(absent, console)
@@ -166,11 +166,11 @@ def show(lines: Sequence[Line], console: Console) -> None:
 
 def _counts(line: Line) -> str:
     """Return the counts found, with the published ones in grey where they differ."""
-    texts = [] if line.found.counts or not line.known.counts or line.drawn else ["[bright_black]published:[/]"]
+    texts = [] if line.found.counts or not line.known.counts or line.synthetic else ["[bright_black]published:[/]"]
     for what in dict.fromkeys([*line.found.counts, *line.known.counts]):
         count, published = line.found.counts.get(what), line.known.counts.get(what)
         mine = [] if count is None else [f"{count:,}"]
-        if published is not None and published != count and not line.drawn:
+        if published is not None and published != count and not line.synthetic:
             mine.append(f"[bright_black]of {published:,}[/]" if mine else f"[bright_black]{published:,}[/]")
         if mine:
             texts.append(f"{' '.join(mine)} {what}")
@@ -204,7 +204,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     options.add_argument("datasets", nargs="*", metavar="DATASET", help="data sets of params.yaml; default: all")
-    options.add_argument("--folder", help="check this folder, with train/ and eval/, instead of data/DATASET")
+    options.add_argument("--folder", help="check this folder, with train/ and eval/, instead of a data set")
     options.add_argument("--all", action="store_true", help="show every set that can be read, needed or not")
     options.add_argument("--json", action="store_true", help="print JSON")
     return options

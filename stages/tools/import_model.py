@@ -88,8 +88,8 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("checkpoint", type=Path, help="the downloaded file")
     options.add_argument("name", help="name of the imported model")
-    options.add_argument("--architecture", choices=list(FAMILIES), help="network family, if keys do not tell")
-    options.add_argument("--published", metavar="ENTRY", help="entry of models.yaml that it is")
+    options.add_argument("--architecture", choices=list(FAMILIES), help="network family, if the keys do not show it")
+    options.add_argument("--published", metavar="ENTRY", help="entry of models.yaml that describes the file")
     options.add_argument("--color-order", choices=["BGR", "RGB"], help="channel order of the network's input")
     options.add_argument(
         "--value-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="network input values for pixels 0 and 255"

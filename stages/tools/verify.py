@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("model", help="a run of params.yaml, a name under models/, or a folder")
     where = options.add_mutually_exclusive_group(required=True)
-    where.add_argument("--dataset", help="data set of params.yaml: uses its data/DATASET/eval")
+    where.add_argument("--dataset", help="data set of params.yaml: uses its test sets")
     where.add_argument("--folder", type=Path, help="a folder with NAME.bin, ijb/IJBB, tinyface, ...")
     options.add_argument("--suites", nargs="+", choices=_verification.SUITES, default=list(_verification.SUITES))
     options.add_argument("--published", metavar="ENTRY", help="entry of models.yaml to compare with")

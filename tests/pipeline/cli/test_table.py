@@ -157,7 +157,7 @@ def test_a_table_of_the_kept_report_is_read_from_git(project: Path):
     other = project / ".facet/ablations/faces/results/tables/scface/report"
     other.mkdir(parents=True)
     assert facet("scface").stderr == (
-        "error: results/tables/scface/report exists for the scales demo, faces: say which with --scale\n"
+        "error: results/tables/scface/report exists for the scales demo, faces: choose one with --scale\n"
     )
     other.rmdir()
     assert facet("scface", "--diff", "HEAD~1..HEAD").stdout.endswith("Unchanged: ArcFace, AdaFace, CosFace.\n")
@@ -167,7 +167,7 @@ def test_a_table_of_the_kept_report_is_read_from_git(project: Path):
     ("arguments", "words"),
     [
         (("heads", "--diff", "nope"), "error: no revision 'nope': give a commit, tag or branch, as HEAD~1\n"),
-        (("heads", "--diff", "HEAD~1"), "error: HEAD~1 has no table 'heads': neither a dvc.lock there has"),
+        (("heads", "--diff", "HEAD~1"), "error: HEAD~1 has no table 'heads': at that commit no dvc.lock has"),
         (("head", "--diff", "HEAD"), "error: no table 'head': there are heads, scface\n"),
         (("heads", "--diff", "HEAD", "--format", "tex"), "error: --diff is printed as md or csv, not as tex\n"),
         (("heads", "--all"), "error: give one table, as in `facet table heads`, or --all"),

@@ -157,7 +157,7 @@ def test_results_of_a_checkout_that_git_refuses_are_recorded_with_a_warning(unre
 
 def test_a_store_whose_artifacts_are_elsewhere_is_refused(unrecorded: Project):
     (unrecorded.path / "tracking/store.json").write_text('{"folder": "/elsewhere/tracking"}')
-    with pytest.raises(ValueError, match="was created in /elsewhere/tracking, with its artifacts"):
+    with pytest.raises(ValueError, match="was created in /elsewhere/tracking, and its artifacts' addresses lead there"):
         track(unrecorded)
 
 

@@ -187,7 +187,7 @@ def test_a_large_file_that_git_does_not_know_is_not_sent(tmp_path: Path, monkeyp
 
 def test_without_a_git_remote_the_error_says_what_to_add(tmp_path: Path) -> None:
     project = dummy.make(tmp_path / "project", 1)
-    with pytest.raises(LookupError, match=r"this one has none: `git remote add origin URL`"):
+    with pytest.raises(LookupError, match=r"remotes of this clone are none: run `git remote add origin URL`"):
         code_transfer.remote_of(project.path)
 
 

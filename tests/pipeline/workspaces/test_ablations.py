@@ -190,7 +190,7 @@ def test_what_is_missing_is_said_with_what_there_is(root: Path) -> None:
     with pytest.raises(LookupError, match=r"data set ms1mv2 should be at .*away, which does not exist"):
         asked("paper")
     write(root, {"ablations/demo.yaml": {**DEMO, "nets": {"r18": {}}}})
-    with pytest.raises(LookupError, match=r"arc_r50_ms1mv2: ablations/demo.yaml, nets has no 'r50': there are r18"):
+    with pytest.raises(LookupError, match=r"arc_r50_ms1mv2: no 'r50' under `nets` of ablations/demo.yaml: there are r18"):
         asked()
     write(root, {"ablations/demo.yaml": {**DEMO, "net": {}}})
     with pytest.raises(ValueError, match="unknown net; allowed: all, base"):

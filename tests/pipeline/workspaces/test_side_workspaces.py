@@ -44,8 +44,8 @@ def opened(project: Dummy, asked: Ablations) -> AbstractContextManager[tuple[Wor
 @pytest.mark.parametrize(
     ("command", "asked", "differs"),
     [
-        (("alone",), "1 trainings of alone", "rows, runs, tables"),
-        (("heads", "--seeds", "0,1"), "4 trainings of heads", "rows, runs"),
+        (("alone",), "1 training run of alone", "rows, runs, tables"),
+        (("heads", "--seeds", "0,1"), "4 training runs of heads", "rows, runs"),
     ],
 )
 def test_other_tables_than_those_that_run_are_refused(
@@ -58,7 +58,7 @@ def test_other_tables_than_those_that_run_are_refused(
         answer = project.facet("ablations", *command, "--no-track", code=1, **NOWHERE)
         assert (folder / "params.yaml").read_text() == before
     assert answer.stderr == (
-        f"error: another process is running 2 trainings of heads in {folder}, but this command requests {asked}"
+        f"error: another process is running 2 training runs of heads in {folder}, but this command requests {asked}"
         f" (difference: {differs}): wait until it ends, or repeat the command that started it\n"
     )
     assert "table " not in answer.stdout
@@ -87,7 +87,7 @@ def test_a_sweep_of_runs_that_were_edited_since_it_began_is_refused(project: Dum
         project.edit("r1", margin=0.9)
         answer = project.facet(*command, code=1, **NOWHERE)
         assert re.fullmatch(
-            r"error: another process is running 2 trainings of (r1_\w+) in .*/sweeps/\1, but this command requests 2 trainings"
+            r"error: another process is running 2 training runs of (r1_\w+) in .*/sweeps/\1, but this command requests 2 training runs"
             r" of \1 \(difference: runs\): wait until it ends, .*\n",
             answer.stderr,
         )

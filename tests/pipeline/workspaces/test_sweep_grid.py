@@ -40,7 +40,7 @@ def test_a_run_with_its_own_seed_is_the_run_itself() -> None:
     ]
     (varied,) = sweep_grid.variants({"a": run}, [Setting("a", "margin", (0.2,))], [7, 8], own_seed)
     assert dict(varied.runs) == {"a_margin_0p2": 7, "a_margin_0p2_s8": 8}
-    with pytest.raises(ValueError, match="two trainings would be called a_s8"):
+    with pytest.raises(ValueError, match="two training runs would be called a_s8"):
         sweep_grid.variants({"a": run, "a_s8": run}, [], [7, 8], own_seed)
 
 

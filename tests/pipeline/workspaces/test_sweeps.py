@@ -205,7 +205,7 @@ def test_what_cannot_be_understood_is_refused_in_one_sentence(tmp_path: Path) ->
         (["--set", "runs.r0.margin=0.3,0.3"], "repeats a value"),
         (["--set", "runs.r0.margin=0.3,"], "a value is missing"),
         (["--set", "runs.r0.margin.deep=1"], "margin is not a section but"),
-        (["--seeds", "4..0"], "says no seed"),
+        (["--seeds", "4..0"], "has no seed"),
         (["--seeds", "a"], "--seeds needs 0..4"),
         (["nothing", "--seeds", "0..1"], "got 'nothing': choose from"),
         (["--seeds", "0..1", "--columns", "none"], "--columns: no table 'none': there are heads"),

@@ -39,7 +39,7 @@ def test_all_shows_every_set_that_can_be_read(tmp_path: Path, capsys: pytest.Cap
     assert all(line["status"] == ("missing" if line["wanted_by"] else "not here") for line in tree.values())
 
 
-def test_drawn_data_says_how_to_draw_it_and_is_not_held_to_published_counts(
+def test_synthetic_data_says_how_to_render_it_and_is_not_held_to_published_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     for name in ("params.yaml", "profiles", "tables"):
@@ -51,7 +51,8 @@ def test_drawn_data_says_how_to_draw_it_and_is_not_held_to_published_counts(
     assert "dvc repro synthesize@demo" in said
     assert "published" not in said
     assert doctor.run(["demo", "--json"]) == 1
-    assert next(x for x in json.loads(capsys.readouterr().out) if x["set"] == "lfw")["status"] == "ok"
+    lfw = next(x for x in json.loads(capsys.readouterr().out) if x["set"] == "lfw")
+    assert (lfw["status"], lfw["synthetic"]) == ("ok", True)
 
 
 def test_what_is_there_is_no_fault_whatever_its_counts(
