@@ -19,10 +19,13 @@ from tests.pipeline.dummy import Dummy
 HEAD = """\
 # Faults
 
-What happens when something breaks during a parallel run, as observed by `make faults`: real processes, real signals, real full disks
-(tmpfs). Each row is a test in `tests/faults`. After each fault the test also checks that no process is left, no output is half written,
-no record in a `dvc.lock` is lost or doubled, Prefect shows within two minutes how the run ended, and the next `facet run` finishes the
-work, training runs from their checkpoints.
+This table shows what happens when something breaks during a parallel run, as observed by `make faults`: real processes, real signals, real
+full disks (tmpfs). Each row is a test in `tests/faults`. After each fault the test also checks that
+
+- no process is left, and no output is half written;
+- no record in a `dvc.lock` is lost or doubled;
+- Prefect shows within two minutes how the run ended;
+- the next `facet run` finishes the work, and training runs continue from their checkpoints.
 
 A run that was killed is shown as Crashed by an automation of Prefect's server about 90 s after its last heartbeat, or by the next `facet`
 command, whichever comes first. Task runs keep the last state that the server received, even if it was away when they ended.
