@@ -28,7 +28,8 @@ class CrFiqaNet(StagedNet):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, nn.Dropout(config.dropout))
-        self.qs = nn.Linear(config.feature_dim, 1)
+        # its objective trains a layer of its own: DDP waits for a gradient of each parameter that may have one
+        self.qs = nn.Linear(config.feature_dim, 1).requires_grad_(False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0, 0.1)
