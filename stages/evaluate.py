@@ -13,7 +13,7 @@ import argparse
 import importlib
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ import pandas as pd
 from stages import recognition
 from stages.config import evaluation
 from stages.core.errors import InputError, UnknownNameError
-from stages.core.metrics.features import Embed
+from stages.core.metrics import missing
+from stages.core.metrics.features import Embed, Features, Image
 from stages.core.metrics.quality import Scorer
 from stages.core.metrics.suite_result import Measured, Score
 from stages.embedding import scoring_embedder
@@ -37,6 +38,26 @@ def main(arguments: argparse.Namespace) -> None:
     run, suite = arguments.run, arguments.suite
     path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
     section = artifacts.read_section(path, f"evaluate_{suite}", evaluation.SECTIONS[suite])
+    if section.switches.sets:
+        measured = measure_run(run, suite, section)
+        shown = "  ".join(f"{key} {value:.4f}" for key, value in measured.metrics.items())
+    else:
+        reason = missing.no_set(suite, section.dataset)
+        measured = measure(suite, Path(), section.switches, _nothing)
+        measured.details["not_measured"] = reason
+        shown = f"not measured: {reason}"
+    model = artifacts.read_json(artifacts.backbone_folder(run) / "model.json")
+    provenance = {"run": run, "dataset": section.dataset, "weights_sha256": model["weights_sha256"]}
+    write(run, suite, measured, provenance)
+    progress.say(shown)
+
+
+def measure_run(run: str, suite: str, section: evaluation.Section[Any]) -> Measured:
+    """Evaluate a run's backbone, and for ``fiqa`` its quality method, on the sets of its data set.
+
+    Raises:
+        FileNotFoundError: a set is missing; the message says where the sets are named.
+    """
     flip = uses_flip(section.switches)
     scorers: dict[str, Scorer] = {}
     others: dict[str, Embed] = {}
@@ -48,11 +69,19 @@ def main(arguments: argparse.Namespace) -> None:
         }
     embedder = Embedder.load(artifacts.backbone_folder(run), flip=flip, keep=True)
     embed, scores = scoring_embedder.watched(embedder, scorers), scoring_embedder.scores_of(scorers)
-    measured = measure(suite, pin.checked(section.dataset, "eval"), section.switches, embed, scores, others)
-    model = artifacts.read_json(artifacts.backbone_folder(run) / "model.json")
-    provenance = {"run": run, "dataset": section.dataset, "weights_sha256": model["weights_sha256"]}
-    write(run, suite, measured, provenance)
-    progress.say("  ".join(f"{key} {value:.4f}" for key, value in measured.metrics.items()))
+    folder = pin.checked(section.dataset, "eval")
+    try:
+        return measure(suite, folder, section.switches, embed, scores, others)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}. If data set {section.dataset} has no such set, list those that it has: "
+            f"datasets.{section.dataset}.benchmarks.{suite}.sets in params.yaml ([]: none)"
+        ) from error
+
+
+def _nothing(images: Iterable[Image]) -> Features:
+    """Stand for the network where no set is evaluated."""
+    raise AssertionError("a suite without sets has no image to embed")
 
 
 def measure(

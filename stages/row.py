@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> None:
     means, missing = averages.averages(measured)
     curves = {suite: stems for suite, stems in CURVES.items() if suite in suites}
     details = {suite: read_details(artifacts.details_folder(run, suite) / "details.json") for suite in curves}
-    unmeasured = {suite: dict(_reasons(tree.get("sets", {}))) for suite, tree in details.items()}
+    unmeasured = {suite: dict(_reasons({**tree.get("sets", {}), **_average(tree)})) for suite, tree in details.items()}
     tree = {
         "run": run,
         "weights_sha256": common_weights(run, measured),
@@ -76,6 +76,11 @@ def switches(details: Mapping[str, Any]) -> dict[str, Any]:
     """
     versions = {f"protocol.{name}": version for name, version in details.get("protocol", {}).items()}
     return versions | dict(flatten(details.get("switches", {})))
+
+
+def _average(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a suite's details say of its average."""
+    return {"avg": details["avg"]} if "avg" in details else {}
 
 
 def _reasons(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:

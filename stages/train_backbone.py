@@ -69,7 +69,7 @@ def open_checkpoints(config: Config, records: Records, ours: Processes) -> Check
 
 
 def validation(config: Config) -> loop.Validate:
-    """Return a function that evaluates a backbone on the sets of ``config.validation``.
+    """Return a function that evaluates a backbone on the sets of ``config.validation``; ``avg`` is their mean.
 
     The code is loaded here, because most trainings never look: what it says decides no weight, unless `keep` is best.
     """
@@ -90,7 +90,8 @@ def validation(config: Config) -> loop.Validate:
             copy.deepcopy(backbone), config.color_order, next(backbone.parameters()).device,
             flip=wanted.fusion != "none", value_range=config.value_range,
         )  # fmt: skip
-        return hq.measure(folder, switches, embedder, {}).metrics
+        metrics = hq.measure(folder, switches, embedder, {}).metrics
+        return {**metrics, "avg": hq.mean_accuracy(metrics, wanted.sets)}
 
     return validate
 

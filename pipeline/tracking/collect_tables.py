@@ -74,9 +74,8 @@ class _Table:
             params["seeds"] = ", ".join(seeds)
             tags["facet.runs"] = ", ".join(one.run for one in gathered)
         measured = metric_columns.measured(self.table, [one.tree for one in gathered], row)
-        names = [metric_columns.metric_name(column["name"]) for column in self.table["columns"]]
-        if missing := [column for column in names if column not in measured]:
-            tags["facet.not_measured"] = ", ".join(missing)
+        if missing := metric_columns.not_measured(self.table, [one.tree for one in gathered], row):
+            tags["facet.not_measured"] = "; ".join(f"{column}: {reason}" for column, reason in missing.items())
         return Record(
             kind="row",
             fingerprint=identity,

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages.core.errors import InputError
+from stages.core.metrics.missing import why
 from stages.core.metrics.spread import rounded, spread
 
 STD, PUBLISHED = ".std", "published."
@@ -64,11 +65,31 @@ def measured(
     return found
 
 
+def not_measured(
+    table: Mapping[str, Any], gathered: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return why a row lacks a value, by column as MLflow spells it: what the report says, of the first such seed."""
+    found = {}
+    for column in table["columns"]:
+        lacking = next((one for one in gathered if _value(column, one, row) is None), None)
+        if lacking is not None:
+            suite, key = _place(column, row)
+            recorded, switches = (lacking.get(kind, {}).get(suite, {}) for kind in ("unmeasured", "switches"))
+            said = why(suite, key, recorded, switches, str(lacking["parameters"].get("dataset", "")))
+            found[metric_name(column["name"])] = ": ".join(filter(None, said))
+    return found
+
+
 def _value(column: Mapping[str, Any], gathered: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
-    metric = column["metric"].replace("{quality}", str(row.get("quality")))
-    suite, _, key = metric.partition(".")
+    suite, key = _place(column, row)
     value: float | None = gathered["measured"].get(suite, {}).get(key)
     return value
+
+
+def _place(column: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return suite and key of a column's metric, for a row."""
+    suite, _, key = column["metric"].replace("{quality}", str(row.get("quality"))).partition(".")
+    return suite, key
 
 
 def published(table: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:

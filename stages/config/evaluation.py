@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from stages.core.errors import InputError
 
@@ -31,14 +31,19 @@ def _one_digit(fmrs: tuple[float, ...]) -> tuple[float, ...]:
     return fmrs
 
 
+def _none_is_no_set(section: Any) -> Any:
+    return {} if section is None else section
+
+
 _FUSION = "how features of image and flip are fused (stages/core/metrics/features.py); none: only the image's is used"
+_SETS = "test sets; none: nothing is measured, and columns of tables that need one are empty"
 _MAX_FAILED = "share of a set's images that may fail to process; they count as matching nobody; more stop the stage"
 
 
 class Hq(BaseModel, extra="forbid", frozen=True):
     """Verification sets in ``.bin`` files, 10 folds."""
 
-    sets: Annotated[tuple[HqSet, ...], AfterValidator(_once)] = Field(min_length=1)
+    sets: Annotated[tuple[HqSet, ...], AfterValidator(_once)] = Field((), description=_SETS)
     fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
     threshold: Literal["grid", "exact"] = Field(
         "grid", description="of a fold: the best of 0, 0.01, ... 4 (published), or of all; both are in the details"
@@ -49,7 +54,7 @@ class Hq(BaseModel, extra="forbid", frozen=True):
 class Ijb(BaseModel, extra="forbid", frozen=True):
     """IJB-B and IJB-C, 1:1 and 1:N (AdaFace insightface_ijb_helper)."""
 
-    sets: Annotated[tuple[IjbName, ...], AfterValidator(_once)] = Field(min_length=1)
+    sets: Annotated[tuple[IjbName, ...], AfterValidator(_once)] = Field((), description=_SETS)
     protocols: Annotated[tuple[Literal["1:1", "1:N"], ...], AfterValidator(_once)] = Field(("1:1",), min_length=1)
     fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
     use_norm: bool = Field(True, description="pool features with their norms instead of unit embeddings")
@@ -61,7 +66,7 @@ class Lq(BaseModel, extra="forbid", frozen=True):
     """Low-quality sets: identification on TinyFace, SCface and IJB-S, and LFW shrunk on one side (CRLFW)."""
 
     sets: Annotated[tuple[Literal["tinyface", "scface", "ijbs", "crlfw"], ...], AfterValidator(_once)] = Field(
-        min_length=1
+        (), description=_SETS
     )
     fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
     ijbs_fusion: Fusion = Field("none", description="the same for IJB-S, which is published without flips")
@@ -78,7 +83,7 @@ class Fiqa(BaseModel, extra="forbid", frozen=True):
     CR-FIQA's own: ``fusion: concat``, ``fmr: [1e-2, 1e-3, 1e-4]``.
     """
 
-    sets: Annotated[tuple[FiqaSet, ...], AfterValidator(_once)] = Field(min_length=1)
+    sets: Annotated[tuple[FiqaSet, ...], AfterValidator(_once)] = Field((), description=_SETS)
     fmr: Annotated[tuple[float, ...], AfterValidator(_one_digit)] = Field(
         (1e-2, 1e-3), description="false match rates at which the curves are read"
     )
@@ -96,14 +101,17 @@ class Fiqa(BaseModel, extra="forbid", frozen=True):
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 
+_NoSet = BeforeValidator(_none_is_no_set)
+
+
 class Config(BaseModel, extra="forbid", frozen=True):
-    """The four suites."""
+    """The four suites; one that is left out, or null, has no set."""
 
     dataset: str = Field(description="data/DATASET/eval holds the files")
-    hq: Hq
-    ijb: Ijb
-    lq: Lq
-    fiqa: Fiqa
+    hq: Annotated[Hq, _NoSet] = Hq.model_validate({})
+    ijb: Annotated[Ijb, _NoSet] = Ijb.model_validate({})
+    lq: Annotated[Lq, _NoSet] = Lq.model_validate({})
+    fiqa: Annotated[Fiqa, _NoSet] = Fiqa.model_validate({})
 
 
 Switches = TypeVar("Switches", Hq, Ijb, Lq, Fiqa)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from stages.core.errors import InputError
 from stages.runtime import artifacts
 
 FILES = ("details.json", "scores.parquet", "faces.parquet", "bands.csv", "areas.csv")
@@ -99,6 +100,7 @@ def read(run: str) -> Run:
 
     Raises:
         FileNotFoundError: the run was not measured, or by a version that kept less.
+        ValueError: its data set has no set for quality scores.
     """
     folder = artifacts.details_folder(run, "fiqa")
     missing = [name for name in FILES if not (folder / name).is_file()]
@@ -106,12 +108,15 @@ def read(run: str) -> Run:
         raise FileNotFoundError(
             f"{folder} lacks {', '.join(missing)}: run `facet run` (or `python -m stages.evaluate {run} fiqa`) first"
         )
+    details = artifacts.read_json(folder / "details.json")
+    if not details["sets"]:
+        raise InputError(f"run {run} has no pages: {details['not_measured']}")
     scores = pd.read_parquet(folder / "scores.parquet")
     scores["level"] = (scores["known_quality"] * len(LEVELS)).clip(upper=len(LEVELS) - 1) // 1
     faces = pd.read_parquet(folder / "faces.parquet")
     images = {(name, row): jpeg for name, row, jpeg in zip(faces["set"], faces["row"], faces["jpeg"], strict=True)}
     bands, areas = (pd.read_csv(folder / name) for name in ("bands.csv", "areas.csv"))
-    found = Run(run, artifacts.read_json(folder / "details.json"), scores, images, bands, areas, {})
+    found = Run(run, details, scores, images, bands, areas, {})
     return Run(**{**vars(found), "texts": {method: _say(method) for method in found.methods}})
 
 

@@ -8,13 +8,10 @@ from typing import Any
 
 from stages.config.table import Column, Gathered, Row, Scale, Table
 from stages.core.errors import InputError, UnknownNameError
+from stages.core.metrics.missing import left_out, recorded_reason, why
 from stages.core.metrics.spread import rounded, spread
 from stages.reporting import claims
-from stages.reporting.missing_metrics import left_out
 from stages.reporting.rank_agreement import Agreement, Ordered, agreements
-
-NOT_MEASURABLE = "not measurable"  # asked for, but the test set cannot answer
-NOT_MEASURED = "not measured"  # not asked for in this run, though in another of the table
 
 
 @dataclass(frozen=True)
@@ -126,9 +123,9 @@ def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered]) -> Cell:
     for seed, run in by_seed.items():
         value = run.measured[suite].get(key)
         if value is None:
-            reason = _reason(key, run.unmeasured.get(suite, {}))
-            missing = NOT_MEASURED if reason is None else NOT_MEASURABLE
-            return Cell(published=published, missing=missing, reason=reason or "")
+            recorded, switches = run.unmeasured.get(suite, {}), run.switches.get(suite, {})
+            missing, reason = why(suite, key, recorded, switches, str(run.parameters.get("dataset", "")))
+            return Cell(published=published, missing=missing, reason=reason)
         if isinstance(value, str):
             raise InputError(f"column {column.name}: {suite}.{key} is {value!r}, not a number")
         values[seed] = value * (100 if column.unit == "percent" else 1)
@@ -145,24 +142,6 @@ def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered]) -> Cell:
 
 def _ordered(cell: Cell) -> Ordered:
     return Ordered(cell.published, cell.measured, dict(cell.by_seed), cell.raw)
-
-
-def _reason(key: str, reasons: Mapping[str, str]) -> str | None:
-    """Return why a metric is missing: the reason in the details under the metric's key.
-
-    >>> _reason("all_avg", {"all_avg": "no IJB-B"})
-    'no IJB-B'
-    >>> _reason("ijbb_tar_at_far_1e-04", {"IJBB.tar_at_far.1e-04": "too few impostors"})
-    'too few impostors'
-    >>> _reason("IJBC_spearman_joint", {"IJBC.joint.spearman": "no truth.parquet"})
-    'no truth.parquet'
-    """
-    asked = key.lower()  # suites say IJBB in details, ijbb or IJBB in metrics
-    for place, reason in reasons.items():
-        name, *rest = place.lower().split(".")
-        if key == place or (asked.startswith(f"{name}_") and all(part in asked for part in rest)):
-            return reason
-    return None
 
 
 def _check_metrics(table: Table, gathered: Mapping[str, Sequence[Gathered]]) -> None:
@@ -184,8 +163,8 @@ def _check_metrics(table: Table, gathered: Mapping[str, Sequence[Gathered]]) -> 
 
 def _known(suite: str, key: str, run: Gathered) -> bool:
     """Return whether a run has a metric, a reason for its absence, or options that leave it out."""
-    measured, reason = run.measured[suite], _reason(key, run.unmeasured.get(suite, {}))
-    return key in measured or reason is not None or left_out(suite, key, run.switches.get(suite, {}))
+    measured, reason = run.measured[suite], recorded_reason(key, run.unmeasured.get(suite, {}))
+    return key in measured or reason is not None or left_out(suite, key, run.switches.get(suite, {})) is not None
 
 
 def _mark_best(lines: Sequence[Line], index: int, column: Column) -> list[Line]:

@@ -73,27 +73,31 @@ def _markdown_measured(cell: Cell, column: Column) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Return one line per row and three fields per column, five with seeds; missing values are empty."""
+    """Return one line per row and three fields per column, five with seeds, and where values lack the reason."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     columns = comparison.table.columns
     several = any(len(line.seeds) > 1 for line in comparison.lines)
-    parts = ("", " published", " difference", *((" std", " seeds") if several else ()))
+    lacking = any(cell.reason for line in comparison.lines for cell in line.cells)
+    parts = ["", " published", " difference"]
+    parts += [" std", " seeds"] if several else []
+    parts += [" reason"] if lacking else []
     names = [column.name + part for column in columns for part in parts]
     writer.writerow(["row", "run", *comparison.table.ablation, *names])
     for line in comparison.lines:
         cells = zip(line.cells, columns, strict=True)
-        values = [field for cell, column in cells for field in _csv_fields(cell, column)[: len(parts)]]
+        values = [_csv_fields(cell, column)[part] for cell, column in cells for part in parts]
         settings = [line.parameters.get(name, "") for name in comparison.table.ablation]
         writer.writerow([line.label, line.run or "", *settings, *values])
     return stream.getvalue()
 
 
-def _csv_fields(cell: Cell, column: Column) -> list[str]:
-    values = (cell.measured, cell.published, cell.difference, cell.std)
+def _csv_fields(cell: Cell, column: Column) -> dict[str, str]:
+    """Return the fields of a cell by the end of their heading."""
+    values = {"": cell.measured, " published": cell.published, " difference": cell.difference, " std": cell.std}
     # plain minus: this is for programs
-    shown = [wording.number(value, column.decimals).replace("−", "-") for value in values]
-    return [cell.missing or shown[0], *shown[1:], str(len(cell.by_seed) or "")]
+    shown = {end: wording.number(value, column.decimals).replace("−", "-") for end, value in values.items()}
+    return {**shown, "": cell.missing or shown[""], " seeds": str(len(cell.by_seed) or ""), " reason": cell.reason}
 
 
 def as_tree(comparison: Comparison) -> dict[str, Any]:

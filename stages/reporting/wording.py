@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from stages.core.metrics import agreement_spread
+from stages.core.metrics.missing import NOT_MEASURABLE, NOT_MEASURED
 from stages.reporting.claims import Checked
-from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Cell, Comparison
+from stages.reporting.comparison import Cell, Comparison
 from stages.reporting.rank_agreement import Agreement
 
 NOT_COMPARABLE = "not comparable"
@@ -186,8 +187,8 @@ def units(comparison: Comparison) -> str:
 
 
 def _unmeasured(comparison: Comparison) -> list[str]:
-    """Return one sentence per incomplete column, with the reason."""
-    said = []
+    """Return a sentence on incomplete columns, one for those that lack the same rows for the same reason."""
+    columns: dict[str, list[str]] = {}
     for index, column in enumerate(comparison.table.columns):
         for missing in (NOT_MEASURABLE, NOT_MEASURED):
             lines = [line for line in comparison.lines if line.cells[index].missing == missing]
@@ -196,5 +197,5 @@ def _unmeasured(comparison: Comparison) -> list[str]:
             every = len(lines) == len(comparison.runs)
             labels = "" if every else f" ({', '.join(line.label for line in lines)})"
             reasons = dict.fromkeys(line.cells[index].reason for line in lines)
-            said.append(": ".join([column.name + labels, missing, *filter(None, reasons)]) + ".")
-    return said
+            columns.setdefault(": ".join([labels, missing, *filter(None, reasons)]), []).append(column.name)
+    return [f"{', '.join(names)}{said}." for said, names in columns.items()]

@@ -60,7 +60,8 @@ def measure(
             or no network, that the switches name.
     """
     others = recognition or {}
-    _check_given(switches, scores, others)
+    if switches.sets:
+        _check_given(switches, scores, others)
     measured = Measured(
         details={"protocol": {"discard": discard.VERSION}, "sets": {}},
         curves={"edc": Table(("set", "method", "fmr", "convention", "discard", "fnmr"))},

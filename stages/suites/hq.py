@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ AVERAGED = ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30")
 
 
 def measure(folder: Path, switches: Hq, embed: Embed, scores: Mapping[str, Score]) -> Measured:
-    """Evaluate each set; ``avg`` is the mean accuracy over those of the tables' five, or over all if none is.
+    """Evaluate each set; ``avg`` is the mean accuracy over the tables' five, with a reason where one of them lacks.
 
     Args:
         folder: holds ``NAME.bin`` for each set.
@@ -40,11 +40,18 @@ def measure(folder: Path, switches: Hq, embed: Embed, scores: Mapping[str, Score
         measured.metrics[name] = chosen["accuracy"]
         measured.details["sets"][name] = details
         roc.rows += roc_rows(name, pairs.cosine_P[pairs.is_same_P], pairs.cosine_P[~pairs.is_same_P])
-    averaged = [name for name in switches.sets if name in AVERAGED] or list(switches.sets)
-    measured.metrics["avg"] = sum(measured.metrics[name] for name in averaged) / len(averaged)
-    measured.details["averaged"] = averaged
+    lacking = [name for name in AVERAGED if name not in measured.metrics]
+    if lacking:
+        measured.details["avg"] = {"reason": f"needs {', '.join(lacking)}"}
+    else:
+        measured.metrics["avg"] = mean_accuracy(measured.metrics, AVERAGED)
     measured.curves["roc"] = roc
     return measured
+
+
+def mean_accuracy(metrics: Mapping[str, float], names: Sequence[str]) -> float:
+    """Return the mean accuracy over named sets, every one of which was measured."""
+    return sum(metrics[name] for name in names) / len(names)
 
 
 def _measure_pairs(pairs: _pairs.Pairs) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def main(arguments: argparse.Namespace) -> None:
 def measured_runs() -> list[str]:
     """Return the runs that have the data for pages."""
     found = artifacts.RESULTS.glob("*/fiqa/scores.parquet")
-    return sorted(path.parent.parent.name for path in found)
+    measured = [path for path in found if artifacts.read_json(path.with_name("details.json"))["sets"]]
+    return sorted(path.parent.parent.name for path in measured)
 
 
 def write(run: reading.Run) -> Path:

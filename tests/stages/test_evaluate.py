@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ import torch
 import yaml
 from torch import nn
 
-from stages import evaluate
+from stages import evaluate, row
 from stages.config import evaluation
 from stages.core.metrics import suite_result
 from stages.models import model_files
@@ -121,6 +122,30 @@ def test_a_failed_evaluation_leaves_the_last_results_as_they_were(run_folder):
         evaluate_run("r", "lq")
     assert (run_folder / "results/r/lq.json").read_bytes() == before
     assert (run_folder / "results/r/lq/details.json").is_file()
+
+
+@pytest.mark.parametrize("suite", list(SWITCHES))
+def test_a_suite_without_sets_says_so_at_once_and_measures_nothing(run_folder, suite, capsys):
+    switches = {"sets": [], **({"methods": ["ser_fiq"]} if suite == "fiqa" else {})}
+    section = {f"evaluate_{suite}": {"dataset": "small", "switches": switches}}
+    (run_folder / "resolved/runs/r.yaml").write_text(yaml.safe_dump(section))
+    (run_folder / "runs/r/backbone/weights.pt").unlink()  # no network is loaded
+    shutil.rmtree(run_folder / "data/small/eval")
+    evaluate_run("r", suite)
+    kind = {"hq": "verification set", "ijb": "IJB set", "lq": "low-quality set", "fiqa": "set for quality scores"}[suite]
+    assert f"not measured: data set small has no {kind}" in capsys.readouterr().err
+    assert list(json.loads((run_folder / f"results/r/{suite}.json").read_text())) == ["weights_sha256"]
+    details = json.loads((run_folder / f"results/r/{suite}/details.json").read_text())
+    assert (details["not_measured"], details["sets"]) == (f"data set small has no {kind}", {})
+    for stem in row.CURVES[suite]:
+        assert len((run_folder / f"results/r/{suite}/{stem}.csv").read_text().splitlines()) == 1
+
+
+def test_a_set_that_is_named_and_not_there_is_an_error_that_says_where_it_is_named(run_folder):
+    (run_folder / "data/small/eval/cplfw.bin").unlink()
+    message = r"cplfw\.bin is missing: put .*If data set small has no such set, .*datasets\.small\.benchmarks\.hq\.sets"
+    with pytest.raises(FileNotFoundError, match=message):
+        evaluate_run("r", "hq")
 
 
 def test_mirrored_images_are_embedded_only_where_a_switch_wants_them():

@@ -161,7 +161,7 @@ def test_data_of_all_tables_is_one_line_a_cell(folder: Path):
     assert lines[1] == {
         "table": "one", "row": "b", "label": "B", "run": "b", "column": "X", "metric": "hq.x", "unit": "percent",
         "higher_is_better": "true", "measured": "21.00", "std": "1.00", "seeds": "3", "published": "91.00",
-        "difference": "-70.00", "missing": "",
+        "difference": "-70.00", "missing": "", "reason": "",
     }  # fmt: skip
     assert (lines[3]["measured"], lines[3]["seeds"], lines[3]["run"]) == ("", "", "")
     text = (folder / "index.tex").read_text()

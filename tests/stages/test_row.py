@@ -70,6 +70,12 @@ def test_a_row_has_the_averages_of_the_tables_or_why_not(project: Path):
     )
 
 
+def test_why_an_average_of_a_suite_lacks_is_gathered(project: Path):
+    path = Path("results/arcface/hq/details.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "avg": {"reason": "needs cfp_fp"}}))
+    assert gather().unmeasured["hq"] == {"avg": "needs cfp_fp"}
+
+
 def test_a_row_without_points_is_json_too(project: Path):
     Path("results/arcface/lq/cmc.csv").write_text("set,rank,rate\n")
     assert gather().curves["lq"]["cmc"] == []

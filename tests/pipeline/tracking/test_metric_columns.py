@@ -31,6 +31,19 @@ def test_mean_and_spread_over_seeds_are_the_numbers_of_the_report(values: tuple[
     assert found == {name: value for name, value in said.items() if value is not None}
 
 
+def test_why_a_value_lacks_is_what_the_report_says():
+    columns = [{"name": "X", "metric": "hq.lfw"}, {"name": "Y@1", "metric": "ijb.ijbb_rank1"}, {"name": "Z", "metric": "hq.avg"}]
+    tree = {"title": "T", "source": "S", "columns": columns, "rows": {"a": {"label": "A", "run": "a"}}}
+    run = Gathered(
+        run="a", weights_sha256="0", parameters={"dataset": "mine"}, measured={"hq": {"lfw": 0.5}, "ijb": {}}, curves={},
+        unmeasured={"hq": {"avg": "needs cfp_fp"}}, switches={"hq": {"sets": ["lfw"]}, "ijb": {"sets": []}},
+    )  # fmt: skip
+    found = metric_columns.not_measured(full(tree), [run.model_dump()], tree["rows"]["a"])
+    assert found == {"Y at 1": "not measured: data set mine has no IJB set", "Z": "not measurable: needs cfp_fp"}
+    cells = compare("t", Table.model_validate(tree), Scale(profile="demo"), {"a": [run]}).lines[0].cells
+    assert list(found.values()) == [f"{cell.missing}: {cell.reason}" for cell in cells[1:]]
+
+
 def test_published_values_stand_beside_and_null_is_nothing():
     row = {"published": {"LFW": 99.82, "TinyFace Rank-1": None}}
     assert metric_columns.published(full(TABLE), row) == {"published.LFW": 99.82}

@@ -91,6 +91,24 @@ def test_a_data_set_may_say_which_benchmarks_it_has(project: Path):
     assert len(params.load(project).runs["arcface"].evaluate.hq.sets) == 7
 
 
+@pytest.mark.parametrize("suite", ["hq", "ijb", "lq", "fiqa"])
+@pytest.mark.parametrize("nothing", [None, {"sets": []}])
+def test_a_data_set_may_lack_every_set_of_a_suite(project: Path, suite: str, nothing: object):
+    edit(project, {"datasets": {"mine": {"root": "/somewhere", "benchmarks": {suite: nothing}}},
+                   "runs": {"adaface": {"dataset": "mine"}}})
+    found = params.load(project).runs["adaface"].evaluate
+    assert [name for name in ("hq", "ijb", "lq", "fiqa") if not getattr(found, name).sets] == [suite]
+
+
+def test_without_any_benchmarks_nothing_is_measured(project: Path):
+    for path in (project / "profiles").glob("*.yaml"):
+        tree = yaml.safe_load(path.read_text())
+        tree["defaults"].pop("benchmarks", None)
+        path.write_text(yaml.safe_dump(tree))
+    found = params.load(project).runs["adaface"].evaluate
+    assert not any((found.hq.sets, found.ijb.sets, found.lq.sets, found.fiqa.sets))
+
+
 RECIPES = sorted(path.stem for path in (ROOT / "profiles/recipes").glob("*.yaml"))
 
 

@@ -56,6 +56,16 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_a_run_without_a_set_for_quality_scores_has_no_pages_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    measured = evaluate.measure("fiqa", tmp_path, evaluation.Fiqa(sets=()), small_sets.embed)
+    measured.details["not_measured"] = "data set small has no set for quality scores"
+    evaluate.write("r", "fiqa", measured, {"run": "r", "dataset": "small", "weights_sha256": "0" * 64})
+    assert quality_pages.measured_runs() == []
+    with pytest.raises(ValueError, match="run r has no pages: data set small has no set for quality scores"):
+        reading.read("r")
+
+
 @pytest.fixture
 def run(folder, monkeypatch):
     monkeypatch.chdir(folder)

@@ -8,9 +8,9 @@ import pytest
 
 from stages.config import evaluation
 from stages.config.table import Gathered, Scale, Table
+from stages.core.metrics.missing import NOT_MEASURABLE, NOT_MEASURED, SETS
 from stages.reporting import wording
-from stages.reporting.comparison import NOT_MEASURABLE, NOT_MEASURED, Comparison, compare
-from stages.reporting.missing_metrics import SETS
+from stages.reporting.comparison import Comparison, compare
 
 DEMO = Scale(profile="demo")
 
@@ -267,6 +267,24 @@ def test_a_column_that_no_run_was_asked_for_is_not_measured_and_a_name_that_is_n
     assert compared("hq.cfp_fp").lines[0].cells[0].missing == NOT_MEASURED
     with pytest.raises(LookupError, match=r"column X: no hq\.cpf_fp; hq has lfw"):
         compared("hq.cpf_fp")
+
+
+def test_columns_of_a_suite_without_sets_say_so_once_and_with_the_name_of_the_data_set():
+    names = {"B": "ijb.ijbb_rank1", "C": "ijb.ijbc_tar_at_far_1e-04", "H": "hq.lfw", "G": "hq.cfp_fp"}
+    shown = table(*({"name": name, "metric": metric} for name, metric in names.items()), a={"B": 90.0})
+    run = gathered("a").model_copy(
+        update={
+            "parameters": {"seed": 0, "dataset": "mine"},
+            "measured": {"hq": {"lfw": 0.9}, "ijb": {}},
+            "switches": {"hq": {"sets": ["lfw"]}, "ijb": {"sets": []}},
+        }
+    )
+    comparison = compare("t", shown, DEMO, {"a": [run]})
+    cells = dict(zip(names, comparison.lines[0].cells, strict=True))
+    assert (cells["B"].measured, cells["B"].difference, cells["B"].missing) == (None, None, NOT_MEASURED)
+    said = wording.caveats(comparison)
+    assert "B, C: not measured: data set mine has no IJB set." in said
+    assert "G: not measured: data set mine: hq.sets does not name cfp_fp." in said
 
 
 def test_sets_are_called_as_in_the_switches_of_their_suites():

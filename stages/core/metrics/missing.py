@@ -1,0 +1,105 @@
+"""Why a metric is missing: a suite without sets, a reason in its details, or options that leave it out.
+
+Pure functions on plain data, so that reports and MLflow's records give the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NOT_MEASURABLE = "not measurable"  # asked for, but the test set cannot answer
+NOT_MEASURED = "not measured"  # not asked for in this run
+
+# what test sets are called in switches; keys of metrics begin with them, in lower case or not
+SETS = {
+    "hq": ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp"),
+    "ijb": ("IJBB", "IJBC"),
+    "lq": ("tinyface", "scface", "ijbs", "crlfw"),
+    "fiqa": ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp", "adience", "xqlfw", "IJBB", "IJBC"),
+}
+_KINDS = {"hq": "verification set", "ijb": "IJB set", "lq": "low-quality set", "fiqa": "set for quality scores"}
+_ONE_TO_MANY = ("_rank", "_tpir")
+
+
+def no_set(suite: str, dataset: str) -> str:
+    """Return why a suite without sets measures nothing.
+
+    >>> no_set("ijb", "mine")
+    'data set mine has no IJB set'
+    """
+    return f"data set {dataset} has no {_KINDS[suite]}"
+
+
+def why(
+    suite: str, key: str, reasons: Mapping[str, str], switches: Mapping[str, Any], dataset: str
+) -> tuple[str, str]:
+    """Return NOT_MEASURABLE or NOT_MEASURED for a metric without a value, and the reason, empty if nothing says it.
+
+    Args:
+        suite: that should measure it.
+        key: of the metric.
+        reasons: in the suite's details, by place.
+        switches: the suite's options.
+        dataset: that the run is measured on.
+
+    >>> why("ijb", "ijbb_rank1", {}, {"sets": []}, "mine")
+    ('not measured', 'data set mine has no IJB set')
+    >>> why("hq", "avg", {"avg": "needs cfp_fp"}, {"sets": ["lfw"]}, "mine")
+    ('not measurable', 'needs cfp_fp')
+    """
+    if switches.get("sets") == [] and suite in _KINDS:
+        return NOT_MEASURED, no_set(suite, dataset)
+    recorded = recorded_reason(key, reasons)
+    if recorded is not None:
+        return NOT_MEASURABLE, recorded
+    return NOT_MEASURED, left_out(suite, key, switches, dataset) or ""
+
+
+def recorded_reason(key: str, reasons: Mapping[str, str]) -> str | None:
+    """Return why a metric is missing: the reason in the details under the metric's key.
+
+    >>> recorded_reason("all_avg", {"all_avg": "no IJB-B"})
+    'no IJB-B'
+    >>> recorded_reason("ijbb_tar_at_far_1e-04", {"IJBB.tar_at_far.1e-04": "too few impostors"})
+    'too few impostors'
+    >>> recorded_reason("IJBC_spearman_joint", {"IJBC.joint.spearman": "no truth.parquet"})
+    'no truth.parquet'
+    """
+    asked = key.lower()  # suites say IJBB in details, ijbb or IJBB in metrics
+    for place, reason in reasons.items():
+        name, *rest = place.lower().split(".")
+        if key == place or (asked.startswith(f"{name}_") and all(part in asked for part in rest)):
+            return reason
+    return None
+
+
+def left_out(suite: str, key: str, switches: Mapping[str, Any], dataset: str = "") -> str | None:
+    """Return which option of a suite leaves a metric out; None if none does, or if there is no such metric.
+
+    >>> switches = {"sets": ["lfw"], "recognition": []}
+    >>> left_out("fiqa", "xqlfw_joint_edc_auc_fmr1e-02", switches, "mine")
+    'data set mine: fiqa.sets does not name xqlfw'
+    >>> left_out("fiqa", "lfw_joint_edc_auc_fmr1e-02_by_norm", switches)
+    'fiqa.recognition does not name norm'
+    >>> left_out("fiqa", "lwf_joint", switches) is None
+    True
+    >>> left_out("ijb", "ijbb_rank1", {"sets": ["IJBB"], "protocols": ["1:1"]})
+    'ijb.protocols does not name 1:N'
+    """
+    if suite in SETS and switches.get("sets") == []:
+        return no_set(suite, dataset)
+    named = [name for name in SETS.get(suite, ()) if f"{key}_".lower().startswith(f"{name}_".lower())]
+    if not named or "sets" not in switches:
+        return None
+    if not set(named) & set(switches["sets"]):
+        return f"data set {dataset}: {suite}.sets does not name {named[0]}"
+    if "_by_" in key:
+        judge = key.rpartition("_by_")[2]
+        return None if judge in switches.get("recognition", ()) else f"{suite}.recognition does not name {judge}"
+    if suite == "ijb" and any(part in key for part in _ONE_TO_MANY):
+        return None if "1:N" in switches.get("protocols", ()) else "ijb.protocols does not name 1:N"
+    side = key.removeprefix("crlfw_")
+    if suite == "lq" and side.isdigit() and int(side) not in switches.get("crlfw_sides", ()):
+        return f"lq.crlfw_sides does not name {side}"
+    return None

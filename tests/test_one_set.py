@@ -1,0 +1,77 @@
+"""A person's data set with one verification set: a run on it gets its table, through real DVC and into MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from stages.datasets import insightface_rec
+from tests.pipeline.tracked import query
+from tests.stages import small_sets
+from tests.support import ROOT, Project
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+NO_IJB = "data set mine has no IJB set"
+NEEDS = "needs hq.cfp_fp, hq.cplfw, hq.calfw, hq.agedb_30"
+
+
+@pytest.fixture(scope="module")
+def project(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after `dvc repro` of one run on a folder with lfw.bin alone, in a table with the columns of `heads`."""
+    folder = tmp_path_factory.mktemp("person") / "faces"
+    images = [(small_sets.encoded(identity, seed), identity) for identity in range(8) for seed in range(4)]
+    insightface_rec.write(folder / "train", images, 8)
+    small_sets.write_bin(folder / "eval/lfw.bin")
+    made = make_project()
+    table = yaml.safe_load((ROOT / "tables/heads.yaml").read_text())
+    table["columns"] += [{"name": "HQ Avg.", "metric": "averages.hq_avg"}]
+    table["rows"] = {"a": {**table["rows"]["adaface"], "run": "a"}}
+    (made.path / "tables/own.yaml").write_text(yaml.safe_dump(table))
+    params = yaml.safe_load((made.path / "params.yaml").read_text())
+    benchmarks = {"hq": {"sets": ["lfw"]}, "ijb": {"sets": []}, "lq": None, "fiqa": None}
+    params |= {
+        "synthetic": {}, "datasets": {"mine": {"root": str(folder), "benchmarks": benchmarks}},
+        "runs": {"a": {"dataset": "mine", "head": {"name": "cosface", "margin": 0.3}, "schedule": {"epochs": 1, "milestones": []}}},
+        "rows": {"own-a": {"table": "own", "run": "a"}}, "tables": {"own": {}},
+    }  # fmt: skip
+    (made.path / "params.yaml").write_text(yaml.safe_dump(params))
+    made.run("dvc", "repro", timeout=480)
+    return made
+
+
+def test_the_table_has_what_was_measured_and_the_reason_for_every_empty_column(project: Project):
+    cells = json.loads((project.path / "results/tables/own/report/table.json").read_text())["rows"][0]["cells"]
+    assert {name for name, cell in cells.items() if cell["measured"] is not None} == {"LFW"}
+    assert cells["IJB-B TAR at FAR 1e-4"]["reason"] == NO_IJB
+    # no average of the rest
+    assert cells["HQ AVG"]["reason"] == "needs cfp_fp, cplfw, calfw, agedb_30"
+    assert cells["HQ Avg."]["reason"] == NEEDS
+    assert all(cell["reason"] for name, cell in cells.items() if name != "LFW")
+    for printed in (
+        project.run("python", "-m", "pipeline.cli", "table", "own"),
+        *((project.path / f"results/tables/own/report/table.{end}").read_text() for end in ("html", "csv")),
+    ):
+        assert NO_IJB in printed
+        assert NEEDS in printed
+
+
+def test_dvc_shows_what_was_measured_and_nothing_for_the_rest(project: Project):
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert 0 <= shown["results/a/hq.json"]["data"]["lfw"] <= 1
+    for suite in ("ijb", "lq", "fiqa"):
+        assert list(shown[f"results/a/{suite}.json"]["data"]) == ["weights_sha256"]
+    assert "file://" in project.run("dvc", "plots", "show", "results/a/ijb/roc.csv", "results/a/hq/roc.csv")
+    assert "up to date" in project.run("dvc", "status")
+
+
+def test_mlflow_has_no_metric_of_what_is_missing_and_a_tag_with_the_reason(project: Project):
+    tags = "select value from tags where key = 'facet.not_measured'"
+    ((said,),) = query(project, tags)
+    assert f"IJB-B TAR at FAR 1e-4: not measured: {NO_IJB}" in said
+    metrics = {key for (key,) in query(project, "select key from latest_metrics")}
+    assert "LFW" in metrics
+    assert not {"HQ AVG", "IJB-B TAR at FAR 1e-4"} & metrics
