@@ -100,7 +100,7 @@ def of_training(training: loop.Training, embedder: Embedder, records: Records, n
     images = (decode(bytes(records.images.image_bytes(position))) for position in range(len(records.key_N)))
     feature_ND = torch.from_numpy(embedder(images).feature_ND)
     ccs_N, nnccs_N = own_and_nearest(training.networks.head, feature_ND, torch.from_numpy(records.label_N))
-    table = pd.read_parquet(artifacts.train_folder(name) / "truth.parquet").set_index("key").loc[records.key_N]
+    table = pd.read_parquet(artifacts.DATA / name / "train" / "truth.parquet").set_index("key").loc[records.key_N]
     kept = table[["identity", "quality"]].reset_index()
     kept["low_variance"] = table["low_variance"].to_numpy() if "low_variance" in table else False
     kept["ccs"] = ccs_N.numpy()

@@ -31,7 +31,7 @@ def prepare(name: str, train: Mapping[str, Any], seed: int = 1) -> None:
     if (artifacts.unpacked_folder(name) / "card.json").is_file():
         return
     config = Config.model_validate({"seed": seed, "train": dict(train), "eval": _EVAL})
-    with artifacts.write_folder(artifacts.train_folder(name)) as folder:
+    with artifacts.write_folder(artifacts.DATA / name / "train") as folder:
         synthesize.Studio(config, cores()).write_train(folder)
     artifacts.write_yaml(artifacts.RESOLVED / "datasets" / f"{name}.yaml", {"unpack": {}})
     unpack.main(argparse.Namespace(name=name))

@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Render the training set, then the test sets."""
     described = artifacts.RESOLVED / "synthetic" / f"{arguments.dataset}.yaml"
     config = artifacts.read_section(described, "synthesize", Config)
-    # never by `artifacts.data_folder`, which may be a person's own
+    # never by `places.of`, which may be a person's own
     home = artifacts.DATA / arguments.dataset
     cv2.setNumThreads(1)  # one face is too small to share
     studio = Studio(config, arguments.processes or cores())

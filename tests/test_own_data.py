@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -179,3 +180,20 @@ def test_links_at_every_level_of_a_folder_are_followed_and_left(project: Project
     project.run("dvc", "repro", "--force", "unpack@mine")
     assert contents(tmp_path / "disk") == before
     assert (faces / "train").is_symlink()
+
+
+def test_a_flat_folder_as_it_was_downloaded_is_read_where_it_is(project: Project, faces: Path):
+    for path in (*(faces / "train").iterdir(), *(faces / "eval").iterdir()):
+        path.rename(faces / path.name)
+    for part in ("train", "eval"):
+        (faces / part).rmdir()
+    before = contents(faces)
+    put(project, datasets={"demo": {}, "mine": {"root": str(faces)}})
+    project.run("dvc", "repro", "unpack@mine")
+    card = json.loads((project.path / "data/unpacked/mine/card.json").read_text())
+    assert card["bad_records"] == []
+    assert card["images"] > 30
+    assert contents(faces) == before
+    (faces / "lfw.bin").write_bytes(b"another test set")
+    facet = ("python", "-m", "pipeline.cli", "status", "unpack@mine")
+    assert re.search(r"^unpack@mine +done", project.run(*facet), re.MULTILINE), "training knows of no test set"

@@ -222,7 +222,7 @@ def _datasets(
     if missing:
         raise UnknownNameError(
             f"scale {scale} trains on {', '.join(missing)}: give folders under `datasets` in params.yaml, as in "
-            f"`{missing[0]}: {{root: FOLDER}}`, a folder with train/ and eval/"
+            f"`{missing[0]}: {{root: FOLDER}}`, a folder as it was downloaded"
         )
     found = snapshot.absolute_roots(root, {name: known[name] for name in sorted(wanted)})
     for name, entry in found.items():

@@ -31,7 +31,7 @@ RowName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*-[a-z][a-z0
 class Dataset(BaseModel, extra="forbid", frozen=True):
     """A data set: ``data/NAME/train`` and ``data/NAME/eval``."""
 
-    root: str | None = Field(None, description="folder with train/ and eval/; null: the synthetic set of this name")
+    root: str | None = Field(None, description="folder of yours, as downloaded; null: the synthetic set of this name")
     unpack: insightface_rec.Config = insightface_rec.Config()
     benchmarks: dict[str, Any] = Field(default_factory=dict, description="override the profile's for runs on it")
 

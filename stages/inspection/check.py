@@ -16,6 +16,7 @@ from stages.core.metrics.processing import Failure
 from stages.core.recordio.reader import RecordError
 from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, verification_bin
 from stages.inspection.catalogue import TRAINING_SETS, Known
+from stages.runtime import places
 
 SAMPLE = 32  # images decoded of each set, spread evenly
 
@@ -29,11 +30,21 @@ class Found:
     unusable: str = ""
     odd: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    where: str = ""
+    """Place in the data set's folder, as it is there."""
 
 
 def examine(root: Path, known: Known) -> Found:
-    """Examine a set; ``root`` holds ``train`` and ``eval``."""
-    place, found = root / known.place, Found()
+    """Examine a set of the data set in a folder, in either layout."""
+    place = places.locate(root, known.place)
+    found = examine_at(place, known)
+    found.where = os.path.relpath(place, root) + ("/" if known.place.endswith("/") else "")
+    return found
+
+
+def examine_at(place: Path, known: Known) -> Found:
+    """Examine a set whose file or folder is ``place``."""
+    found = Found()
     found.missing = [f"{known.place}{file}" for file in _wanted(place, known) if not _there(place, file)]
     if found.missing:
         return found

@@ -13,7 +13,7 @@ from stages.core.formats.mat_cells import read_lists
 from stages.core.metrics.processing import Failure
 from stages.datasets import ijb, ijbs, pair_list, scface, tinyface, verification_bin
 from stages.inspection.catalogue import KNOWN, Known
-from stages.inspection.check import Found, examine
+from stages.inspection.check import examine_at
 from stages.inspection.facts import Sight, decoded, describe_groups, describe_images, describe_pixels, spread
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -44,7 +44,7 @@ def see_bin(path: Path, *, everything: bool = False) -> Sight:
 def see_protocol(folder: Path, known: Known, chosen: Protocol) -> Sight:
     """Inspect a folder in the layout of a protocol, already read as ``chosen``."""
     sight = Sight(f"{known.title}: {known.place.rstrip('/').removeprefix('eval/')}")
-    found = _examine_here(folder, known)
+    found = examine_at(folder, known)
     for what, count in found.counts.items():
         published = known.counts.get(what)
         other = f" (published: {published:,})" if published is not None and published != count else ""
@@ -59,12 +59,6 @@ def see_protocol(folder: Path, known: Known, chosen: Protocol) -> Sight:
         (Path(chosen.names[row]).stem[:20], image) for row, image in images if not isinstance(image, Failure)
     ]
     return sight
-
-
-def _examine_here(folder: Path, known: Known) -> Found:
-    """Examine a set in any place, by taking this folder as its place."""
-    here = Known(known.name, known.title, f"{folder.name}/", known.files, known.origin, known.counts)
-    return examine(folder.parent, here)
 
 
 def _switches(chosen: Protocol) -> str:

@@ -31,23 +31,6 @@ UNPACKED = "unpacked"
 """Beside the data sets under ``data/``."""
 
 
-def train_folder(dataset: str) -> Path:
-    """Folder with ``train.rec``, ``train.idx``, ``train.lst`` and ``property``."""
-    return data_folder(dataset, "train")
-
-
-def eval_folder(dataset: str) -> Path:
-    """Folder with the test sets: ``NAME.bin``, ``ijb/IJBB``, ``tinyface``, ``scface``."""
-    return data_folder(dataset, "eval")
-
-
-def data_folder(dataset: str, part: str) -> Path:
-    """Folder with the ``train`` or ``eval`` of a data set: below its ``root`` if it has one, else below ``data``."""
-    described = RESOLVED / "datasets" / f"{dataset}.yaml"
-    root = (yaml_text.parse(described.read_text(encoding="utf-8")) or {}).get("root") if described.is_file() else None
-    return Path(root or DATA / dataset) / part
-
-
 def unpacked_folder(dataset: str) -> Path:
     """Folder with ``manifest.parquet``, ``card.json`` and, on request, ``images/IDENTITY/KEY.jpg``."""
     return DATA / UNPACKED / dataset

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
-from stages.runtime import artifacts, files, program, yaml_text
+from stages.runtime import artifacts, files, places, program, yaml_text
+from stages.runtime.places import PARTS, Place
 from stages.runtime.progress import Progress
 
-PARTS = ("train", "eval")
 PIN = "contents.txt"
 DRAWN = "truth.parquet"
 """A file that every part of a synthetic data set has."""
@@ -51,7 +51,7 @@ def pin_all(tree: Mapping[str, Any]) -> None:
         refuse_in_the_way(name, root)
     for name, root in roots.items():
         for part in PARTS:
-            pin(root / part, artifacts.DATA / name / part)
+            pin(places.find(root, part), artifacts.DATA / name / part)
 
 
 def roots_of(tree: Mapping[str, Any]) -> dict[str, Path]:
@@ -115,7 +115,7 @@ def refuse_in_the_way(name: str, root: Path) -> None:
     """
     home = artifacts.DATA / name
     if not root.is_dir():
-        raise FileNotFoundError(f"datasets.{name}.root: no folder {root}; it should hold train/ and eval/")
+        raise FileNotFoundError(f"datasets.{name}.root: no folder {root}; it should hold training files and test sets")
     if home.is_symlink() and home.resolve() == root.resolve() and root.absolute() != home.absolute():
         home.unlink()
     for path in (home, *(home / part for part in PARTS)):
@@ -130,7 +130,7 @@ def refuse_in_the_way(name: str, root: Path) -> None:
                 f"or give the folder another name under `datasets`"
             )
     for part in PARTS:
-        real, own = (root / part).resolve(), (home / part).resolve()
+        real, own = places.find(root, part).folder.resolve(), (home / part).resolve()
         if real.is_relative_to(own) or own.is_relative_to(real):
             raise InputError(
                 f"datasets.{name}.root is {root}, where the list of its files would be written: wanted a folder "
@@ -138,13 +138,13 @@ def refuse_in_the_way(name: str, root: Path) -> None:
             )
 
 
-def pin(folder: Path, target: Path) -> None:
-    """List ``folder`` in ``target``; remove the list of a folder that is not there."""
+def pin(place: Place, target: Path) -> None:
+    """List what ``place`` holds in ``target``; remove the list of a part that is not there."""
     path = target / PIN
-    if not folder.is_dir():
+    if not place.is_filled():
         path.unlink(missing_ok=True)
         return
-    text = listing(folder)
+    text = listing(place)
     if not path.is_file() or path.read_text(encoding="ascii") != text:
         with files.replacing(path, shared=True) as aside:
             aside.write_text(text, encoding="ascii")
@@ -156,15 +156,15 @@ def checked(dataset: str, part: str) -> Path:
     Raises:
         ValueError: files differ from the pin; the message names the first.
     """
-    folder, path = artifacts.data_folder(dataset, part), artifacts.DATA / dataset / part / PIN
+    place, path = places.of(dataset, part), artifacts.DATA / dataset / part / PIN
     if path.is_file():
-        wanted, found = path.read_text(encoding="ascii"), listing(folder)
+        wanted, found = path.read_text(encoding="ascii"), listing(place)
         if wanted != found:
             raise InputError(
-                f"{folder} is not what it was when {path} was written, {_first_difference(wanted, found)}: "
+                f"{place.folder} is not what it was when {path} was written, {_first_difference(wanted, found)}: "
                 f"`facet run` or `dvc repro -f resolve` lists it again, and what depends on it is made anew"
             )
-    return folder
+    return place.folder
 
 
 def _first_difference(wanted: str, found: str) -> str:
@@ -173,26 +173,27 @@ def _first_difference(wanted: str, found: str) -> str:
     return f"{len(differing)} files differ, the first is {differing[0]}"
 
 
-def listing(folder: Path) -> str:
-    """Return the list of a folder: a line per file with MD5, bytes and path, sorted by path.
+def listing(place: Place) -> str:
+    """Return the list of what a place holds: a line per file with MD5, bytes and path, sorted by path.
 
     Linked folders in it count with what they hold; hidden files and folders (``.x``) are no data.
 
     Raises:
         FileNotFoundError: a link in it leads nowhere.
     """
-    home = folder.resolve()
-    memory = artifacts.STATE / "pins" / f"{hashlib.sha256(os.fsencode(home)).hexdigest()[:24]}.json"
+    home = place.folder.resolve()
+    key = os.fsencode(home) + (b"" if not place.is_shared else b"/train" if place.only is not None else b"/eval")
+    memory = artifacts.STATE / "pins" / f"{hashlib.sha256(key).hexdigest()[:24]}.json"
     memory.parent.mkdir(parents=True, exist_ok=True)
     with memory.with_suffix(".lock").open("w") as lock:
         # who comes second finds what the first has read
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _listing(home, memory)
+        return _listing(home, place, memory)
 
 
-def _listing(home: Path, memory: Path) -> str:
+def _listing(home: Path, place: Place, memory: Path) -> str:
     known: Known = artifacts.read_json(memory) if memory.is_file() else {}
-    found = {path: _look(home, path) for path in sorted(_files(home))}
+    found = {path: _look(home, path) for path in sorted(_files(home, place))}
     new = [path for path, seen in found.items() if known.get(path, [])[:2] != seen]
     digests = {path: str(known[path][2]) for path in found.keys() - set(new)} | _digests(home, new)
     latest_ns = (time.time() - SETTLED_S) * 1e9
@@ -226,14 +227,14 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _files(home: Path) -> Iterator[str]:
-    """Yield the paths of all files below a folder, through links to folders too, each folder once on a way down."""
+def _files(home: Path, place: Place) -> Iterator[str]:
+    """Yield the paths of all files of a place, through links to folders too, each folder once on a way down."""
     waiting: list[tuple[str, frozenset[str]]] = [("", frozenset([str(home)]))]
     while waiting:
         prefix, above = waiting.pop()
         for entry in os.scandir(home / prefix):
             path = prefix + entry.name
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or not (prefix or place.holds(entry.name)):
                 continue
             if entry.is_dir():
                 real = os.path.realpath(entry.path)

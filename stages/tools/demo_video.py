@@ -18,7 +18,7 @@ from stages.models import lookup
 from stages.pictures import blur
 from stages.pictures import detect as faces
 from stages.pictures.blur import Gallery, Matcher, Probe
-from stages.runtime import artifacts, program, progress
+from stages.runtime import places, program, progress
 from stages.tools._screen import Canvas, Screen
 
 EXAMPLES = """\
@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> None:
 def sources(arguments: argparse.Namespace) -> tuple[Gallery, Iterator[Probe], list[Probe]]:
     """Return the gallery, the probes to show, and those of known people, for the curve."""
     if arguments.video is None:
-        gallery, known = blur.synthetic(artifacts.eval_folder(arguments.dataset))
+        gallery, known = blur.synthetic(places.eval_folder(arguments.dataset))
         return gallery, iter(known[: arguments.limit]), known
     if arguments.gallery is None:
         raise InputError("--video needs a --gallery: a folder with one picture per person")

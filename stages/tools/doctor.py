@@ -30,7 +30,7 @@ Counts are compared with the published sets; a different count is odd, not wrong
 examples:
   facet doctor                       every data set of params.yaml, with the sets its runs need
   facet doctor --all                 also every other set that can be read, and where to get it
-  facet doctor --folder ~/faces      a folder with train/ and eval/, before `datasets.NAME.root` names it"""
+  facet doctor --folder ~/faces      a folder as it was downloaded, before `datasets.NAME.root` names it"""
 
 _COLOURS = {"ok": "green", "odd": "yellow", "missing": "red", "unusable": "red", "not here": "bright_black"}
 
@@ -59,6 +59,11 @@ class Line:
         """Whether a count differs from the published one although it should not."""
         counts = self.found.counts
         return not self.synthetic and any(counts.get(what, count) != count for what, count in self.known.counts.items())
+
+    @property
+    def where(self) -> str:
+        """Place in the data set's folder: where it is, or where it should be."""
+        return self.known.place if self.found.missing else self.found.where
 
     @property
     def is_fault(self) -> bool:
@@ -146,7 +151,7 @@ def show(lines: Sequence[Line], console: Console) -> None:
         for line in mine:
             colour = _COLOURS[line.status]
             table.add_row(
-                line.known.title, f"[{colour}]{line.status}[/]", line.known.place, _counts(line), _remarks(line)
+                line.known.title, f"[{colour}]{line.status}[/]", line.where, _counts(line), _remarks(line)
             )
         console.print(table)
         absent = [line for line in mine if line.found.missing]
@@ -204,7 +209,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     options.add_argument("datasets", nargs="*", metavar="DATASET", help="data sets of params.yaml; default: all")
-    options.add_argument("--folder", help="check this folder, with train/ and eval/, instead of a data set")
+    options.add_argument("--folder", help="check this folder, flat or with train/ and eval/, instead of a data set")
     options.add_argument("--all", action="store_true", help="show every set that can be read, needed or not")
     options.add_argument("--json", action="store_true", help="print JSON")
     return options

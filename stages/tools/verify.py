@@ -17,7 +17,7 @@ from stages.embedding.embedder import Embedder
 from stages.models import lookup, model_files, zoo
 from stages.models.lookup import ModelHere
 from stages.models.zoo import Published
-from stages.runtime import artifacts, program
+from stages.runtime import artifacts, places, program
 from stages.tools import _verification
 from stages.tools._verification import Compared
 from stages.tools.models import as_text
@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
     entry = arguments.published or (model.source.published if model.source else None)
     if entry is not None:
         listed.entry(entry)
-    folder = arguments.folder or artifacts.eval_folder(arguments.dataset)
+    folder = arguments.folder or places.eval_folder(arguments.dataset)
     wanted = chosen(folder, arguments.suites, listed, entry, every=arguments.every_set)
     embedder = Embedder.load(here.backbone, flip=model.fusion != "none")
     measured = _verification.measure(folder, wanted, embedder, model.fusion)

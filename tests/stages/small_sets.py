@@ -10,7 +10,7 @@ import scipy.io
 
 from stages.core.images.alignment import TEMPLATE_52
 from stages.core.metrics.features import Features
-from stages.datasets import verification_bin
+from stages.datasets import insightface_rec, verification_bin
 
 SIZE = 112
 
@@ -43,6 +43,12 @@ def write_bin(path: Path, num_pairs: int = 40, num_identities: int = 8) -> None:
         is_same.append(first == second)
     path.parent.mkdir(parents=True, exist_ok=True)
     verification_bin.write(path, images, is_same)
+
+
+def write_train(folder: Path, num_identities: int = 4, images_each: int = 3) -> None:
+    """Write a training set of aligned images as InsightFace does."""
+    images = [(encoded(identity, seed), identity) for identity in range(num_identities) for seed in range(images_each)]
+    insightface_rec.write(folder, images, num_identities)
 
 
 def write_ijb(folder: Path, name: str = "IJBB", num_templates: int = 20, images_each: int = 3) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.runtime import artifacts, pin
+from stages.runtime import artifacts, pin, places
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_name_that_is_not_utf8_is_listed(mine: Path):
     Path(os.fsdecode(os.fsencode(mine / "eval") + b"/m\xfcller.jpg")).write_bytes(b"x")
     pin.pin_all(described(mine))
     assert "m\\udcfcller.jpg" in text()
-    assert "m\\udcfcller.jpg" in pin.listing(mine / "eval")
+    assert "m\\udcfcller.jpg" in pin.listing(places.find(mine, "eval"))
 
 
 def test_what_was_read_once_is_not_read_again(mine: Path, monkeypatch: pytest.MonkeyPatch):

@@ -79,3 +79,16 @@ def test_a_set_that_cannot_be_used_is_a_fault(
 def test_an_unknown_data_set_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]):
     assert doctor.run(["nowhere"]) == 2
     assert "params.yaml has no data set nowhere: there are demo" in capsys.readouterr().err
+
+
+def test_a_flat_folder_is_seen_as_stages_see_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    small_sets.write_bin(tmp_path / "lfw.bin")
+    small_sets.write_train(tmp_path)
+    monkeypatch.setattr(doctor, "wanted_sets", lambda *_: {"train": ["arcface"], "lfw": ["arcface"]})
+    assert doctor.run(["--folder", str(tmp_path), "--json"]) == 0
+    tree = {line["set"]: line for line in json.loads(capsys.readouterr().out)}
+    assert {name: (line["status"], line["where"]) for name, line in tree.items()} == {
+        "train": ("ok", "./"), "lfw": ("odd", "lfw.bin"),
+    }  # fmt: skip

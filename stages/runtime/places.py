@@ -1,0 +1,153 @@
+"""Where a data set's training files and test sets are: under train/ and eval/, or together as they were downloaded.
+
+    FOLDER/train/train.rec, FOLDER/eval/lfw.bin      a folder for each part
+    FOLDER/train.rec, FOLDER/lfw.bin                 flat, as InsightFace's faces_emore unpacks
+
+Training files are a record file with what belongs to it (``train.rec``, or the only ``NAME.rec``), or a folder for each
+person with images in it. Everything else in a flat folder is test sets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from stages.core.errors import InputError
+from stages.runtime import artifacts, yaml_text
+
+PARTS = ("train", "eval")
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+TEST_SETS = ("ijb", "IJBB", "IJBC", "tinyface", "scface", "ijbs", "adience", "xqlfw", *PARTS)
+"""Folders that are never an identity's."""
+WRAPPERS = ("imgs", "images")
+"""Folders that hold those of the identities: AdaFace's ``imgs``."""
+_NO_PEOPLE = ("pairs.csv", "pair_list.txt")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a part of a data set, which may share it with the other part."""
+
+    folder: Path
+    only: frozenset[str] | None = None
+    """Entries directly in the folder that belong to the part; None: all but those in ``apart``."""
+    apart: frozenset[str] = frozenset()
+
+    def holds(self, name: str) -> bool:
+        """Return whether an entry directly in the folder belongs to the part; hidden ones are no data."""
+        return not name.startswith(".") and name not in self.apart and (self.only is None or name in self.only)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the other part is in the same folder."""
+        return self.only is not None or bool(self.apart)
+
+    def is_filled(self) -> bool:
+        """Return whether anything of the part is there."""
+        if not self.is_shared or not self.folder.is_dir():
+            return self.folder.is_dir()
+        return any(self.holds(path.name) for path in self.folder.iterdir())
+
+
+def find(root: Path, part: str) -> Place:
+    """Return the place of a part, ``train`` or ``eval``, of the data set in a folder; it need not hold anything."""
+    if (root / part).is_dir():
+        return Place(root / part)
+    training = training_names(root)
+    return Place(root, only=training) if part == "train" else Place(root, apart=training | frozenset(PARTS))
+
+
+def of(dataset: str, part: str) -> Place:
+    """Return the place of a part of a data set of params.yaml: in its ``root`` if it has one, else below ``data``."""
+    described = artifacts.RESOLVED / "datasets" / f"{dataset}.yaml"
+    root = (yaml_text.parse(described.read_text(encoding="utf-8")) or {}).get("root") if described.is_file() else None
+    return Place(artifacts.DATA / dataset / part) if root is None else find(Path(root), part)
+
+
+def eval_folder(dataset: str) -> Path:
+    """Return the folder with the test sets: ``NAME.bin``, ``ijb/IJBB``, ``tinyface``, ``scface``."""
+    return of(dataset, "eval").folder
+
+
+def locate(root: Path, place: str) -> Path:
+    """Return the path of ``train/...`` or ``eval/...`` in the data set in a folder, in either layout."""
+    part, _, rest = place.partition("/")
+    return find(root, part).folder / rest
+
+
+def training_names(folder: Path) -> frozenset[str]:
+    """Return the names of the training files and folders directly in a folder."""
+    if records := record_files(folder):
+        beside = {path.with_suffix(suffix).name for path in records for suffix in (".rec", ".idx", ".lst")}
+        return frozenset({*beside, "property"})
+    people = people_folder(folder)
+    if people is None:
+        return frozenset()
+    return frozenset([people.name]) if people != folder else frozenset(identity_names(folder))
+
+
+def record_files(folder: Path) -> list[Path]:
+    """Return the record files in a folder, by name, except those that a table describes (packed test sets)."""
+    return sorted(
+        path
+        for path in folder.glob("*.rec")
+        if not path.name.startswith(".") and path.is_file() and not path.with_suffix(".parquet").exists()
+    )
+
+
+def record_file(folder: Path) -> Path | None:
+    """Return the record file to train on: ``train.rec``, or the only one; None if there is none.
+
+    Raises:
+        ValueError: there are several, and none is called train.rec.
+    """
+    found = record_files(folder)
+    named = [path for path in found if path.name == "train.rec"] or found
+    if len(named) > 1:
+        names = ", ".join(path.name for path in named)
+        raise InputError(
+            f"{folder} holds several record files ({names}), none of them train.rec: give each a folder of its own, "
+            f"as a data set with its `root`; `sources: [A, B]` makes one of several"
+        )
+    return named[0] if named else None
+
+
+def people_folder(folder: Path) -> Path | None:
+    """Return the folder whose subfolders hold the images of one identity each: it, or one in it; None if there is none.
+
+    Two identities are needed: one folder of images is anything.
+    """
+    if not folder.is_dir():
+        return None
+    inner = [Path(entry.path) for entry in _subfolders(folder)]
+    candidates = [path for path in inner if path.name in WRAPPERS]
+    candidates += [folder, *(inner if len(inner) == 1 else ())]
+    for candidate in candidates:
+        with closing(identity_names(candidate)) as names:
+            if len(list(islice(names, 2))) == 2:
+                return candidate
+    return None
+
+
+def identity_names(folder: Path) -> Generator[str]:
+    """Yield the subfolders that directly hold an image, in no order."""
+    for entry in list(_subfolders(folder)):
+        names = {path.name for path in Path(entry.path).iterdir()}
+        if any(is_image(name) for name in names) and not names & set(_NO_PEOPLE):
+            yield entry.name
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file of this name counts as an image: by its extension, and not hidden (macOS's ``._x.jpg``)."""
+    return not name.startswith(".") and name.lower().endswith(IMAGES)
+
+
+def _subfolders(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name not in TEST_SETS and entry.is_dir():
+                yield entry
