@@ -3,7 +3,7 @@
     python -m stages.unpack demo
 
 data/unpacked/NAME/manifest.parquet has a row per sound image in the order of the index: `key`, `offset`
-(where its record begins in train.rec), `length` (bytes of the image alone), `label`, `width`, `height`. A
+(where its record begins), `length` (bytes of the image alone), `label`, `width`, `height`. A
 stage that trains takes its keys and labels from there, so bad records that were allowed stay out. card.json
 has counts, images per identity and bad records. With `export: folder`, images/IDENTITY/KEY.jpg are the bytes
 as they are stored, never re-encoded.
@@ -36,7 +36,7 @@ from stages.core.formats.data_card import describe_images, ranges_that_disagree
 from stages.core.images.image_format import extension
 from stages.core.recordio.reader import RecordError
 from stages.datasets.insightface_rec import Config, TrainSet
-from stages.runtime import artifacts, pin, program
+from stages.runtime import artifacts, pin, places, program
 from stages.runtime.progress import Progress, say
 
 BLOCK = 256  # images a worker checks at a time: about 30 ms
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Check, export on request, and write manifest and card."""
     name = arguments.name
     config = artifacts.read_section(artifacts.RESOLVED / "datasets" / f"{name}.yaml", "unpack", Config)
-    train = TrainSet.open(pin.checked(name, "train"))
+    train = open_records(pin.checked(name, "train"))
     aside = begin_aside(artifacts.unpacked_folder(name), train, config.export)
     checked = check_all(train, aside / "images" if config.export == "folder" else None)
     ranges = check_ranges(train, checked)
@@ -67,13 +67,32 @@ def main(arguments: argparse.Namespace) -> None:
     finish_aside(aside, artifacts.unpacked_folder(name))
 
 
+def open_records(folder: Path) -> TrainSet:
+    """Open the record file of a folder, and say what it lacks.
+
+    Raises:
+        FileNotFoundError: there is no training set.
+        ValueError: it is unclear which file it is, or it cannot be read.
+    """
+    path = places.record_file(folder)
+    if path is None:
+        raise FileNotFoundError(f"{folder} holds no training set: wanted train.rec or another NAME.rec")
+    train = TrainSet.open(path)
+    if train.reader.idx_path is None:
+        say(f"{path}: no index {path.stem}.idx, so its {len(train.reader):,} records were walked: "
+            f"whether the file was cut short between two records cannot be told")
+    if train.declared_classes is None:
+        say(f"{folder}: no property, so the number of identities is the largest label plus one")
+    return train
+
+
 def check_all(train: TrainSet, images: Path | None) -> Checked:
     """Read and decode every image on all cores; export it to ``images`` if that is given."""
     begins = range(0, len(train), BLOCK)
     # a fork shares this process's pages; elsewhere than on Linux it is not safe
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     workers = min(num_cores(), len(begins))
-    pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(train.folder, images))
+    pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(train, images))
     progress = Progress("unpack", len(train), "images")
     found: list[Checked] = []
     try:
@@ -105,12 +124,15 @@ class Worker:
     complaints: Any
 
 
-def start_worker(folder: Path, images: Path | None) -> None:
-    """Prepare a worker process: libjpeg reports damage on stderr only, so stderr goes to a file."""
+def start_worker(train: TrainSet, images: Path | None) -> None:
+    """Prepare a worker process: libjpeg reports damage on stderr only, so stderr goes to a file.
+
+    A forked one has the opened training set of its parent, which may have walked the file for its index.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     program.die_with_parent()
-    Worker.train, Worker.images = TrainSet.open(folder), images
+    Worker.train, Worker.images = train, images
     Worker.complaints = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process lives
     os.dup2(Worker.complaints.fileno(), 2)
 
@@ -213,7 +235,15 @@ def make_card(train: TrainSet, checked: Checked, ranges: dict[str, int] | None) 
     """Return the data card: the same files give the same card."""
     _, _, length_N, label_N, width_N, height_N = checked.row_NC.T
     declared = train.declared_classes
+    index = train.reader.idx_path
     return {
+        "sources": [
+            {
+                "records": train.reader.rec_path.name,
+                "index": None if index is None else index.name,
+                "num_classes": "largest label plus one" if declared is None else "property",
+            }
+        ],
         "records": len(train.reader),
         "num_classes": declared if declared is not None else int(label_N.max(initial=-1)) + 1,
         **describe_images(label_N, length_N, width_N, height_N),

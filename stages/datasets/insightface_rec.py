@@ -2,8 +2,8 @@
 
 Layout of recognition/tools/face2rec2.py (insightface, parent of ce3600a7): record 0 is a header with flag 2
 and the label [n + 1, n + 1 + ids]; keys 1 to n are images with the label [identity, 1]; keys n + 1 to n +
-ids say for each identity which keys are its images, [begin, end). Files of im2rec.py and of shuffle_rec.py
-have no header: every record is an image.
+ids say for each identity which keys are its images, [begin, end). Files of im2rec.py (any ``NAME.rec``) and of
+shuffle_rec.py have no header: every record is an image. Without an index the records are walked.
 
 Legend: N images.
 """
@@ -46,23 +46,25 @@ class TrainSet:
         self.declared_classes = _read_property(folder / "property")
 
     @classmethod
-    def open(cls, folder: Path | str) -> TrainSet:
-        """Open ``train.rec`` by its index; images and labels are read later, on demand.
+    def open(cls, path: Path | str) -> TrainSet:
+        """Open a record file by its index ``NAME.idx``, or by walking it; images and labels are read later, on demand.
+
+        Args:
+            path: the record file, or a folder with ``train.rec``.
 
         Raises:
-            FileNotFoundError: ``train.rec`` or ``train.idx`` is missing.
+            FileNotFoundError: there is no such file.
             RecordError: index, header record and file do not fit together.
         """
-        folder = Path(folder)
-        for name in ("train.rec", "train.idx"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"{folder / name} is missing: a training set needs train.rec and its index train.idx"
-                )
-        return cls(folder, RecordReader(folder / "train.rec", folder / "train.idx"))
+        path = Path(path)
+        records = path / "train.rec" if path.is_dir() else path
+        if not records.is_file():
+            raise FileNotFoundError(f"{records} is missing: a training set is train.rec or another record file")
+        index = records.with_suffix(".idx")
+        return cls(records.parent, RecordReader(records, index if index.is_file() else None))
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return TrainSet.open, (self.folder,)
+        return TrainSet.open, (self.reader.rec_path,)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -64,11 +64,12 @@ def open_records(dataset: str) -> Records:
             f"{path}: {wrong_N.sum()} images are not aligned to {SIDE} x {SIDE}, the first is record "
             f"{key_N[n]} with {width_N[n]} x {height_N[n]}: align them"
         )
-    folder = pin.checked(dataset, "train")
-    images = RecordImages(folder, key_N, offset_N, length_N)
-    size = (folder / "train.rec").stat().st_size
+    card = artifacts.read_json(path.with_name("card.json"))
+    records = pin.checked(dataset, "train") / card["sources"][0]["records"]
+    images = RecordImages(records, key_N, offset_N, length_N)
+    size = records.stat().st_size
     # what was declared, or the labels say: bad records that `unpack` allowed are not among them
-    num_classes = int(artifacts.read_json(path.with_name("card.json"))["num_classes"])
+    num_classes = int(card["num_classes"])
     fingerprint = hashlib.sha256(f"{artifacts.sha256(path)} {size} {num_classes}".encode()).hexdigest()
     return Records(images, key_N, label_N, num_classes, fingerprint)
 

@@ -48,7 +48,7 @@ def from_record(folder: Path, encoded: bytes, view: str = "training") -> np.ndar
     train = insightface_rec.TrainSet.open(folder)
     # what the manifest says of it
     offset_N, length_N = (np.array([one]) for one in (train.reader.offset(1), len(train.image_bytes(1))))
-    images = RecordImages(folder, train.keys, offset_N, length_N)
+    images = RecordImages(folder / "train.rec", train.keys, offset_N, length_N)
     records = dataset.Records(images, train.keys, train.labels, 1, "")
     drawn = dataset.Samples(records, augment.Probabilities(crop=0, low_res=0, photometric=0), 0, (view,))
     image_VBHW3 = np.empty(drawn.shape(1), np.uint8)

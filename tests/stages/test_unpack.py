@@ -95,6 +95,34 @@ def test_the_same_records_give_the_same_bytes_however_many_work(
         assert outputs() == once
 
 
+def test_records_without_index_and_property_are_unpacked_and_the_card_says_so(
+    project: Path, capfd: pytest.CaptureFixture[str]
+):
+    before, manifest = run(), (OUT / "manifest.parquet").read_bytes()
+    assert before["sources"] == [{"records": "train.rec", "index": "train.idx", "num_classes": "property"}]
+    for name in ("train.idx", "property"):
+        Path("data/tiny/train", name).unlink()
+    card = run()
+    said = capfd.readouterr().err
+    assert card["sources"] == [{"records": "train.rec", "index": None, "num_classes": "largest label plus one"}]
+    assert {**card, "sources": before["sources"]} == before
+    assert (OUT / "manifest.parquet").read_bytes() == manifest
+    assert "train.rec: no index train.idx, so its 26 records were walked" in said
+    assert "no property, so the number of identities is the largest label plus one" in said
+
+
+def test_a_record_file_of_any_name_is_unpacked(project: Path):
+    for suffix in (".rec", ".idx"):
+        Path("data/tiny/train/train").with_suffix(suffix).rename(f"data/tiny/train/webface{suffix}")
+    assert run()["sources"][0] == {"records": "webface.rec", "index": "webface.idx", "num_classes": "property"}
+
+
+def test_a_folder_without_a_training_set_says_what_was_wanted(project: Path):
+    Path("data/tiny/train/train.rec").unlink()
+    with pytest.raises(FileNotFoundError, match=r"data/tiny/train holds no training set: wanted train\.rec"):
+        run()
+
+
 def test_a_file_of_im2rec_is_unpacked(project: Path):
     for name in ("train.rec", "train.idx"):
         Path("data/tiny/train", name).write_bytes((GOLDEN / name.replace("train", "im2rec")).read_bytes())

@@ -50,4 +50,4 @@ def write_manifest(
         "height": pa.array([side] * len(keys), pa.int32()),
     }
     pq.write_table(pa.table(columns), path)
-    (path.parent / "card.json").write_text(json.dumps({"num_classes": num_classes}))
+    (path.parent / "card.json").write_text(json.dumps({"num_classes": num_classes, "sources": [{"records": "train.rec"}]}))

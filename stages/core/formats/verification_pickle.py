@@ -1,7 +1,7 @@
 """Reads the pickle inside a verification ``.bin`` without executing anything that it names.
 
 A pickle is a program that may call any function. This is a machine of our own for the few instructions with
-which Python 2 or 3, any binary protocol, writes ``(bins, issame_list)``: bytes, bools and arrays of numpy 1
+which Python 2 or 3, in any protocol, writes ``(bins, issame_list)``: bytes, bools and arrays of numpy 1
 or 2 (insightface, lfw2pack.py and build_eval_pack.py). The few names such a file holds stand for functions
 in pickle_names.py; numpy sees data only after shape and length were checked. Memory stays within a small
 multiple of the file's size.
@@ -9,9 +9,11 @@ multiple of the file's size.
 
 from __future__ import annotations
 
+import codecs
+import io
 import pickletools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ Image = bytes | NDArray[np.uint8]
 
 _OPCODE_COST, _SLACK, _GROWTH = 100, 1 << 24, 8
 _MARK = object()
+_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 
 
 def read(data: bytes) -> tuple[list[Image], NDArray[np.bool_]]:
@@ -41,9 +44,9 @@ def read(data: bytes) -> tuple[list[Image], NDArray[np.bool_]]:
     try:
         # an unknown escape in a damaged string is Python's business to deprecate, and none of the reader's
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            for opcode, argument, at in pickletools.genops(data):
-                position = at or 0
-                machine.step(opcode.name, argument)
+            for name, argument, at in _instructions(data):
+                position = at
+                machine.step(name, argument)
     except PickleError as error:
         raise PickleError(f"byte {position}: {error}") from None
     except (ValueError, TypeError, IndexError, KeyError) as error:
@@ -52,6 +55,28 @@ def read(data: bytes) -> tuple[list[Image], NDArray[np.bool_]]:
         rest = len(data) - position - 1
         raise PickleError(f"byte {position + 1}: the pickle ends here, but {rest} bytes follow")
     return _as_set(machine.result())
+
+
+def _instructions(data: bytes) -> Iterator[tuple[str, Any, int]]:
+    """Yield name, argument and place of each instruction, as ``pickletools.genops`` does; that one wants ASCII strings.
+
+    Protocol 0 of Python 2 writes an image as a quoted string with whatever bytes it has.
+    """
+    stream = io.BytesIO(data)
+    while code := stream.read(1):
+        position = stream.tell() - 1
+        opcode = _OPCODES.get(code)
+        if opcode is None:
+            raise PickleError(f"no instruction begins with {code!r}")
+        argument: Any = None
+        if opcode.name == "STRING":
+            argument = codecs.escape_decode(pickletools.read_stringnl(stream, decode=False))[0]
+        elif opcode.arg is not None:
+            argument = opcode.arg.reader(stream)
+        yield opcode.name, argument, position
+        if opcode.name == "STOP":
+            return
+    raise PickleError("it ends before its last instruction: truncated")
 
 
 def _as_set(tree: Any) -> tuple[list[Image], NDArray[np.bool_]]:
@@ -215,7 +240,7 @@ _PUSH = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
     *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
 }
-_PUSH_BYTES = {"BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
+_PUSH_BYTES = {"STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _METHODS: dict[str, Callable[[_Machine, Any], None]] = {

@@ -28,21 +28,20 @@ class RecordImages:
     """Images by number, zero-copy, over a memory map; safe to share after a fork, reopened when unpickled.
 
     Args:
-        folder: with ``train.rec``; ``train.idx`` is read for images in several parts and to explain damage.
+        path: the record file; its index is read for images in several parts and to explain damage, if it is there.
         key_N: keys of the images, as in the index.
         offset_N: where each image's record begins, in bytes.
         length_N: bytes of each image alone.
 
     Raises:
-        FileNotFoundError: there is no ``train.rec``.
+        FileNotFoundError: there is no such file.
         RecordError: the file is shorter than these say.
     """
 
     def __init__(
-        self, folder: Path, key_N: NDArray[np.int64], offset_N: NDArray[np.int64], length_N: NDArray[np.int64]
+        self, path: Path, key_N: NDArray[np.int64], offset_N: NDArray[np.int64], length_N: NDArray[np.int64]
     ) -> None:
-        self.folder, self.key_N, self.offset_N, self.length_N = folder, key_N, offset_N, length_N
-        path = folder / "train.rec"
+        self.path, self.key_N, self.offset_N, self.length_N = path, key_N, offset_N, length_N
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
             end_N = offset_N + (length_N + _HEAD)
@@ -59,7 +58,7 @@ class RecordImages:
         return len(self.key_N)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return RecordImages, (self.folder, self.key_N, self.offset_N, self.length_N)
+        return RecordImages, (self.path, self.key_N, self.offset_N, self.length_N)
 
     def image_bytes(self, n: int) -> memoryview:
         """Return the stored bytes of image number ``n``; a view of the file, valid while it is held.
@@ -77,12 +76,13 @@ class RecordImages:
 
     @cached_property
     def _reader(self) -> RecordReader:
-        return RecordReader(self.folder / "train.rec", self.folder / "train.idx")
+        index = self.path.with_suffix(".idx")
+        return RecordReader(self.path, index if index.is_file() else None)
 
     def _image_of_parts(self, n: int) -> memoryview:
         key, offset = int(self.key_N[n]), self._offset[n]
         _, image = self._reader.entry(key)
         if self._reader.offset(key) != offset or len(image) != self._length[n]:
             problem = f"wanted an image of {self._length[n]} bytes, got {len(image)}: not the file that was unpacked"
-            raise RecordError(problem, self.folder / "train.rec", key, offset)
+            raise RecordError(problem, self.path, key, offset)
         return image

@@ -179,11 +179,30 @@ def test_a_record_without_an_image_is_refused_when_its_image_is_asked_for(tmp_pa
         train.image_bytes(2)
 
 
-@pytest.mark.parametrize("missing", ["train.rec", "train.idx"])
-def test_a_missing_file_is_named(tmp_path: Path, missing: str):
-    (write_records(tmp_path, labelled(0)) / missing).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{missing} is missing"):
+def test_a_missing_file_is_named(tmp_path: Path):
+    (write_records(tmp_path, labelled(0)) / "train.rec").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train\.rec is missing"):
         TrainSet.open(tmp_path)
+
+
+def test_records_without_an_index_are_walked_and_have_the_same_keys(tmp_path: Path):
+    insightface_rec.write(tmp_path, [(image(key), key // 3) for key in range(9)], 3)
+    indexed = TrainSet.open(tmp_path)
+    (tmp_path / "train.idx").unlink()
+    walked = TrainSet.open(tmp_path)
+    assert walked.reader.idx_path is None
+    assert walked.keys.tolist() == indexed.keys.tolist() == list(range(1, 10))
+    assert walked.labels.tolist() == indexed.labels.tolist()
+    assert walked.range_keys.tolist() == indexed.range_keys.tolist()
+    assert [bytes(walked.image_bytes(key)) for key in (1, 9)] == [image(0), image(8)]
+
+
+def test_a_record_file_of_any_name_is_opened_with_the_index_beside_it(tmp_path: Path):
+    write_records(tmp_path, labelled(0, 1))
+    for suffix in (".rec", ".idx"):
+        (tmp_path / f"train{suffix}").rename(tmp_path / f"webface{suffix}")
+    train = pickle.loads(pickle.dumps(TrainSet.open(tmp_path / "webface.rec")))
+    assert (train.reader.idx_path, train.labels.tolist()) == (tmp_path / "webface.idx", [0, 1])
 
 
 @pytest.mark.parametrize(

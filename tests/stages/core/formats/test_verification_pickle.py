@@ -58,6 +58,15 @@ def test_a_pickle_of_python_2_is_read():
     assert as_lists(data) == (IMAGES[:2], [True])
 
 
+def test_a_pickle_that_python_2_wrote_as_text_is_read():
+    # as pickle.dump of Python 2.7 writes without a protocol: strings as their repr, bools as I01 and I00
+    items = [*IMAGES[:2], b"it's \\ \n \"both\"", b"\xff\x00"]
+    strings = b"".join(b"S" + repr(image)[1:].encode() + b"\np%d\na" % (n + 2) for n, image in enumerate(items))
+    data = b"((lp1\n" + strings + b"(lp9\nI01\naI00\natp10\n."
+    assert pickle.loads(data, encoding="bytes") == (items, [True, False])
+    assert as_lists(data) == (items, [True, False])
+
+
 def test_an_array_pickled_by_python_2_and_numpy_1_is_read():
     def one(image: bytes) -> bytes:
         state = b"(K\x01K" + bytes([len(image)]) + b"\x85cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNN"

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 def opened(folder: Path) -> RecordImages:
     reader = RecordReader(folder / "train.rec", folder / "train.idx")
     lengths = [len(reader.entry(key)[1]) for key in reader.keys.tolist()]
-    return RecordImages(folder, reader.keys, reader.offsets, np.array(lengths, np.int64))
+    return RecordImages(folder / "train.rec", reader.keys, reader.offsets, np.array(lengths, np.int64))
 
 
 def test_every_image_has_the_bytes_that_were_written(folder: Path):
@@ -50,12 +50,12 @@ def test_a_file_that_was_cut_short_is_refused_when_it_is_opened(folder: Path):
     path = folder / "train.rec"
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(RecordError, match=r"record 5 at byte \d+: its image should end at byte .* truncated or replaced"):
-        RecordImages(folder, images.key_N, images.offset_N, images.length_N)
+        RecordImages(folder / "train.rec", images.key_N, images.offset_N, images.length_N)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"train\.rec"):
-        RecordImages(tmp_path, *(np.zeros(1, np.int64) for _ in range(3)))
+        RecordImages(tmp_path / "train.rec", *(np.zeros(1, np.int64) for _ in range(3)))
 
 
 @pytest.mark.parametrize("byte", [0, 4, 8])
@@ -65,7 +65,7 @@ def test_a_damaged_record_is_named(byte: int, folder: Path):
     damaged = bytearray((folder / "train.rec").read_bytes())
     damaged[int(images.offset_N[n]) + byte] ^= 0x11
     (folder / "train.rec").write_bytes(damaged)
-    again = RecordImages(folder, images.key_N, images.offset_N, images.length_N)
+    again = RecordImages(folder / "train.rec", images.key_N, images.offset_N, images.length_N)
     with pytest.raises(RecordError, match=f"record {images.key_N[n]}"):
         again.image_bytes(n)
     assert bytes(again.image_bytes(n - 1)) == PAYLOADS[1]
@@ -73,6 +73,6 @@ def test_a_damaged_record_is_named(byte: int, folder: Path):
 
 def test_another_file_than_was_unpacked_is_told(folder: Path):
     images = opened(folder)
-    wrong = RecordImages(folder, images.key_N, images.offset_N, images.length_N - (images.length_N > 0))
+    wrong = RecordImages(folder / "train.rec", images.key_N, images.offset_N, images.length_N - (images.length_N > 0))
     with pytest.raises(RecordError, match="wanted an image of 4 bytes, got 5: not the file that was unpacked"):
         wrong.image_bytes(2)
