@@ -33,7 +33,9 @@ def see_checkpoint(path: Path) -> Sight:
         _count(_tensors(tree), sight)
         return sight
     family = FAMILIES[recognised.family]
-    sight.facts["family"] = recognised.family + (f", keys begin with {recognised.prefix}" if recognised.prefix else "")
+    other = "" if recognised.sure else ", or magface without its prefix, which takes BGR in 0 to 1"
+    begin = f", keys begin with {recognised.prefix}" if recognised.prefix else ""
+    sight.facts["family"] = recognised.family + other + begin
     sight.facts["network"] = ", ".join(f"{key} {value}" for key, value in config.items())
     sight.facts["colour order"] = f"{family.color_order}, as this family's published models take it"
     low, high = family.value_range
@@ -41,7 +43,8 @@ def see_checkpoint(path: Path) -> Sight:
     centres = recognised.head_CD
     sight.facts["class centres"] = "none" if centres is None else f"{len(centres):,} identities"
     _count(recognised.state, sight)
-    sight.facts["next"] = f"facet import {path.name} NAME"
+    said = "" if recognised.sure else " --architecture insightface"
+    sight.facts["next"] = f"facet import {path.name} NAME{said}"
     return sight
 
 

@@ -46,6 +46,8 @@ def read(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint {path}: give the downloaded file")
+    if path.suffix == ".onnx":
+        raise InputError(f"{path} is an ONNX file, which names no weights: give the PyTorch file it was made of")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     known = stand_ins(path)
@@ -55,6 +57,11 @@ def read(path: Path) -> Mapping[str, Any]:
             tree = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
         raise InputError(f"{path} is damaged or not a PyTorch checkpoint: {_reason(error)}") from error
+    if isinstance(tree, torch.Tensor):
+        raise InputError(
+            f"{path} is one tensor of shape {tuple(tree.shape)}, as the class centres that insightface keeps in a file "
+            "for each GPU (rank_0_softmax_weight.pt): give the backbone's file"
+        )
     if not isinstance(tree, Mapping):
         raise InputError(f"{path} should hold a state dict, got {type(tree).__name__}: save model.state_dict()")
     return tree

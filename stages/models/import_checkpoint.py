@@ -45,7 +45,7 @@ def place(checkpoint: Path, folder: Path, said: Said) -> model_files.Model:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or its keys are not exactly those of a network known here.
+        ValueError: it cannot be read, its keys are not exactly those of a network known here, or they are those of two.
     """
     recognised = checkpoint_keys.recognise(checkpoint_reader.read(checkpoint), said.family)
     if recognised.prefix.endswith("net.") and said.color_order is None:
@@ -54,6 +54,11 @@ def place(checkpoint: Path, folder: Path, said: Said) -> model_files.Model:
             "give --color-order, as `color_space` in its model.yaml"
         )
     backbone, config = load(recognised)
+    if not recognised.sure and None in (said.color_order, said.value_range):
+        raise InputError(
+            f"{checkpoint} has the keys of insightface's networks (RGB, -1 to 1) and of MagFace's without their prefix "
+            "(BGR, 0 to 1): give --architecture insightface or --architecture magface"
+        )
     depth = 2 * sum(config["units"]) + 2
     if said.depth not in (None, depth, depth + 1):  # 100 and 101 are two names of one depth
         raise InputError(f"{checkpoint} has {depth} layers, but {said.published or 'you'} expected {said.depth}")

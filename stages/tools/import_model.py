@@ -17,12 +17,13 @@ from stages.models.import_checkpoint import Said
 from stages.runtime import artifacts, program
 
 EXAMPLES = """\
-Recognised by its keys: AdaFace's (Lightning), insightface's, MagFace's, CR-FIQA's, CurricularFace's. Colour order
-and value range are those of the family's published models, unless you give others. No code in the file is ever run.
+Recognised by its keys: AdaFace's (Lightning), MagFace's, CR-FIQA's, CurricularFace's. Insightface's keys are those of
+MagFace's without their prefix: give --architecture, or --published. Colour order and value range are those of the
+family's published models, unless you give others. No code in the file is ever run.
 
 examples:
   facet import adaface_ir50_ms1mv2.ckpt adaface_r50 --published adaface_ir50_ms1mv2
-  facet import backbone.pth mine --dataset WebFace4M
+  facet import backbone.pth mine --architecture insightface --dataset WebFace4M
   facet import stripped.pth magface_r50 --architecture magface"""
 
 

@@ -57,6 +57,8 @@ FAMILIES: dict[FamilyName, Family] = {
     ),
     "mobilefacenet": Family({"name": "mobilefacenet"}, "conv_sep.layers.0.weight", "RGB", (-1.0, 1.0)),
 }  # fmt: skip
+NESTED = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net")
+"""Names under which training programs keep the weights."""
 MAGFACE_PREFIXES = ("features.module.", "module.features.")
 
 
@@ -70,14 +72,16 @@ class Recognised:
     state: dict[str, Tensor]
     head_CD: Tensor | None
     """Class centres, one per row, if the file has them."""
+    sure: bool = True
+    """Whether keys or a person say the family: MagFace's keys without their prefix are insightface's."""
 
 
 def recognise(tree: Mapping[str, Any], family: FamilyName | None = None) -> Recognised:
     """Return which family's network a checkpoint holds.
 
     Args:
-        tree: what the file holds: a state dict, or one under ``state_dict`` or ``state_dict_backbone``.
-        family: None: as the keys say. MagFace's keys without their prefix are insightface's: then it must be said.
+        tree: what the file holds: a state dict, or one under a name that training programs use (``NESTED``).
+        family: None: as the keys say.
 
     Raises:
         ValueError: no family's keys are in it, or not those of ``family``.
@@ -93,7 +97,8 @@ def recognise(tree: Mapping[str, Any], family: FamilyName | None = None) -> Reco
             if family is not None and FAMILIES[family].anchor != anchor:
                 raise InputError(f"the keys are not those of the network {family}, but of {found}")
             chosen = family or found
-            return Recognised(chosen, prefix, state, _head(chosen, prefix, tensors))
+            sure = family is not None or found != "insightface"
+            return Recognised(chosen, prefix, state, _head(chosen, prefix, tensors), sure)
     anchors = {known.anchor: [name for name, one in FAMILIES.items() if one.anchor == known.anchor]
                for known in FAMILIES.values()}  # fmt: skip
     wanted = ", ".join(f"{anchor} ({', '.join(names)})" for anchor, names in anchors.items())
@@ -156,7 +161,7 @@ def describe(keys: Iterable[str]) -> str:
 
 
 def _tensors(tree: Mapping[str, Any]) -> dict[str, Tensor]:
-    for name in ("state_dict", "state_dict_backbone"):
+    for name in NESTED:
         if isinstance(tree.get(name), Mapping):
             tree = tree[name]
     return {str(key): value for key, value in tree.items() if isinstance(value, Tensor)}

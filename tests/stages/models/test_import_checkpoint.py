@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,8 @@ class Watched(nn.Module):
 @pytest.mark.parametrize("family", NARROW_CONFIGS)
 def test_a_pure_red_image_reaches_each_familys_network_as_declared(family: str, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(model_files, "save_program", lambda *given: None)  # the slow part, tested below
-    import_checkpoint.place(checkpoint(family, tmp_path / "c.pth"), tmp_path / "m", Said())
+    said = Said("insightface") if family == "insightface" else Said()  # whose keys others have too
+    import_checkpoint.place(checkpoint(family, tmp_path / "c.pth"), tmp_path / "m", said)
     model = model_files.read_model(tmp_path / "m")
     assert (model.color_order, model.value_range) == DECLARED[family]
     embedder = Embedder.load(tmp_path / "m", CPU, flip=False)
@@ -141,6 +143,37 @@ def test_cvlfaces_files_must_say_their_colour_order(tmp_path: Path, monkeypatch)
     with pytest.raises(ValueError, match="color_space"):
         import_checkpoint.place(tmp_path / "c.pt", tmp_path / "c", Said())
     assert import_checkpoint.place(tmp_path / "c.pt", tmp_path / "c", Said(color_order="RGB")).color_order == "RGB"
+
+
+def test_keys_that_two_families_have_are_asked_for_and_never_guessed(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(model_files, "save_program", lambda *given: None)
+    state = network("magface").state_dict()
+    for prefix in ("", "features.", "module."):
+        torch.save({f"{prefix}{key}": value for key, value in state.items()}, tmp_path / "stripped.pth")
+        with pytest.raises(ValueError, match="give --architecture insightface or --architecture magface"):
+            import_checkpoint.place(tmp_path / "stripped.pth", tmp_path / "m", Said())
+        assert not (tmp_path / "m").exists()
+        said = import_checkpoint.place(tmp_path / "stripped.pth", tmp_path / "m", Said("magface"))
+        assert (said.color_order, said.value_range) == ("BGR", (0.0, 1.0))
+        shutil.rmtree(tmp_path / "m")
+    stated = Said(color_order="BGR", value_range=(0.0, 1.0))
+    assert import_checkpoint.place(tmp_path / "stripped.pth", tmp_path / "m", stated).color_order == "BGR"
+
+
+@pytest.mark.parametrize("name", ["model", "model_state_dict", "state_dict_backbone", "backbone", "net"])
+def test_weights_are_found_under_the_names_that_training_programs_use(name: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(model_files, "save_program", lambda *given: None)
+    torch.save({"epoch": 3, name: network("adaface").state_dict(), "optimizer": {"state": {}}}, tmp_path / "last.pt")
+    assert import_checkpoint.place(tmp_path / "last.pt", tmp_path / "m", Said()).backbone["style"] == "adaface"
+
+
+def test_files_that_are_no_backbone_are_named_for_what_they_are(tmp_path: Path):
+    torch.save(torch.zeros(30, 16), tmp_path / "rank_0_softmax_weight.pt")
+    with pytest.raises(ValueError, match=r"one tensor of shape \(30, 16\), as the class centres .* backbone's file"):
+        import_checkpoint.place(tmp_path / "rank_0_softmax_weight.pt", tmp_path / "m", Said())
+    (tmp_path / "w600k_r50.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    with pytest.raises(ValueError, match=r"is an ONNX file, .*: give the PyTorch file"):
+        import_checkpoint.place(tmp_path / "w600k_r50.onnx", tmp_path / "m", Said())
 
 
 def test_a_network_that_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path):

@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         network = calm(fill(build(NARROW_CONFIGS[family])))
         torch.save(published_file(family, dict(network.state_dict())), folder / "c.pth")
-        import_checkpoint.place(folder / "c.pth", folder / "models" / family, Said())
+        import_checkpoint.place(folder / "c.pth", folder / "models" / family, Said(family))
     patch.undo()
     return folder
 
@@ -184,7 +184,7 @@ def test_weights_go_to_insightfaces_keys_and_come_back_as_another_import(home: P
     monkeypatch.chdir(home)
     monkeypatch.setattr(model_files, "save_program", lambda *given: None)
     assert run("adaface", "--format", "state-dict", "--layout", "insightface", "--output", "b.pth") == 0
-    import_checkpoint.place(Path("b.pth"), Path("models/again"), Said(color_order="BGR"))
+    import_checkpoint.place(Path("b.pth"), Path("models/again"), Said("insightface", "BGR"))
     assert model_files.read_model(Path("models/again")).source.family == "insightface"
     first, second = expected("adaface", home, faces(2)), expected("again", home, faces(2))
     np.testing.assert_allclose(second[0], first[0], atol=1e-6)
