@@ -42,6 +42,8 @@ TRIES = 3
 OFFERS = 2
 """Offers prepared at a time: each is a process that hashes and uploads."""
 ONE_DEVICE = "but a worker has one device: run it without --pool, or with `processes: 1`"
+OWN_WORKER_S = 60.0
+"""How long after the run began a worker of this workspace may still come, where all others are out of reach."""
 STOP_S = 60.0
 """How long a cancelled stage may take to be reported as such."""
 
@@ -90,6 +92,7 @@ class PoolExecutor(Executor):
         self.git = threading.Lock()
         self.news = threading.Condition()
         self.over = threading.Event()
+        self.began_s = time.monotonic()
         patiently(lambda: self.pool.prepare(workspace.queue(self.here)))
         self.online = {name for name, online in patiently(self.pool.workers).items() if online}
         self.watch = threading.Thread(target=self._watch, name="pool watch", daemon=True)
@@ -146,18 +149,23 @@ class PoolExecutor(Executor):
         Raises:
             LookupError: only others are online, and this one cannot.
         """
-        online = set(self.online)
-        own = {name for name in online if workspace.is_of(name, self.here)}
-        if online == own:
+        if all(workspace.is_of(name, self.here) for name in self.online):
             return False
         with self.git:
             if self.unreachable is None:
                 self.unreachable = self._why_unreachable()
-        if self.unreachable and not own:
+        if self.unreachable and not self._has_own_worker():
             raise UnknownNameError(
                 f"the work pool {self.pool.name} has workers of other clones only: {self.unreachable}"
             )
         return not self.unreachable
+
+    def _has_own_worker(self) -> bool:
+        """Return whether a worker of this workspace is online; `facet up` may be starting it just now."""
+        while not any(workspace.is_of(name, self.here) for name in self.online):
+            if time.monotonic() - self.began_s > OWN_WORKER_S or not self._pause(POLL_S):
+                return False
+        return True
 
     def _why_unreachable(self) -> str:
         try:

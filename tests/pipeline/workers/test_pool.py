@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pipeline.base import workspace
-from pipeline.workers import code_transfer
+from pipeline.workers import code_transfer, pool_executor
+from pipeline.workers.pool_executor import PoolExecutor
 from tests.machines.network import Network, end
 from tests.pipeline import dummy
 from tests.pipeline.asking import ask
@@ -196,3 +199,26 @@ def test_a_copied_folder_is_another_workspace(tmp_path: Path) -> None:
     assert workspace.identity(tmp_path / "one") == first
     (tmp_path / "one").rename(tmp_path / "two")
     assert workspace.identity(tmp_path / "two") != first
+
+
+class Awaited(PoolExecutor):
+    """An executor that knows of workers without a server."""
+
+    def __init__(self, root: Path, online: set[str]) -> None:
+        self.root, self.here, self.online = root, workspace.identity(root), online
+        self.pool, self.git = SimpleNamespace(name="tests"), threading.Lock()
+        self.unreachable, self.stop_asked_s, self.began_s = "this clone has no git remote", None, time.monotonic()
+
+
+def test_a_worker_of_this_workspace_that_is_just_starting_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = workspace.worker_name("cpu:0", workspace.identity(tmp_path / "other"))
+    own = workspace.worker_name("cpu:0", workspace.identity(tmp_path))
+    executor = Awaited(tmp_path, {other})
+    threading.Timer(0.2, lambda: setattr(executor, "online", {other, own})).start()
+    assert not executor._others(), "sent to this workspace's own queue"
+    executor.online = {other}
+    monkeypatch.setattr(pool_executor, "OWN_WORKER_S", 0.1)
+    with pytest.raises(LookupError, match="workers of other clones only: this clone has no git remote"):
+        executor._others()
