@@ -1,4 +1,4 @@
-"""Why rows of the documents' tables stand in another order than published: chance, or something else.
+"""Why rows of the papers' tables stand in another order than published: chance, or something else.
 
 Each pair of rows in each column is put where it belongs. *Published close*: the gap of the published numbers is within
 two standard errors of the test set they were measured on (binomial, the two as if drawn apart, so on the wide side).
@@ -80,7 +80,7 @@ def deviations(workspace: Path) -> dict[str, float]:
 
 
 def pairs(workspace: Path) -> Iterator[Pair]:
-    """Yield every pair of rows that a document orders and we measured."""
+    """Yield every pair of rows that a paper orders and we measured."""
     cells = pd.read_csv(workspace / "results/report/index.csv")
     cells = cells[cells.published.notna() & cells.measured.notna()]
     of_seeds = deviations(workspace)

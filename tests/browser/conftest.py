@@ -1,7 +1,7 @@
 """Fixtures: a headless browser on a loopback MLflow server that holds a table of several seeds.
 
 FACET_BROWSER=FOLDER looks at a project of yours instead, FACET_BROWSER_TABLE at another table than `heads`,
-FACET_BROWSER_SCALE at the documents' tables of that profile; FACET_SCREENSHOTS=FOLDER keeps the pictures there.
+FACET_BROWSER_SCALE at the papers' tables of that scale; FACET_SCREENSHOTS=FOLDER keeps the pictures there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every training of the documents' tables, resolved: at the documents' own scale it is the documents' recipe."""
+"""Every training run of the papers' tables, resolved: at the papers' own scale it is the papers' recipe."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_every_column_of_every_table_is_measured(resolved: dict[str, Params], pr
             evaluate = resolved[profile].runs[line.run].evaluate.model_dump(mode="json")
             for column in table.columns:
                 switches = row.switches({"switches": evaluate.get(column.suite, {})})
-                # CR-FIQA's curves are not drawn on IJB-B, so the documents' scale has none there
+                # CR-FIQA's curves are not drawn on IJB-B, so the papers' scale has none there
                 left = (profile, name) == ("paper", "ig_fiqa") and column.name in ("IJB-B", "IJB-B by AdaFace")
                 reason = left_out(column.suite, column.key(line), switches)
                 assert (reason is not None) == left, f"{name}: {column.name}: {reason}"

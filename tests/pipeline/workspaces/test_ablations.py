@@ -1,4 +1,4 @@
-"""`facet ablations`: the documents' tables at the scale of a profile, in a workspace of their own."""
+"""`facet ablations`: the papers' tables at a scale, in a workspace of their own."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_profile_runs_the_tables_whose_rows_name_runs_of_the_documents(root: Path) -> None:
+def test_a_profile_runs_the_tables_whose_rows_name_runs_of_the_papers(root: Path) -> None:
     assert ablations.tables(root, "demo") == ["alone", "heads"]
     write(root, {"ablations/demo.yaml": {**DEMO, "tables": ["heads"]}})
     assert ablations.tables(root, "demo") == ["heads"]

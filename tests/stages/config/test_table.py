@@ -35,7 +35,7 @@ def test_two_columns_or_rows_of_one_name_are_refused():
         Table.model_validate({**TABLE, "rows": {"a": {"label": "A"}, "b": {"label": "A"}}})
 
 
-def test_published_numbers_of_the_first_table_are_the_documents():
+def test_published_numbers_of_the_first_table_are_the_papers():
     """face-recognition.md, section 6.2: AdaFace README.md at c60eaa78, R100 on MS1MV2."""
     rows = yaml.safe_load((ROOT / "tables/heads.yaml").read_text())["rows"]
     assert rows["adaface"]["published"] == {

@@ -1,4 +1,4 @@
-"""The documents' tables: numbers as published, rows that are runs, columns that suites give."""
+"""The papers' tables: numbers as published, rows that are runs, columns that suites give."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLES = (
     "webface12m", "ijbs", "adaface_margin", "adaface_augmentation", "magface_margins", "ig_fiqa",
 )  # fmt: skip
 NO_NUMBERS = ("adaface_margin", "adaface_augmentation", "magface_margins", "ig_fiqa")
-"""Of whose documents no numbers could be read."""
+"""Of whose papers no numbers could be read."""
 HQ = ("LFW", "CFPFP", "CPLFW", "CALFW", "AGEDB")
 RUNS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "ablations/runs.yaml").read_text())
 
@@ -41,7 +41,7 @@ def percent(value: str) -> float | None:
 
 
 def golden() -> dict[str, dict[str, list[float | None]]]:
-    """By table and row, the documents' values, as percent."""
+    """By table and row, the papers' values, as percent."""
     found: dict[str, dict[str, list[float | None]]] = {}
     rows: dict[str, list[float | None]] = {}
     for line in (ROOT / "tests/golden/published_tables.txt").read_text().splitlines():
