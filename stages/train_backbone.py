@@ -75,14 +75,16 @@ def validation(config: Config) -> loop.Validate:
     """
     from stages.config import evaluation
     from stages.embedding.embedder import Embedder
-    from stages.suites import hq
+    from stages.suites import _pairs, hq
 
     wanted = config.validation
     switches = evaluation.Hq.model_validate({"sets": wanted.sets, "fusion": wanted.fusion})
     folder = pin.checked(config.dataset, "eval")
     for name in wanted.sets:
-        if not (folder / f"{name}.bin").is_file():
-            raise FileNotFoundError(f"{folder / name}.bin is missing: put it there, or remove it from validation.sets")
+        try:
+            _pairs.find(folder, name)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"validation: {error}") from error
 
     def validate(backbone: nn.Module) -> Mapping[str, float]:
         # a copy, because an embedder arranges its network for itself

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from stages.core.errors import InputError
 
-HqSet = Literal["lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp"]
 IjbName = Literal["IJBB", "IJBC"]
-FiqaSet = HqSet | Literal["adience", "xqlfw"] | IjbName
 Fusion = Literal["pre_norm_sum", "norm_weighted_avg", "average", "concat", "none"]
 
 
 N = TypeVar("N", str, int)
+
+# metrics are named by sets, with a dot before: hq.NAME; the others are keys of the same file
+_NAME = re.compile(r"\w[\w-]*")
+_TAKEN = ("avg", "weights_sha256")
 
 
 def _once(names: tuple[N, ...]) -> tuple[N, ...]:
     if len(set(names)) != len(names):
         raise InputError(f"each name may be listed once, got {', '.join(map(str, names))}")
     return names
+
+
+def _names(names: tuple[str, ...]) -> tuple[str, ...]:
+    odd = [name for name in names if not _NAME.fullmatch(name) or name in _TAKEN]
+    if odd:
+        raise InputError(
+            f"a test set is NAME.bin or a folder NAME, of letters, digits, _ and -, other than {', '.join(_TAKEN)}; "
+            f"got {', '.join(map(repr, odd))}: rename the file"
+        )
+    return _once(names)
 
 
 def _one_digit(fmrs: tuple[float, ...]) -> tuple[float, ...]:
@@ -36,18 +49,21 @@ def _none_is_no_set(section: Any) -> Any:
 
 
 _FUSION = "how features of image and flip are fused (stages/core/metrics/features.py); none: only the image's is used"
+_MORE = "names of published sets, or of your own: NAME.bin, or a folder NAME with pairs (docs/datasets.md)"
+_SWAPPED = "Adience's and XQLFW's files hold red and blue swapped, as CR-FIQA's scripts write them"
 _SETS = "test sets; none: nothing is measured, and columns of tables that need one are empty"
 _MAX_FAILED = "share of a set's images that may fail to process; they count as matching nobody; more stop the stage"
 
 
 class Hq(BaseModel, extra="forbid", frozen=True):
-    """Verification sets in ``.bin`` files, 10 folds."""
+    """Verification sets in ``.bin`` files, or as pictures and pairs; 10 folds."""
 
-    sets: Annotated[tuple[HqSet, ...], AfterValidator(_once)] = Field((), description=_SETS)
+    sets: Annotated[tuple[str, ...], AfterValidator(_names)] = Field((), description=f"{_SETS}; {_MORE}")
     fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
     threshold: Literal["grid", "exact"] = Field(
         "grid", description="of a fold: the best of 0, 0.01, ... 4 (published), or of all; both are in the details"
     )
+    stored_swapped: bool = Field(False, description=_SWAPPED)
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 
@@ -83,14 +99,12 @@ class Fiqa(BaseModel, extra="forbid", frozen=True):
     CR-FIQA's own: ``fusion: concat``, ``fmr: [1e-2, 1e-3, 1e-4]``.
     """
 
-    sets: Annotated[tuple[FiqaSet, ...], AfterValidator(_once)] = Field((), description=_SETS)
+    sets: Annotated[tuple[str, ...], AfterValidator(_names)] = Field((), description=f"{_SETS}; {_MORE}, IJBB, IJBC")
     fmr: Annotated[tuple[float, ...], AfterValidator(_one_digit)] = Field(
         (1e-2, 1e-3), description="false match rates at which the curves are read"
     )
     fusion: Fusion = Field("pre_norm_sum", description=_FUSION)
-    stored_swapped: bool = Field(
-        False, description="Adience's and XQLFW's files hold red and blue swapped, as CR-FIQA's scripts write them"
-    )
+    stored_swapped: bool = Field(False, description=_SWAPPED)
     methods: Annotated[tuple[Literal["ser_fiq", "sharpness", "brisque"], ...], AfterValidator(_once)] = Field(
         (), description="measured beside the run's own method and the feature norm, with their default options"
     )

@@ -14,6 +14,7 @@ from stages.config import evaluation as benchmarks
 from stages.config import table as report
 from stages.config import training
 from stages.core.errors import InputError, UnknownNameError
+from stages.core.metrics.missing import SETS
 from stages.datasets import insightface_rec
 from stages.runtime import pin, plugins, yaml_text
 from stages.runtime.artifacts import explain
@@ -21,6 +22,8 @@ from stages.runtime.merge import merge
 from stages.synthesis import config as synthesis_config
 
 M = TypeVar("M", bound=BaseModel)
+
+PAIRS = tuple(name for name in SETS["fiqa"] if name not in SETS["ijb"])
 
 # a dot or a dash would break `${runs.x}` in dvc.yaml
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -155,7 +158,19 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
         check_plugin(kind, section, where)
     looked_at = {"sets": train.validation.sets, "fusion": train.validation.fusion}
     _check(benchmarks.Hq, looked_at, f"{where}, validation")
-    return Run(train, check_plugin("quality", quality, where), _check(benchmarks.Config, measured_on, where))
+    evaluate = _check(benchmarks.Config, measured_on, where)
+    if datasets[own["dataset"]].root is None:
+        _check_synthetic_sets(train.validation.sets, PAIRS, f"{where}, validation")
+        _check_synthetic_sets(evaluate.hq.sets, PAIRS, f"{where}, hq")
+        _check_synthetic_sets(evaluate.fiqa.sets, SETS["fiqa"], f"{where}, fiqa")
+    return Run(train, check_plugin("quality", quality, where), evaluate)
+
+
+def _check_synthetic_sets(names: tuple[str, ...], there: tuple[str, ...], where: str) -> None:
+    """Refuse a set that `synthesize` does not render; what a person's folder holds is seen when it is read."""
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        raise InputError(f"{where}: synthetic data has no set {', '.join(unknown)}: there are {', '.join(there)}")
 
 
 def check_plugin(kind: str, section: Mapping[str, Any], where: str) -> BaseModel:

@@ -66,6 +66,11 @@ class PairSet:
         return np.ascontiguousarray(image[..., ::-1]) if self.swapped else image
 
 
+def is_layout(folder: Path) -> bool:
+    """Return whether a folder is in one of the layouts above, as far as its names tell."""
+    return (folder / "images").is_dir() or (folder / PUBLISHED_PAIRS).is_file()
+
+
 def load(folder: Path, *, swapped: bool = False) -> PairSet:
     """Read and check the pairs of one set.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -154,17 +154,26 @@ def _check_metrics(table: Table, gathered: Mapping[str, Sequence[Gathered]]) -> 
                 f"column {column.name}: no suite {suite!r}, there are {', '.join(runs[0][1].measured)}"
             )
         wanted = [(column.key(row), run) for row, run in runs]
-        if not any(_known(suite, key, run) for key, run in wanted):
+        named = {name for _, run in runs for name in run.switches.get(suite, {}).get("sets", ())}
+        if not any(_known(suite, key, run, named) for key, run in wanted):
             metrics = [item for _, run in runs for item in run.measured[suite].items()]
             keys = ", ".join(sorted({name for name, value in metrics if not isinstance(value, str)}))
             asked = ", ".join(dict.fromkeys(f"{suite}.{key}" for key, _ in wanted))
             raise UnknownNameError(f"column {column.name}: no {asked}; {suite} has {keys}")
 
 
-def _known(suite: str, key: str, run: Gathered) -> bool:
-    """Return whether a run has a metric, a reason for its absence, or options that leave it out."""
+def _known(suite: str, key: str, run: Gathered, named: Collection[str]) -> bool:
+    """Return whether a run has a metric, a reason for its absence, or options that leave it out.
+
+    Args:
+        suite: of the metric.
+        key: of the metric.
+        run: what it measured.
+        named: the test sets of all runs of the table.
+    """
     measured, reason = run.measured[suite], recorded_reason(key, run.unmeasured.get(suite, {}))
-    return key in measured or reason is not None or left_out(suite, key, run.switches.get(suite, {})) is not None
+    left = left_out(suite, key, run.switches.get(suite, {}), others=named)
+    return key in measured or reason is not None or left is not None
 
 
 def _mark_best(lines: Sequence[Line], index: int, column: Column) -> list[Line]:

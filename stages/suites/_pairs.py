@@ -1,4 +1,4 @@
-"""Common part of the suites on pairs: embeds a set, scores its pairs, and maps pairs to images.
+"""Common part of the suites on pairs: finds and embeds a set, scores its pairs, and maps pairs to images.
 
 Shapes: N images, P pairs, D embedding dimensions.
 """
@@ -14,24 +14,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.config.evaluation import Fiqa, Hq, Lq
-from stages.core.metrics import features
-from stages.core.metrics.features import Embed, Floats, Image
+from stages.core.errors import InputError
+from stages.core.metrics import features, scores
+from stages.core.metrics.features import Embed, Image
 from stages.core.metrics.processing import Failure, Processed, process
-from stages.datasets import verification_bin
+from stages.datasets import pair_list, verification_bin
 from stages.protocols import verification
 from stages.runtime.progress import Progress
+
+Rows = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """One ``.bin`` set: features, unit embeddings by the configured fusion, and the cosine of each pair."""
+    """A set of pairs: features of its images by the configured fusion, and how alike the images of each pair are."""
 
     processed: Processed
-    embedding_ND: Floats
     is_same_P: NDArray[np.bool_]
     cosine_P: NDArray[np.float64]
+    distance_P: NDArray[np.float32]
+    """Squared L2 distances of the unit embeddings; 4 for a pair with an image that failed."""
+    first_P: Rows
+    second_P: Rows
     image: Callable[[int], Image | Failure]
-    """Returns one image again, by its index."""
+    """Returns one image again, by its row."""
+    names: tuple[str, ...] | None = None
+    """Of the images; None: they are known by their number."""
+
+
+def find(folder: Path, name: str) -> Path:
+    """Return where a set of pairs lies: the file ``NAME.bin``, or the folder ``NAME`` with pictures and pairs.
+
+    Raises:
+        FileNotFoundError: neither is there.
+        ValueError: both are.
+    """
+    file, listed = folder / f"{name}.bin", folder / name
+    if pair_list.is_layout(listed):
+        if file.is_file():
+            raise InputError(f"{file} and {listed} are both test sets called {name}: rename or move one")
+        return listed
+    if not file.is_file():
+        there = sorted(path.stem for path in folder.glob("*.bin"))
+        raise FileNotFoundError(
+            f"{file} is missing: put the verification set there, or a folder {name} of pictures and pairs, or remove "
+            f"{name} from `sets`; there are {', '.join(there) or 'no .bin files'}"
+        )
+    return file
 
 
 def embed_pairs(
@@ -42,23 +71,23 @@ def embed_pairs(
     label: str,
     change: Callable[[int, Image], Image] = lambda index, image: image,
 ) -> Pairs:
-    """Read ``NAME.bin``, embed its images and score its pairs; a pair with an image that failed scores -1.
+    """Read a set, embed its images and score its pairs; a pair with an image that failed scores -1.
 
     Args:
-        folder: holds the file.
+        folder: holds the set.
         name: of the set.
         switches: fusion and how many may fail.
         embed: the backbone.
         label: of the progress lines.
-        change: what to do to the image of an index first.
+        change: what to do to the image of an index first; of a ``.bin`` file only.
 
     Raises:
-        FileNotFoundError: the file is missing.
+        FileNotFoundError: the set is missing.
         ValueError: it cannot be used, or more images than ``max_failed`` fail.
     """
-    path = folder / f"{name}.bin"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: put the verification set there, or remove {name} from `sets`")
+    path = find(folder, name)
+    if path.is_dir():
+        return _listed(path, switches, embed, label)
     stored = verification_bin.load(path)
 
     def image(index: int) -> Image | Failure:
@@ -72,7 +101,25 @@ def embed_pairs(
     processed = embed_all(str(path), images, num_images, embed, switches.max_failed, label)
     embedding_ND = features.normalise(features.fuse(processed.features, switches.fusion))
     is_same_P = np.asarray(stored.is_same, dtype=np.bool_)
-    return Pairs(processed, embedding_ND, is_same_P, verification.cosines(embedding_ND, processed.processed_N), image)
+    first_P = 2 * np.arange(is_same_P.size)
+    return Pairs(
+        processed, is_same_P, verification.cosines(embedding_ND, processed.processed_N),
+        verification.distances(embedding_ND, first_P, first_P + 1, processed.processed_N), first_P, first_P + 1, image,
+    )  # fmt: skip
+
+
+def _listed(folder: Path, switches: Hq | Fiqa | Lq, embed: Embed, label: str) -> Pairs:
+    """Embed each picture of a pair list once."""
+    chosen = pair_list.load(folder, swapped=getattr(switches, "stored_swapped", False))
+    num_images = len(chosen.names)
+    processed = embed_all(folder.name, chosen.images(), num_images, embed, switches.max_failed, label)
+    embedding_ND = features.normalise(features.fuse(processed.features, switches.fusion))
+    places = (chosen.first_P, chosen.second_P, processed.processed_N)
+    progress = Progress(label, chosen.first_P.size, "pairs")
+    return Pairs(
+        processed, chosen.is_same_P, scores.pair_scores(embedding_ND.astype(np.float64), *places, progress.advance),
+        verification.distances(embedding_ND, *places), chosen.first_P, chosen.second_P, chosen.image, chosen.names,
+    )  # fmt: skip
 
 
 def embed_all(

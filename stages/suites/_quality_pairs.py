@@ -20,12 +20,11 @@ from stages.config.evaluation import Fiqa
 from stages.core.metrics import features, pooling, scores
 from stages.core.metrics.features import Embed, Image
 from stages.core.metrics.processing import Failure, Processed
-from stages.datasets import ijb, pair_list
+from stages.datasets import ijb
 from stages.protocols import discard, ijb_1to1
 from stages.runtime.progress import Progress
 from stages.suites import _pairs
 
-PAIR_LISTS = ("adience", "xqlfw")
 TEMPLATES = ("IJBB", "IJBC")
 
 Floats = NDArray[np.floating[Any]]
@@ -56,32 +55,13 @@ def compare(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compared:
         FileNotFoundError: it is missing.
         ValueError: it cannot be used, or more images than ``max_failed`` fail.
     """
-    if name in PAIR_LISTS:
-        return _listed(folder / name, switches, embed)
     if name in TEMPLATES:
         return _templates(folder / "ijb", name, switches, embed)
     pairs = _pairs.embed_pairs(folder, name, switches, embed, f"fiqa {name}")
-    first_P = 2 * np.arange(pairs.is_same_P.size)
     return Compared(
         pairs.processed, pairs.cosine_P, pairs.is_same_P,
-        lambda quality_N: discard.pair_quality(quality_N, first_P, first_P + 1), first_P, first_P + 1, pairs.image,
-    )  # fmt: skip
-
-
-def _listed(folder: Path, switches: Fiqa, embed: Embed) -> Compared:
-    chosen = pair_list.load(folder, swapped=switches.stored_swapped)
-    processed = _pairs.embed_all(
-        folder.name, chosen.images(), len(chosen.names), embed, switches.max_failed, f"fiqa {folder.name}"
-    )
-    embedding_ND = features.normalise(features.fuse(processed.features, switches.fusion)).astype(np.float64)
-    progress = Progress(f"fiqa {folder.name}", chosen.first_P.size, "pairs")
-    cosine_P = scores.pair_scores(
-        embedding_ND, chosen.first_P, chosen.second_P, processed.processed_N, progress.advance
-    )
-    return Compared(
-        processed, cosine_P, chosen.is_same_P,
-        lambda quality_N: discard.pair_quality(quality_N, chosen.first_P, chosen.second_P),
-        chosen.first_P, chosen.second_P, chosen.image, chosen.names,
+        lambda quality_N: discard.pair_quality(quality_N, pairs.first_P, pairs.second_P),
+        pairs.first_P, pairs.second_P, pairs.image, pairs.names,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Suite `hq`: verification accuracy over ten folds on LFW, CFP-FP, CPLFW, CALFW, AgeDB-30 and similar sets."""
+"""Suite `hq`: verification accuracy over ten folds on LFW, CFP-FP, CPLFW, CALFW, AgeDB-30 and other sets of pairs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def measure(folder: Path, switches: Hq, embed: Embed, scores: Mapping[str, Score
     """Evaluate each set; ``avg`` is the mean accuracy over the tables' five, with a reason where one of them lacks.
 
     Args:
-        folder: holds ``NAME.bin`` for each set.
+        folder: holds ``NAME.bin`` for each set, or a folder ``NAME`` with pictures and pairs.
         switches: sets, fusion, threshold.
         embed: the backbone.
         scores: quality methods, not used here.
@@ -55,13 +55,12 @@ def mean_accuracy(metrics: Mapping[str, float], names: Sequence[str]) -> float:
 
 
 def _measure_pairs(pairs: _pairs.Pairs) -> dict[str, Any]:
-    arrays = (pairs.embedding_ND, pairs.is_same_P, pairs.processed.processed_N)
     genuine_G, impostor_I = pairs.cosine_P[pairs.is_same_P], pairs.cosine_P[~pairs.is_same_P]
     return {
         "pairs": int(pairs.is_same_P.size),
         "genuine": int(genuine_G.size),
-        **_pairs.describe_folds(verification.evaluate(*arrays)),
-        "exact_threshold": _pairs.describe_folds(verification.evaluate_exact(*arrays)),
+        **_pairs.describe_folds(verification.of_distances(pairs.distance_P, pairs.is_same_P)),
+        "exact_threshold": _pairs.describe_folds(verification.of_distances_exact(pairs.distance_P, pairs.is_same_P)),
         "tar_at_far": describe_rates(rates.read_rates(genuine_G, impostor_I, FMRS)),
         "mean_feature_norm": pairs.processed.mean_feature_norm,
         **describe_failures(pairs.processed),

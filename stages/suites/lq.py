@@ -147,7 +147,7 @@ def _measure_crlfw(folder: Path, switches: Lq, embed: Embed, measured: Measured)
         pairs = _pairs.embed_pairs(
             folder, "lfw", switches, embed, f"lq crlfw {side}", _shrink_first(side)
         )  # fmt: skip
-        folds = verification.evaluate(pairs.embedding_ND, pairs.is_same_P, pairs.processed.processed_N)
+        folds = verification.of_distances(pairs.distance_P, pairs.is_same_P)
         measured.metrics[f"crlfw_{side}"] = folds.accuracy
         details[f"{side}_pixels"] = {
             "pairs": int(pairs.is_same_P.size), **_pairs.describe_folds(folds),

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from stages import evaluate
 from stages.config import evaluation
 from stages.core.metrics.features import Embed, Fusion
+from stages.core.metrics.missing import SETS
 from stages.core.metrics.suite_result import Measured
 from stages.models.zoo import Published
 
@@ -52,7 +53,7 @@ class Compared:
 def present(folder: Path) -> dict[str, tuple[str, ...]]:
     """Return the sets of each suite whose files are in a folder."""
     candidates: dict[str, tuple[Iterable[str], Callable[[str], Path]]] = {
-        "hq": (get_args(evaluation.HqSet), lambda name: folder / f"{name}.bin"),
+        "hq": (SETS["hq"], lambda name: folder / f"{name}.bin"),
         "ijb": (get_args(evaluation.IjbName), lambda name: folder / "ijb" / name),
         "lq": (("tinyface", "scface"), lambda name: folder / name),
     }

@@ -117,6 +117,42 @@ def test_a_torn_image_in_a_verification_set_counts_against_its_pair_and_is_disca
     assert curve[0][5] > 0
 
 
+def test_any_bin_file_is_a_set_by_its_name(sets):
+    (sets / "cplfw.bin").rename(sets / "African-2.bin")
+    hq = measure("hq", sets, evaluation.Hq(sets=("lfw", "African-2")))
+    assert list(hq.metrics) == ["lfw", "African-2"]
+    fiqa = measure("fiqa", sets, evaluation.Fiqa(sets=("African-2",), fmr=(0.1,)))
+    assert "African-2_feature_norm_iso_pauc_fmr1e-01" in fiqa.metrics
+    with pytest.raises(FileNotFoundError, match=r"African\.bin is missing: .*; there are African-2, lfw"):
+        measure("hq", sets, evaluation.Hq(sets=("African",)))
+
+
+@pytest.mark.parametrize("name", ["../lfw", "a b", "avg", "weights_sha256", "", "-x", "lfw.bin"])
+def test_a_name_that_would_be_another_file_or_metric_is_refused(name):
+    with pytest.raises(ValueError, match=r"a test set is NAME\.bin or a folder NAME"):
+        evaluation.Hq(sets=(name,))
+
+
+def test_pictures_and_pairs_have_the_accuracy_of_the_same_pairs_in_a_bin_file(sets):
+    stored = verification_bin.load(sets / "lfw.bin")
+    folder = sets / "xqlfw/images"
+    folder.mkdir(parents=True)
+    for row, image in enumerate(stored.images):
+        (folder / f"{row}.png").write_bytes(bytes(image))
+    lines = [f"{2 * pair} {2 * pair + 1} {int(same)}" for pair, same in enumerate(stored.is_same)]
+    (folder.parent / "pair_list.txt").write_text("\n".join(lines))
+    found = measure("hq", sets, evaluation.Hq(sets=("lfw", "xqlfw")))
+    assert found.metrics["xqlfw"] == found.metrics["lfw"]
+    one, other = (found.details["sets"][name] for name in ("lfw", "xqlfw"))
+    assert one["threshold_per_fold"] == other["threshold_per_fold"]
+    assert (one["exact_threshold"], one["tar_at_far"]) == (other["exact_threshold"], other["tar_at_far"])
+    swapped = measure("hq", sets, evaluation.Hq(sets=("xqlfw",), stored_swapped=True))
+    assert swapped.details["sets"] != {"xqlfw": other}
+    (sets / "lfw.bin").rename(sets / "xqlfw.bin")
+    with pytest.raises(ValueError, match=r"xqlfw\.bin and .*xqlfw are both test sets called xqlfw: rename or move one"):
+        measure("hq", sets, evaluation.Hq(sets=("xqlfw",)))
+
+
 @pytest.mark.parametrize(
     ("suite", "remove", "message"),
     [

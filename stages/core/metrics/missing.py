@@ -5,15 +5,15 @@ Pure functions on plain data, so that reports and MLflow's records give the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 NOT_MEASURABLE = "not measurable"  # asked for, but the test set cannot answer
 NOT_MEASURED = "not measured"  # not asked for in this run
 
-# what test sets are called in switches; keys of metrics begin with them, in lower case or not
+# what published test sets are called in switches; keys of metrics begin with them, in lower case or not
 SETS = {
-    "hq": ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp"),
+    "hq": ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp", "xqlfw"),
     "ijb": ("IJBB", "IJBC"),
     "lq": ("tinyface", "scface", "ijbs", "crlfw"),
     "fiqa": ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp", "adience", "xqlfw", "IJBB", "IJBC"),
@@ -47,13 +47,17 @@ def why(
     ('not measured', 'data set mine has no IJB set')
     >>> why("hq", "avg", {"avg": "needs cfp_fp"}, {"sets": ["lfw"]}, "mine")
     ('not measurable', 'needs cfp_fp')
+    >>> why("hq", "African", {}, {"sets": ["lfw"]}, "mine")
+    ('not measured', 'data set mine: hq.sets names only lfw')
     """
     if switches.get("sets") == [] and suite in _KINDS:
         return NOT_MEASURED, no_set(suite, dataset)
     recorded = recorded_reason(key, reasons)
     if recorded is not None:
         return NOT_MEASURABLE, recorded
-    return NOT_MEASURED, left_out(suite, key, switches, dataset) or ""
+    sets = switches.get("sets", [])
+    unnamed = f"data set {dataset}: {suite}.sets names only {', '.join(sets)}" if suite in SETS and sets else ""
+    return NOT_MEASURED, left_out(suite, key, switches, dataset) or unnamed
 
 
 def recorded_reason(key: str, reasons: Mapping[str, str]) -> str | None:
@@ -67,15 +71,25 @@ def recorded_reason(key: str, reasons: Mapping[str, str]) -> str | None:
     'no truth.parquet'
     """
     asked = key.lower()  # suites say IJBB in details, ijbb or IJBB in metrics
+    found: dict[str, str] = {}
     for place, reason in reasons.items():
         name, *rest = place.lower().split(".")
         if key == place or (asked.startswith(f"{name}_") and all(part in asked for part in rest)):
-            return reason
-    return None
+            found.setdefault(name, reason)
+    return found[max(found, key=len)] if found else None  # lfw_mask_...: of lfw_mask, not of lfw
 
 
-def left_out(suite: str, key: str, switches: Mapping[str, Any], dataset: str = "") -> str | None:
+def left_out(
+    suite: str, key: str, switches: Mapping[str, Any], dataset: str = "", others: Collection[str] = ()
+) -> str | None:
     """Return which option of a suite leaves a metric out; None if none does, or if there is no such metric.
+
+    Args:
+        suite: that should measure it.
+        key: of the metric.
+        switches: the suite's options.
+        dataset: that the run is measured on.
+        others: names of test sets that exist beside the published ones and those of ``switches``.
 
     >>> switches = {"sets": ["lfw"], "recognition": []}
     >>> left_out("fiqa", "xqlfw_joint_edc_auc_fmr1e-02", switches, "mine")
@@ -89,11 +103,13 @@ def left_out(suite: str, key: str, switches: Mapping[str, Any], dataset: str = "
     """
     if suite in SETS and switches.get("sets") == []:
         return no_set(suite, dataset)
-    named = [name for name in SETS.get(suite, ()) if f"{key}_".lower().startswith(f"{name}_".lower())]
+    known = (*SETS.get(suite, ()), *others, *switches.get("sets", ()))
+    named = [name for name in known if f"{key}_".lower().startswith(f"{name}_".lower())]
     if not named or "sets" not in switches:
         return None
-    if not set(named) & set(switches["sets"]):
-        return f"data set {dataset}: {suite}.sets does not name {named[0]}"
+    name = max(named, key=len)
+    if name not in switches["sets"]:
+        return f"data set {dataset}: {suite}.sets does not name {name}"
     if "_by_" in key:
         judge = key.rpartition("_by_")[2]
         return None if judge in switches.get("recognition", ()) else f"{suite}.recognition does not name {judge}"

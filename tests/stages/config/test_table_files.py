@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import re
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 
-from stages.config.evaluation import FiqaSet, HqSet
 from stages.config.table import Table
+from stages.core.metrics.missing import SETS
 from stages.datasets.ijbs import PROTOCOLS
 from stages.protocols import averages, ijb_1to1, ijb_1ton, ijbs
 from stages.reporting.findings import digest_of_tree
@@ -114,12 +114,12 @@ def test_every_run_is_a_row_of_some_table_and_no_two_are_the_same_training():
 
 def keys() -> dict[str, str]:
     """By suite, what a metric of it may be called: a pattern made of what the suites themselves know."""
-    hq = "|".join((*get_args(HqSet), "avg"))
+    hq = "|".join((*SETS["hq"], "avg"))
     fmr, fpir = "|".join(f"{x:.0e}" for x in ijb_1to1.FMRS), "|".join(f"{x:.0e}" for x in ijb_1ton.FPIRS)
     ranks, of_videos = "|".join(map(str, ijb_1ton.RANKS)), "|".join(map(str, ijbs.RANKS))
     low = "|".join(f"{x:.0e}" for x in ijbs.FPIRS)
     tiny = "|".join(map(str, lq.TINYFACE_RANKS))
-    sets = "|".join(str(name) for kind in get_args(FiqaSet) for name in get_args(kind) or (kind,))
+    sets = "|".join(SETS["fiqa"])
     return {
         "hq": hq,
         "ijb": f"ijb[bc]_(tar_at_far_({fmr})|rank({ranks})|tpir_at_fpir_({fpir}))",

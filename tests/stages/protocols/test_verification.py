@@ -141,3 +141,25 @@ def test_the_exact_threshold_is_as_good_as_the_grids_on_golden_data():
     exact = verification.evaluate_exact(golden["embeddings"], golden["issame"])
     assert abs(exact.accuracy - golden["accuracy_per_fold"].mean()) < 0.01
     np.testing.assert_allclose(exact.threshold_F, golden["best_threshold_per_fold"], atol=0.06)
+
+
+def test_folds_may_be_given_and_pairs_may_share_images():
+    distance_P = np.array([0.1, 0.2, 3.0, 3.5, 0.3, 2.0], np.float32)
+    is_same_P = np.array([True, True, False, False, True, False])
+    fold_P = np.array([0, 1, 0, 1, 2, 2])
+    # the first threshold of the grid that is best on the first two folds is 0.21: fold 2's genuine pair is above it
+    assert verification.of_distances(distance_P, is_same_P, fold_P).accuracy_F.tolist() == [1, 1, 0.5]
+    assert verification.of_distances_exact(distance_P, is_same_P, fold_P).accuracy_F.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match="at least two folds"):
+        verification.of_distances(distance_P, is_same_P, np.zeros(6, int))
+    with pytest.raises(ValueError, match="10 folds need at least as many pairs, got 6"):
+        verification.of_distances(distance_P, is_same_P)
+
+
+def test_distances_of_listed_pairs_are_those_of_pairs_side_by_side_to_the_last_bit():
+    random = np.random.default_rng(0)
+    embedding_ND = random.normal(size=(2000, 32)).astype(np.float32)
+    processed_N = random.random(2000) > 0.1
+    first_P = 2 * np.arange(1000)
+    found_P = verification.distances(embedding_ND, first_P, first_P + 1, processed_N)
+    np.testing.assert_array_equal(found_P, verification._distances(embedding_ND, 1000, processed_N))
