@@ -23,11 +23,14 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from stages.core.errors import InputError, OperationError
+from stages.runtime import gpu_errors
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
 PR_SET_PDEATHSIG = 1
+
+_leaves_at_once = False
 
 
 class Terminated(BaseException):
@@ -49,16 +52,17 @@ def run(
     try:
         main(arguments)
         sys.stdout.flush()
-    except (InputError, OperationError, OSError) as error:
-        if isinstance(error, BrokenPipeError) and reader_has_gone():
-            return 141
-        if os.environ.get("FACET_DEBUG"):
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
-    except Terminated:
-        print("stopped by SIGTERM; finished work is kept, run again to resume", file=sys.stderr, flush=True)
-        return 143
+    except BaseException as error:
+        code = _report(error)
+        if _leaves_at_once:
+            if code is None:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1 if code is None else code)
+        if code is None:
+            raise
+        return code
     _record_imports()
     return 0
 
@@ -86,6 +90,33 @@ def reader_has_gone() -> bool:
     # Python's own last flush would complain
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
+
+
+def _report(error: BaseException) -> int | None:
+    """Print what is no bug as one sentence and return its exit code; None for a bug."""
+    if isinstance(error, Terminated):
+        print("stopped by SIGTERM; finished work is kept, run again to resume", file=sys.stderr, flush=True)
+        return 143
+    if isinstance(error, BrokenPipeError) and reader_has_gone():
+        return 141
+    text: str | None = str(error)
+    if not isinstance(error, (InputError, OperationError, OSError)):
+        text = gpu_errors.sentence(error) if isinstance(error, RuntimeError) else None
+    if text is None:
+        return None
+    if os.environ.get("FACET_DEBUG"):
+        traceback.print_exc()
+    print(f"error: {text}", file=sys.stderr, flush=True)
+    return 2
+
+
+def leave_at_once() -> None:
+    """Let this program end without Python's clean-up when it fails, once it has printed why.
+
+    A process that meets others through NCCL would wait there for them, and they for it.
+    """
+    global _leaves_at_once
+    _leaves_at_once = True
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:

@@ -71,6 +71,17 @@ def test_a_user_that_the_system_does_not_know_has_a_name(monkeypatch: pytest.Mon
     assert (answer.stdout, answer.stderr) == (f"uid{os.getuid()}\n", "")
 
 
+@pytest.mark.parametrize(("error", "code"), [("ValueError", 1), ("OSError", 2)])
+def test_a_program_that_others_wait_for_leaves_without_clean_up_once_it_has_said_why(error: str, code: int):
+    late = "__import__('atexit').register(lambda: print('clean-up'))"
+    child = start(f"{late}; program.leave_at_once(); raise {error}('the reason')")
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == code
+    assert err.startswith("Traceback" if code == 1 else "error: ")
+    assert "the reason" in err
+    assert "clean-up" not in out
+
+
 def test_sigterm_ends_a_stage_with_143_and_says_that_work_is_kept():
     child = start("print('ready', flush=True); time.sleep(60)")
     assert child.stdout is not None
