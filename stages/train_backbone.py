@@ -22,7 +22,7 @@ from torch import nn
 from stages.config.training import Config
 from stages.core.images.pixels import SIDE
 from stages.models import model_files
-from stages.runtime import artifacts, devices, pin, program
+from stages.runtime import artifacts, devices, gpu_errors, gpu_lock, pin, program
 from stages.training import distributed, environment, loop, networks
 from stages.training.checkpoints import Checkpoints, code, key_of
 from stages.training.dataset import Records, open_records
@@ -33,12 +33,21 @@ def main(arguments: argparse.Namespace) -> None:
     """Train, in as many processes as configured."""
     run: str = arguments.run
     config = artifacts.read_section(artifacts.RESOLVED / "runs" / f"{run}.yaml", "train", Config)
-    count = distributed.wanted(config.processes)
+    count = gpu_lock.processes(config.processes)
     if count > 1:
+        gpu_lock.take(count)
         distributed.launch("stages.train_backbone", [run], count)
         return
-    with distributed.joined(devices.choose()) as ours:
+    with gpu_errors.explained(less_memory(config)), distributed.joined(devices.choose()) as ours:
         train(run, config, ours)
+
+
+def less_memory(config: Config) -> str:
+    """Return what to change in a training run that does not fit its GPU."""
+    return (
+        f"raise compute.chunks ({config.compute.chunks} now), lower schedule.batch_size "
+        f"({config.schedule.batch_size} now), or share batch and classes among more GPUs (`processes`)"
+    )
 
 
 def train(run: str, config: Config, ours: Processes) -> None:

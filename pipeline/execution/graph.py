@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.execution import dvc_patches, lock_damage
 from pipeline.workspaces import own_data
 from stages.core.errors import InputError, UnknownNameError
-from stages.runtime import yaml_text
+from stages.runtime import gpu_lock, yaml_text
 
 RESOLVE = "resolve"
 TABULATE = "tabulate"
@@ -148,12 +148,12 @@ class Graph:
 
 
 def num_gpus(root: Path, stage: Stage) -> int:
-    """Return how many GPUs a stage needs at once: the number of processes that its run trains with."""
+    """Return how many GPUs a stage needs at once: the number of processes that it will start for its run."""
     path = root / "resolved" / "runs" / f"{stage.key}.yaml"
     if stage.kind != TRAIN or not path.is_file():
         return 1
     section = yaml_text.parse(path.read_text(encoding="utf-8")).get("train")
-    return int(section.get("processes", 1)) if isinstance(section, Mapping) else 1
+    return gpu_lock.processes(int(section.get("processes", 1)) if isinstance(section, Mapping) else 1)
 
 
 def read(root: Path) -> Graph:

@@ -15,16 +15,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from stages.core.errors import InputError
-from stages.runtime import program
+from stages.runtime import gpu_lock, program
 
 PATIENCE = timedelta(hours=2)
 """How long processes wait for one that validates or writes for all."""
@@ -32,6 +34,12 @@ GRACE_S = 5.0
 """Seconds for the other processes to end after one has failed."""
 END_S = 60.0
 """Seconds for a process to end after SIGTERM: it finishes its step and writes a checkpoint."""
+STUCK_S = 10.0
+"""Seconds for a process to end after SIGTERM when another has failed: alone it can write none."""
+LOOK_S = 2.0
+"""Seconds between looks at whether a process failed, maybe on another machine."""
+FAILED = "failed"
+"""Key in the processes' store."""
 
 
 @dataclass(frozen=True)
@@ -81,39 +89,80 @@ def rank_and_size() -> tuple[int, int]:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the other processes of this training run, and leave the group at the end.
+    """Join the other processes of this training run, and leave the group together with them at the end.
+
+    A process that fails leaves at once: NCCL's farewell would wait for the others, and they for it. The others end
+    too, those on other machines within a minute.
 
     Raises:
-        ValueError: several processes would share one GPU.
+        InputError: several processes would share one GPU.
     """
     rank, size = rank_and_size()
     if size == 1:
         yield Processes(device=device)
         return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if device.type == "cuda":
-        if (device.index or 0) != local:
-            raise InputError(f"process {local} of this machine should compute on cuda:{local}, got {device}")
+    store, _, _ = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    on_gpu = device.type == "cuda"
+    if on_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        _check_gpus_differ(store, rank, size, device)
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo", store=PrefixStore("group", store), rank=rank, world_size=size,
+        timeout=PATIENCE, device_id=device if on_gpu else None,
+    )  # fmt: skip
     try:
-        yield Processes(rank, size, device)
-    finally:
-        dist.destroy_process_group()
+        with _ending_with_others(store):
+            yield Processes(rank, size, device)
+            # the first one may write for minutes after the others: nobody leaves before
+            dist.barrier()
+    except BaseException:
+        program.leave_at_once()
+        raise
+    dist.destroy_process_group()
 
 
-def wanted(configured: int) -> int:
-    """Return the number of processes to start here: ``FACET_PROCS``, or the configuration's; 1 in a started process.
+def _check_gpus_differ(store: Store, rank: int, size: int, device: torch.device) -> None:
+    """Refuse two processes on one GPU, whatever number each gives it; all processes refuse alike."""
+    store.set(f"gpu/{rank}", str(torch.cuda.get_device_properties(device).uuid))
+    first: dict[bytes, int] = {}
+    for other in range(size):
+        other_of = first.setdefault(store.get(f"gpu/{other}"), other)
+        if other_of != other:
+            raise InputError(
+                f"processes {other_of} and {other} would share one GPU: each needs its own; start fewer processes "
+                "(`processes`, FACET_PROCS, --nproc-per-node), or have the launcher show each another GPU"
+            )
 
-    Raises:
-        ValueError: FACET_PROCS is no number of processes.
+
+@contextmanager
+def _ending_with_others(store: Store) -> Iterator[None]:
+    """Tell the other processes when this one fails in the block, and end this one when another has failed.
+
+    It may be waiting for that one in a kernel of NCCL, where neither a signal nor an exception reaches it.
     """
-    if "RANK" in os.environ:
-        return 1
-    given = os.environ.get("FACET_PROCS", str(configured))
-    if not given.isdigit() or int(given) < 1:
-        raise InputError(f"FACET_PROCS should be the number of processes, 1 or more, got {given!r}")
-    return int(given)
+    over = threading.Event()
+    threading.Thread(target=_follow_others, args=[store.clone(), over], daemon=True).start()  # type: ignore[attr-defined]
+    try:
+        yield
+    except Exception:
+        with suppress(RuntimeError):  # of a store that went with its process
+            store.set(FAILED, "1")
+        raise
+    finally:
+        over.set()
+
+
+def _follow_others(store: Store, over: threading.Event) -> None:
+    while not over.wait(LOOK_S):
+        try:
+            failed = store.check([FAILED])
+        except RuntimeError:  # the process that kept it is gone
+            failed = True
+        # most notice by themselves, and say more
+        if failed and not over.wait(GRACE_S):
+            sys.stderr.write("error: another process of this training run failed\n")
+            sys.stderr.flush()
+            os._exit(1)
 
 
 def launch(module: str, arguments: Sequence[str], count: int) -> None:
@@ -132,6 +181,7 @@ def launch(module: str, arguments: Sequence[str], count: int) -> None:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", module, *arguments]
     started = [_Started(command, rank, count, port) for rank in range(count)]
+    end_s = END_S
     try:
         while any(one.process.poll() is None for one in started) and not any(one.process.poll() for one in started):
             time.sleep(0.05)
@@ -139,11 +189,12 @@ def launch(module: str, arguments: Sequence[str], count: int) -> None:
         deadline = time.monotonic() + GRACE_S
         while any(one.process.poll() is None for one in started) and time.monotonic() < deadline:
             time.sleep(0.05)
+        end_s = STUCK_S
     finally:
         for one in started:
             one.stop()
         for one in started:
-            one.end()
+            one.end(end_s)
     codes = [one.process.returncode for one in started]
     if not any(codes):
         return
@@ -168,8 +219,9 @@ class _Started:
         }  # fmt: skip
         # the kernel ends them when this process is killed
         self.process = subprocess.Popen(
-            command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=program.die_with_parent
-        )
+            command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=program.die_with_parent,
+            pass_fds=gpu_lock.held(),
+        )  # fmt: skip
         self.lines: deque[str] = deque(maxlen=100)
         self.is_shown, self.was_stopped = rank == 0, False
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -190,10 +242,10 @@ class _Started:
             self.was_stopped, self.is_shown = True, False
             self.process.terminate()
 
-    def end(self) -> None:
-        """Wait for the process, with a timeout."""
+    def end(self, patience_s: float) -> None:
+        """Wait for the process so long, then kill it."""
         try:
-            self.process.wait(END_S)
+            self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

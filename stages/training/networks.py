@@ -137,7 +137,9 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
         if device.type != "cuda":
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # not torch.cuda.is_bf16_supported: it counts emulation, which every card has and cuDNN's convolutions have not
+        has_bf16 = torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
+        return torch.bfloat16 if has_bf16 else torch.float16
     types = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     return types[precision]
 

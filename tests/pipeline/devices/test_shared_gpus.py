@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +14,12 @@ import pytest
 
 from pipeline.devices import leases
 from pipeline.devices.leases import Device
+from pipeline.execution import graph
 from pipeline.execution.executor import Executor
+from pipeline.execution.graph import Stage
+from stages.runtime import gpu_lock
 from stages.runtime.gpu_lock import lease_folder
+from tests import fake_gpus as fake_gpus_of
 from tests.pipeline.dummy import Dummy
 from tests.support import ROOT
 
@@ -22,8 +27,8 @@ TAKE = """
 import json, os, sys, time
 sys.path.insert(0, {root!r})
 from stages.runtime import gpu_lock
-gpu_lock.take()
-gpu_lock.take()
+gpu_lock.take(int(sys.argv[2]))
+gpu_lock.take(int(sys.argv[2]))
 print(json.dumps([os.environ.get(n) for n in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")]), flush=True)
 time.sleep(float(sys.argv[1]))
 """
@@ -34,12 +39,7 @@ def fake_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Let `nvidia-smi` list so many GPUs, whose locks lie in a folder of this test."""
 
     def make(count: int) -> None:
-        program = tmp_path / "bin/nvidia-smi"
-        program.parent.mkdir(exist_ok=True)
-        lines = "\\n".join(f"{i}, GPU-{i:04d}" for i in range(count))
-        program.write_text(f"#!/bin/sh\nprintf '{lines}\\n'\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{program.parent}:{Path(sys.executable).parent}:/usr/bin:/bin")
+        fake_gpus_of.listed(tmp_path, monkeypatch, count)
 
     for name in ("CUDA_VISIBLE_DEVICES", "FACET_DEVICE", "RANK"):
         monkeypatch.delenv(name, raising=False)
@@ -49,11 +49,11 @@ def fake_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 @pytest.fixture
 def take(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a stage that takes a GPU itself and keeps it for some seconds."""
+    """Start a stage that takes GPUs itself and keeps them for some seconds."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(seconds: float = 60) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", TAKE.format(root=str(ROOT)), str(seconds)]
+    def start(seconds: float = 60, count: int = 1) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", TAKE.format(root=str(ROOT)), str(seconds), str(count)]
         pipe = subprocess.PIPE
         started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path))
         return started[-1]
@@ -150,3 +150,64 @@ def test_several_stages_share_a_gpu_where_that_is_asked_for(
         told(waiting)
     finally:
         executor.close()
+
+
+def test_a_training_of_several_processes_started_by_hand_takes_a_gpu_for_each_or_waits(
+    fake_gpus: Callable[..., None], take: Callable[..., subprocess.Popen[str]], make_dummy: Callable[..., Dummy]
+) -> None:
+    fake_gpus(3)
+    two = take(count=2)
+    assert told(two)[0] == "0,1"
+    three = take(count=3)
+    assert three.stderr is not None
+    assert three.stderr.readline() == "waiting for 3 GPUs: 0, 1, 2 taken by other stages\n"
+    executor = Executor(make_dummy(1).path, jobs=2)
+    try:
+        # what it could not have whole it has left to others
+        with executor.devices().lease(needs_device=True, timeout_s=5) as lease:
+            assert lease.device.visible == "2"
+            two.kill()
+    finally:
+        executor.close()
+    assert told(three)[0] == "0,1,2"
+
+
+@pytest.mark.parametrize(
+    ("variables", "has"),
+    [({}, "this machine shows 4 (0, 1, 2, 3)"), ({"CUDA_VISIBLE_DEVICES": "3,1"}, "this machine shows 2 (3, 1)"),
+     ({"FACET_DEVICE": "gpu:0,2", "CUDA_VISIBLE_DEVICES": "0,2"}, "its lease has 2 (0, 2)")],
+)  # fmt: skip
+def test_more_processes_than_gpus_are_refused_in_a_sentence(
+    fake_gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], has: str
+) -> None:
+    fake_gpus(4)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=re.escape(f"8 processes need a GPU each, and {has}: set `processes` in the run")):
+        gpu_lock.take(8)
+
+
+def test_as_many_gpus_are_leased_as_processes_will_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "resolved/runs").mkdir(parents=True)
+    (tmp_path / "resolved/runs/r.yaml").write_text("train: {processes: 3}\n")
+    train = Stage("train_backbone@r", "train_backbone@r", (), ())
+    monkeypatch.delenv("FACET_PROCS", raising=False)
+    assert graph.num_gpus(tmp_path, train) == 3
+    monkeypatch.setenv("FACET_PROCS", "4")
+    assert graph.num_gpus(tmp_path, train) == gpu_lock.processes(3) == 4
+    # other stages are one process
+    assert graph.num_gpus(tmp_path, Stage("evaluate_hq@r", "evaluate_hq@r", (), ())) == 1
+
+
+def test_a_process_that_was_started_as_one_of_several_starts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACET_PROCS", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert gpu_lock.processes(3) == 1
+
+
+@pytest.mark.parametrize("given", ["0", "two"])
+def test_a_number_of_processes_that_is_none_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("FACET_PROCS", given)
+    with pytest.raises(ValueError, match=f"FACET_PROCS should be the number of processes, 1 or more, got '{given}'"):
+        gpu_lock.processes(1)

@@ -1,4 +1,4 @@
-"""Starting several processes on one machine: how many, what each is told, and what is said when one of them fails."""
+"""Starting several processes on one machine: what each is told, and what is said when one of them fails."""
 
 from __future__ import annotations
 
@@ -15,29 +15,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return small_training.prepare(tmp_path, monkeypatch, small_training.PROCESS_VARIABLES)
 
 
-@pytest.mark.parametrize(
-    ("environment", "message"),
-    [({"FACET_PROCS": "0"}, "FACET_PROCS should be the number"), ({"FACET_PROCS": "two"}, "got 'two'")],
-)
-def test_a_number_of_processes_that_is_none_is_refused(
-    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
-):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=message):
-        distributed.wanted(1)
-
-
-def test_a_process_that_was_started_as_one_of_several_starts_no_more(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.delenv("FACET_PROCS", raising=False)
-    assert distributed.wanted(3) == 3
-    monkeypatch.setenv("FACET_PROCS", "2")
-    assert distributed.wanted(3) == 2
-    monkeypatch.setenv("RANK", "1")
-    assert distributed.wanted(3) == 1
-
-
 @pytest.mark.parametrize(("rank", "size"), [("1", "1"), ("x", "2"), ("2", "2")])
 def test_a_rank_that_cannot_be_is_refused(rank: str, size: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RANK", rank)
@@ -52,10 +29,13 @@ rank, way = os.environ["RANK"], sys.argv[1]
 print(f"line of {rank}", file=sys.stderr, flush=True)
 if way == "fine":
     assert os.environ["WORLD_SIZE"] == "2" and os.environ["LOCAL_RANK"] == rank and int(os.environ["MASTER_PORT"])
-elif way == "one fails" and rank == "1":
+elif way in ("one fails", "one is stuck") and rank == "1":
     time.sleep(0.2)
     print("error: what went wrong", file=sys.stderr)
     sys.exit(2)
+elif way == "one is stuck" and rank == "0":  # as in a kernel of NCCL
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(1000)
 elif way == "one is killed" and rank == "1":
     os.kill(os.getpid(), signal.SIGKILL)
 elif way == "one loses the other" and rank == "0":
@@ -91,6 +71,17 @@ def test_when_one_process_fails_the_others_are_ended_and_its_sentence_is_shown_o
         launch("one fails", project, monkeypatch)
     assert left.value.code == 2
     assert capsys.readouterr().err.count("error: what went wrong") == 1
+
+
+def test_a_process_that_no_signal_reaches_is_killed_soon_after_another_has_failed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(distributed, "END_S", 1000.0)  # for a checkpoint, which one alone cannot write
+    monkeypatch.setattr(distributed, "STUCK_S", 0.2)
+    with pytest.raises(SystemExit) as left:
+        launch("one is stuck", project, monkeypatch)
+    assert left.value.code == 2
+    assert "error: what went wrong" in capsys.readouterr().err
 
 
 def test_the_process_that_says_why_is_believed_before_those_that_lost_it(
