@@ -135,6 +135,7 @@ def _git(folder: Path, *arguments: str, extra: Mapping[str, str] | None = None) 
             env=settings,
             capture_output=True,
             text=True,
+            errors="surrogateescape",  # names of files
             stdin=subprocess.DEVNULL,
             check=False,
             timeout=TIMEOUT_S,

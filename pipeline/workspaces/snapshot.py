@@ -177,7 +177,7 @@ def _copy(root: Path, path: Path, split: Container[str]) -> list[str]:
     """Copy the files that git tracks or would, where they differ, except those in ``split``. Return what was copied."""
     answer = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=root, capture_output=True, text=True, check=False,
+        cwd=root, capture_output=True, text=True, errors="surrogateescape", check=False,
     )  # fmt: skip
     if answer.returncode:
         raise OperationError(f"a workspace is a copy of the files in git, and git failed: {answer.stderr.strip()}")

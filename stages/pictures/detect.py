@@ -36,6 +36,13 @@ SMALLEST_SEARCHED = 160
 FEWEST_PIXELS = 8
 """Pictures with a shorter side are not searched."""
 
+TURNS: tuple[Callable[[Image], Image], ...] = (
+    np.asarray, np.fliplr, np.flipud, lambda image: np.rot90(image, 2), lambda image: np.rot90(image, 1),
+    lambda image: np.rot90(image, 3), lambda image: image.swapaxes(0, 1),
+    lambda image: np.rot90(image, 2).swapaxes(0, 1),
+)  # fmt: skip
+"""The eight ways in which EXIF says that a picture lies."""
+
 
 @dataclass(frozen=True)
 class Face:
@@ -69,7 +76,7 @@ def read_picture(path: Path) -> Image:
     # a JPEG has no transparency, and only IMREAD_COLOR carries out the rotation in EXIF
     whole = None if bytes(encoded[:2]) == b"\xff\xd8" else _decode(encoded, cv2.IMREAD_UNCHANGED)
     if whole is not None and whole.ndim == 3 and whole.shape[2] == 4:
-        return _on_white(whole)
+        return _turned(_on_white(whole), encoded)
     image_HW3 = _decode(encoded, cv2.IMREAD_COLOR)
     if image_HW3 is None:
         raise InputError(f"{path} is not a readable picture: give JPEG, PNG, WebP, TIFF or BMP")
@@ -83,6 +90,19 @@ def _decode(encoded: NDArray[np.uint8], flags: int) -> Image | None:
     except cv2.error:
         return None
     return decoded
+
+
+def _turned(image_HW3: Image, encoded: NDArray[np.uint8]) -> Image:
+    """Return a picture that was decoded as it lies, turned as its EXIF says.
+
+    Which turn that is shows from OpenCV's two ways of decoding: it carries out the rotation only where it drops alpha.
+    """
+    lying_HW3 = _decode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    upright_HW3 = _decode(encoded, cv2.IMREAD_COLOR)
+    if lying_HW3 is None or upright_HW3 is None:
+        return image_HW3
+    turns = (turn for turn in TURNS if np.array_equal(turn(lying_HW3), upright_HW3))
+    return np.ascontiguousarray(next(turns, np.asarray)(image_HW3))
 
 
 def _on_white(image_HW4: NDArray[Any]) -> Image:

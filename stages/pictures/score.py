@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.core.formats.file_names import readable
 from stages.core.metrics.features import Embed
 from stages.core.metrics.suite_result import Score
 from stages.pictures.detect import Detect, Face, Image, read_picture
@@ -76,17 +79,42 @@ def _row(name: str, place: int, face: Face | None = None) -> Row:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Return every picture under a folder, sorted by name.
+    """Return every picture under a folder and under folders linked there, sorted by name; say what was passed over.
+
+    Hidden files are passed over, among them those that macOS adds to archives (``._1.jpg``).
 
     Raises:
         FileNotFoundError: there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found, others = [], Counter[str]()
+    for path in _files(folder):
+        if path.name.startswith("."):
+            others["hidden"] += 1
+        elif path.suffix.lower() in SUFFIXES:
+            found.append(path)
+        else:
+            others[path.suffix.lower() or "without an ending"] += 1
+    said = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
     if not found:
-        raise FileNotFoundError(f"{folder} has no pictures: supported are {', '.join(SUFFIXES)}")
-    return found
+        raise FileNotFoundError(f"{folder} has no pictures ({said or 'no file'}): supported are {', '.join(SUFFIXES)}")
+    if others:
+        progress.say(f"passed over {others.total()} files that are no pictures by their names: {readable(said)}")
+    return sorted(found)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files under a folder; a folder that links lead to twice, or round in a circle, is entered once."""
+    seen = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        status = Path(here).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (path for name in names if (path := Path(here, name)).is_file())
 
 
 def score_folder(folder: Path, scoring: Scoring, journal: Path) -> list[Row]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.core.errors import InputError
+from stages.core.formats.file_names import readable
 from stages.embedding import scoring_embedder
 from stages.embedding.embedder import Embedder
 from stages.models import lookup
@@ -62,12 +63,17 @@ def main(arguments: argparse.Namespace) -> None:
 def write(out: Path, rows: Sequence[Row], methods: Sequence[str]) -> None:
     """Write one row per face, and one per picture without a face."""
     columns = ["file", "face", *methods, "detector_score", "left", "top", "width", "height", "problem"]
-    frame = pd.DataFrame(rows).reindex(columns=columns)
+    # before pandas sees them: it cannot hold a name that is not UTF-8
+    frame = pd.DataFrame([row | _readable(row) for row in rows]).reindex(columns=columns)
     with artifacts.write_file(out) as aside:
         if out.suffix == ".csv":
             frame.to_csv(aside, index=False)
         else:
             frame.to_parquet(aside, index=False)
+
+
+def _readable(row: Row) -> Row:
+    return {name: readable(row[name]) for name in ("file", "problem") if row[name] is not None}
 
 
 def draw_sheet(arguments: argparse.Namespace, how: Scoring, scored: Sequence[Row], by: str) -> None:
@@ -94,7 +100,7 @@ def said_of(rows: Sequence[Row], out: Path) -> str:
     text = f"{len(rows) - len(without)} faces in {out}"
     if without:
         text += f"; {len(without)} pictures without, the first: {without[0]['file']}: {without[0]['problem']}"
-    return text
+    return readable(text)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -183,3 +185,12 @@ def test_a_workspace_has_no_pipeline_of_its_own(project: Dummy) -> None:
     (project.path / "pipeline/__init__.py").write_text("")
     with opened(project, Ablations("demo", {"heads": ()})) as (where, _):
         assert not (where.folder / "pipeline").exists()
+
+
+def test_a_file_whose_name_is_not_utf_8_is_copied_like_any_other(tmp_path: Path) -> None:
+    root, name = tmp_path / "root", os.fsdecode(b"gr\xfc\xdfe.py")
+    root.mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    (root / name).write_text("x = 1\n")
+    assert snapshot._copy(root, tmp_path / "copy", ()) == [name]
+    assert (tmp_path / "copy" / name).read_text() == "x = 1\n"

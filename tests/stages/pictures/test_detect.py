@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from PIL import ImageOps
 
 from stages.core.images import alignment
 from stages.core.metrics.features import Image
@@ -69,6 +70,21 @@ def test_a_rotation_noted_in_exif_is_carried_out(tmp_path: Path) -> None:
     turned = PillowImage.fromarray(np.ascontiguousarray(np.rot90(upright)))
     turned.save(tmp_path / "turned.jpg", exif=exif, quality=95)
     assert difference(faces.read_picture(tmp_path / "turned.jpg"), upright) < 5
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_has_transparency_is_turned_too(orientation: int, kind: str, tmp_path: Path) -> None:
+    lying = np.random.default_rng(0).integers(0, 256, (6, 9, 4), np.uint8)
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    picture = PillowImage.fromarray(lying)
+    path = tmp_path / f"turned.{kind}"
+    picture.save(path, exif=exif, **({"lossless": True, "exact": True} if kind == "webp" else {}))
+    upright = np.asarray(ImageOps.exif_transpose(PillowImage.open(path))).astype(np.float64)
+    alpha = upright[:, :, 3:] / 255
+    on_white = (upright[:, :, 2::-1] * alpha + 255 * (1 - alpha)).round()
+    assert np.abs(faces.read_picture(path) - on_white).max() <= 1
 
 
 def test_names_need_not_be_ascii(tmp_path: Path) -> None:

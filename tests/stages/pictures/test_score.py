@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages.core.metrics.features import Features
@@ -15,6 +17,7 @@ from stages.embedding import scoring_embedder
 from stages.pictures import detect, score
 from stages.pictures.score import Scoring
 from stages.quality import sharpness
+from stages.tools import score as tool
 from tests.stages.small_sets import embed, face
 
 
@@ -118,8 +121,42 @@ def test_another_model_and_a_changed_picture_are_scored_anew(tmp_path: Path) -> 
     assert np.isclose(rows[2]["feature_norm"], embed([face(9)]).feature_norm_N[0])
 
 
+def test_what_is_passed_over_is_said_and_linked_folders_are_entered_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "disk", 2)
+    mine = tmp_path / "in"
+    mine.mkdir()
+    (mine / "linked").symlink_to(tmp_path / "disk", target_is_directory=True)
+    (tmp_path / "disk/deep/back").symlink_to(mine, target_is_directory=True)
+    (mine / ".hidden").mkdir()
+    for name in ("._0.png", "a.HEIC", "b.heic", "README", ".hidden/c.png"):
+        (mine / name).write_bytes(b"?")
+    found = [path.relative_to(mine).as_posix() for path in score.pictures(mine)]
+    assert found == ["linked/bad.jpg", "linked/deep/0.png", "linked/deep/1.png"]
+    said = "passed over 5 files that are no pictures by their names: 2 .heic, 1 .txt, 1 hidden, 1 without an ending"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_name_that_is_not_utf_8_is_written_so_that_a_person_sees_it(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "in").mkdir()
+    picture = cv2.imencode(".png", face(0))[1].tobytes()
+    for name, content in ((b"gr\xfc\xdfe.png", picture), (b"\xff.jpg", b"bad"), ("grüße.png".encode(), picture)):
+        Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name)).write_bytes(content)
+    rows = score.score_folder(tmp_path / "in", how(Counting()), tmp_path / "journal")
+    again = score.score_folder(tmp_path / "in", how(Counting(calls=0)), tmp_path / "journal")
+    assert again == rows
+    out = tmp_path / f"out{ending}"
+    tool.write(out, rows, ["feature_norm"])
+    table = pd.read_csv(out) if ending == ".csv" else pd.read_parquet(out)
+    assert sorted(table["file"]) == ["\\xff.jpg", "gr\\xfc\\xdfe.png", "grüße.png"]
+    assert table["problem"].notna().tolist() == [name.endswith(".jpg") for name in table["file"]]
+    tool.said_of(rows, out).encode()
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"has no pictures: supported are .jpg"):
+    with pytest.raises(FileNotFoundError, match=r"has no pictures \(no file\): supported are .jpg"):
         score.score_folder(tmp_path, how(Counting()), tmp_path / "journal")
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         score.pictures(tmp_path / "nowhere")
