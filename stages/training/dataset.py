@@ -48,7 +48,7 @@ def open_records(dataset: str) -> Records:
     Raises:
         FileNotFoundError: the training set or its manifest is missing.
         RecordError: the record file is shorter than the manifest says.
-        ValueError: no good record, or images that are not 112 x 112.
+        ValueError: no good record, images that are not 112 x 112, or a label that is no class.
     """
     path = artifacts.unpacked_folder(dataset) / "manifest.parquet"
     if not path.is_file() or not path.with_name("card.json").is_file():
@@ -70,6 +70,11 @@ def open_records(dataset: str) -> Records:
     size = records.stat().st_size
     # what was declared, or the labels say: bad records that `unpack` allowed are not among them
     num_classes = int(card["num_classes"])
+    if label_N.min() < 0 or label_N.max() >= num_classes:
+        raise InputError(
+            f"{path}: labels should be in 0..{num_classes - 1}, got {label_N.min()} to {label_N.max()}: "
+            f"run `dvc repro --force unpack@{dataset}`"
+        )
     fingerprint = hashlib.sha256(f"{artifacts.sha256(path)} {size} {num_classes}".encode()).hexdigest()
     return Records(images, key_N, label_N, num_classes, fingerprint)
 

@@ -69,6 +69,15 @@ class Processes:
             return list(flags)
         return [bool(count) for count in self.sum(torch.tensor(flags, dtype=torch.int32)).tolist()]
 
+    def alike(self, number: int) -> bool:
+        """Return whether all processes pass the same number, of at most 62 bits; the same answer everywhere."""
+        if self.size == 1:
+            return True
+        ends_2 = torch.tensor([number, -number], device=self.device)
+        dist.all_reduce(ends_2, dist.ReduceOp.MAX)
+        high, low = ends_2.tolist()
+        return bool(high == -low)
+
     def wait(self) -> None:
         """Barrier: wait until all processes are here."""
         if self.size > 1:

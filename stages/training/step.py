@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from stages.config.training import Config
+from stages.core.errors import InputError
 from stages.core.images.pixels import from_rows, to_network
 from stages.core.losses.class_parallel import Shard
 from stages.core.losses.head import HeadOutput
@@ -34,6 +35,9 @@ class Stepper:
         shard = Shard(processes.rank, processes.size, sample_rate=config.class_sample_rate)
         self.span = shard.rows(num_classes)
         self.num_classes = num_classes
+        # once, because on a GPU each check of a step would make the host wait
+        if not processes.alike(order.local_size):
+            raise InputError(f"every process needs a batch of one size, this one has {order.local_size}")
         self.networks: Networks = networks_of.build(config, num_classes, shard if shared else None)
         self.backbone = networks_of.place(self.networks, config.compute, processes)
         self.networks.objective.attach(self.networks.backbone)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, distributed
 
 from stages.core.errors import InputError
+from stages.core.losses import tuning
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,15 @@ class Shard:
         """Return the rows of all ranks in rank order, without a gradient.
 
         Raises:
-            ValueError: the ranks' batches are of different sizes.
+            ValueError: the ranks' batches are of different sizes; not checked on a GPU, where a training run has.
         """
         if self.world_size == 1:
             return local_L
-        # both ends in one exchange: all ranks see the same, so all refuse together
-        size_2 = self.max_(torch.tensor([len(local_L), -len(local_L)], device=local_L.device))
-        if size_2[0] != -size_2[1]:
-            raise InputError(f"every rank needs a batch of one size, got {-int(size_2[1])} to {int(size_2[0])}")
+        if tuning.of(local_L.device).asks:
+            # both ends in one exchange: all ranks see the same, so all refuse together
+            size_2 = self.max_(torch.tensor([len(local_L), -len(local_L)]))
+            if size_2[0] != -size_2[1]:
+                raise InputError(f"every rank needs a batch of one size, got {-int(size_2[1])} to {int(size_2[0])}")
         parts = [torch.empty_like(local_L) for _ in range(self.world_size)]
         distributed.all_gather(parts, local_L.contiguous(), group=self.group)
         return torch.cat(parts)
@@ -91,10 +93,23 @@ class Shard:
             num_classes: of this rank.
             own_B: rows of the batch's classes, negative where another rank holds one.
         """
+        if not tuning.of(own_B.device).asks:
+            return self._sample_unasked(num_classes, own_B)
         positive_P = torch.unique(own_B[own_B >= 0])
-        chance_C = torch.rand(num_classes).to(own_B.device)
+        chance_C = torch.rand(num_classes)
         chance_C[positive_P] = 2
         count = max(round(self.sample_rate * num_classes), len(positive_P))
+        return chance_C.topk(count).indices.sort().values
+
+
+    def _sample_unasked(self, num_classes: int, own_B: Tensor) -> Tensor:
+        """Return the same without asking the device how many classes the batch has: as many as images, at most."""
+        drawn_C = torch.rand(num_classes)
+        on_gpu = own_B.device.type == "cuda"
+        chance_C = (drawn_C.pin_memory() if on_gpu else drawn_C).to(own_B.device, non_blocking=True)
+        wanted_B = torch.where(own_B >= 0, 2.0, -1.0)
+        chance_C.scatter_reduce_(0, own_B.clamp_min(0), wanted_B, "amax")
+        count = max(round(self.sample_rate * num_classes), min(len(own_B), num_classes))
         return chance_C.topk(count).indices.sort().values
 
 

@@ -25,13 +25,13 @@ def angular_clipped(cosine_B: Tensor, margin_B: Tensor | float, eps: float) -> T
 
 def angular_sum(cosine_B: Tensor, margin_B: Tensor | float) -> Tensor:
     """Return cos(acos(c) + margin) by the sum formula: no convention beyond pi, where it rises again."""
-    margin_B = torch.as_tensor(margin_B, dtype=cosine_B.dtype, device=cosine_B.device)
+    margin_B = _on_device(margin_B, cosine_B)
     return cosine_B * torch.cos(margin_B) - sine(cosine_B) * torch.sin(margin_B)
 
 
 def angular_or_shift(cosine_B: Tensor, margin_B: Tensor | float) -> Tensor:
     """Return cos(acos(c) + margin), or c - margin*sin(margin) where the sum passes pi (first ArcFace)."""
-    margin_B = torch.as_tensor(margin_B, dtype=cosine_B.dtype, device=cosine_B.device)
+    margin_B = _on_device(margin_B, cosine_B)
     # sin(pi - m) = sin(m): the line is continuous with neither side, as published
     shifted_B = cosine_B - margin_B * torch.sin(margin_B)
     return torch.where(cosine_B > -torch.cos(margin_B), angular_sum(cosine_B, margin_B), shifted_B)
@@ -50,3 +50,9 @@ def straight_through(cosine_B: Tensor, target_B: Tensor) -> Tensor:
 def sine(cosine_B: Tensor) -> Tensor:
     """Return sqrt(1 - c^2); at exactly +-1, where its derivative is infinite, that is taken as 0."""
     return (1 - cosine_B.square()).clamp_min(torch.finfo(cosine_B.dtype).tiny).sqrt()
+
+
+def _on_device(margin_B: Tensor | float, like_B: Tensor) -> Tensor:
+    """Return a margin in the type and on the device of the cosines."""
+    # a number is filled in there: copied there, it would make a GPU's host wait
+    return margin_B.to(like_B) if isinstance(margin_B, Tensor) else like_B.new_full((), margin_B)

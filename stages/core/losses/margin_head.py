@@ -18,13 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.core.errors import InputError
+from stages.core.losses import tuning
 from stages.core.losses.head import CosineHead, HeadOutput, directions, others, pick, put
 from stages.core.losses.margin_softmax import Sums, log_sum, target_cosine
 from stages.core.losses.margin_softmax_chunks import Plan
 from stages.core.losses.negatives import Negatives
-
-STORE_BYTES = 1 << 30
-"""Limit of the stored exponentials for a batch larger than the feature dimension."""
+from stages.core.losses.tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,9 @@ class MarginHead(CosineHead):
     mode: Literal["auto", "store", "recompute"] = "auto"
     """store: exponentials wait for backward in the memory of the weight's gradient, three matrix products;
     recompute: they are made again, four products; auto: store where it costs no memory (batch <= feature
-    dimension) or little (STORE_BYTES), else recompute."""
+    dimension) or little (``Tuning.store_bytes``), else recompute."""
+    tuned: Tuning | None = None
+    """Sizes and ways; None: those of the weight's device."""
 
     @abstractmethod
     def moved(self, target: Target) -> Tensor:
@@ -102,7 +103,8 @@ class MarginHead(CosineHead):
             factor_B: in [0, 1], what each image's logits are multiplied by (QGFace), without a gradient.
 
         Raises:
-            ValueError: a label is not in [0, C), or ``quality_B`` is missing or of another number of images.
+            ValueError: a label is not in [0, C) (not checked on a GPU), or ``quality_B`` is missing or of another
+                number of images.
         """
         known_B = self.quality(quality_B, len(label_B))
         with torch.autocast(feature_BD.device.type, enabled=False):
@@ -126,20 +128,26 @@ class MarginHead(CosineHead):
         weight_CD, own_B = self.taking_part(label_B)
         cosine_B = target_cosine(embedding_BD, weight_CD, own_B, self.shard)
         rule = self.negatives(cosine_B)
-        plan = Plan(self.scale, rule, self.ramp, self.stores(len(label_B)), self.shard, factor_B)
+        plan = Plan(self.scale, rule, self.ramp, self.stores(len(label_B)), self.shard, factor_B, self.tuning)
         return log_sum(embedding_BD, weight_CD, own_B, cosine_B, plan)
+
+    @property
+    def tuning(self) -> Tuning:
+        """Return the sizes and ways to compute with."""
+        return self.tuned or tuning.of(self.weight.device)
 
     def stores(self, size: int) -> bool:
         """Return whether exponentials of a batch of ``size`` are kept for the backward pass."""
         num_classes, dim = self.weight.shape
-        fits = size <= dim or size * num_classes * self.weight.element_size() <= STORE_BYTES
+        fits = size <= dim or size * num_classes * self.weight.element_size() <= self.tuning.store_bytes
         return self.mode == "store" or (self.mode == "auto" and fits)
 
     def taking_part(self, label_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centres of this step, and each label as a row of them, -1 if another rank holds it."""
-        low, high = torch.stack(label_B.aminmax()).tolist()
-        if low < 0 or high >= self.num_classes:
-            raise InputError(f"labels should be in 0..{self.num_classes - 1}, got {low} to {high}")
+        if self.tuning.asks:  # a training run has checked all its labels before
+            low, high = torch.stack(label_B.aminmax()).tolist()
+            if low < 0 or high >= self.num_classes:
+                raise InputError(f"labels should be in 0..{self.num_classes - 1}, got {low} to {high}")
         held = self.shard.rows(self.num_classes)
         own_B = torch.where((label_B >= held.start) & (label_B < held.stop), label_B - held.start, -1)
         if self.shard.sample_rate == 1:

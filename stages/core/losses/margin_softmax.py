@@ -82,9 +82,11 @@ class _LogSum(torch.autograd.Function):
         totals = Totals(chunks, wants_pull=ctx.needs_input_grad[0])
         keep = plan.keep and ctx.needs_input_grad[1]
         room = chunks.room(keep=keep)
-        inverse_C = weight_CD.new_empty(len(weight_CD))
+        inverse_C = chunks.inverse_norms()
         for index, (begin, end) in enumerate(chunks.spans):
-            inverse_K = inverse_C[begin:end].copy_(inverse_norms(weight_CD[begin:end]))
+            inverse_K = inverse_C[begin:end]
+            if not plan.tuning.in_place:
+                inverse_K.copy_(inverse_norms(weight_CD[begin:end]))
             grown_BK = chunks.slot(room, index, keep=keep)
             part = chunks.exponentials(index, inverse_K, grown_BK, totals.shift_B)
             totals.add(part, grown_BK, weight_CD[begin:end])
@@ -138,9 +140,7 @@ def _weight_gradient(
         behind_B = totals.behind(index)
         right_BD = pulled_BD if behind_B is None else pulled_BD * behind_B[:, None]
         pull_KD = product(grown_BK.T, right_BD.T)
-        own = chunks.owned[index]
-        own_pull_B = grad_cosine_B[own.row] * inverse_K[own.column]
-        pull_KD.index_add_(0, own.column, embedding_BD[own.row] * own_pull_B[:, None])
+        chunks.owned[index].add_(pull_KD, embedding_BD, grad_cosine_B, inverse_K)
         # a cosine does not change along its centre
         along_K = torch.linalg.vecdot(pull_KD, weight_KD) * inverse_K.square()
         torch.addcmul(pull_KD, weight_KD, along_K[:, None], value=-1, out=grad_KD)

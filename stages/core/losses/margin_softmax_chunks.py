@@ -6,7 +6,6 @@ Shapes: B batch, C classes of this process, D feature dimensions, K classes of a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,9 +15,9 @@ from torch import Tensor
 from stages.core.losses.class_parallel import Shard
 from stages.core.losses.matmul import product
 from stages.core.losses.negatives import Negatives
+from stages.core.losses.own_cells import listed, masked
+from stages.core.losses.tuning import CPU, Tuning
 
-CHUNK_NUMBERS = 1 << 20
-"""Numbers in a chunk's exponentials and weights together; tuned on CPUs (benchmarks/bench_heads.py)."""
 SAFE_EXPONENT = 70.0
 """exp(+-70) summed over ten million classes fits float32; beyond, each row is shifted by its maximum."""
 EPS = 1e-12
@@ -39,6 +38,7 @@ class Plan:
     shard: Shard = ALONE
     factor_B: Tensor | None = None
     """Factor of each image's logits, in [0, 1]; without a gradient."""
+    tuning: Tuning = CPU
 
     @property
     def shifts(self) -> bool:
@@ -47,30 +47,12 @@ class Plan:
 
     def width(self, size: int, dim: int) -> int:
         """Return the number of classes per chunk."""
-        return max(64, CHUNK_NUMBERS // (size + dim) // 64 * 64)
+        return max(64, self.tuning.chunk_numbers // (size + dim) // 64 * 64)
 
     def spans(self, size: int, num_classes: int, dim: int) -> list[tuple[int, int]]:
         """Return the chunks."""
         width = self.width(size, dim)
         return [(begin, min(begin + width, num_classes)) for begin in range(0, num_classes, width)]
-
-
-class Owned(NamedTuple):
-    """The cells of a chunk that belong to true classes."""
-
-    row: Tensor
-    column: Tensor
-
-
-def _owned(label_B: Tensor, spans: Sequence[tuple[int, int]]) -> list[Owned]:
-    """Return the true classes' cells of each chunk."""
-    sorted_B, order_B = label_B.sort(stable=True)
-    ends = [*(begin for begin, _ in spans), spans[-1][1] if spans else 0]
-    cuts = torch.searchsorted(sorted_B, torch.tensor(ends, device=label_B.device)).tolist()
-    return [
-        Owned(order_B[low:high], sorted_B[low:high] - begin)
-        for (begin, _), low, high in zip(spans, cuts, cuts[1:], strict=False)
-    ]
 
 
 class Chunks:
@@ -79,8 +61,13 @@ class Chunks:
     def __init__(self, embedding_BD: Tensor, weight_CD: Tensor, label_B: Tensor, plan: Plan) -> None:
         self.embedding_BD, self.weight_CD, self.plan = embedding_BD, weight_CD, plan
         self.spans = plan.spans(len(embedding_BD), *weight_CD.shape)
-        self.owned = _owned(label_B, self.spans)
+        self.owned = (listed if plan.tuning.asks else masked)(label_B, self.spans)
         self.size = len(embedding_BD)
+
+    def inverse_norms(self) -> Tensor:
+        """Return memory for the inverse length of each centre, filled where that is faster at once than by chunk."""
+        weight_CD = self.weight_CD
+        return inverse_norms(weight_CD) if self.plan.tuning.in_place else weight_CD.new_empty(len(weight_CD))
 
     def room(self, *, keep: bool) -> Tensor:
         """Return memory for one chunk's exponentials, or for those of all."""
@@ -101,8 +88,12 @@ class Chunks:
     def cosines(self, index: int, inverse_K: Tensor, logit_BK: Tensor) -> Tensor:
         """Write scale x cosine to ``logit_BK``, -inf for true classes; return each row's largest cosine."""
         begin, end = self.spans[index]
-        torch.mul(product(self.embedding_BD, self.weight_CD[begin:end]), inverse_K * self.plan.scale, out=logit_BK)
-        logit_BK[self.owned[index]] = -math.inf
+        weight_KD, factor_K = self.weight_CD[begin:end], inverse_K * self.plan.scale
+        if self.plan.tuning.in_place:
+            torch.mm(self.embedding_BD, weight_KD.T, out=logit_BK).mul_(factor_K)
+        else:
+            torch.mul(product(self.embedding_BD, weight_KD), factor_K, out=logit_BK)
+        self.owned[index].fill_(logit_BK, -math.inf)
         return logit_BK.amax(dim=1).div_(self.plan.scale)
 
     def bend(self, index: int, nearest_B: Tensor, logit_BK: Tensor) -> Tensor | None:
@@ -111,18 +102,20 @@ class Chunks:
         low, high = plan.negatives.unchanged
         if not plan.ramp or (low == -math.inf and high == math.inf):
             return None
-        logit_BK[own] = 0
-        if low < high and nearest_B.max() <= high and logit_BK.amin() >= low * plan.scale:
-            logit_BK[own] = -math.inf
-            return None
+        asks = plan.tuning.asks
+        if asks:  # else a rule may make NaN of -inf, which is overwritten below
+            own.fill_(logit_BK, 0)
+            if low < high and nearest_B.max() <= high and logit_BK.amin() >= low * plan.scale:
+                own.fill_(logit_BK, -math.inf)
+                return None
         if plan.ramp == 1:
-            slope_BK = plan.negatives.bend_(logit_BK, plan.scale)
+            slope_BK = plan.negatives.bend_(logit_BK, plan.scale, asks=asks)
         else:
             plain_BK = logit_BK.clone()
-            slope_BK = plan.negatives.bend_(logit_BK, plan.scale)
+            slope_BK = plan.negatives.bend_(logit_BK, plan.scale, asks=asks).to(logit_BK.dtype)
             torch.lerp(plain_BK, logit_BK, plan.ramp, out=logit_BK)
             slope_BK.mul_(plan.ramp).add_(1 - plan.ramp)
-        logit_BK[own] = -math.inf
+        own.fill_(logit_BK, -math.inf)
         return slope_BK
 
     def exponentials(self, index: int, inverse_K: Tensor, out_BK: Tensor, shift_B: Tensor | None) -> Part:
@@ -137,9 +130,9 @@ class Chunks:
         nearest_B = self.cosines(index, inverse_K, out_BK)
         slope_BK = self.bend(index, nearest_B, out_BK)
         if self.plan.factor_B is not None:
-            out_BK[self.owned[index]] = 0  # 0 x -inf would be NaN
+            self.owned[index].fill_(out_BK, 0)  # 0 x -inf would be NaN
             out_BK.mul_(self.plan.factor_B[:, None])
-            out_BK[self.owned[index]] = -math.inf
+            self.owned[index].fill_(out_BK, -math.inf)
         if shift_B is not None:
             shift_B = torch.maximum(shift_B, out_BK.amax(dim=1))
             out_BK.sub_(shift_B[:, None])
@@ -181,7 +174,11 @@ class Totals:
         self.shifts.append(part.shift_B)
         self.sum_B.add_(part.sum_B)
         self.nearest_B = torch.maximum(self.nearest_B, part.nearest_B)
-        if self.pull_BD is not None:
+        if self.pull_BD is None:
+            return
+        if self.plan.tuning.in_place:
+            self.pull_BD.addmm_(grown_BK, weight_KD)
+        else:
             self.pull_BD.add_(product(grown_BK, weight_KD.T))
 
     def shrink(self, factor_B: Tensor) -> None:

@@ -37,8 +37,11 @@ class Negatives:
         """Return the derivative of ``value``."""
         return torch.ones_like(cosine_BC)
 
-    def bend_(self, logit_BC: Tensor, scale: float) -> Tensor:
-        """Replace scale x cosine by scale x ``value``, in place; return ``slope``. Subclasses may do it faster."""
+    def bend_(self, logit_BC: Tensor, scale: float, *, asks: bool = True) -> Tensor:
+        """Replace scale x cosine by scale x ``value``, in place; return ``slope``, as numbers or bool.
+
+        Subclasses may do it faster, and look at values on the host first if it ``asks``.
+        """
         cosine_BC = logit_BC / scale
         torch.mul(self.value(cosine_BC), scale, out=logit_BC)
         return self.slope(cosine_BC)
@@ -63,6 +66,15 @@ class Clamped(Negatives):
         """Return 1 within the limit, 0 beyond."""
         return (cosine_BC.abs() <= self.limit).to(cosine_BC.dtype)
 
+    def bend_(self, logit_BC: Tensor, scale: float, *, asks: bool = True) -> Tensor:
+        """Clamp scale x cosine, in place; return whether it was within the limit."""
+        if asks:  # called for the few chunks with a cosine beyond
+            return super().bend_(logit_BC, scale)
+        top = self.limit * scale
+        within_BC = logit_BC.abs() <= top
+        logit_BC.clamp_(-top, top)
+        return within_BC
+
 
 @dataclass(frozen=True)
 class Filtered(Clamped):
@@ -86,6 +98,15 @@ class Filtered(Clamped):
     def slope(self, cosine_BC: Tensor) -> Tensor:
         """Return 1 for cosines that are neither clamped nor filtered, else 0."""
         return super().slope(cosine_BC).masked_fill_(cosine_BC.clamp(max=self.limit) > self.threshold, 0)
+
+    def bend_(self, logit_BC: Tensor, scale: float, *, asks: bool = True) -> Tensor:
+        """Clamp and filter scale x cosine, in place; return whether it was neither clamped nor filtered."""
+        slope_BC = super().bend_(logit_BC, scale, asks=asks)
+        if asks:  # has applied ``value``
+            return slope_BC
+        near_BC = logit_BC > self.threshold * scale
+        logit_BC.masked_fill_(near_BC, 0)
+        return slope_BC.masked_fill_(near_BC, False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +146,17 @@ class Curricular(_Hard):
         slope_BC.masked_fill_(cosine_BC.clamp(-1, 1) <= self.threshold_B[:, None], 1)
         return slope_BC.masked_fill_(cosine_BC.abs() > 1, 0)
 
-    def bend_(self, logit_BC: Tensor, scale: float) -> Tensor:
+    def bend_(self, logit_BC: Tensor, scale: float, *, asks: bool = True) -> Tensor:
         """Change scale x cosine to scale x ``value``, in place; return ``slope``."""
+        if not asks:
+            beyond_BC = logit_BC.abs() > scale
+            return self._bend_within(logit_BC.clamp_(-scale, scale), scale).masked_fill_(beyond_BC, 0)
         low, high = logit_BC.aminmax()
         if low < -scale or high > scale:  # by rounding: as rare as equal centres
             return super().bend_(logit_BC, scale)
+        return self._bend_within(logit_BC, scale)
+
+    def _bend_within(self, logit_BC: Tensor, scale: float) -> Tensor:
         easy_BC = logit_BC <= scale * self.threshold_B[:, None]
         # c (t + c) = c + c u and t + 2c = 2u + 2 - t with u = t + c - 1, which is 0 for what is not hard
         u_BC = torch.add(self.t - 1, logit_BC, alpha=1 / scale).masked_fill_(easy_BC, 0)
@@ -157,7 +184,7 @@ class Raised(_Hard):
         """Return the weight for hard cosines, else 1."""
         return torch.ones_like(cosine_BC).masked_fill_(self.hard(cosine_BC), self.weight)
 
-    def bend_(self, logit_BC: Tensor, scale: float) -> Tensor:
+    def bend_(self, logit_BC: Tensor, scale: float, *, asks: bool = True) -> Tensor:
         """Change scale x cosine to scale x ``value``, in place; return ``slope``."""
         easy_BC = logit_BC <= scale * self.threshold_B[:, None]
         # w c + w - 1 = c + (w - 1) (c + 1)

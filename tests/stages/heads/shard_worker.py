@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from stages.core.losses import tuning
 from stages.core.losses.class_parallel import Shard
 from stages.objectives import broadface
 from tests.stages.heads.support import SHARDABLE_VARIANTS, build
@@ -36,7 +37,8 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
 def steps(shard: Shard, name: str, overrides: dict[str, Any], mode: str) -> list[dict[str, Any]]:
     """Take the steps; return the loss and gradients of each."""
     head = build(name, DIM, CLASSES, shard, **overrides)
-    head.mode = mode
+    head.mode = "store" if mode == "gpu" else mode
+    head.tuned = tuning.GPU if mode == "gpu" else None
     taken = []
     for feature_BD, label_B in batches():
         mine_LD = shard.local(feature_BD).clone().requires_grad_()
@@ -62,7 +64,7 @@ def steps(shard: Shard, name: str, overrides: dict[str, Any], mode: str) -> list
 
 def modes(index: int) -> tuple[str, ...]:
     """Return the modes for a variant; both for a few, since the difference is not in the head."""
-    return ("store", "recompute") if index < 4 else ("store",)
+    return ("store", "recompute", "gpu") if index < 4 else ("store",)
 
 
 def broad_steps(shard: Shard) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from stages.core.losses import margin_head, margin_softmax_chunks
+from stages.core.losses import margin_softmax_chunks, tuning
 from tests.stages.heads.support import VARIANTS, build, quality_for
 
 SIZE, DIM, CLASSES, STEPS = 12, 16, 43, 3
@@ -62,16 +63,22 @@ def compare(head: Any, twin: Any, feature_BD: torch.Tensor, label_B: torch.Tenso
         assert off(buffer, twin.get_buffer(name)) < tolerance, name
 
 
-@pytest.mark.parametrize("ramp", [1.0, 0.4])
-@pytest.mark.parametrize("mode", ["store", "recompute"])
+@pytest.mark.parametrize(
+    ("mode", "ramp", "tuned"),
+    [
+        ("store", 1.0, tuning.CPU), ("store", 0.4, tuning.CPU), ("recompute", 1.0, tuning.CPU),
+        ("recompute", 0.4, tuning.CPU), ("store", 1.0, tuning.GPU), ("recompute", 0.4, tuning.GPU),
+    ],
+    ids=["store-1-cpu", "store-.4-cpu", "recompute-1-cpu", "recompute-.4-cpu", "store-1-gpu", "recompute-.4-gpu"],
+)  # fmt: skip
 @pytest.mark.parametrize(("name", "overrides"), VARIANTS)
 def test_steps_with_state_equal_the_plain_ones(
-    name: str, overrides: dict[str, Any], mode: str, ramp: float, monkeypatch: pytest.MonkeyPatch
+    name: str, overrides: dict[str, Any], mode: str, ramp: float, tuned: tuning.Tuning, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(margin_softmax_chunks.Plan, "width", lambda *_: 10)
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
         head, twin = (build(name, DIM, CLASSES, **overrides).to(dtype) for _ in range(2))
-        head.mode, head.ramp, twin.ramp = mode, ramp, ramp
+        head.mode, head.tuned, head.ramp, twin.ramp = mode, tuned, ramp, ramp
         for feature_BD, label_B in batches(dtype):
             if dtype == torch.float32:
                 # where cosines differ by rounding, a hard negative may be one on one side only
@@ -82,11 +89,13 @@ def test_steps_with_state_equal_the_plain_ones(
 
 
 @pytest.mark.parametrize(("name", "overrides"), VARIANTS)
+@pytest.mark.parametrize("tuned", [tuning.CPU, tuning.GPU], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_cosines_at_the_ends_of_their_range_equal_the_plain_ones(
-    name: str, overrides: dict[str, Any], sign: float
+    name: str, overrides: dict[str, Any], sign: float, tuned: tuning.Tuning
 ):
     head, twin = (build(name, 8, 8, **overrides).double() for _ in range(2))
+    head.tuned = tuned
     for module in (head, twin):
         module.weight.data.copy_(torch.eye(8))
     feature_BD = sign * 16 * torch.eye(8, dtype=torch.float64)
@@ -201,11 +210,11 @@ def test_the_gradient_of_the_weight_is_laid_out_like_the_weight():
         assert head.weight.grad.is_contiguous()
 
 
-def test_auto_stores_what_is_small_or_free(monkeypatch: pytest.MonkeyPatch):
+def test_auto_stores_what_is_small_or_free():
     head = build("cosface", DIM, CLASSES)
-    monkeypatch.setattr(margin_head, "STORE_BYTES", 17 * CLASSES * 4)
+    head.tuned = replace(tuning.CPU, store_bytes=17 * CLASSES * 4)
     assert [head.stores(size) for size in (16, 17, 18)] == [True, True, False]
-    monkeypatch.setattr(margin_head, "STORE_BYTES", 0)
+    head.tuned = replace(tuning.CPU, store_bytes=0)
     assert [head.stores(size) for size in (16, 17)] == [True, False]
     head.mode = "store"
     assert head.stores(1000)

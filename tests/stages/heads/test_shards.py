@@ -92,6 +92,22 @@ def test_processes_that_sample_move_their_share_of_the_classes_and_the_batchs_ow
     assert len(torch.cat(moved)) < CLASSES
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.3])
+def test_classes_are_sampled_alike_without_asking_the_device(rate: float):
+    shard = Shard(0, 2, sample_rate=rate)
+    own_B = torch.tensor([7, 199, -1, 7, 0, -1, 42, 41, 3, 90, 100, 150])
+    torch.manual_seed(1)
+    asked_K = shard.sample(200, own_B)
+    torch.manual_seed(1)
+    unasked_K = shard._sample_unasked(200, own_B)
+    assert set(own_B[own_B >= 0].tolist()) <= set(unasked_K.tolist())
+    assert unasked_K.tolist() == sorted(set(unasked_K.tolist()))
+    # as many as the rate says, or as a batch may have
+    assert len(unasked_K) == max(round(rate * 200), len(own_B))
+    if rate == 0.3:
+        assert torch.equal(asked_K, unasked_K)
+
+
 def test_batches_of_different_sizes_are_refused_by_all(ranks: list[dict[str, Any]]):
     assert [made["refusal"] for made in ranks] == ["every rank needs a batch of one size, got 2 to 3"] * 2
 

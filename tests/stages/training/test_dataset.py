@@ -148,3 +148,10 @@ def test_an_empty_manifest_is_refused(records: Records, tmp_path: Path):
     training_data.write_manifest(tmp_path, "tiny", [], [])
     with pytest.raises(ValueError, match="lists no good record"):
         open_records("tiny")
+
+
+@pytest.mark.parametrize("label", [-1, training_data.IDENTITIES])
+def test_a_label_that_is_no_class_is_refused_before_the_first_step(label: int, tmp_path: Path, records: Records):
+    training_data.write_manifest(tmp_path, "tiny", [1, 2, 3], [0, 1, label])
+    with pytest.raises(ValueError, match=r"labels should be in 0\.\.3, got -?\d to \d: run `dvc repro --force unpack@tiny`"):
+        open_records("tiny")

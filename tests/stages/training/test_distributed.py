@@ -17,12 +17,14 @@ from stages import train_backbone
 from stages.config.training import Config
 from stages.core.losses.head import HeadOutput
 from stages.core.losses.objective import Objective
+from stages.core.losses.sampler import Order
 from stages.core.networks.batch_norm import sync_over_processes
 from stages.runtime import artifacts, plugins, program
 from stages.training import checkpoints, loop
 from stages.training.checkpoints import Checkpoints
 from stages.training.dataset import open_records
 from stages.training.distributed import Processes
+from stages.training.step import Stepper
 from tests.stages import ranks, small_training
 from tests.stages.small_training import config, distance, last
 
@@ -232,6 +234,20 @@ def test_a_checkpoint_that_one_process_cannot_write_stops_all_of_them(project: P
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(project: Path):
     with pytest.raises(ValueError, match="a batch of 8 cannot be divided evenly among 3 processes"):
         loop.Training(config(), open_records("tiny"), Processes(0, 3))
+
+
+def test_processes_with_different_records_are_refused_by_all_of_them(project: Path):
+    def work(ours: Processes) -> None:
+        assert ours.alike(3)
+        records = open_records("tiny")
+        other = replace(records, fingerprint="5" * 64) if ours.rank else records
+        with pytest.raises(ValueError, match="the processes see different records of tiny"):
+            loop.Training(config(), other, ours)
+        order = Order(32, 16 if ours.rank else 8, 7, ours.rank, ours.size)
+        with pytest.raises(ValueError, match="every process needs a batch of one size, this one has"):
+            Stepper(config(), 4, order, ours)
+
+    ranks.run(2, work)
 
 
 def test_shared_batch_norms_are_batch_norms_of_the_whole_batch(tmp_path: Path):
