@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
                 folder / "tables" / f"{name}.yaml",
                 {
                     "table": table.model_dump(mode="json"),
-                    "scale": {"profile": resolved.profile},
+                    "scale": resolved.scale(name).model_dump(mode="json"),
                     "measured": resolved.measured(name),
                 },
             )

@@ -39,6 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
         "parameters": read_parameters(run),
         "switches": {suite: switches(tree) for suite, tree in details.items()},
         "measured": {**measured, "averages": means},
+        "counts": {suite: counts(tree) for suite, tree in details.items()},
         "unmeasured": {**unmeasured, "averages": missing},
         "curves": {
             suite: {stem: read_curve(artifacts.details_folder(run, suite) / f"{stem}.csv") for stem in stems}
@@ -76,6 +77,18 @@ def switches(details: Mapping[str, Any]) -> dict[str, Any]:
     """
     versions = {f"protocol.{name}": version for name, version in details.get("protocol", {}).items()}
     return versions | dict(flatten(details.get("switches", {})))
+
+
+def counts(details: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Return the whole numbers that a suite's details give of each set.
+
+    >>> counts({"sets": {"lfw": {"pairs": 40, "accuracy": 0.9, "exact_threshold": {}}}})
+    {'lfw': {'pairs': 40}}
+    """
+    return {
+        name: {key: value for key, value in tree.items() if isinstance(value, int) and not isinstance(value, bool)}
+        for name, tree in details.get("sets", {}).items()
+    }
 
 
 def _average(details: Mapping[str, Any]) -> dict[str, Any]:

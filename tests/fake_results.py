@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+SCALE = {"profile": "demo", "data": {"demo": {"synthetic": True}}}
 HQ = ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30")
 SKILL = {"arcface": 1.0, "cosface": 1.1, "adaface": 1.3}  # how well apart the scores of a run stand
 TABLE: dict[str, Any] = {
@@ -42,7 +43,7 @@ def write_project(
     for run in SKILL:
         write_run(root, run, metrics or {})
     measured = {key: {f"heads-{key}": row["run"]} for key, row in table["rows"].items() if row.get("run")}
-    resolved = {"table": full(table), "scale": {"profile": "demo"}, "measured": measured}
+    resolved = {"table": full(table), "scale": SCALE, "measured": measured}
     write(root / "resolved/tables/heads.yaml", yaml.safe_dump(resolved, sort_keys=False))
 
 

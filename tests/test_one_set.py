@@ -16,6 +16,7 @@ from tests.support import ROOT, Project
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 NO_IJB = "data set mine has no IJB set"
+OTHER = "lfw of data set mine has 40 pairs, LFW has 6,000"
 NEEDS = "needs hq.cfp_fp, hq.cplfw, hq.calfw, hq.agedb_30"
 
 
@@ -46,6 +47,8 @@ def project(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPa
 def test_the_table_has_what_was_measured_and_the_reason_for_every_empty_column(project: Project):
     cells = json.loads((project.path / "results/tables/own/report/table.json").read_text())["rows"][0]["cells"]
     assert {name for name, cell in cells.items() if cell["measured"] is not None} == {"LFW"}
+    # not beside 99.82
+    assert (cells["LFW"]["published"], cells["LFW"]["difference"], cells["LFW"]["apart"]) == (99.82, None, OTHER)
     assert cells["IJB-B TAR at FAR 1e-4"]["reason"] == NO_IJB
     # no average of the rest
     assert cells["HQ AVG"]["reason"] == "needs cfp_fp, cplfw, calfw, agedb_30"
@@ -57,6 +60,7 @@ def test_the_table_has_what_was_measured_and_the_reason_for_every_empty_column(p
     ):
         assert NO_IJB in printed
         assert NEEDS in printed
+        assert OTHER in printed
 
 
 def test_dvc_shows_what_was_measured_and_nothing_for_the_rest(project: Project):
@@ -74,4 +78,6 @@ def test_mlflow_has_no_metric_of_what_is_missing_and_a_tag_with_the_reason(proje
     assert f"IJB-B TAR at FAR 1e-4: not measured: {NO_IJB}" in said
     metrics = {key for (key,) in query(project, "select key from latest_metrics")}
     assert "LFW" in metrics
+    assert "published.LFW" not in metrics
+    assert query(project, "select value from tags where key = 'facet.not_compared'") == [(f"LFW: {OTHER}",)]
     assert not {"HQ AVG", "IJB-B TAR at FAR 1e-4"} & metrics

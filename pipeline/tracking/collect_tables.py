@@ -40,7 +40,7 @@ class _Table:
 
     def __init__(self, project: Finished, name: str, resolved: Mapping[str, Any]) -> None:
         self.project, self.name, self.table = project, name, resolved["table"]
-        self.profile = resolved["scale"]["profile"]
+        self.profile, self.data = resolved["scale"]["profile"], resolved["scale"].get("data", {})
         # with no word on seeds each row has one run
         self.measuring = resolved.get("measured") or {
             key: {f"{name}-{key}": row["run"]} for key, row in self.table["rows"].items() if row["run"] is not None
@@ -60,7 +60,7 @@ class _Table:
     def _row(self, key: str, row: Mapping[str, Any], tags: dict[str, str]) -> Record | None:
         where = f"{self.name}/{row['label']}"
         # what the table says of a row is part of its identity: another published number is another record
-        said = (row, self.table["columns"], self.table["ablation"])
+        said = (row, self.table["columns"], self.table["ablation"], self.data)
         found = [self._read(stem, run, where, *said) for stem, run in self.measuring[key].items()]
         gathered = [one for one in found if one is not None]
         identity = self._lock(key, where, *said)
@@ -76,12 +76,15 @@ class _Table:
         measured = metric_columns.measured(self.table, [one.tree for one in gathered], row)
         if missing := metric_columns.not_measured(self.table, [one.tree for one in gathered], row):
             tags["facet.not_measured"] = "; ".join(f"{column}: {reason}" for column, reason in missing.items())
+        apart = metric_columns.not_compared(self.table, [one.tree for one in gathered], row, self.data)
+        if apart:
+            tags["facet.not_compared"] = "; ".join(f"{column}: {reason}" for column, reason in apart.items())
         return Record(
             kind="row",
             fingerprint=identity,
             name=row["label"],
             where=where,
-            metrics=measured | metric_columns.published(self.table, row),
+            metrics=measured | metric_columns.published(self.table, row, apart),
             params=params,
             model=self.project.model(first.run, first.tree["weights_sha256"]),
             **self._common(gathered, tags | self._facts(first)),
@@ -166,7 +169,9 @@ class _Table:
                     name=f"{row['label']}, seed {seed}",
                     where=f"{record.where}, seed {seed}",
                     metrics=metric_columns.measured(self.table, [one.tree], row)
-                    | metric_columns.published(self.table, row),
+                    | metric_columns.published(
+                        self.table, row, metric_columns.not_compared(self.table, [one.tree], row, self.data)
+                    ),
                     params={"row": row["label"], **self._params(one), "seed": seed},
                     model=self.project.model(one.run, one.tree["weights_sha256"]),
                     **common,

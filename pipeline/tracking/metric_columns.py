@@ -6,11 +6,12 @@ Tables are read as plain data from ``resolved/tables/NAME.yaml``, where every fi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from stages.core.errors import InputError
 from stages.core.metrics.missing import why
+from stages.core.metrics.published_sets import why_apart
 from stages.core.metrics.spread import rounded, spread
 
 STD, PUBLISHED = ".std", "published."
@@ -92,9 +93,34 @@ def _place(column: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, str]
     return suite, key
 
 
-def published(table: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:
-    """Return a row's published values, as ``published.COLUMN``."""
-    values = {column["name"]: row["published"].get(column["name"]) for column in table["columns"]}
+def not_compared(
+    table: Mapping[str, Any], gathered: Sequence[Mapping[str, Any]], row: Mapping[str, Any], data: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return why a row's value is not compared with the published one, by column; what the report says.
+
+    Args:
+        table: as resolved.
+        gathered: what each seed's run measured.
+        row: of the table.
+        data: what is said of data sets, by name.
+    """
+    found: dict[str, str] = {}
+    for column in table["columns"]:
+        if row["published"].get(column["name"]) is None or any(_value(column, one, row) is None for one in gathered):
+            continue
+        for one in gathered:
+            name = str(one["parameters"].get("dataset", ""))
+            if reason := why_apart(*_place(column, row), name, data.get(name), one.get("counts", {})):
+                found.setdefault(column["name"], reason)
+    return found
+
+
+def published(
+    table: Mapping[str, Any], row: Mapping[str, Any], without: Collection[str] = ()
+) -> dict[str, float]:
+    """Return a row's published values, as ``published.COLUMN``, without those of some columns."""
+    names = [column["name"] for column in table["columns"] if column["name"] not in without]
+    values = {name: row["published"].get(name) for name in names}
     return {PUBLISHED + metric_name(name): value for name, value in values.items() if value is not None}
 
 

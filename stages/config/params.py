@@ -37,6 +37,17 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     root: str | None = Field(None, description="folder of yours, as downloaded; null: the synthetic set of this name")
     unpack: insightface_rec.Config = insightface_rec.Config()
     benchmarks: dict[str, Any] = Field(default_factory=dict, description="override the profile's for runs on it")
+    published: tuple[str, ...] = Field(
+        (), description="those of its test sets that are the published ones of their names: lfw; they are compared"
+    )
+    stand_in: bool = Field(
+        False, description="its test sets stand in for the published ones, as synthetic ones do: the order of rows is"
+        " compared, values mean nothing"
+    )
+
+    def test_data(self) -> report.TestData:
+        """Return which of its test sets are the published ones."""
+        return report.TestData(synthetic=self.root is None, stand_in=self.stand_in, published=self.published)
 
 
 class RowOfTable(BaseModel, extra="forbid", frozen=True):
@@ -90,6 +101,12 @@ class Params:
     def measured(self, table: str) -> dict[str, dict[str, str]]:
         """Return, for each measured row of a table, the names of its rows in params.yaml and their runs."""
         return _measured(table, self.rows)
+
+    def scale(self, table: str) -> report.Scale:
+        """Return the profile, and what is said of the data sets of a table's runs."""
+        runs = {run for files in self.measured(table).values() for run in files.values()}
+        names = sorted({self.runs[run].train.dataset for run in runs})
+        return report.Scale(profile=self.profile, data={name: self.datasets[name].test_data() for name in names})
 
 
 def load(root: Path = Path()) -> Params:

@@ -109,10 +109,19 @@ class Table(BaseModel, extra="forbid", frozen=True):
         return self
 
 
+class TestData(BaseModel, extra="forbid", frozen=True):
+    """Which of a data set's test sets are the published ones."""
+
+    synthetic: bool = Field(False, description="rendered: the order of rows is compared, and pages say so")
+    stand_in: bool = Field(False, description="stands in for the published sets, as synthetic data does")
+    published: tuple[str, ...] = Field((), description="names of its sets that are the published ones")
+
+
 class Scale(BaseModel, extra="forbid", frozen=True):
-    """The size of a table's runs; `resolve` writes it beside the table."""
+    """The size and the data of a table's runs; `resolve` writes it beside the table."""
 
     profile: str = Field(description="of params.yaml: demo, paper")
+    data: dict[str, TestData] = Field(default_factory=dict, description="by data set of its runs")
 
 
 class Measured(RootModel[dict[str, dict[str, str]]]):
@@ -129,6 +138,9 @@ class Gathered(BaseModel, extra="forbid", frozen=True):
         default_factory=dict, description="by suite: versions of its protocols, and its options, flattened"
     )
     measured: dict[str, dict[str, Scalar]] = Field(description="by suite; rates are fractions")
+    counts: dict[str, dict[str, dict[str, int]]] = Field(
+        default_factory=dict, description="by suite and test set: pairs, templates and the like"
+    )
     unmeasured: dict[str, dict[str, str]] = Field(description="by suite, place in its details: why")
     curves: dict[str, dict[str, list[dict[str, Scalar]]]] = Field(description="by suite and file")
 

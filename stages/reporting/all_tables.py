@@ -50,7 +50,7 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
                 place = {"table": comparison.name, "row": line.key, "label": line.label, "run": line.run}
                 metric = f"{column.suite}.{column.key(comparison.table.rows[line.key])}"
                 said = {"column": column.name, "metric": metric, "unit": column.unit, "missing": cell.missing}
-                said["reason"] = cell.reason
+                said["reason"] = cell.reason or cell.apart
                 said["higher_is_better"] = str(column.higher_is_better).lower()
                 values = {"measured": cell.measured, "std": cell.std, "published": cell.published}
                 values["difference"] = cell.difference

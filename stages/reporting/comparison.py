@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stages.config.table import Column, Gathered, Row, Scale, Table
 from stages.core.errors import InputError, UnknownNameError
 from stages.core.metrics.missing import left_out, recorded_reason, why
+from stages.core.metrics.published_sets import why_apart
 from stages.core.metrics.spread import rounded, spread
 from stages.reporting import claims
 from stages.reporting.rank_agreement import Agreement, Ordered, agreements
@@ -22,6 +23,7 @@ class Cell:
     published: float | None = None
     missing: str = ""  # NOT_MEASURABLE or NOT_MEASURED; empty where there is a value, or no run
     reason: str = ""
+    apart: str = ""  # why measured and published value are not compared; empty if they are, or one of them lacks
     best: bool = False
     best_published: bool = False
     std: float | None = None  # over seeds, divisor n - 1; None of one
@@ -30,8 +32,8 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Measured minus published."""
-        if self.measured is None or self.published is None:
+        """Measured minus published; None if they are not compared."""
+        if self.measured is None or self.published is None or self.apart:
             return None
         return self.measured - self.published
 
@@ -89,7 +91,7 @@ def compare(name: str, table: Table, scale: Scale, gathered: Mapping[str, Sequen
     """
     _check_ablation(table, [run for runs in gathered.values() for run in runs])
     _check_metrics(table, gathered)
-    lines = [_line(key, row, table, gathered.get(key, ())) for key, row in table.rows.items()]
+    lines = [_line(key, row, table, scale, gathered.get(key, ())) for key, row in table.rows.items()]
     for index, column in enumerate(table.columns):
         lines = _mark_best(lines, index, column)
     columns, overall = agreements(
@@ -103,9 +105,9 @@ def compare(name: str, table: Table, scale: Scale, gathered: Mapping[str, Sequen
     return Comparison(name, table, scale, tuple(lines), columns, overall, checked)
 
 
-def _line(key: str, row: Row, table: Table, gathered: Sequence[Gathered]) -> Line:
+def _line(key: str, row: Row, table: Table, scale: Scale, gathered: Sequence[Gathered]) -> Line:
     by_seed = {int(run.parameters.get("seed", place)): run for place, run in enumerate(gathered)}
-    cells = tuple(_cell(column, row, by_seed) for column in table.columns)
+    cells = tuple(_cell(column, row, by_seed, scale) for column in table.columns)
     if not gathered:
         return Line(key, row.label, row.run, cells)
     there = gathered[0].parameters
@@ -113,7 +115,7 @@ def _line(key: str, row: Row, table: Table, gathered: Sequence[Gathered]) -> Lin
     return Line(key, row.label, row.run, cells, parameters, by_seed)
 
 
-def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered]) -> Cell:
+def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered], scale: Scale) -> Cell:
     """Return a cell; missing if one seed lacks the metric, because the means would not be comparable."""
     published = row.published.get(column.name)
     if not by_seed:
@@ -134,14 +136,25 @@ def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered]) -> Cell:
     return Cell(
         rounded(found.mean, column.decimals),
         published,
+        apart="" if published is None else _apart(suite, key, by_seed.values(), scale),
         std=None if found.std is None else rounded(found.std, column.decimals),
         by_seed={seed: rounded(value, column.decimals) for seed, value in values.items()},
         raw=tuple(values.values()),
     )
 
 
+def _apart(suite: str, key: str, runs: Iterable[Gathered], scale: Scale) -> str:
+    """Return why the runs' values are not compared with a published one; empty if they are."""
+    reasons = []
+    for run in runs:
+        name = str(run.parameters.get("dataset", ""))
+        said = scale.data[name].model_dump() if name in scale.data else None
+        reasons.append(why_apart(suite, key, name, said, run.counts))
+    return next(filter(None, reasons), "")
+
+
 def _ordered(cell: Cell) -> Ordered:
-    return Ordered(cell.published, cell.measured, dict(cell.by_seed), cell.raw)
+    return Ordered(None if cell.apart else cell.published, cell.measured, dict(cell.by_seed), cell.raw)
 
 
 def _check_metrics(table: Table, gathered: Mapping[str, Sequence[Gathered]]) -> None:

@@ -110,6 +110,7 @@ def _caption(comparison: Comparison) -> str:
             wording.verdict(comparison),
             f"Profile {comparison.scale.profile}, seeds: {wording.seeds(comparison)}.",
             wording.units(comparison),
+            *wording.not_compared(comparison),
             f"Published: {comparison.table.source.strip()}",
         )
     )

@@ -136,10 +136,11 @@ def _cell(cell: Cell, column: Column, made: str) -> str:
         shown = f'<em title="{escape(cell.reason)}">{escape(cell.missing)}</em>'
     published = ""
     if cell.published is not None:
-        difference = wording.number(cell.difference, column.decimals, signed=True)
+        difference = wording.difference(cell, column.decimals)
         best = ' class="top"' if cell.best_published else ""
         published = f"<small{best}>{wording.number(cell.published, column.decimals)}</small>"
-        published += f"<small>{difference}</small>" if difference else ""
+        reason = f' title="{escape(cell.apart)}"' if cell.apart else ""
+        published += f"<small{reason}>{difference}</small>" if difference else ""
     return f'<td>{shown}{published}</td>'
 
 

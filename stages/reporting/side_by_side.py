@@ -31,6 +31,10 @@ class Witness:
         cell = self.cells[row][column]
         return cell.published if self.name == PUBLISHED else cell.measured
 
+    def apart(self, row: int, column: int) -> bool:
+        """Return whether its value was not measured on the published set."""
+        return self.name != PUBLISHED and bool(self.cells[row][column].apart)
+
     def values(self, row: int, column: int) -> Sequence[float] | None:
         """Return its value for each seed, not rounded."""
         cell = self.cells[row][column]
@@ -108,6 +112,7 @@ def _pairing(comparison: Comparison, left: Witness, right: Witness) -> Pairing:
             row
             for row in range(len(comparison.lines))
             if left.value(row, index) is not None and right.value(row, index) is not None
+            and not (PUBLISHED in (left.name, right.name) and (left.apart(row, index) or right.apart(row, index)))
         ]
         pairs = count_pairs([left.value(r, index) or 0.0 for r in rows], [right.value(r, index) or 0.0 for r in rows])
         taus.append(kendall_tau(pairs))
@@ -115,10 +120,9 @@ def _pairing(comparison: Comparison, left: Witness, right: Witness) -> Pairing:
         lefts, rights = ([side.values(r, index) or () for r in rows] for side in (left, right))
         told += agreement_spread.resolved_pairs(lefts, rights)
         turned += _reversed(comparison, index, rows, lefts, rights)
-        places = range(len(comparison.lines))
-        sides.append(
-            Column([left.values(r, index) for r in places], [right.values(r, index) for r in places], column.decimals)
-        )
+        every_row = range(len(comparison.lines))
+        both = [[side.values(r, index) if r in rows else None for r in every_row] for side in (left, right)]
+        sides.append(Column(both[0], both[1], column.decimals))
     interval = agreement_spread.intervals(sides)[1]
     return Pairing(left.name, right.name, tuple(taus), kendall_tau(every), interval, every, told, tuple(turned))
 

@@ -61,8 +61,8 @@ def _markdown_lines(line: Line, columns: tuple[Column, ...]) -> Iterator[list[st
     if line.gathered is None or any(cell.published is not None for cell in line.cells):
         published = [wording.number(cell.published, column.decimals) for cell, column in pairs]
         yield [label, "published" if line.gathered else "published only", *published]
-    if any(cell.difference is not None for cell in line.cells):
-        differences = [wording.number(cell.difference, column.decimals, signed=True) for cell, column in pairs]
+    if any(cell.difference is not None or cell.apart for cell in line.cells):
+        differences = [wording.difference(cell, column.decimals) for cell, column in pairs]
         yield ["", "difference", *differences]
 
 
@@ -78,7 +78,7 @@ def as_csv(comparison: Comparison) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     columns = comparison.table.columns
     several = any(len(line.seeds) > 1 for line in comparison.lines)
-    lacking = any(cell.reason for line in comparison.lines for cell in line.cells)
+    lacking = any(cell.reason or cell.apart for line in comparison.lines for cell in line.cells)
     parts = ["", " published", " difference"]
     parts += [" std", " seeds"] if several else []
     parts += [" reason"] if lacking else []
@@ -97,7 +97,8 @@ def _csv_fields(cell: Cell, column: Column) -> dict[str, str]:
     values = {"": cell.measured, " published": cell.published, " difference": cell.difference, " std": cell.std}
     # plain minus: this is for programs
     shown = {end: wording.number(value, column.decimals).replace("−", "-") for end, value in values.items()}
-    return {**shown, "": cell.missing or shown[""], " seeds": str(len(cell.by_seed) or ""), " reason": cell.reason}
+    shown |= {"": cell.missing or shown[""], " seeds": str(len(cell.by_seed) or "")}
+    return {**shown, " reason": cell.reason or cell.apart}
 
 
 def as_tree(comparison: Comparison) -> dict[str, Any]:
@@ -181,6 +182,8 @@ def _cell_tree(cell: Cell, column: Column) -> dict[str, Any]:
         "missing": cell.missing,
         "reason": cell.reason,
     }
+    if cell.apart:
+        tree["apart"] = cell.apart
     if len(cell.by_seed) > 1:
         tree |= {"std": cell.std, "by_seed": {str(seed): value for seed, value in cell.by_seed.items()}}
     return tree

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stages.core.metrics import agreement_spread
 from stages.core.metrics.missing import NOT_MEASURABLE, NOT_MEASURED
 from stages.reporting.claims import Checked
-from stages.reporting.comparison import Cell, Comparison
+from stages.reporting.comparison import Cell, Comparison, Line
 from stages.reporting.rank_agreement import Agreement
 
 NOT_COMPARABLE = "not comparable"
+NOT_COMPARED = "not compared"
 _FEW = 3  # comparisons that a claim fails in, named
 SCALE = (
     "Scale {profile}: absolute values, and differences from published ones, are not meaningful at this scale. "
@@ -53,6 +56,15 @@ def spread(cell: Cell, decimals: int) -> str:
     return "" if cell.std is None else f" ± {number(cell.std, decimals)}"
 
 
+def difference(cell: Cell, decimals: int) -> str:
+    """Return measured minus published with its sign, that they are not compared, or nothing.
+
+    >>> difference(Cell(87.0, 90.0), 1), difference(Cell(87.0, 90.0, apart="another set"), 1), difference(Cell(87.0), 1)
+    ('−3.0', 'not compared', '')
+    """
+    return NOT_COMPARED if cell.apart else number(cell.difference, decimals, signed=True)
+
+
 def interval(found: Agreement) -> str:
     """Return the interval of tau over seeds as text, or nothing.
 
@@ -72,6 +84,8 @@ def verdict(comparison: Comparison) -> str:
     comparable = [column for column in comparison.columns if column.tau is not None]
     if overall.tau is None:
         said = "Not comparable: in no column were two rows both measured and published."
+        if any(cell.apart for line in comparison.lines for cell in line.cells):
+            said = "Not comparable: in no column were two rows measured on the published test set."
         return " ".join([said, *_claims(comparison)])
     ordered = overall.pairs.concordant + overall.pairs.discordant
     columns = "one column" if len(comparable) == 1 else f"{len(comparable)} columns"
@@ -149,6 +163,7 @@ def caveats(comparison: Comparison) -> list[str]:
         said.append(SCALE.format(profile=comparison.scale.profile))
     said.append(_seeds(comparison))
     said.extend(_unmeasured(comparison))
+    said.extend(not_compared(comparison))
     if published_only := [line.label for line in comparison.lines if line.gathered is None]:
         said.append(f"Published only, no run of ours: {', '.join(published_only).rstrip('.')}.")
     return said
@@ -194,8 +209,23 @@ def _unmeasured(comparison: Comparison) -> list[str]:
             lines = [line for line in comparison.lines if line.cells[index].missing == missing]
             if not lines:
                 continue
-            every = len(lines) == len(comparison.runs)
-            labels = "" if every else f" ({', '.join(line.label for line in lines)})"
+            labels = _labels(comparison, lines)
             reasons = dict.fromkeys(line.cells[index].reason for line in lines)
             columns.setdefault(": ".join([labels, missing, *filter(None, reasons)]), []).append(column.name)
     return [f"{', '.join(names)}{said}." for said, names in columns.items()]
+
+
+def not_compared(comparison: Comparison) -> list[str]:
+    """Return a sentence on values that are not compared with published ones, one for those with the same reason."""
+    columns: dict[str, list[str]] = {}
+    for index, column in enumerate(comparison.table.columns):
+        for reason in dict.fromkeys(line.cells[index].apart for line in comparison.lines if line.cells[index].apart):
+            lines = [line for line in comparison.lines if line.cells[index].apart == reason]
+            said = f"{_labels(comparison, lines)}: {NOT_COMPARED} with the published number: {reason}."
+            columns.setdefault(said, []).append(column.name)
+    return [f"{', '.join(names)}{said}" for said, names in columns.items()]
+
+
+def _labels(comparison: Comparison, lines: Sequence[Line]) -> str:
+    """Return the labels of some rows in brackets; nothing if they are all that have a run."""
+    return "" if len(lines) == len(comparison.runs) else f" ({', '.join(line.label for line in lines)})"

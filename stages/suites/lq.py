@@ -149,6 +149,7 @@ def _measure_crlfw(folder: Path, switches: Lq, embed: Embed, measured: Measured)
         )  # fmt: skip
         folds = verification.of_distances(pairs.distance_P, pairs.is_same_P)
         measured.metrics[f"crlfw_{side}"] = folds.accuracy
+        details |= {"pairs": int(pairs.is_same_P.size), "genuine": int(pairs.is_same_P.sum())}
         details[f"{side}_pixels"] = {
             "pairs": int(pairs.is_same_P.size), **_pairs.describe_folds(folds),
             "mean_feature_norm": pairs.processed.mean_feature_norm, **describe_failures(pairs.processed),

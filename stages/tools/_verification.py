@@ -11,14 +11,10 @@ from stages import evaluate
 from stages.config import evaluation
 from stages.core.metrics.features import Embed, Fusion
 from stages.core.metrics.missing import SETS
+from stages.core.metrics.published_sets import COUNTS
 from stages.core.metrics.suite_result import Measured
 from stages.models.zoo import Published
 
-OFFICIAL: dict[str, int] = {
-    "lfw": 6000, "cfp_fp": 7000, "cplfw": 6000, "calfw": 6000, "agedb_30": 6000,
-    "IJBB": 8_010_270, "IJBC": 15_658_489, "tinyface": 3728,
-}  # fmt: skip
-"""Pairs (TinyFace: probes) of the real sets: synthetic ones have the same names."""
 AVERAGED = ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30")
 SUITES = ("hq", "ijb", "lq")
 
@@ -110,7 +106,7 @@ def _remark(metric: str, measured: Mapping[str, Measured]) -> str:
     names = AVERAGED if key == "avg" else [name for name in sets if key.startswith(name.lower())]
     for name in names:
         details = sets[name]
-        size = details.get("pairs", details.get("probes"))
-        if size != OFFICIAL.get(name):
-            return f"another set: {size} instead of {OFFICIAL.get(name)}"
+        size, official = (of.get("pairs", of.get("probes")) for of in (details, COUNTS.get(name, {})))
+        if size != official:
+            return f"another set: {size} instead of {official}"
     return ""

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.fake_results import TABLE, full
+from tests.fake_results import SCALE, TABLE, full
 from tests.support import ROOT, Project
 
 RUNS = ("arcface", "adaface")
@@ -67,7 +67,7 @@ def write_table(path: Path, table: dict[str, Any], seeds: int = 1) -> None:
     target = path / "resolved/tables/heads.yaml"
     target.parent.mkdir(parents=True, exist_ok=True)
     measured = names((key for key, row in table["rows"].items() if row["run"] is not None), seeds)
-    tree = {"table": full(table), "scale": {"profile": "demo"}, "measured": measured}
+    tree = {"table": full(table), "scale": SCALE, "measured": measured}
     target.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 

@@ -39,12 +39,12 @@ def write_table(root: Path, name: str, profile: str, x: dict[str, tuple[float, .
             full_name = f"{name}-{key}" + (f"-{seed}" if seed else "")
             measured[key][full_name] = f"{key}_s{seed}"
             gathered = {
-                "run": f"{key}_s{seed}", "weights_sha256": f"{key}{seed}", "parameters": {"seed": seed},
+                "run": f"{key}_s{seed}", "weights_sha256": f"{key}{seed}", "parameters": {"seed": seed, "dataset": "demo"},
                 "switches": {"hq": {"protocol.verification": "2", "fusion": "none"}},
                 "measured": {"hq": {"x": value}}, "unmeasured": {}, "curves": {},
             }  # fmt: skip
             fake_results.write(root / f"results/tables/{name}/rows/{full_name}.json", json.dumps(gathered))
-    tree = {"table": fake_results.full(table), "scale": {"profile": profile}, "measured": measured}
+    tree = {"table": fake_results.full(table), "scale": {**fake_results.SCALE, "profile": profile}, "measured": measured}
     fake_results.write(root / f"resolved/tables/{name}.yaml", yaml.safe_dump(tree))
 
 

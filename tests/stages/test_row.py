@@ -76,6 +76,12 @@ def test_why_an_average_of_a_suite_lacks_is_gathered(project: Path):
     assert gather().unmeasured["hq"] == {"avg": "needs cfp_fp"}
 
 
+def test_a_row_has_the_counts_of_each_test_set(project: Path):
+    sets = {"lfw": {"pairs": 40, "images": 80, "accuracy": 0.5, "tar_at_far": {"1e-01": {"pairs": 3}}}}
+    Path("results/arcface/hq/details.json").write_text(json.dumps({"sets": sets}))
+    assert gather().counts["hq"] == {"lfw": {"pairs": 40, "images": 80}}
+
+
 def test_a_row_without_points_is_json_too(project: Path):
     Path("results/arcface/lq/cmc.csv").write_text("set,rank,rate\n")
     assert gather().curves["lq"]["cmc"] == []

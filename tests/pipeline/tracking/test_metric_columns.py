@@ -44,6 +44,22 @@ def test_why_a_value_lacks_is_what_the_report_says():
     assert list(found.values()) == [f"{cell.missing}: {cell.reason}" for cell in cells[1:]]
 
 
+def test_the_published_value_of_another_set_does_not_stand_beside_and_the_reason_is_the_reports():
+    columns = [{"name": "X@1", "metric": "hq.lfw"}, {"name": "Y", "metric": "hq.cplfw"}]
+    row = {"label": "A", "run": "a", "published": {"X@1": 99.0, "Y": 90.0}}
+    tree = {"title": "T", "source": "S", "columns": columns, "rows": {"a": row}}
+    run = Gathered(
+        run="a", weights_sha256="0", parameters={"dataset": "mine"}, measured={"hq": {"lfw": 0.5, "cplfw": 0.5}}, curves={},
+        counts={"hq": {"lfw": {"pairs": 40}, "cplfw": {"pairs": 6000}}}, unmeasured={},
+    )  # fmt: skip
+    scale = Scale.model_validate({"profile": "paper", "data": {"mine": {"published": ["lfw", "cplfw"]}}})
+    apart = metric_columns.not_compared(full(tree), [run.model_dump()], row, scale.model_dump()["data"])
+    cells = compare("t", Table.model_validate(tree), scale, {"a": [run]}).lines[0].cells
+    assert apart == {"X@1": cells[0].apart}
+    assert "has 40 pairs, LFW has 6,000" in cells[0].apart
+    assert metric_columns.published(full(tree), row, apart) == {"published.Y": 90.0}
+
+
 def test_published_values_stand_beside_and_null_is_nothing():
     row = {"published": {"LFW": 99.82, "TinyFace Rank-1": None}}
     assert metric_columns.published(full(TABLE), row) == {"published.LFW": 99.82}

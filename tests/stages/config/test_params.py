@@ -109,6 +109,15 @@ def test_without_any_benchmarks_nothing_is_measured(project: Path):
     assert not any((found.hq.sets, found.ijb.sets, found.lq.sets, found.fiqa.sets))
 
 
+def test_a_table_knows_which_of_its_test_sets_are_the_published_ones(project: Path):
+    edit(project, {"datasets": {"mine": {"root": "/somewhere", "published": ["lfw"]}, "other": {"root": "/elsewhere"}},
+                   "runs": {"adaface": {"dataset": "mine"}}})
+    data = params.load(project).scale("heads").data
+    assert {name: (one.synthetic, one.published) for name, one in data.items()} == {
+        "demo": (True, ()), "mine": (False, ("lfw",)),
+    }  # fmt: skip
+
+
 RECIPES = sorted(path.stem for path in (ROOT / "profiles/recipes").glob("*.yaml"))
 
 

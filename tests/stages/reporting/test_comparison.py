@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, get_args
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from stages.config import evaluation
 from stages.config.table import Gathered, Scale, Table
 from stages.core.metrics.missing import NOT_MEASURABLE, NOT_MEASURED, SETS
-from stages.reporting import wording
+from stages.reporting import latex, page, text, wording
 from stages.reporting.comparison import Comparison, compare
+from stages.reporting.side_by_side import beside
 
 DEMO = Scale(profile="demo")
 
@@ -301,6 +303,55 @@ def test_columns_of_a_suite_without_sets_say_so_once_and_with_the_name_of_the_da
     said = wording.caveats(comparison)
     assert "B, C: not measured: data set mine has no IJB set." in said
     assert "G: not measured: data set mine: hq.sets does not name cfp_fp." in said
+
+
+def own(pairs: int, *, published: tuple[str, ...] = (), synthetic: bool = False) -> Comparison:
+    """Two rows on an lfw.bin of so many pairs, a third on the published set; published 90, 91, 92."""
+    columns = [{"name": "LFW", "metric": "hq.lfw"}]
+    shown = table(*columns, a={"LFW": 90.0}, b={"LFW": 91.0}, c={"LFW": 92.0})
+    said = {"mine": {"published": published, "synthetic": synthetic}, "real": {"published": ["lfw"]}}
+    runs = {
+        key: [gathered(key).model_copy(update={
+            "parameters": {"seed": 0, "dataset": dataset}, "measured": {"hq": {"lfw": value}},
+            "counts": {"hq": {"lfw": {"pairs": pairs if dataset == "mine" else 6000}}},
+        })] for key, dataset, value in (("a", "mine", 0.99), ("b", "mine", 0.98), ("c", "real", 0.97))
+    }  # fmt: skip
+    return compare("t", shown, Scale.model_validate({"profile": "paper", "data": said}), runs)
+
+
+def test_a_set_that_is_not_the_published_one_is_not_compared_with_its_number_and_says_why():
+    comparison = own(40, published=("lfw",))
+    cells = [line.cells[0] for line in comparison.lines]
+    assert [(cell.measured, cell.published) for cell in cells] == [(99, 90), (98, 91), (97, 92)]
+    assert [cell.difference for cell in cells] == [None, None, 5]
+    assert (comparison.overall.rows, comparison.overall.tau) == (1, None)
+    reason = "lfw of data set mine has 40 pairs, LFW has 6,000"
+    assert f"LFW (A, B): not compared with the published number: {reason}." in wording.caveats(comparison)
+    assert wording.verdict(comparison).startswith("Not comparable: in no column were two rows measured on the published")
+    assert "|  | difference | not compared |" in text.markdown(comparison)
+    assert f"99.00,90.00,,{reason}" not in text.as_csv(comparison)
+    assert f'A,a,99.00,90.00,,"{reason}"' in text.as_csv(comparison)
+    assert text.as_tree(comparison)["rows"][0]["cells"]["LFW"]["apart"] == reason
+    assert f'<small title="{reason}">not compared</small>' in page.html(comparison, [])
+    assert reason in latex.latex(comparison)
+
+
+def test_a_set_of_the_published_size_is_compared_once_the_person_says_what_it_is():
+    unsaid = own(6000)
+    assert unsaid.lines[0].cells[0].difference is None
+    assert "datasets.mine.published: [lfw] in params.yaml" in " ".join(wording.caveats(unsaid))
+    for compared in (own(6000, published=("lfw",)), own(40, synthetic=True)):
+        assert [line.cells[0].difference for line in compared.lines] == [9, 7, 5]
+        assert compared.overall.tau == -1
+        assert not wording.not_compared(compared)
+
+
+def test_side_by_side_published_numbers_stand_beside_what_they_are_of_alone():
+    other = dataclasses.replace(own(40, synthetic=True), scale=Scale(profile="demo"))
+    pairings = {(one.left, one.right): one for one in beside(own(40), other).pairings}
+    assert pairings["published", "paper"].tau is None
+    assert pairings["published", "demo"].tau == -1
+    assert pairings["paper", "demo"].tau == 1
 
 
 def test_sets_are_called_as_in_the_switches_of_their_suites():
