@@ -13,16 +13,18 @@ import sys
 from pathlib import Path
 
 from stages.config import params
-from stages.runtime import artifacts, pin, program
+from stages.runtime import artifacts, merged, pin, program
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Resolve, validate and write everything."""
     resolved = params.load()
+    datasets = {name: dataset.model_dump(mode="json") for name, dataset in resolved.datasets.items()}
+    together = merged.described({"datasets": datasets})
     pin.pin_all(
         {
             "synthetic": resolved.synthetic,
-            "datasets": {name: {"root": dataset.root} for name, dataset in resolved.datasets.items()},
+            "datasets": datasets,
         }
     )
     with artifacts.write_folder(artifacts.RESOLVED) as folder:
@@ -30,7 +32,9 @@ def main(arguments: argparse.Namespace) -> None:
             artifacts.write_yaml(folder / "synthetic" / f"{name}.yaml", {"synthesize": spec.model_dump(mode="json")})
         for name, dataset in resolved.datasets.items():
             # no stage depends on `root`: the same files elsewhere are the same
-            place = {} if dataset.root is None else {"root": str(Path(dataset.root).absolute())}
+            place: dict[str, object] = {} if dataset.root is None else {"root": str(Path(dataset.root).absolute())}
+            if name in together:
+                place = place_of_merged(together[name])
             artifacts.write_yaml(
                 folder / "datasets" / f"{name}.yaml", {"unpack": dataset.unpack.model_dump(mode="json"), **place}
             )
@@ -45,6 +49,13 @@ def main(arguments: argparse.Namespace) -> None:
                     "measured": resolved.measured(name),
                 },
             )
+
+
+def place_of_merged(both: merged.Merged) -> dict[str, object]:
+    """Return where the files of a merged data set are on this machine."""
+    same = {} if both.same is None else {"same": str(both.same.absolute())}
+    sources = {name: str(root.absolute()) for name, root in both.sources.items()}
+    return {"root": str(both.root.absolute()), "sources": sources, **same}
 
 
 def sections(run: params.Run) -> dict[str, object]:

@@ -197,3 +197,23 @@ def test_a_flat_folder_as_it_was_downloaded_is_read_where_it_is(project: Project
     (faces / "lfw.bin").write_bytes(b"another test set")
     facet = ("python", "-m", "pipeline.cli", "status", "unpack@mine")
     assert re.search(r"^unpack@mine +done", project.run(*facet), re.MULTILINE), "training knows of no test set"
+
+
+def test_a_merge_of_records_and_a_folder_of_people_follows_its_sources(project: Project, faces: Path, tmp_path: Path):
+    crowd = tmp_path / "crowd"
+    for identity in range(3):
+        (crowd / f"person {identity}").mkdir(parents=True)
+        (crowd / f"person {identity}" / "1.png").write_bytes(small_sets.encoded(identity, 1))
+    before = contents(crowd) | contents(faces)
+    both = {"sources": ["crowd", "web"]}
+    roots = {"crowd": {"root": str(crowd)}, "web": {"root": str(faces)}}
+    put(project, datasets={"demo": {}, **roots, "both": both})
+    project.run("dvc", "repro", "unpack@both", "unpack@web")
+    card, web = (json.loads((project.path / f"data/unpacked/{name}/card.json").read_text()) for name in ("both", "web"))
+    assert (card["num_classes"], card["images"]) == (3 + web["num_classes"], 3 + web["images"])
+    assert contents(crowd) | contents(faces) == before
+    (crowd / "person 1" / "1.png").write_bytes(small_sets.encoded(1, 2))
+    facet = ("python", "-m", "pipeline.cli", "status", "unpack@both", "unpack@web")
+    printed = project.run(*facet)
+    assert re.search(r"^unpack@both +stale +data/both/train modified", printed, re.MULTILINE), printed
+    assert re.search(r"^unpack@web +done", printed, re.MULTILINE), printed

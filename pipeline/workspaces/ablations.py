@@ -224,7 +224,8 @@ def _datasets(
             f"scale {scale} trains on {', '.join(missing)}: give folders under `datasets` in params.yaml, as in "
             f"`{missing[0]}: {{root: FOLDER}}`, a folder as it was downloaded"
         )
-    found = snapshot.absolute_roots(root, {name: known[name] for name in sorted(wanted)})
+    with_sources = wanted | {source for name in wanted for source in (known[name] or {}).get("sources") or ()}
+    found = snapshot.absolute_roots(root, {name: known[name] for name in sorted(with_sources & set(known))})
     for name, entry in found.items():
         if entry.get("root") and not Path(entry["root"]).is_dir():
             raise UnknownNameError(f"scale {scale}: data set {name} should be at {entry['root']}, which does not exist")

@@ -168,8 +168,9 @@ def absolute_roots(root: Path, datasets: Mapping[str, Any]) -> dict[str, dict[st
     """Return the section `datasets` of params.yaml with absolute paths, valid from another folder."""
     found = {name: dict(entry or {}) for name, entry in datasets.items()}
     for entry in found.values():
-        if entry.get("root"):
-            entry["root"] = str((root / entry["root"]).resolve())
+        for field in ("root", "same"):
+            if entry.get(field):
+                entry[field] = str((root / entry[field]).resolve())
     return found
 
 

@@ -35,6 +35,10 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
     """A data set: ``data/NAME/train`` and ``data/NAME/eval``."""
 
     root: str | None = Field(None, description="folder of yours, as downloaded; null: the synthetic set of this name")
+    sources: tuple[Name, ...] = Field((), description="data sets with a root that are trained on as one; root is null")
+    same: str | None = Field(
+        None, description="CSV with a column per source and a row per person who is in several; null: nobody is"
+    )
     unpack: insightface_rec.Config = insightface_rec.Config()
     benchmarks: dict[str, Any] = Field(default_factory=dict, description="override the profile's for runs on it")
     published: tuple[str, ...] = Field(
@@ -126,7 +130,7 @@ def load(root: Path = Path()) -> Params:
         raise InputError(f"{profile_path}: wanted only `defaults`, got {sorted(profile)}")
     defaults = merge(tree.defaults, profile.get("defaults", {}))
     for name, dataset in tree.datasets.items():
-        if dataset.root is None and name not in tree.synthetic:
+        if dataset.root is None and not dataset.sources and name not in tree.synthetic:
             raise UnknownNameError(
                 f"params.yaml, datasets.{name}: give its `root`, or describe it under `synthetic` "
                 f"(there: {', '.join(sorted(tree.synthetic)) or 'none'})"

@@ -148,7 +148,8 @@ def write(
     key = 0
     with (
         RecordWriter(folder / "train.rec", folder / "train.idx") as writer,
-        (folder / "train.lst").open("w", encoding="utf-8", newline="") as lines,
+        # names as the file system has them: not all are UTF-8
+        (folder / "train.lst").open("w", encoding="utf-8", errors="surrogateescape", newline="") as lines,
     ):
         # a header of the length it will have; its numbers are known at the end
         writer.write(0, _header_record(0, 0, 0))

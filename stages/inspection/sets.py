@@ -16,8 +16,6 @@ from stages.inspection.catalogue import KNOWN, Known
 from stages.inspection.check import examine_at
 from stages.inspection.facts import Sight, decoded, describe_groups, describe_images, describe_pixels, spread
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-
 Protocol = ijb.IjbSet | ijbs.IjbsSet | tinyface.TinyFaceSet | scface.ScfaceSet | pair_list.PairSet
 
 

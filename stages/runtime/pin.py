@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
-from stages.runtime import artifacts, files, places, program, yaml_text
+from stages.runtime import artifacts, files, merged, places, program, yaml_text
+from stages.runtime.merged import Merged
 from stages.runtime.places import PARTS, Place
 from stages.runtime.progress import Progress
 
@@ -44,18 +45,19 @@ def pin_all(tree: Mapping[str, Any]) -> None:
         FileNotFoundError: a root is not there.
         ValueError: an entry is both synthetic and a person's own, or other files are where a pin or a drawn set goes.
     """
-    roots = roots_of(tree)
+    roots, together = roots_of(tree), merged.described(tree)
     for name in tree.get("synthetic") or {}:
         refuse_foreign(name)
     for name, root in roots.items():
         refuse_in_the_way(name, root)
     for name, root in roots.items():
         for part in PARTS:
-            pin(places.find(root, part), artifacts.DATA / name / part)
+            merges = part == "train" and name in together
+            pin(together[name] if merges else places.find(root, part), artifacts.DATA / name / part)
 
 
 def roots_of(tree: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the folders that params.yaml names under ``datasets``, by data set.
+    """Return the folders that params.yaml names under ``datasets``, by data set: of a merged one its first source's.
 
     Raises:
         ValueError: one of them is synthetic too, or has a name that the pipeline uses itself.
@@ -65,7 +67,8 @@ def roots_of(tree: Mapping[str, Any]) -> dict[str, Path]:
         if name == artifacts.UNPACKED:
             raise InputError(f"params.yaml: a data set called {name} cannot be: data/{name} is that of `unpack`")
     refuse_both(described, tree.get("synthetic") or {}, "params.yaml")
-    return {name: Path(root) for name, root in described.items() if root is not None}
+    roots = {name: Path(root) for name, root in described.items() if root is not None}
+    return roots | {name: both.root for name, both in merged.described(tree).items()}
 
 
 def refuse_both(roots: Mapping[str, Any], synthetic: Mapping[str, Any], where: str) -> None:
@@ -138,13 +141,13 @@ def refuse_in_the_way(name: str, root: Path) -> None:
             )
 
 
-def pin(place: Place, target: Path) -> None:
-    """List what ``place`` holds in ``target``; remove the list of a part that is not there."""
+def pin(place: Place | Merged, target: Path) -> None:
+    """List what a place, or the sources of a merged set, hold in ``target``; remove the list of what is not there."""
     path = target / PIN
-    if not place.is_filled():
+    if isinstance(place, Place) and not place.is_filled():
         path.unlink(missing_ok=True)
         return
-    text = listing(place)
+    text = place.listing(listing) if isinstance(place, Merged) else listing(place)
     if not path.is_file() or path.read_text(encoding="ascii") != text:
         with files.replacing(path, shared=True) as aside:
             aside.write_text(text, encoding="ascii")
@@ -158,7 +161,8 @@ def checked(dataset: str, part: str) -> Path:
     """
     place, path = places.of(dataset, part), artifacts.DATA / dataset / part / PIN
     if path.is_file():
-        wanted, found = path.read_text(encoding="ascii"), listing(place)
+        both = merged.of(dataset) if part == "train" else None
+        wanted, found = path.read_text(encoding="ascii"), both.listing(listing) if both else listing(place)
         if wanted != found:
             raise InputError(
                 f"{place.folder} is not what it was when {path} was written, {_first_difference(wanted, found)}: "
@@ -170,7 +174,7 @@ def checked(dataset: str, part: str) -> Path:
 def _first_difference(wanted: str, found: str) -> str:
     there, here = ({line.split(" ", 2)[2]: line for line in text.splitlines()} for text in (wanted, found))
     differing = sorted(path for path in there.keys() | here.keys() if there.get(path) != here.get(path))
-    return f"{len(differing)} files differ, the first is {differing[0]}"
+    return f"{len(differing)} files differ, the first is {differing[0]}" if differing else "its sources changed places"
 
 
 def listing(place: Place) -> str:

@@ -17,10 +17,10 @@ from itertools import islice
 from pathlib import Path
 
 from stages.core.errors import InputError
+from stages.datasets.people import is_image
 from stages.runtime import artifacts, yaml_text
 
 PARTS = ("train", "eval")
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 TEST_SETS = ("ijb", "IJBB", "IJBC", "tinyface", "scface", "ijbs", "adience", "xqlfw", *PARTS)
 """Folders that are never an identity's."""
 WRAPPERS = ("imgs", "images")
@@ -139,11 +139,6 @@ def identity_names(folder: Path) -> Generator[str]:
         names = {path.name for path in Path(entry.path).iterdir()}
         if any(is_image(name) for name in names) and not names & set(_NO_PEOPLE):
             yield entry.name
-
-
-def is_image(name: str) -> bool:
-    """Return whether a file of this name counts as an image: by its extension, and not hidden (macOS's ``._x.jpg``)."""
-    return not name.startswith(".") and name.lower().endswith(IMAGES)
 
 
 def _subfolders(folder: Path) -> Iterator[os.DirEntry[str]]:

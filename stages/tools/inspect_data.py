@@ -19,6 +19,7 @@ from rich.table import Table
 from stages.core.errors import InputError
 from stages.core.images.image_format import extension
 from stages.core.recordio.framing import MAGIC_BYTES
+from stages.datasets.people import is_image
 from stages.inspection import networks, sets
 from stages.inspection import records as see_records
 from stages.inspection.facts import Sight, contact_sheet
@@ -117,7 +118,7 @@ def _see_folder(path: Path, everything: bool) -> Sight:
         sight.facts["next"] = f"facet inspect {parts[0][0]}; facet doctor --folder {root}"
         return sight
     files = sorted(
-        one for depth in range(_DEPTH) for one in path.glob("*/" * depth + "*") if one.suffix.lower() in sets.IMAGES
+        one for depth in range(_DEPTH) for one in path.glob("*/" * depth + "*") if is_image(one.name)
     )
     if files:
         return sets.see_images(path, files, everything=everything)

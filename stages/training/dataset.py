@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,8 +24,8 @@ from stages.core.images import augment, jpeg, low_view
 from stages.core.images.augment_views import Views
 from stages.core.images.pixels import SIDE
 from stages.core.losses.sampler import Order, Streams
-from stages.core.recordio.images import RecordImages
-from stages.runtime import artifacts, pin
+from stages.core.recordio.images import ManyRecordImages, RecordImages
+from stages.runtime import artifacts, merged, pin
 from stages.training.loader import Items, batches, to_device
 
 Batch = tuple[Tensor, Tensor]
@@ -34,7 +35,7 @@ Batch = tuple[Tensor, Tensor]
 class Records:
     """The good records of a training set."""
 
-    images: RecordImages
+    images: RecordImages | ManyRecordImages
     key_N: NDArray[np.int64]
     label_N: NDArray[np.int64]
     num_classes: int
@@ -65,9 +66,14 @@ def open_records(dataset: str) -> Records:
             f"{key_N[n]} with {width_N[n]} x {height_N[n]}: align them"
         )
     card = artifacts.read_json(path.with_name("card.json"))
-    records = pin.checked(dataset, "train") / card["sources"][0]["records"]
-    images = RecordImages(records, key_N, offset_N, length_N)
-    size = records.stat().st_size
+    paths = record_files(dataset, card["sources"])
+    file_N = _columns(path, ["source"])[0] if len(paths) > 1 else np.zeros(len(key_N), np.int64)
+    files = [
+        RecordImages(records, *(column_N[file_N == number] for column_N in (key_N, offset_N, length_N)))
+        for number, records in enumerate(paths)
+    ]
+    images = ManyRecordImages(files, file_N) if len(files) > 1 else files[0]
+    size = "+".join(str(records.stat().st_size) for records in paths)
     # what was declared, or the labels say: bad records that `unpack` allowed are not among them
     num_classes = int(card["num_classes"])
     if label_N.min() < 0 or label_N.max() >= num_classes:
@@ -77,6 +83,22 @@ def open_records(dataset: str) -> Records:
         )
     fingerprint = hashlib.sha256(f"{artifacts.sha256(path)} {size} {num_classes}".encode()).hexdigest()
     return Records(images, key_N, label_N, num_classes, fingerprint)
+
+
+def record_files(dataset: str, sources: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Return the record files that a data card names; a person's are checked to be as they were unpacked.
+
+    The images of a folder of people were written into one by `unpack`.
+    """
+    if all(source.get("people") for source in sources):
+        return [artifacts.unpacked_folder(dataset) / source["records"] for source in sources]
+    pin.checked(dataset, "train")
+    folders = merged.training_folders(dataset)
+    return [
+        (artifacts.unpacked_folder(dataset) if source.get("people") else folders[source.get("dataset", dataset)])
+        / source["records"]
+        for source in sources
+    ]
 
 
 def _columns(path: Path, names: list[str]) -> list[NDArray[np.int64]]:

@@ -22,7 +22,7 @@ from stages.core.recordio.images import RecordImages
 from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, verification_bin
 from stages.embedding.embedder import Embedder
 from stages.training import dataset
-from stages.unpack import write_once
+from stages.unpacking.check import write_once
 from tests.stages import small_sets
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import unpack
 from stages.core.recordio.reader import Header, pack
 from stages.datasets.insightface_rec import TrainSet
+from stages.unpacking import check
 from tests.stages import unpacking
 from tests.stages.unpacking import IMAGES, OUT, configure, jpeg, run, write_plain
 from tests.support import ROOT
@@ -90,8 +90,8 @@ def test_the_same_records_give_the_same_bytes_however_many_work(
 
     once = outputs()
     for cores, block in ((1, 3), (2, 1), (3, 7)):
-        monkeypatch.setattr(unpack, "num_cores", lambda cores=cores: cores)
-        monkeypatch.setattr(unpack, "BLOCK", block)
+        monkeypatch.setattr(check, "num_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(check, "BLOCK", block)
         assert outputs() == once
 
 

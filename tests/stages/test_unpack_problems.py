@@ -139,7 +139,7 @@ def test_a_failure_leaves_the_output_as_it_was(project: Path):
 def half_exported() -> Path:
     """Leave what a run leaves that was killed: two images, one of them half written."""
     configure(export="folder")
-    aside = unpack.begin_aside(OUT, TrainSet.open("data/tiny/train"), "folder")
+    aside = unpack.begin_aside(OUT, unpack.state_of({"tiny": Path("data/tiny/train/train.rec")}, "folder"))
     for key, length in ((1, None), (2, 50)):
         path = aside / "images" / "0" / f"{key}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -86,3 +87,27 @@ class RecordImages:
             problem = f"wanted an image of {self._length[n]} bytes, got {len(image)}: not the file that was unpacked"
             raise RecordError(problem, self.path, key, offset)
         return image
+
+
+class ManyRecordImages:
+    """Images of several record files under one number.
+
+    Args:
+        files: the images of each file.
+        file_N: the file that each image is in; within a file they are in order.
+    """
+
+    def __init__(self, files: Sequence[RecordImages], file_N: NDArray[np.int64]) -> None:
+        self.files, self.file_N = files, file_N
+        within_N = np.empty_like(file_N)
+        for number in range(len(files)):
+            rows = np.flatnonzero(file_N == number)
+            within_N[rows] = np.arange(len(rows))
+        self._within_N = within_N
+
+    def __len__(self) -> int:
+        return len(self.file_N)
+
+    def image_bytes(self, n: int) -> memoryview:
+        """Return the stored bytes of image number ``n``, as `RecordImages` does."""
+        return self.files[int(self.file_N[n])].image_bytes(int(self._within_N[n]))

@@ -138,6 +138,19 @@ def test_the_published_recipe_counts_at_the_published_scale_alone(root: Path) ->
     assert tree["datasets"] == {"ms1mv2": {"root": str(root / "images")}}
 
 
+def test_a_merged_set_brings_its_sources_and_their_places(root: Path) -> None:
+    for name in ("web", "crowd"):
+        (root / name).mkdir()
+    both = {"sources": ["web", "crowd"], "same": "same.csv"}
+    datasets = {"ms1mv2": both, "web": {"root": "web"}, "crowd": {"root": "crowd"}, "other": {"root": "nowhere"}}
+    project = yaml.safe_load((root / "params.yaml").read_text())
+    write(root, {"params.yaml": {**project, "datasets": datasets}})
+    assert ablations.params(root, Ablations("paper", {"heads": (0,)}))["datasets"] == {
+        "ms1mv2": {"sources": ["web", "crowd"], "same": str(root / "same.csv")},
+        "web": {"root": str(root / "web")}, "crowd": {"root": str(root / "crowd")},
+    }  # fmt: skip
+
+
 def test_a_run_that_judges_the_scores_of_others_is_named_to_dvc(root: Path) -> None:
     judged = {**RUNS["arc_r50_ms1mv2"], "benchmarks": {"fiqa": {"recognition": ["ada_r50_ms1mv2", "imported"]}}}
     write(root, {"ablations/runs.yaml": {**RUNS, "arc_r50_ms1mv2": judged}})

@@ -33,7 +33,7 @@ def test_a_params_file_that_names_no_folder_is_left_to_dvc(tmp_path: Path, text:
 def test_what_the_program_that_lists_refuses_is_one_sentence(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     write(tmp_path, {"datasets": {"mine": {"root": "nowhere"}}})
-    with pytest.raises(ValueError, match=r"^datasets\.mine\.root: no folder nowhere; it should hold train/ and eval/$"):
+    with pytest.raises(ValueError, match=r"^datasets\.mine\.root: no folder nowhere; it should hold training files and test sets$"):
         own_data.look(tmp_path)
     (tmp_path / "nowhere/train").mkdir(parents=True)
     (tmp_path / "nowhere/train/train.rec").write_text("x")
