@@ -53,6 +53,11 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
         """Return which of its test sets are the published ones."""
         return report.TestData(synthetic=self.root is None, stand_in=self.stand_in, published=self.published)
 
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether `synthesize` renders it: it is neither a folder nor merged of several."""
+        return self.root is None and not self.sources
+
 
 class RowOfTable(BaseModel, extra="forbid", frozen=True):
     """A row of a table and its run: tables/TABLE.yaml has its label and its published numbers."""
@@ -130,7 +135,7 @@ def load(root: Path = Path()) -> Params:
         raise InputError(f"{profile_path}: wanted only `defaults`, got {sorted(profile)}")
     defaults = merge(tree.defaults, profile.get("defaults", {}))
     for name, dataset in tree.datasets.items():
-        if dataset.root is None and not dataset.sources and name not in tree.synthetic:
+        if dataset.is_synthetic and name not in tree.synthetic:
             raise UnknownNameError(
                 f"params.yaml, datasets.{name}: give its `root`, or describe it under `synthetic` "
                 f"(there: {', '.join(sorted(tree.synthetic)) or 'none'})"
@@ -180,7 +185,7 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     looked_at = {"sets": train.validation.sets, "fusion": train.validation.fusion}
     _check(benchmarks.Hq, looked_at, f"{where}, validation")
     evaluate = _check(benchmarks.Config, measured_on, where)
-    if datasets[own["dataset"]].root is None:
+    if datasets[own["dataset"]].is_synthetic:
         _check_synthetic_sets(train.validation.sets, PAIRS, f"{where}, validation")
         _check_synthetic_sets(evaluate.hq.sets, PAIRS, f"{where}, hq")
         _check_synthetic_sets(evaluate.fiqa.sets, SETS["fiqa"], f"{where}, fiqa")

@@ -197,3 +197,12 @@ def test_a_broken_table_is_refused_before_anything_runs_with_the_names_there_are
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     with pytest.raises(LookupError, match=words):
         params.load(project)
+
+
+def test_a_merged_set_is_no_synthetic_one(project: Path):
+    datasets = {"web": {"root": "/w"}, "crowd": {"root": "/c"}, "both": {"sources": ["web", "crowd"]}}
+    run = {"dataset": "both", "benchmarks": {"hq": {"sets": ["my_own"]}}}
+    edit(project, {"datasets": datasets, "runs": {"arcface": run}})
+    loaded = params.load(project)
+    assert loaded.datasets["both"].sources == ("web", "crowd")
+    assert loaded.runs["arcface"].evaluate.hq.sets == ("my_own",)
