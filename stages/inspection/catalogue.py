@@ -32,6 +32,7 @@ class Known:
     origin: str
     counts: dict[str, int] = field(default_factory=dict)
     only: str = ""  # what the set is for, where it is not an own file
+    one_to_n: tuple[str, ...] = ()  # those of the files that only the protocol 1:N needs
 
 
 def _bin(name: str, title: str, pairs: int, genuine: int) -> Known:
@@ -41,14 +42,20 @@ def _bin(name: str, title: str, pairs: int, genuine: int) -> Known:
 def _ijb(name: str, counts: dict[str, int]) -> Known:
     meta = f"meta/{name.lower()}_"
     files = [f"{meta}{stem}.txt" for stem in ("name_5pts_score", "face_tid_mid", "template_pair_label")]
-    files += [f"{meta}1N_{stem}.csv" for stem in (*(f"gallery_{g}" for g in GALLERIES[name]), "probe_mixed")]
+    search = tuple(f"{meta}1N_{stem}.csv" for stem in (*(f"gallery_{g}" for g in GALLERIES[name]), "probe_mixed"))
     return Known(
-        name, f"IJB-{name[-1]}", f"eval/ijb/{name}/", ("loose_crop/", *files), _IJB_ORIGIN.format(name), counts
-    )
+        name, f"IJB-{name[-1]}", f"eval/ijb/{name}/", ("loose_crop/", *files, *search), _IJB_ORIGIN.format(name),
+        counts, one_to_n=search,
+    )  # fmt: skip
+
+
+def own(name: str, place: str) -> Known:
+    """Return a set of a person's own, of which nothing is known."""
+    return Known(name, name, place, ("",) if place.endswith(".bin") else ("images/",), "a set of your own")
 
 
 TRAIN = Known(
-    "train", "training set", "train/", ("train.rec", "train.idx", "property"),
+    "train", "training set", "train/", ("train.rec, another NAME.rec, or PERSON/*.jpg",),
     "insightface's recognition/_datasets_ page: CASIA-WebFace, VGGFace2, MS1MV2, MS1MV3, Glint360K; WebFace260M by its "
     "own licence form",
 )  # fmt: skip

@@ -6,53 +6,62 @@ Every set is read by the reader that evaluation uses, so what passes here goes t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure
-from stages.core.recordio.reader import RecordError
-from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, verification_bin
-from stages.inspection.catalogue import TRAINING_SETS, Known
+from stages.datasets import ijb, ijbs, pair_list, scface, tinyface, verification_bin
+from stages.inspection import training_sets
+from stages.inspection.catalogue import KNOWN, TRAIN, Known, own
+from stages.inspection.facts import seem_swapped, spread
+from stages.inspection.findings import SAMPLE, SWAPPED, Found
 from stages.runtime import places
 
-SAMPLE = 32  # images decoded of each set, spread evenly
 
+def examine(root: Path, known: Known, *, one_to_n: bool = True) -> Found:
+    """Examine a set of the data set in a folder, in either layout.
 
-@dataclass
-class Found:
-    """What exists of a set: counts, missing files, why it cannot be used, and oddities."""
-
-    missing: list[str] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    unusable: str = ""
-    odd: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    where: str = ""
-    """Place in the data set's folder, as it is there."""
-
-
-def examine(root: Path, known: Known) -> Found:
-    """Examine a set of the data set in a folder, in either layout."""
+    Args:
+        root: the data set's folder.
+        known: the set.
+        one_to_n: whether lists that only the protocol 1:N needs are missing if they are not there.
+    """
     place = places.locate(root, known.place)
-    found = examine_at(place, known)
+    found = examine_at(place, known, one_to_n=one_to_n)
     found.where = os.path.relpath(place, root) + ("/" if known.place.endswith("/") else "")
     return found
 
 
-def examine_at(place: Path, known: Known) -> Found:
+def examine_at(place: Path, known: Known, *, one_to_n: bool = True) -> Found:
     """Examine a set whose file or folder is ``place``."""
-    found = Found()
-    found.missing = [f"{known.place}{file}" for file in _wanted(place, known) if not _there(place, file)]
+    found, is_training = Found(), known.name == TRAIN.name
+    wanted = [] if is_training else [one for one in _wanted(place, known) if one_to_n or one not in known.one_to_n]
+    found.missing = [f"{known.place}{file}" for file in wanted if not _there(place, file)]
     if found.missing:
         return found
     try:
-        _LOOK[known.name](place, found)
+        _look_of(known)(place, found)
     except (OSError, ValueError, LookupError) as error:
-        found.unusable = str(error)
+        if is_training and isinstance(error, FileNotFoundError):
+            found.missing = [f"{known.place}{file}" for file in known.files]
+        else:
+            found.unusable = str(error)
     return found
+
+
+def own_sets(root: Path) -> Iterator[Known]:
+    """Yield the test sets in a data set's folder under other than published names: NAME.bin, and folders of pairs."""
+    place = places.find(root, "eval")
+    for path in sorted(place.folder.iterdir()) if place.folder.is_dir() else ():
+        if path.stem in KNOWN or not place.holds(path.name):
+            continue
+        if path.suffix == ".bin" and path.is_file():
+            yield own(path.stem, f"eval/{path.name}")
+        elif path.name not in places.TEST_SETS and path.is_dir() and pair_list.is_layout(path):
+            yield own(path.name, f"eval/{path.name}/")
 
 
 def _wanted(place: Path, known: Known) -> Sequence[str]:
@@ -66,48 +75,41 @@ def _there(place: Path, file: str) -> bool:
     return path.is_dir() if file.endswith("/") else path.is_file()
 
 
-def _look_train(place: Path, found: Found) -> None:
-    train = insightface_rec.TrainSet.open(place)
-    label_N = train.labels
-    found.counts = {"identities": train.num_classes, "images": len(train)}
-    sizes = np.bincount(label_N, minlength=train.num_classes)
-    if (sizes == 0).any():
-        found.odd.append(f"{int((sizes == 0).sum()):,} identities have no image")
-    name = TRAINING_SETS.get((train.num_classes, len(train)))
-    if name:
-        found.notes.append(f"by its counts this is {name}")
-    bad = 0
-    for key in _spread(train.keys.tolist()):
-        try:
-            verification_bin.decode(bytes(train.image_bytes(key)))
-        except (ValueError, RecordError) as error:
-            bad += 1
-            problem = f"record {key}: {error}"
-    if bad:
-        found.odd.append(f"{bad} of {min(SAMPLE, len(train))} sampled records cannot be decoded, such as {problem}")
-
-
 def _look_bin(place: Path, found: Found) -> None:
     stored = verification_bin.load(place)
     found.counts = {"pairs": int(stored.is_same.size), "genuine": int(stored.is_same.sum())}
     if stored.is_same.size % 10:
         found.odd.append(f"{stored.is_same.size:,} pairs do not make ten equal folds")
     failures: list[Failure] = []
-    for index in _spread(range(len(stored.images))):
+    images: list[Image] = []
+    for index in spread(range(len(stored.images)), SAMPLE):
         try:
-            verification_bin.decode(stored.images[index])
+            images.append(verification_bin.decode(stored.images[index]))
         except ValueError as error:
             failures.append(Failure.of(f"image {index}", error))
     _note_failures(failures, len(stored.images), found)
+    if seem_swapped(images):
+        found.odd.append(SWAPPED)
 
 
 def _look_ijb(place: Path, found: Found) -> None:
     chosen = ijb.load(place.parent, place.name)
-    search = ijb.load_search(place.parent, place.name)
     found.counts = {
         "images": len(chosen.names), "templates": int(np.unique(chosen.template_N).size),
         "pairs": int(chosen.is_same_P.size), "genuine": int(chosen.is_same_P.sum()),
-        "1:N gallery": int(search.gallery_template_G.size), "1:N probes": int(search.probe_template_P.size),
+    }  # fmt: skip
+    _note_files(chosen.crops, chosen.names, found)
+    _note_sample(chosen, found)
+    if all(_there(place, file) for file in KNOWN[place.name].one_to_n):
+        _look_search(place, chosen, found)
+    else:
+        found.notes.append("no 1:N lists: it can be measured 1:1 alone")
+
+
+def _look_search(place: Path, chosen: ijb.IjbSet, found: Found) -> None:
+    search = ijb.load_search(place.parent, place.name)
+    found.counts |= {
+        "1:N gallery": int(search.gallery_template_G.size), "1:N probes": int(search.probe_template_P.size)
     }  # fmt: skip
     unmated = int(np.sum(~np.isin(search.probe_subject_P, search.gallery_subject_G)))
     if unmated:
@@ -116,8 +118,6 @@ def _look_ijb(place: Path, found: Found) -> None:
     empty = int(np.sum(~np.isin(listed, chosen.template_N)))
     if empty:
         found.odd.append(f"{empty:,} templates of the 1:N lists have no image")
-    _note_files(chosen.crops, chosen.names, found)
-    _note_sample(chosen, found)
 
 
 def _look_ijbs(place: Path, found: Found) -> None:
@@ -175,7 +175,7 @@ def _look_pairs(place: Path, found: Found) -> None:
 
 
 _LOOK: dict[str, Callable[[Path, Found], None]] = {
-    "train": _look_train,
+    "train": training_sets.look,
     **dict.fromkeys(("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp", "crlfw"), _look_bin),
     **dict.fromkeys(("IJBB", "IJBC"), _look_ijb),
     "ijbs": _look_ijbs,
@@ -183,6 +183,10 @@ _LOOK: dict[str, Callable[[Path, Found], None]] = {
     "scface": _look_scface,
     **dict.fromkeys(("adience", "xqlfw"), _look_pairs),
 }
+
+
+def _look_of(known: Known) -> Callable[[Path, Found], None]:
+    return _LOOK.get(known.name) or (_look_bin if known.place.endswith(".bin") else _look_pairs)
 
 
 def _note_files(folder: Path, names: Iterable[str], found: Found, *, others_allowed: bool = False) -> None:
@@ -206,12 +210,11 @@ def _note_sample(
     chosen: ijb.IjbSet | ijbs.IjbsSet | tinyface.TinyFaceSet | scface.ScfaceSet | pair_list.PairSet, found: Found
 ) -> None:
     """Decode some images; note those that fail, and whether red and blue seem swapped."""
-    images = [chosen.image(row) for row in _spread(range(len(chosen.names)))]
+    images = [chosen.image(row) for row in spread(range(len(chosen.names)), SAMPLE)]
     _note_failures([image for image in images if isinstance(image, Failure)], len(chosen.names), found)
-    blue_minus_red = [float(i[..., 0].mean() - i[..., 2].mean()) for i in images if not isinstance(i, Failure)]
-    # skin is red: of faces as they are, nearly none is blue on the mean
-    if len(blue_minus_red) >= 8 and float(np.median(blue_minus_red)) > 5:
-        found.odd.append("red and blue seem swapped, as by CR-FIQA's scripts: set `stored_swapped: true`")
+    if seem_swapped([image for image in images if not isinstance(image, Failure)]):
+        by_scripts = "red and blue seem swapped, as by CR-FIQA's scripts: set `stored_swapped: true`"
+        found.odd.append(by_scripts if isinstance(chosen, pair_list.PairSet) else SWAPPED)
 
 
 def _note_failures(failures: Sequence[Failure], num_images: int, found: Found) -> None:
@@ -220,10 +223,3 @@ def _note_failures(failures: Sequence[Failure], num_images: int, found: Found) -
         found.odd.append(
             f"{len(failures)} of {min(SAMPLE, num_images)} sampled images cannot be used: {first.name}: {first.reason}"
         )
-
-
-def _spread(items: Sequence[int]) -> list[int]:
-    """Return up to SAMPLE items, evenly spread."""
-    if len(items) <= SAMPLE:
-        return list(items)
-    return [items[int(k)] for k in np.linspace(0, len(items) - 1, SAMPLE).round()]

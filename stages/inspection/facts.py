@@ -15,6 +15,7 @@ from stages.core.errors import InputError
 from stages.core.images.alignment import SIZE
 from stages.core.images.image_format import extension
 from stages.core.metrics.features import Image
+from stages.inspection.findings import SWAPPED
 
 SAMPLE = 64  # images decoded for sizes, formats and colours, spread evenly
 COLUMNS, ROWS = 8, 8  # of a contact sheet
@@ -59,9 +60,23 @@ def describe_pixels(images: Sequence[Image], sight: Sight) -> None:
         _describe_colours(np.array([image.reshape(-1, 3).mean(axis=0) for image in images]), sight)
 
 
+def seem_swapped(images: Sequence[Image]) -> bool:
+    """Return whether red and blue of BGR images seem swapped: the median face is blue, where skin is red.
+
+    Fewer than eight images tell nothing.
+    """
+    return _seem_swapped(np.array([image.reshape(-1, 3).mean(axis=0) for image in images]).reshape(-1, 3))
+
+
+def _seem_swapped(mean_N3: NDArray[np.float64]) -> bool:
+    return len(mean_N3) >= 8 and float(np.median(mean_N3[:, 0] - mean_N3[:, 2])) > 5
+
+
 def _describe_colours(mean_N3: NDArray[np.float64], sight: Sight) -> None:
     blue, green, red = np.median(mean_N3, axis=0)
     verdict = "typical of faces" if red > blue else "more blue than red: were the channels swapped?"
+    if _seem_swapped(mean_N3):
+        sight.problems.append(SWAPPED)
     sight.facts["mean red, green, blue"] = f"{red:.0f}, {green:.0f}, {blue:.0f}: {verdict}"
     sight.facts["read as"] = READ_AS
 

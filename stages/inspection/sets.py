@@ -15,6 +15,7 @@ from stages.datasets import ijb, ijbs, pair_list, scface, tinyface, verification
 from stages.inspection.catalogue import KNOWN, Known
 from stages.inspection.check import examine_at
 from stages.inspection.facts import Sight, decoded, describe_groups, describe_images, describe_pixels, spread
+from stages.inspection.findings import SWAPPED
 
 Protocol = ijb.IjbSet | ijbs.IjbsSet | tinyface.TinyFaceSet | scface.ScfaceSet | pair_list.PairSet
 
@@ -42,13 +43,14 @@ def see_bin(path: Path, *, everything: bool = False) -> Sight:
 def see_protocol(folder: Path, known: Known, chosen: Protocol) -> Sight:
     """Inspect a folder in the layout of a protocol, already read as ``chosen``."""
     sight = Sight(f"{known.title}: {known.place.rstrip('/').removeprefix('eval/')}")
-    found = examine_at(folder, known)
+    found = examine_at(folder, known, one_to_n=False)
     for what, count in found.counts.items():
         published = known.counts.get(what)
         other = f" (published: {published:,})" if published is not None and published != count else ""
         sight.facts[what] = f"{count:,}{other}"
     sight.facts["layout"] = _switches(chosen)
-    sight.problems += [found.unusable] if found.unusable else found.odd
+    # what the colours say comes below, of more images
+    sight.problems += [found.unusable] if found.unusable else [odd for odd in found.odd if odd != SWAPPED]
     images = [(row, chosen.image(row)) for row in spread(range(len(chosen.names)))]
     pixels = [image for _, image in images if not isinstance(image, Failure)]
     sight.facts["aligned faces"] = f"{len(pixels)} of {len(images)} tried can be used"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from rich.table import Table
 
 from stages.config import params
 from stages.core.errors import UnknownNameError
-from stages.inspection.catalogue import KNOWN, TRAIN, Known
-from stages.inspection.check import Found, examine
+from stages.inspection.catalogue import KNOWN, TRAIN, Known, own
+from stages.inspection.check import examine, own_sets
+from stages.inspection.findings import Found
 from stages.runtime import artifacts, program
 
 EXAMPLES = """\
@@ -98,19 +99,39 @@ def look(names: Sequence[str], folder: str | None, *, everything: bool) -> Itera
     if unknown:
         raise UnknownNameError(f"params.yaml has no data set {unknown[0]}: there are {', '.join(chosen.datasets)}")
     for dataset in names or chosen.datasets:
-        root = chosen.datasets[dataset].root
-        place = Path(folder or root or artifacts.DATA / dataset)
-        synthetic = root is None and folder is None
+        described = chosen.datasets[dataset]
+        synthetic = described.is_synthetic and folder is None
+        title = folder or dataset
         wanted = wanted_sets(chosen, dataset)
-        for known in (TRAIN, *KNOWN.values()):
-            runs = tuple(wanted.get(known.name, ()))
-            if known.only and not runs:
-                continue
-            found = examine(place, known)
-            if runs or everything or not found.missing:
-                yield Line(str(place) if folder else dataset, known, runs, found, synthetic)
+        roots = {"": Path(folder or described.root or artifacts.DATA / dataset)}
+        if described.sources and not folder:
+            roots = {source: Path(str(chosen.datasets[source].root)) for source in described.sources}
+        for source, root in roots.items():
+            known = replace(TRAIN, title=f"training set {source}") if source else TRAIN
+            yield from _lines(title, [known], root, wanted, synthetic, everything=everything)
+        # test sets of a merged set are those of its first source
+        root = next(iter(roots.values()))
+        others = {one.name: one for one in own_sets(root)}
+        others |= {name: own(name, f"eval/{name}.bin") for name in wanted if name not in {"train", *KNOWN, *others}}
+        evaluated = [run.evaluate for run in chosen.runs.values() if run.evaluate.dataset == dataset]
+        one_to_n = any("1:N" in one.ijb.protocols for one in evaluated)
+        known_sets = [*KNOWN.values(), *others.values()]
+        yield from _lines(title, known_sets, root, wanted, synthetic, everything=everything, one_to_n=one_to_n)
         if folder:
             return
+
+
+def _lines(
+    title: str, sets: Iterable[Known], root: Path, wanted: Mapping[str, Sequence[str]], synthetic: bool,
+    *, everything: bool, one_to_n: bool = True,
+) -> Iterator[Line]:  # fmt: skip
+    for known in sets:
+        runs = tuple(wanted.get(known.name, ()))
+        if known.only and not runs:
+            continue
+        found = examine(root, known, one_to_n=one_to_n and bool(runs))
+        if runs or everything or not found.missing:
+            yield Line(title, known, runs, found, synthetic)
 
 
 def wanted_sets(chosen: params.Params, dataset: str) -> dict[str, list[str]]:

@@ -19,17 +19,18 @@ from rich.table import Table
 from stages.core.errors import InputError
 from stages.core.images.image_format import extension
 from stages.core.recordio.framing import MAGIC_BYTES
+from stages.datasets import people
 from stages.datasets.people import is_image
-from stages.inspection import networks, sets
+from stages.inspection import networks, sets, training_sets
 from stages.inspection import records as see_records
 from stages.inspection.facts import Sight, contact_sheet
-from stages.runtime import artifacts, program
+from stages.runtime import artifacts, places, program
 
 EXAMPLES = """\
 A file or folder is recognised by its content, not its name. Recognised are:
   files    .rec (RecordIO), verification .bin, PyTorch checkpoints, ONNX, TinyFace .mat lists, images
   folders  training set, model (model.json), quality method, IJB-B, IJB-C, IJB-S, TinyFace, SCface, Adience, XQLFW,
-           images (one folder for each identity, or all in one), a data set with train/ and eval/
+           images (one folder for each identity, or all in one), a data set (flat, or with train/ and eval/)
 
 examples:
   facet inspect data/demo/train
@@ -100,9 +101,17 @@ def _see_pickled(path: Path, head: bytes, everything: bool) -> Sight:
 
 
 def _see_folder(path: Path, everything: bool) -> Sight:
-    records = sorted(path.glob("*.rec"))
-    if records:
-        return see_records.see(records[0], everything=everything)
+    sight = _see_whole_folder(path, everything)
+    # a flat download: the training files are shown, and what lies beside them is named
+    beside = _parts(path) if places.training_names(path) and not (path / "train").is_dir() else []
+    if others := [f"{part.relative_to(path).as_posix()}: {kind}" for part, kind in beside if part != path]:
+        sight.facts["beside it"] = "; ".join(others)
+    return sight
+
+
+def _see_whole_folder(path: Path, everything: bool) -> Sight:
+    if records := places.record_file(path):
+        return see_records.see(records, everything=everything)
     if (path / "model.json").is_file():
         return networks.see_model(path)
     if (path / "backbone" / "model.json").is_file():
@@ -111,6 +120,8 @@ def _see_folder(path: Path, everything: bool) -> Sight:
         return networks.see_quality(path)
     if (protocol := sets.recognise(path)) is not None:
         return sets.see_protocol(path, *protocol)
+    if (people_folder := places.people_folder(path)) is not None:
+        return training_sets.see_people(people.load(people_folder), everything=everything)
     if parts := _parts(path):
         sight = Sight("data set with several parts")
         sight.facts = {part.relative_to(path).as_posix(): kind for part, kind in parts}
@@ -127,9 +138,12 @@ def _see_folder(path: Path, everything: bool) -> Sight:
 
 def _parts(path: Path) -> list[tuple[Path, str]]:
     """Return the parts of a data set's folder, by place."""
+    place = places.find(path, "eval")
     found = [(one.parent, "training set (.rec)") for one in sorted(path.glob("*/*.rec"))]
     found += [(one, "verification set (.bin)") for one in sorted((*path.glob("*.bin"), *path.glob("eval/*.bin")))]
-    for folder in sorted({*path.glob("*"), *path.glob("eval/*"), *path.glob("ijb/*"), *path.glob("eval/ijb/*")}):
+    # of a folder of people there may be a hundred thousand
+    direct = [one for one in path.iterdir() if not place.is_shared or place.holds(one.name)]
+    for folder in sorted({*direct, *path.glob("eval/*"), *path.glob("ijb/*"), *path.glob("eval/ijb/*")}):
         try:
             protocol = sets.recognise(folder) if folder.is_dir() else None
         except (OSError, ValueError) as error:

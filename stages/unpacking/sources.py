@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from stages.core.errors import InputError
 from stages.core.images.alignment import SIZE
-from stages.core.metrics.processing import decode
 from stages.datasets import insightface_rec, people
 from stages.datasets.insightface_rec import TrainSet
 from stages.datasets.people import PeopleFolder
@@ -125,11 +125,10 @@ def refuse_pictures(found: PeopleFolder) -> None:
     """Refuse a folder before it is read whole if most of a sample are not aligned faces."""
     sizes: Counter[tuple[int, int]] = Counter()
     for n in np.unique(np.linspace(0, len(found.names) - 1, SAMPLE).round().astype(int)).tolist():
-        try:
-            image = decode(found.image_bytes(n))
-        except ValueError:
-            continue
-        sizes[image.shape[1], image.shape[0]] += 1
+        data = found.image_bytes(n)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if image is not None:
+            sizes[image.shape[1], image.shape[0]] += 1
     others = sum(count for size, count in sizes.items() if size != (SIZE, SIZE))
     if 2 * others > sizes.total():
         (width, height), _ = max(sizes.items(), key=lambda item: (item[0] != (SIZE, SIZE), item[1]))

@@ -16,8 +16,8 @@ SIZE = 112
 
 
 def face(identity: int, seed: int = 0) -> np.ndarray:
-    """Return an aligned image in one colour per identity, with small variations of brightness."""
-    colour = np.random.default_rng(identity).integers(40, 216, 3)
+    """Return an aligned image in one colour per identity, redder than blue as faces are, with variations of brightness."""
+    colour = np.sort(np.random.default_rng(identity).integers(40, 216, 3))
     shade = np.random.default_rng((identity, seed)).integers(-30, 31, (4, 4, 3))
     return np.kron(colour + shade, np.ones((SIZE // 4, SIZE // 4, 1))).astype(np.uint8)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stages.inspection.catalogue import KNOWN, TRAIN
-from stages.inspection.check import examine
+from stages.inspection.check import examine, own_sets
 from tests.stages import small_sets
 
 
@@ -112,3 +112,80 @@ def test_faces_whose_red_and_blue_are_swapped_are_noticed(root: Path):
     for path in (root / "eval/adience/images").iterdir():
         path.write_bytes(cv2.imencode(".png", skin[..., ::-1])[1].tobytes())
     assert "red and blue seem swapped" in examine(root, KNOWN["adience"]).odd[0]
+
+
+@pytest.mark.parametrize("layout", ["records", "people", "flat", "no index", "imgs"])
+def test_a_training_set_is_there_in_every_layout_that_unpack_reads(tmp_path: Path, layout: str):
+    folder = tmp_path if layout in ("flat", "imgs") else tmp_path / "train"
+    if layout in ("people", "imgs"):
+        home = folder / "imgs" if layout == "imgs" else folder
+        for identity in range(4):
+            for seed in range(3):
+                path = home / f"person {identity}" / f"{seed}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(small_sets.encoded(identity, seed))
+    else:
+        small_sets.write_train(folder)
+    if layout == "no index":
+        (folder / "train.idx").unlink()
+        (folder / "property").unlink()
+        (folder / "train.rec").rename(folder / "webface.rec")
+    found = examine(tmp_path, TRAIN)
+    assert (found.missing, found.unusable, found.odd) == ([], "", [])
+    assert found.counts == {"identities": 4, "images": 12}
+    if layout == "no index":
+        assert found.notes == ["no index: the records are walked", "no property: identities are the largest label plus one"]
+
+
+def test_what_unpack_would_refuse_of_a_folder_of_people_is_odd(tmp_path: Path):
+    for identity in range(2):
+        path = tmp_path / f"person {identity}" / "1.png"
+        path.parent.mkdir()
+        path.write_bytes(cv2.imencode(".png", np.full((250, 250, 3), 90, np.uint8))[1].tobytes())
+    (path.parent / "2.jpg").write_bytes(b"")
+    (path.parent / "._2.jpg").write_bytes(b"")
+    odd = examine(tmp_path, TRAIN).odd
+    assert "passed over: 1 x hidden, such as 'person 1/._2.jpg'" in odd
+    assert "1 of 3 sampled images cannot be decoded, such as person 1/2.jpg: 0 bytes are not an image, or are truncated" in odd
+    assert "2 of 3 sampled images are not 112 x 112, such as 250 x 250: training wants aligned faces" in odd
+
+
+def test_one_of_several_record_files_is_unusable_and_not_missing(tmp_path: Path):
+    for name in ("a.rec", "b.rec"):
+        (tmp_path / name).write_bytes(b"")
+    assert "several record files (a.rec, b.rec)" in examine(tmp_path, TRAIN).unusable
+
+
+def test_ijb_without_1_to_n_lists_can_be_measured_1_to_1(root: Path):
+    for path in (root / "eval/ijb/IJBB/meta").glob("*1N*"):
+        path.unlink()
+    assert [file.rpartition("_1N_")[2] for file in examine(root, KNOWN["IJBB"]).missing] == [
+        "gallery_S1.csv", "gallery_S2.csv", "probe_mixed.csv",
+    ]  # fmt: skip
+    found = examine(root, KNOWN["IJBB"], one_to_n=False)
+    assert (found.missing, found.unusable) == ([], "")
+    assert "no 1:N lists: it can be measured 1:1 alone" in found.notes
+
+
+def test_sets_under_a_persons_own_names_are_found(root: Path):
+    small_sets.write_bin(root / "eval/African.bin")
+    small_sets.write_pair_list(root / "eval/station")
+    found = {known.name: examine(root, known) for known in own_sets(root)}
+    assert {name: (one.missing, one.unusable, one.where) for name, one in found.items()} == {
+        "African": ([], "", "eval/African.bin"), "station": ([], "", "eval/station/"),
+    }  # fmt: skip
+    assert found["African"].counts == {"pairs": 40, "genuine": 20}
+
+
+@pytest.mark.parametrize("name", ["train", "lfw", "IJBB", "tinyface", "scface"])
+def test_swapped_colours_are_noticed_in_every_kind_of_file(root: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    face = small_sets.face
+    monkeypatch.setattr(small_sets, "face", lambda *of: face(*of)[..., ::-1])
+    again = root / "swapped"
+    small_sets.write_train(again / "train")
+    write_all(again)
+    known = KNOWN.get(name, TRAIN)
+    swapped = [odd for odd in examine(again, known).odd if "red and blue seem swapped" in odd]
+    assert len(swapped) == 1
+    if name != "train":
+        assert not [odd for odd in examine(root, known).odd if "swapped" in odd]

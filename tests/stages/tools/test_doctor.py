@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stages.runtime import program
 from stages.tools import doctor
@@ -91,4 +92,35 @@ def test_a_flat_folder_is_seen_as_stages_see_it(
     tree = {line["set"]: line for line in json.loads(capsys.readouterr().out)}
     assert {name: (line["status"], line["where"]) for name, line in tree.items()} == {
         "train": ("ok", "./"), "lfw": ("odd", "lfw.bin"),
+    }  # fmt: skip
+
+
+def test_a_merged_set_shows_the_training_set_of_each_source_and_the_test_sets_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("profiles", "tables"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    roots = {name: {"root": name} for name in ("web", "crowd")}
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    runs = {name: {**run, "dataset": "both"} for name, run in tree["runs"].items()}
+    tree |= {"datasets": {**roots, "both": {"sources": ["web", "crowd"]}}, "synthetic": {}, "runs": runs}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.chdir(tmp_path)
+    for name in ("web", "crowd"):
+        small_sets.write_train(tmp_path / name)
+    small_sets.write_bin(tmp_path / "web/lfw.bin")
+    assert doctor.run(["both", "--json"]) == 1
+    lines = {line["title"]: line for line in json.loads(capsys.readouterr().out)}
+    assert {lines[f"training set {name}"]["status"] for name in roots} == {"ok"}
+    assert (lines["LFW"]["status"], lines["LFW"]["where"]) == ("odd", "lfw.bin")
+
+
+def test_a_test_set_under_a_persons_own_name_is_shown_and_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    small_sets.write_bin(tmp_path / "African.bin")
+    monkeypatch.setattr(doctor, "wanted_sets", lambda *_: {"African": ["arcface"], "Indian": ["arcface"]})
+    assert doctor.run(["--folder", str(tmp_path), "--json"]) == 1
+    assert {line["set"]: line["status"] for line in json.loads(capsys.readouterr().out)} == {
+        "African": "ok", "Indian": "missing",
     }  # fmt: skip

@@ -133,6 +133,28 @@ def test_a_folder_of_images_says_people_and_colours(tmp_path: Path, capsys: pyte
     assert tree["facts"]["mean red, green, blue"].startswith("90, 120, 180: more blue than red: were the channels swapped?")
 
 
+def test_a_folder_of_people_says_what_unpack_passes_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for person in range(3):
+        (tmp_path / "imgs" / f"{person}").mkdir(parents=True)
+        for k in range(3):
+            (tmp_path / "imgs" / f"{person}" / f"{k}.png").write_bytes(small_sets.encoded(person, k))
+    (tmp_path / "imgs/0/._0.png").write_bytes(b"")
+    small_sets.write_bin(tmp_path / "lfw.bin")
+    tree = seen(tmp_path, capsys)
+    assert tree["kind"] == "training set in a folder for each person"
+    assert (tree["facts"]["identities (folders)"], tree["facts"]["images"]) == (3, 9)
+    assert tree["facts"]["beside it"] == "lfw.bin: verification set (.bin)"
+    assert tree["problems"] == ["passed over: 1 x hidden, such as '0/._0.png'"]
+
+
+def test_a_flat_download_is_a_training_set_with_test_sets_beside_it(train: Path, capsys: pytest.CaptureFixture[str]):
+    small_sets.write_bin(train / "lfw.bin")
+    small_sets.write_scface(train / "scface")
+    tree = seen(train, capsys)
+    assert tree["facts"]["identities"] == 3
+    assert tree["facts"]["beside it"].startswith("lfw.bin: verification set (.bin); scface: SCface, ")
+
+
 def save_model(folder: Path, color_order: str = "RGB") -> None:
     config = iresnet.Config(
         name="iresnet", style="adaface", units=(1, 1, 1, 1), widths=(4, 4, 8, 8), stem_stride=2, feature_dim=16, dropout=0
