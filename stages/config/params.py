@@ -51,7 +51,7 @@ class Dataset(BaseModel, extra="forbid", frozen=True):
 
     def test_data(self) -> report.TestData:
         """Return which of its test sets are the published ones."""
-        return report.TestData(synthetic=self.root is None, stand_in=self.stand_in, published=self.published)
+        return report.TestData(synthetic=self.is_synthetic, stand_in=self.stand_in, published=self.published)
 
     @property
     def is_synthetic(self) -> bool:
