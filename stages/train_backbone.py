@@ -22,7 +22,7 @@ from torch import nn
 from stages.config.training import Config
 from stages.core.images.pixels import SIDE
 from stages.models import model_files
-from stages.runtime import artifacts, devices, gpu_errors, gpu_lock, pin, program
+from stages.runtime import artifacts, devices, gpu_errors, gpu_lock, numerics, pin, program
 from stages.training import distributed, environment, loop, networks
 from stages.training.checkpoints import Checkpoints, code, key_of
 from stages.training.dataset import Records, open_records
@@ -57,14 +57,13 @@ def train(run: str, config: Config, ours: Processes) -> None:
     validate = validation(config) if config.validation.every_epochs else None
     training = loop.Training(config, records, ours, validate)
     checkpoints = open_checkpoints(config, records, ours)
-    training.run(checkpoints, f"train {run}")
+    with numerics.applied(config.compute.matmul, deterministic=config.compute.deterministic):
+        training.run(checkpoints, f"train {run}")
     if ours.is_first:
         with artifacts.write_folder(artifacts.backbone_folder(run)) as folder:
             weights_sha256 = write_model(folder, training, records, checkpoints)
-            precision = networks.autocast_type(config.compute.precision, ours.device)
-            artifacts.write_json(
-                folder / environment.FILE, environment.describe(ours.device, precision, ours.size)
-            )
+            described = environment.describe(ours.device, config.compute, ours.size)
+            artifacts.write_json(folder / environment.FILE, described)
         write_curve(artifacts.metrics_file(run, "train").with_suffix(".csv"), training.history)
         artifacts.write_json(artifacts.metrics_file(run, "train"), metrics(training, records, weights_sha256))
     checkpoints.clear()
@@ -101,7 +100,8 @@ def validation(config: Config) -> loop.Validate:
             copy.deepcopy(backbone), config.color_order, next(backbone.parameters()).device,
             flip=wanted.fusion != "none", value_range=config.value_range,
         )  # fmt: skip
-        metrics = hq.measure(folder, switches, embedder, {}).metrics
+        with numerics.applied("ieee"):
+            metrics = hq.measure(folder, switches, embedder, {}).metrics
         return {**metrics, "avg": hq.mean_accuracy(metrics, wanted.sets)}
 
     return validate

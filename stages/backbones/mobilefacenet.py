@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from stages.core.images.pixels import SIDE
+from stages.core.networks.feature_layer import FeatureLayer
 
 Four = tuple[int, int, int, int]
 
@@ -137,6 +138,6 @@ class Pooled(Layers):
         super().__init__(
             Linear(width, width, -(-SIDE // 16), groups=width),
             nn.Flatten(),
-            nn.Linear(width, feature_dim, bias=False),
+            FeatureLayer(width, feature_dim, bias=False),
             nn.BatchNorm1d(feature_dim),
         )

@@ -107,6 +107,13 @@ class Compute(BaseModel, extra="forbid", frozen=True):
         "auto", description="of the backbone; heads compute in float32. auto: bf16 on a GPU that has it, fp16 on"
         " another, fp32 on a CPU (without matrix units for it bf16 is 4 to 8 times slower); fp64: heads too, for proofs"
     )
+    matmul: Literal["ieee", "tf32"] = Field(
+        "ieee", description="float32 products and convolutions on a GPU: heads, and the backbone in fp32. tf32 has 10"
+        " bits of mantissa and is several times faster; evaluation is always ieee"
+    )
+    deterministic: bool = Field(
+        False, description="only kernels that give the same bits each time, slower on a GPU; a CPU has no others"
+    )
     channels_last: bool = Field(True, description="memory order of images; docs/scale.md has the ratio")
     compile: bool = Field(False, description="torch.compile the backbone; docs/scale.md says when it pays")
     chunks: int = Field(

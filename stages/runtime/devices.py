@@ -9,7 +9,7 @@ import sys
 import torch
 
 from stages.core.errors import InputError, OperationError
-from stages.runtime import gpu_lock
+from stages.runtime import gpu_lock, numerics
 
 OLDEST_DRIVER = {11: "450", 12: "525", 13: "580"}
 """By major version of CUDA (NVIDIA, CUDA Compatibility, minor version compatibility)."""
@@ -19,7 +19,7 @@ def choose() -> torch.device:
     """Return the device of ``FACET_DEVICE`` (cpu, cuda, cuda:1, ...), or else a GPU if there is one.
 
     One of several processes (LOCAL_RANK, which launchers set) gets its own of the GPUs that it sees; where a launcher
-    shows each process one GPU, that one.
+    shows each process one GPU, that one. From then on a GPU computes float32 as IEEE.
 
     Raises:
         InputError: it names no device, or none that is here.
@@ -40,6 +40,7 @@ def choose() -> torch.device:
             f"at most {count} processes on it (`processes`, FACET_PROCS or --nproc-per-node), or change FACET_DEVICE"
         )
     _check_card(device)
+    numerics.set_matmul("ieee")
     return device
 
 

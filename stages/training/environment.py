@@ -14,18 +14,20 @@ from typing import Any
 
 import torch
 
-from stages.runtime import artifacts
+from stages.config.training import Compute
+from stages.runtime import artifacts, gpu_lock
+from stages.training.networks import autocast_type
 
 FILE = "environment.json"
 LOCK = Path("uv.lock")
 
 
-def describe(device: torch.device, precision: torch.dtype, processes: int) -> dict[str, Any]:
+def describe(device: torch.device, compute: Compute, processes: int) -> dict[str, Any]:
     """Return what this process computes with, as flat JSON; null where there is none.
 
     Args:
         device: that the training used.
-        precision: the type that the backbone computed in, resolved.
+        compute: its numerical settings; `auto` is resolved.
         processes: that shared the work.
     """
     cuda = device.type == "cuda"
@@ -36,7 +38,10 @@ def describe(device: torch.device, precision: torch.dtype, processes: int) -> di
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "device": torch.cuda.get_device_name(device) if cuda else processor(Path("/proc/cpuinfo")),
-        "precision": str(precision).removeprefix("torch."),
+        "driver": next((driver for (driver,) in gpu_lock.query("driver_version")), None) if cuda else None,
+        "precision": str(autocast_type(compute.precision, device)).removeprefix("torch."),
+        "matmul": compute.matmul if cuda else None,
+        "deterministic": compute.deterministic or not cuda,
         "processes": processes,
         "uv_lock_sha256": artifacts.sha256(LOCK) if LOCK.is_file() else None,
         "packages_sha256": packages_digest(installed()),

@@ -10,6 +10,7 @@ import torch
 
 from stages import train_backbone
 from stages.runtime import artifacts
+from stages.suites import hq
 from stages.training import loop
 from stages.training.dataset import open_records
 from stages.training.distributed import Processes
@@ -94,3 +95,22 @@ def test_looking_leaves_the_networks_memory_and_mode_as_they_are(project: Path):
     train_backbone.validation(of)(backbone)
     assert backbone.training
     assert all(p.is_contiguous() for p in backbone.parameters())
+
+
+def test_a_training_computes_as_it_asks_and_validates_as_evaluations_do(project: Path, monkeypatch: pytest.MonkeyPatch):
+    def settings() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.are_deterministic_algorithms_enabled()
+
+    seen: dict[str, tuple[bool, bool]] = {}
+    advance, measure = loop.Training.advance, hq.measure
+    monkeypatch.setattr(loop.Training, "advance", lambda *of: (seen.update(step=settings()), advance(*of))[1])
+    monkeypatch.setattr(hq, "measure", lambda *of: (seen.update(look=settings()), measure(*of))[1])
+    asked = {"matmul": "tf32", "deterministic": True}
+    of = config(epochs=1, compute=asked, validation={"every_epochs": 1, "sets": ["lfw"]})
+    train_backbone.train("asked", of, Processes())
+    assert seen == {"step": (True, True), "look": (False, True)}
+    assert settings() == (False, False)
+    train_backbone.train("plain", config(epochs=1), Processes())
+    # a CPU has no other kernels
+    for part in ("backbone", "head"):
+        torch.testing.assert_close(weights("asked", "weights.pt")[part], weights("plain", "weights.pt")[part], rtol=0, atol=0)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.core.images.pixels import SIDE
+from stages.core.networks.feature_layer import FeatureLayer
 
 Four = tuple[int, int, int, int]
 Branch = Callable[[int, int, int], nn.Module]
@@ -46,7 +47,7 @@ class FlatNet(nn.Module):
             nn.BatchNorm2d(config.widths[-1]),
             nn.Dropout(config.dropout),
             nn.Flatten(),
-            nn.Linear(config.widths[-1] * last_side(config) ** 2, config.feature_dim),
+            FeatureLayer(config.widths[-1] * last_side(config) ** 2, config.feature_dim),
             # no scale: in training the mean squared norm of a batch is D, only its spread says anything
             nn.BatchNorm1d(config.feature_dim, affine=False),
         )
@@ -102,7 +103,7 @@ class StagedNet(nn.Module):
             width = out_width
         self.bn2 = nn.BatchNorm2d(width)
         self.dropout = dropout
-        self.fc = nn.Linear(width * last_side(config) ** 2, config.feature_dim)
+        self.fc = FeatureLayer(width * last_side(config) ** 2, config.feature_dim)
         self.features = nn.BatchNorm1d(config.feature_dim)
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
