@@ -76,9 +76,9 @@ class Training:
         self.config, self.records, self.validate = config, records, validate
         self.processes = processes or Processes()
         batch_size, ranks = config.schedule.batch_size, self.processes
+        self.order = Order(len(records.key_N), batch_size, config.seed, ranks.rank, ranks.size)
         if not ranks.alike(int(records.fingerprint[:15], 16)):
             raise InputError(f"the processes see different records of {config.dataset}: let them share data/unpacked")
-        self.order = Order(len(records.key_N), batch_size, config.seed, ranks.rank, ranks.size)
         self.stepper = Stepper(config, records.num_classes, self.order, self.processes)
         self.networks = self.stepper.networks
         self.step = 0
