@@ -28,7 +28,7 @@ from stages.core.metrics.quality import Scorer
 from stages.core.metrics.suite_result import Measured, Score
 from stages.embedding import scoring_embedder
 from stages.embedding.embedder import Embedder
-from stages.runtime import artifacts, pin, program, progress
+from stages.runtime import artifacts, program, progress, set_pins
 
 Switches = evaluation.Hq | evaluation.Ijb | evaluation.Lq | evaluation.Fiqa
 
@@ -57,6 +57,7 @@ def measure_run(run: str, suite: str, section: evaluation.Section[Any]) -> Measu
 
     Raises:
         FileNotFoundError: a set is missing; the message says where the sets are named.
+        ValueError: files of a set are not those that were pinned, or changed meanwhile.
     """
     flip = uses_flip(section.switches)
     scorers: dict[str, Scorer] = {}
@@ -69,14 +70,18 @@ def measure_run(run: str, suite: str, section: evaluation.Section[Any]) -> Measu
         }
     embedder = Embedder.load(artifacts.backbone_folder(run), flip=flip, keep=True)
     embed, scores = scoring_embedder.watched(embedder, scorers), scoring_embedder.scores_of(scorers)
-    folder = pin.checked(section.dataset, "eval")
+    files = set_pins.recorded(run, f"evaluate_{suite}")
+    folder = set_pins.checked(section.dataset, files)
     try:
-        return measure(suite, folder, section.switches, embed, scores, others)
+        measured = measure(suite, folder, section.switches, embed, scores, others)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{error}. If data set {section.dataset} has no such set, list those that it has: "
             f"datasets.{section.dataset}.benchmarks.{suite}.sets in params.yaml ([]: none)"
         ) from error
+    if set_pins.recorded(run, f"evaluate_{suite}") != files:
+        raise InputError(f"{folder}: files changed while they were measured; run it again")
+    return measured
 
 
 def _nothing(images: Iterable[Image]) -> Features:

@@ -1,7 +1,8 @@
 """Stage `resolve`: writes params.yaml, profile and tables as one resolved file per run, data set and table.
 
 Every other stage depends on its own file only, so that editing one run reruns one run, and DVC's own comparison of
-outputs stops the rest. It also pins data sets that lie elsewhere (``stages.runtime.pin``) and are read there.
+outputs stops the rest. It also pins data sets that lie elsewhere and are read there (``stages.runtime.pin``,
+``stages.runtime.set_pins``).
 
     python -m stages.resolve
 """
@@ -10,36 +11,32 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from stages.config import params
-from stages.runtime import artifacts, merged, pin, program
+from stages.runtime import artifacts, merged, pin, program, set_pins
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Resolve, validate and write everything."""
     resolved = params.load()
     datasets = {name: dataset.model_dump(mode="json") for name, dataset in resolved.datasets.items()}
-    together = merged.described({"datasets": datasets})
-    pin.pin_all(
-        {
-            "synthetic": resolved.synthetic,
-            "datasets": datasets,
-        }
-    )
+    tree = {"synthetic": resolved.synthetic, "datasets": datasets}
+    together = merged.described(tree)
+    pin.pin_all(tree)
+    runs = {name: sections(run) for name, run in resolved.runs.items()}
     with artifacts.write_folder(artifacts.RESOLVED) as folder:
         for name, spec in resolved.synthetic.items():
             artifacts.write_yaml(folder / "synthetic" / f"{name}.yaml", {"synthesize": spec.model_dump(mode="json")})
         for name, dataset in resolved.datasets.items():
-            # no stage depends on `root`: the same files elsewhere are the same
-            place: dict[str, object] = {} if dataset.root is None else {"root": str(Path(dataset.root).absolute())}
+            # as it is written, relative to this clone. No stage depends on it: the same files elsewhere are the same
+            place: dict[str, object] = {} if dataset.root is None else {"root": dataset.root}
             if name in together:
                 place = place_of_merged(together[name])
             artifacts.write_yaml(
                 folder / "datasets" / f"{name}.yaml", {"unpack": dataset.unpack.model_dump(mode="json"), **place}
             )
-        for name, run in resolved.runs.items():
-            artifacts.write_yaml(folder / "runs" / f"{name}.yaml", sections(run))
+        for name, run in runs.items():
+            artifacts.write_yaml(folder / "runs" / f"{name}.yaml", run)
         for name, table in resolved.tables.items():
             artifacts.write_yaml(
                 folder / "tables" / f"{name}.yaml",
@@ -49,13 +46,14 @@ def main(arguments: argparse.Namespace) -> None:
                     "measured": resolved.measured(name),
                 },
             )
+    set_pins.write_all(pin.roots_of(tree), runs)
 
 
 def place_of_merged(both: merged.Merged) -> dict[str, object]:
-    """Return where the files of a merged data set are on this machine."""
-    same = {} if both.same is None else {"same": str(both.same.absolute())}
-    sources = {name: str(root.absolute()) for name, root in both.sources.items()}
-    return {"root": str(both.root.absolute()), "sources": sources, **same}
+    """Return where the files of a merged data set are, as it is written."""
+    same = {} if both.same is None else {"same": str(both.same)}
+    sources = {name: str(root) for name, root in both.sources.items()}
+    return {"root": str(both.root), "sources": sources, **same}
 
 
 def sections(run: params.Run) -> dict[str, object]:

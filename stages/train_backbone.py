@@ -22,7 +22,7 @@ from torch import nn
 from stages.config.training import Config
 from stages.core.images.pixels import SIDE
 from stages.models import model_files
-from stages.runtime import artifacts, devices, gpu_errors, gpu_lock, numerics, pin, program
+from stages.runtime import artifacts, devices, gpu_errors, gpu_lock, numerics, places, program, set_pins
 from stages.training import distributed, environment, loop, networks
 from stages.training.checkpoints import Checkpoints, code, key_of
 from stages.training.dataset import Records, open_records
@@ -54,6 +54,7 @@ def train(run: str, config: Config, ours: Processes) -> None:
     """Train, then write the model, its metrics and its curve."""
     records = open_records(config.dataset)
     devices.prepare(config.threads)
+    set_pins.checked(config.dataset, set_pins.recorded(run, set_pins.VALIDATION))
     validate = validation(config) if config.validation.every_epochs else None
     training = loop.Training(config, records, ours, validate)
     checkpoints = open_checkpoints(config, records, ours)
@@ -87,7 +88,7 @@ def validation(config: Config) -> loop.Validate:
 
     wanted = config.validation
     switches = evaluation.Hq.model_validate({"sets": wanted.sets, "fusion": wanted.fusion})
-    folder = pin.checked(config.dataset, "eval")
+    folder = places.eval_folder(config.dataset)
     for name in wanted.sets:
         try:
             _pairs.find(folder, name)

@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Check, export on request, and write manifest and card."""
     name = arguments.name
     config = artifacts.read_section(artifacts.RESOLVED / "datasets" / f"{name}.yaml", "unpack", Config)
-    pin.checked(name, "train")
+    pin.checked(name)
     found = {source: find(folder) for source, folder in merged.training_folders(name).items()}
     if config.export == "folder" and len(found) > 1:
         raise InputError(f"data set {name}: `export: folder` is for a single set: unpack its sources")

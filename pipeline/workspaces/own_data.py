@@ -14,7 +14,7 @@ from pipeline.base import environment
 from stages.core.errors import InputError
 from stages.runtime import yaml_text
 
-PROGRAM = Path("stages/runtime/pin.py")
+PROGRAM = Path("stages/runtime/set_pins.py")
 
 
 def look(root: Path) -> None:
@@ -28,7 +28,7 @@ def look(root: Path) -> None:
         tree = yaml_text.parse(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return  # DVC says what is wrong with it
-    if not isinstance(tree, Mapping) or not roots(tree):
+    if not isinstance(tree, Mapping) or not (roots(tree) or _pins_are_lost(root)):
         return
     from stages.runtime import pin  # late: most projects have no folder of their own
 
@@ -46,6 +46,12 @@ def roots(tree: Mapping[str, Any]) -> dict[str, str]:
         for name, entry in entries
         if isinstance(entry, Mapping) and entry.get("root") is not None
     }
+
+
+def _pins_are_lost(root: Path) -> bool:
+    """Return whether a resolved run has no file in pins/: DVC misses it even where all data are synthetic."""
+    runs, pins = root / "resolved/runs", root / "pins"
+    return any(not (pins / path.name).is_file() for path in runs.glob("*.yaml"))
 
 
 def _pin(root: Path) -> None:

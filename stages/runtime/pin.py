@@ -1,35 +1,37 @@
 """Pins of people's own data sets: a list of what a folder holds, on which stages depend in the folder's stead.
 
-    python -m stages.runtime.pin
-
-For each data set with a `root` in params.yaml it writes data/NAME/train/contents.txt and data/NAME/eval/contents.txt: a
-line per file with MD5, bytes and path. The folder itself is read where it is. No path of DVC's leads into it, neither
-directly nor through a link, so that no command of DVC's can write or remove anything there. The same files in another
-place have the same list, so that nothing runs again.
+For each data set with a `root` in params.yaml it writes data/NAME/train/contents.txt: a line per file with MD5, bytes
+and path. data/NAME/eval/contents.txt never changes: test sets are pinned one by one (``stages.runtime.set_pins``). The
+folder itself is read where it is. No path of DVC's leads into it, neither directly nor through a link, so that no
+command of DVC's can write or remove anything there. The same files in another place, or in the other layout
+(``stages.runtime.places``), have the same list, so that nothing runs again.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import stat
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
-from stages.runtime import artifacts, files, merged, places, program, yaml_text
+from stages.runtime import artifacts, files, merged, places
 from stages.runtime.merged import Merged
 from stages.runtime.places import PARTS, Place
 from stages.runtime.progress import Progress
 
 PIN = "contents.txt"
+SETS = "sets"
+"""Folder of the lists of single test sets, beside those of the parts."""
+BY_SET = "The test sets lie in a folder of yours: pins/RUN.yaml has the digest of each set that RUN reads.\n"
+"""On which every evaluation of an own data set depends: it never changes."""
 DRAWN = "truth.parquet"
 """A file that every part of a synthetic data set has."""
 SETTLED_S = 2.0
@@ -51,9 +53,9 @@ def pin_all(tree: Mapping[str, Any]) -> None:
     for name, root in roots.items():
         refuse_in_the_way(name, root)
     for name, root in roots.items():
-        for part in PARTS:
-            merges = part == "train" and name in together
-            pin(together[name] if merges else places.find(root, part), artifacts.DATA / name / part)
+        place = together[name] if name in together else places.find(root, "train")
+        pin(place, artifacts.DATA / name / "train")
+        write_list(artifacts.DATA / name / "eval" / PIN, BY_SET)
 
 
 def roots_of(tree: Mapping[str, Any]) -> dict[str, Path]:
@@ -121,19 +123,19 @@ def refuse_in_the_way(name: str, root: Path) -> None:
         raise FileNotFoundError(f"datasets.{name}.root: no folder {root}; it should hold training files and test sets")
     if home.is_symlink() and home.resolve() == root.resolve() and root.absolute() != home.absolute():
         home.unlink()
-    for path in (home, *(home / part for part in PARTS)):
+    for path in (home, *(home / part for part in (*PARTS, SETS))):
         if path.is_symlink():
             raise InputError(
                 f"{path} is a link to {path.readlink()}, and datasets.{name}.root is {root}: remove the link"
             )
-        names = {entry.name for entry in path.iterdir()} if path != home and path.is_dir() else set()
+        names = {entry.name for entry in path.iterdir()} if path not in (home, home / SETS) and path.is_dir() else set()
         if any(one != PIN and not one.endswith(".partial") for one in names):
             raise InputError(
                 f"{path} holds a data set of its own, and datasets.{name}.root is {root}: move or remove {home}, "
                 f"or give the folder another name under `datasets`"
             )
-    for part in PARTS:
-        real, own = places.find(root, part).folder.resolve(), (home / part).resolve()
+    reals = [places.find(root, part).folder.resolve() for part in PARTS]
+    for real, own in itertools.product(reals, ((home / part).resolve() for part in (*PARTS, SETS))):
         if real.is_relative_to(own) or own.is_relative_to(real):
             raise InputError(
                 f"datasets.{name}.root is {root}, where the list of its files would be written: wanted a folder "
@@ -147,57 +149,67 @@ def pin(place: Place | Merged, target: Path) -> None:
     if isinstance(place, Place) and not place.is_filled():
         path.unlink(missing_ok=True)
         return
-    text = place.listing(listing) if isinstance(place, Merged) else listing(place)
-    if not path.is_file() or path.read_text(encoding="ascii") != text:
+    write_list(path, place.listing(listing) if isinstance(place, Merged) else listing(place))
+
+
+def write_list(path: Path, text: str) -> None:
+    """Write a list or digests, unless they are there already."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
         with files.replacing(path, shared=True) as aside:
-            aside.write_text(text, encoding="ascii")
+            aside.write_text(text, encoding="utf-8")
 
 
-def checked(dataset: str, part: str) -> Path:
-    """Return the folder with a part of a data set, ``train`` or ``eval``, once it is known to hold what was pinned.
+def checked(dataset: str) -> Path:
+    """Return the folder with the training set of a data set, once it is known to hold what was pinned.
 
     Raises:
         ValueError: files differ from the pin; the message names the first.
     """
-    place, path = places.of(dataset, part), artifacts.DATA / dataset / part / PIN
+    place, path = places.of(dataset, "train"), artifacts.DATA / dataset / "train" / PIN
     if path.is_file():
-        both = merged.of(dataset) if part == "train" else None
+        both = merged.of(dataset)
         wanted, found = path.read_text(encoding="ascii"), both.listing(listing) if both else listing(place)
         if wanted != found:
             raise InputError(
-                f"{place.folder} is not what it was when {path} was written, {_first_difference(wanted, found)}: "
+                f"{place.folder} is not what it was when {path} was written, {first_difference(wanted, found)}: "
                 f"`facet run` or `dvc repro -f resolve` lists it again, and what depends on it is made anew"
             )
     return place.folder
 
 
-def _first_difference(wanted: str, found: str) -> str:
+def first_difference(wanted: str, found: str) -> str:
+    """Return how many files differ between two lists, and the first, as part of a sentence."""
     there, here = ({line.split(" ", 2)[2]: line for line in text.splitlines()} for text in (wanted, found))
     differing = sorted(path for path in there.keys() | here.keys() if there.get(path) != here.get(path))
     return f"{len(differing)} files differ, the first is {differing[0]}" if differing else "its sources changed places"
 
 
-def listing(place: Place) -> str:
+def listing(place: Place, names: Sequence[str] = ()) -> str:
     """Return the list of what a place holds: a line per file with MD5, bytes and path, sorted by path.
 
     Linked folders in it count with what they hold; hidden files and folders (``.x``) are no data.
+
+    Args:
+        place: paths are relative to its folder.
+        names: files and folders of the place that count; all of it if none is given.
 
     Raises:
         FileNotFoundError: a link in it leads nowhere.
     """
     home = place.folder.resolve()
-    key = os.fsencode(home) + (b"" if not place.is_shared else b"/train" if place.only is not None else b"/eval")
-    memory = artifacts.STATE / "pins" / f"{hashlib.sha256(key).hexdigest()[:24]}.json"
+    part = b"" if not place.is_shared else b"/train" if place.only is not None else b"/eval"
+    key = hashlib.sha256(b"\0".join([os.fsencode(home) + part, *map(os.fsencode, names)]))
+    memory = artifacts.STATE / "pins" / f"{key.hexdigest()[:24]}.json"
     memory.parent.mkdir(parents=True, exist_ok=True)
     with memory.with_suffix(".lock").open("w") as lock:
         # who comes second finds what the first has read
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _listing(home, place, memory)
+        return _listing(home, place, names, memory)
 
 
-def _listing(home: Path, place: Place, memory: Path) -> str:
+def _listing(home: Path, place: Place, names: Sequence[str], memory: Path) -> str:
     known: Known = artifacts.read_json(memory) if memory.is_file() else {}
-    found = {path: _look(home, path) for path in sorted(_files(home, place))}
+    found = {path: _look(home, path) for path in sorted(_files(home, place, names))}
     new = [path for path, seen in found.items() if known.get(path, [])[:2] != seen]
     digests = {path: str(known[path][2]) for path in found.keys() - set(new)} | _digests(home, new)
     latest_ns = (time.time() - SETTLED_S) * 1e9
@@ -231,9 +243,14 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _files(home: Path, place: Place) -> Iterator[str]:
+def _files(home: Path, place: Place, names: Sequence[str]) -> Iterator[str]:
     """Yield the paths of all files of a place, through links to folders too, each folder once on a way down."""
-    waiting: list[tuple[str, frozenset[str]]] = [("", frozenset([str(home)]))]
+    waiting: list[tuple[str, frozenset[str]]] = [] if names else [("", frozenset([str(home)]))]
+    for name in names:
+        if (home / name).is_dir():
+            waiting.append((f"{name}/", frozenset([str(home), os.path.realpath(home / name)])))
+        else:
+            yield name
     while waiting:
         prefix, above = waiting.pop()
         for entry in os.scandir(home / prefix):
@@ -246,15 +263,3 @@ def _files(home: Path, place: Place) -> Iterator[str]:
                     waiting.append((path + "/", above | {real}))
             elif entry.is_symlink() or stat.S_ISREG(entry.stat().st_mode):
                 yield path
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Pin what params.yaml names."""
-    del arguments
-    tree = yaml_text.parse(Path("params.yaml").read_text(encoding="utf-8"))
-    pin_all(tree if isinstance(tree, dict) else {})
-
-
-if __name__ == "__main__":
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    sys.exit(program.run(main, options))

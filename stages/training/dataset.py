@@ -92,7 +92,7 @@ def record_files(dataset: str, sources: Sequence[Mapping[str, Any]]) -> list[Pat
     """
     if all(source.get("people") for source in sources):
         return [artifacts.unpacked_folder(dataset) / source["records"] for source in sources]
-    pin.checked(dataset, "train")
+    pin.checked(dataset)
     folders = merged.training_folders(dataset)
     return [
         (artifacts.unpacked_folder(dataset) if source.get("people") else folders[source.get("dataset", dataset)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stages import train_backbone
-from stages.runtime import artifacts
+from stages.runtime import artifacts, set_pins
 from stages.suites import hq
 from stages.training import loop
 from stages.training.dataset import open_records
@@ -86,6 +86,19 @@ def test_a_set_that_is_not_there_stops_the_training_before_its_first_step(projec
     with pytest.raises(FileNotFoundError, match=r"calfw\.bin is missing"):
         train_backbone.train("looked", of, Processes())
     assert not (project / ".facet").exists()
+
+
+def test_a_set_of_a_person_that_changed_since_it_was_pinned_stops_the_training_too(project: Path, tmp_path: Path):
+    of = config(validation={"every_epochs": 1, "sets": ["African"]})
+    small_sets.write_bin(tmp_path / "faces/African.bin")
+    artifacts.write_yaml(Path("resolved/datasets/tiny.yaml"), {"unpack": {}, "root": str(tmp_path / "faces")})
+    for name in ("train.rec", "train.idx", "property"):
+        (project / "data/tiny/train" / name).rename(tmp_path / "faces" / name)
+    set_pins.write_all({"tiny": tmp_path / "faces"}, {"looked": {"train": of.model_dump(mode="json")}})
+    small_sets.write_bin(tmp_path / "faces/African.bin", num_pairs=60)
+    with pytest.raises(ValueError, match=r"faces, African: not what it was when it was listed, 1 files differ"):
+        train_backbone.train("looked", of, Processes())
+    assert not (project / ".facet/checkpoints").exists()
 
 
 def test_looking_leaves_the_networks_memory_and_mode_as_they_are(project: Path):

@@ -41,6 +41,17 @@ def test_what_the_program_that_lists_refuses_is_one_sentence(tmp_path: Path) -> 
     assert '"train.rec"' in (tmp_path / "data/mine/train/contents.txt").read_text()
 
 
+def test_lost_pins_of_resolved_runs_are_written_again_where_all_data_are_synthetic(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    write(tmp_path, {"datasets": {"demo": {}}})
+    own_data.look(tmp_path)
+    assert not (tmp_path / "pins").exists()
+    (tmp_path / "resolved/runs").mkdir(parents=True)
+    (tmp_path / "resolved/runs/a.yaml").write_text("evaluate_hq: {dataset: demo, switches: {sets: [lfw]}}")
+    own_data.look(tmp_path)
+    assert yaml.safe_load((tmp_path / "pins/a.yaml").read_text()) == {"validation": {}, "evaluate_hq": {}}
+
+
 @pytest.mark.parametrize("entry", ["demo", "demo_ms1mv2"])
 def test_ablations_refuse_a_folder_under_the_name_of_a_drawn_set(tmp_path: Path, entry: str) -> None:
     for name in ("ablations", "tables"):

@@ -16,7 +16,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work.mkdir()
     monkeypatch.chdir(work)
     folder = tmp_path / "mine"
-    for name in ("train/train.rec", "train/property", "eval/lfw.bin", "eval/ijb/IJBB/one.jpg"):
+    for name in ("train/train.rec", "train/property", "train/deep/er/one.jpg", "eval/lfw.bin", "eval/ijb/IJBB/one.jpg"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
         os.utime(folder / name, (1e9, 1e9))
@@ -27,15 +27,15 @@ def described(mine: Path, **more: object) -> dict[str, object]:
     return {"datasets": {"mine": {"root": str(mine)}}, **more}
 
 
-def text(part: str = "eval") -> str:
-    return Path("data/mine", part, pin.PIN).read_text()
+def text() -> str:
+    return Path("data/mine/train", pin.PIN).read_text()
 
 
 def test_a_pin_lists_what_the_folder_holds_and_nothing_is_written_there(mine: Path):
     before = {path: path.stat().st_mtime_ns for path in mine.rglob("*")}
     pin.pin_all(described(mine))
     assert [line.split(" ", 2)[1:] for line in text().splitlines()] == [
-        ["21", '"ijb/IJBB/one.jpg"'], ["12", '"lfw.bin"'],
+        ["21", '"deep/er/one.jpg"'], ["14", '"property"'], ["15", '"train.rec"'],
     ]  # fmt: skip
     assert {path: path.stat().st_mtime_ns for path in mine.rglob("*")} == before
 
@@ -50,28 +50,28 @@ def test_the_same_files_elsewhere_have_the_same_pin(mine: Path, tmp_path: Path):
 
 
 def test_a_linked_folder_counts_with_what_it_holds(mine: Path, tmp_path: Path):
-    (mine / "eval/ijb").rename(tmp_path / "disk")
-    (mine / "eval/ijb").symlink_to(tmp_path / "disk")
-    (tmp_path / "disk/round").symlink_to(mine / "eval")  # has no end
+    (mine / "train/deep").rename(tmp_path / "disk")
+    (mine / "train/deep").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/round").symlink_to(mine / "train")  # has no end
     pin.pin_all(described(mine))
     before = text()
-    assert "ijb/IJBB/one.jpg" in before
-    (tmp_path / "disk/IJBB/one.jpg").write_text("another")
+    assert "deep/er/one.jpg" in before
+    (tmp_path / "disk/er/one.jpg").write_text("another")
     pin.pin_all(described(mine))
     assert text() != before
 
 
 def test_a_link_that_leads_nowhere_is_named(mine: Path):
-    (mine / "eval/gone.bin").symlink_to("nowhere")
+    (mine / "train/gone.bin").symlink_to("nowhere")
     with pytest.raises(FileNotFoundError, match=r"gone\.bin is a link that leads nowhere"):
         pin.pin_all(described(mine))
 
 
 def test_a_name_that_is_not_utf8_is_listed(mine: Path):
-    Path(os.fsdecode(os.fsencode(mine / "eval") + b"/m\xfcller.jpg")).write_bytes(b"x")
+    Path(os.fsdecode(os.fsencode(mine / "train") + b"/m\xfcller.jpg")).write_bytes(b"x")
     pin.pin_all(described(mine))
     assert "m\\udcfcller.jpg" in text()
-    assert "m\\udcfcller.jpg" in pin.listing(places.find(mine, "eval"))
+    assert "m\\udcfcller.jpg" in pin.listing(places.find(mine, "train"))
 
 
 def test_what_was_read_once_is_not_read_again(mine: Path, monkeypatch: pytest.MonkeyPatch):
@@ -83,12 +83,12 @@ def test_what_was_read_once_is_not_read_again(mine: Path, monkeypatch: pytest.Mo
 def test_files_that_changed_since_they_were_pinned_are_refused_before_a_stage_reads_them(mine: Path):
     artifacts.write_yaml(Path("resolved/datasets/mine.yaml"), {"unpack": {}, "root": str(mine)})
     pin.pin_all(described(mine))
-    assert pin.checked("mine", "train") == mine / "train"
+    assert pin.checked("mine") == mine / "train"
     (mine / "train/train.rec").write_text("longer than it was")
     with pytest.raises(ValueError, match=r'1 files differ, the first is "train\.rec": `facet run` or `dvc repro -f resolve`'):
-        pin.checked("mine", "train")
+        pin.checked("mine")
     pin.pin_all(described(mine))
-    assert pin.checked("mine", "train") == mine / "train"
+    assert pin.checked("mine") == mine / "train"
 
 
 def test_an_entry_that_is_both_embedded_and_a_persons_own_is_refused(mine: Path):
@@ -168,6 +168,16 @@ def test_data_may_be_a_link_to_a_big_disk(mine: Path, tmp_path: Path):
     assert not list(mine.rglob(pin.PIN))
 
 
+def test_nothing_is_listed_where_it_would_be_written_into_a_folder_of_a_person(mine: Path, tmp_path: Path):
+    shutil.copytree(mine, "data/mine/sets")
+    with pytest.raises(ValueError, match=r"datasets\.mine\.root is data/mine/sets, where the list of its files would be"):
+        pin.pin_all(described(Path("data/mine/sets")))
+    shutil.rmtree("data/mine/sets")
+    Path("data/mine/sets").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match=r"data/mine/sets is a link to .*remove the link"):
+        pin.pin_all(described(mine))
+
+
 def test_no_data_set_takes_the_place_of_what_unpack_writes(mine: Path):
     with pytest.raises(ValueError, match="a data set called unpacked cannot be"):
         pin.pin_all({"datasets": {"unpacked": {"root": str(mine)}}})
@@ -175,7 +185,15 @@ def test_no_data_set_takes_the_place_of_what_unpack_writes(mine: Path):
 
 def test_a_part_that_is_gone_has_no_pin_any_more(mine: Path):
     pin.pin_all(described(mine))
+    shutil.rmtree(mine / "train")
+    pin.pin_all(described(mine))
+    assert not Path("data/mine/train", pin.PIN).exists()
+    assert Path("data/mine/eval", pin.PIN).exists()
+
+
+def test_the_pin_of_the_test_sets_as_a_whole_never_changes(mine: Path):
+    pin.pin_all(described(mine))
+    before = Path("data/mine/eval", pin.PIN).read_text()
     shutil.rmtree(mine / "eval")
     pin.pin_all(described(mine))
-    assert not Path("data/mine/eval", pin.PIN).exists()
-    assert Path("data/mine/train", pin.PIN).exists()
+    assert Path("data/mine/eval", pin.PIN).read_text() == before == pin.BY_SET

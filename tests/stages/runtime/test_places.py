@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.runtime import artifacts, pin, places
+from stages.runtime import artifacts, pin, places, set_pins
 
 FLAT = ("train.rec", "train.idx", "train.lst", "property", "lfw.bin", "tinyface/a.jpg", "ijb/IJBB/b.jpg")
 
@@ -67,17 +67,19 @@ def test_a_part_that_is_not_there_has_no_pin(work: Path):
     root = fill(work / "root", "lfw.bin")
     pin.pin_all({"datasets": {"mine": {"root": str(root)}}})
     assert not Path("data/mine/train", pin.PIN).exists()
-    assert "lfw.bin" in Path("data/mine/eval", pin.PIN).read_text()
+    set_pins.SetPins({"mine": root}).digests("mine", ["lfw"])
+    assert "lfw.bin" in set_pins.list_path("mine", "lfw").read_text()
 
 
 def test_a_flat_folder_is_checked_part_by_part(work: Path):
     root = fill(work / "root", *FLAT)
     artifacts.write_yaml(Path("resolved/datasets/mine.yaml"), {"unpack": {}, "root": str(root)})
     pin.pin_all({"datasets": {"mine": {"root": str(root)}}})
+    pinned = set_pins.SetPins({"mine": root}).digests("mine", ["lfw", "tinyface"])
     (root / "lfw.bin").write_text("another, and longer")
-    assert pin.checked("mine", "train") == root
+    assert pin.checked("mine") == root
     with pytest.raises(ValueError, match=r'the first is "lfw\.bin"'):
-        pin.checked("mine", "eval")
+        set_pins.checked("mine", pinned)
 
 
 def test_a_flat_folder_around_the_project_is_refused(work: Path):
