@@ -31,6 +31,7 @@ TOOLS = (
     Tool("verify", "verify", "Evaluate a model and compare the result with its published row."),
     Tool("compare", "compare", "Compare faces in pictures: similarity, quality and a verdict."),
     Tool("score", "score", "Score the quality of every face in a folder."),
+    Tool("pack", "pack", "Pack a test set or a folder of people into one record file and one table."),
     Tool("quality-pages", "quality_pages", "Draw a page for each quality method of a run, and an overview."),
     Tool("demo-video", "demo_video", "Show two models side by side on increasingly blurred faces."),
 )

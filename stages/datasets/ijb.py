@@ -1,6 +1,6 @@
 """Reads IJB-B and IJB-C in insightface's layout: loose crops with five landmarks, templates, media, pairs.
 
-    IJBB/loose_crop/NAME.jpg
+    IJBB/loose_crop/NAME.jpg                 or packed (stages/io/packed_images.py)
     IJBB/meta/ijbb_name_5pts_score.txt       NAME, five landmarks as x y in the crop, detector score
     IJBB/meta/ijbb_face_tid_mid.txt          NAME, template, medium; line for line as above
     IJBB/meta/ijbb_template_pair_label.txt   template, template, 1 if one person
@@ -28,10 +28,14 @@ from stages.core.formats.whole_numbers import whole_number
 from stages.core.images.alignment import align
 from stages.core.metrics.features import Floats, Image
 from stages.core.metrics.processing import Failure, decode
+from stages.io import packed_images
+from stages.io.packed_images import PackedImages
 
 Ids = NDArray[np.int64]
 
 GALLERIES = {"IJBB": ("S1", "S2"), "IJBC": ("G1", "G2")}
+
+CROPS = "loose_crop"
 
 _NAME_FIELDS = 12
 _CHUNK = 1 << 20  # lines checked at a time
@@ -51,6 +55,7 @@ class IjbSet:
     first_P: Ids
     second_P: Ids
     is_same_P: NDArray[np.bool_]
+    packed: PackedImages | None = None
 
     def images(self) -> Iterator[Image | Failure]:
         """Yield each aligned image, (112, 112, 3) uint8 BGR, or the reason of its failure."""
@@ -60,7 +65,8 @@ class IjbSet:
         """Return one image, as ``images`` does."""
         name = self.names[row]
         try:
-            return align(decode((self.crops / name).read_bytes()), self.landmarks_N52[row])
+            data = packed_images.read(self.packed, self.crops.parent, f"{CROPS}/{name}")
+            return align(decode(data), self.landmarks_N52[row])
         except (OSError, ValueError) as error:
             return Failure.of(name, error)
 
@@ -77,8 +83,9 @@ def load(folder: Path, name: str) -> IjbSet:
         ValueError: a line does not fit, an image is listed twice, the lists disagree, or a pair names a
             template without images; the message names file and line.
     """
-    crops, meta = folder / name / "loose_crop", folder / name / "meta"
-    if not crops.is_dir():
+    crops, meta = folder / name / CROPS, folder / name / "meta"
+    packed = packed_images.find(folder / name)
+    if packed is None and not crops.is_dir():
         raise FileNotFoundError(f"{crops} is missing: put the loose crops of {name} there")
     landmark_path = _present(meta / f"{name.lower()}_name_5pts_score.txt")
     template_path = _present(meta / f"{name.lower()}_face_tid_mid.txt")
@@ -88,7 +95,7 @@ def load(folder: Path, name: str) -> IjbSet:
     first_P, second_P, is_same_P = _read_pairs(pair_path, template_N, template_path)
     return IjbSet(
         name, crops, names, landmarks_N52, detector_score_N, template_N, media_N,
-        first_P, second_P, is_same_P,
+        first_P, second_P, is_same_P, packed,
     )  # fmt: skip
 
 

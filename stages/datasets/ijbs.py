@@ -6,6 +6,7 @@
     ijbs/protocols/cs6_uav_to_single-booking_probe.csv                    FILENAME
     ijbs/protocols/galleries/cs6_surveillance_to_{single,booking,surveillance}_g{1,2}.csv   ID,SUBJECT_ID,FILENAME,...
     ijbs/aligned/SUBJECT/videos_VIDEO_FRAME.jpg, ijbs/aligned/SUBJECT/img_NUMBER.jpg
+                                                or packed (stages/io/packed_images.py)
     ijbs/image_list*.csv                        optional: the column ``path`` says which faces count
 
 Templates as AdaFace validation_lq/PFE/ijbs.py at c60eaa78 makes them; its order of templates is a Python set's, ours
@@ -29,6 +30,8 @@ from stages.core.errors import InputError
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
+from stages.io import packed_images
+from stages.io.packed_images import PackedImages
 
 Ids = NDArray[np.int64]
 
@@ -47,6 +50,7 @@ GALLERY_FILES = {
     for number in (1, 2)
 }
 METADATA = "cs6_metadata.csv"
+ALIGNED = "aligned"
 
 _FACE = re.compile(r"(videos_[^_]+)_\d+|(img_\d+)")
 
@@ -64,6 +68,7 @@ class IjbsSet:
     gallery1: dict[str, Ids]
     gallery2: dict[str, Ids]
     num_unused: int  # faces that belong to no template
+    packed: PackedImages | None = None
 
     def images(self) -> Iterator[Image | Failure]:
         """Yield each face, (112, 112, 3) uint8 BGR, or the reason of its failure."""
@@ -73,7 +78,7 @@ class IjbsSet:
         """Return one face, as ``images`` does."""
         name = self.names[row]
         try:
-            return decode_aligned((self.aligned / name).read_bytes())
+            return decode_aligned(packed_images.read(self.packed, self.aligned.parent, f"{ALIGNED}/{name}"))
         except (OSError, ValueError) as error:
             return Failure.of(name, error)
 
@@ -86,8 +91,9 @@ def load(folder: Path) -> IjbsSet:
         ValueError: a line does not fit, a subject stands twice in the galleries of a protocol, a list names a video
             or image that the metadata lack, or a face's name is of no known form; file and line are named.
     """
-    protocols, aligned = folder / "protocols", folder / "aligned"
-    if not aligned.is_dir():
+    protocols, aligned = folder / "protocols", folder / ALIGNED
+    packed = packed_images.find(folder)
+    if packed is None and not aligned.is_dir():
         raise FileNotFoundError(f"{aligned} is missing: put the aligned faces of IJB-S there, SUBJECT/videos_1_2.jpg")
     made = _Templates(*_read_metadata(protocols / METADATA))
     single, seen = (made.add_videos(protocols / PROBE_FILES[kind]) for kind in ("single", "surveillance"))
@@ -100,11 +106,12 @@ def load(folder: Path) -> IjbsSet:
     subject_T = np.array(made.subjects, dtype=np.int64)
     for protocol, first, second in zip(PROTOCOLS, *galleries, strict=True):
         _refuse_twins(subject_T[np.concatenate([first, second])], f"{protocols / 'galleries'}, {protocol}")
-    names, num_unused, frame_template = _assign(list(_faces(folder)), made)
+    names, num_unused, frame_template = _assign(list(faces(folder, packed)), made)
     tables = [dict(zip(PROTOCOLS, rows, strict=True)) for rows in (probes, *galleries)]
     return IjbsSet(
-        aligned, names, frame_template, subject_T, tuple(made.names), tables[0], tables[1], tables[2], num_unused
-    )
+        aligned, names, frame_template, subject_T, tuple(made.names), tables[0], tables[1], tables[2], num_unused,
+        packed,
+    )  # fmt: skip
 
 
 def _rows(path: Path, num_fields: int) -> Iterator[tuple[str, list[str]]]:
@@ -236,9 +243,12 @@ def _refuse_twins(subject_G: Ids, where: str) -> None:
         raise InputError(f"{where}: subject {twin} has more than one gallery template: a probe has one mate")
 
 
-def _faces(folder: Path) -> Iterator[str]:
+def faces(folder: Path, packed: PackedImages | None = None) -> Iterator[str]:
     """Yield SUBJECT/FILE of each face: those of the image list, or all that exist."""
     lists = sorted(folder.glob("image_list*.csv"))
+    if not lists and packed is not None:
+        yield from sorted(packed.names(ALIGNED))
+        return
     if not lists:
         found = (path for path in (folder / "aligned").glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
         yield from sorted(path.relative_to(folder / "aligned").as_posix() for path in found)

@@ -11,6 +11,8 @@ XQLFW as it is published:
     NAME/xqlfw_pairs.txt        10 300, then per fold 300 lines PERSON K K and 300 lines PERSON K PERSON K
     NAME/xqlfw_aligned_112/PERSON/PERSON_0001.jpg
 
+The images of either may be packed (stages/io/packed_images.py).
+
 CR-FIQA's scripts write RGB arrays with ``cv2.imwrite``: in their files red and blue have changed places.
 
 Shapes: N images, P pairs.
@@ -20,8 +22,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,10 @@ from stages.core.errors import InputError
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
+from stages.io import packed_images
+from stages.io.packed_images import PackedImages
 
+IMAGES = "images"
 PAIRS, PUBLISHED_PAIRS, PUBLISHED_IMAGES = "pair_list.txt", "xqlfw_pairs.txt", "xqlfw_aligned_112"
 
 _ADIENCE = re.compile(r"p_(\d+)_img_\d+")
@@ -51,6 +56,7 @@ class PairSet:
     second_P: NDArray[np.int32]
     is_same_P: NDArray[np.bool_]
     swapped: bool
+    packed: PackedImages | None = None
 
     def images(self) -> Iterator[Image | Failure]:
         """Yield each image, (112, 112, 3) uint8 BGR, or the reason of its failure."""
@@ -60,7 +66,7 @@ class PairSet:
         """Return one image, as ``images`` does."""
         name = self.names[row]
         try:
-            image = decode_aligned((self.folder / name).read_bytes())
+            image = decode_aligned(packed_images.read(self.packed, self.folder, name))
         except (OSError, ValueError) as error:
             return Failure.of(name, error)
         return np.ascontiguousarray(image[..., ::-1]) if self.swapped else image
@@ -68,7 +74,9 @@ class PairSet:
 
 def is_layout(folder: Path) -> bool:
     """Return whether a folder is in one of the layouts above, as far as its names tell."""
-    return (folder / "images").is_dir() or (folder / PUBLISHED_PAIRS).is_file()
+    packed = packed_images.find(folder)
+    has_images = (folder / IMAGES).is_dir() or (packed is not None and bool(packed.names(IMAGES)))
+    return has_images or (folder / PUBLISHED_PAIRS).is_file()
 
 
 def load(folder: Path, *, swapped: bool = False) -> PairSet:
@@ -82,21 +90,23 @@ def load(folder: Path, *, swapped: bool = False) -> PairSet:
         FileNotFoundError: the pairs or the images are missing.
         ValueError: a line does not fit, two images of one name, or no pairs; file and line are named.
     """
-    if (folder / "images").is_dir():
-        if (folder / PAIRS).is_file():
-            return _load_list(folder, swapped)
-        return _load_all(folder, swapped)
-    if (folder / PUBLISHED_PAIRS).is_file() and (folder / PUBLISHED_IMAGES).is_dir():
-        return _load_published(folder, swapped)
+    packed = packed_images.find(folder)
+    if (folder / IMAGES).is_dir() or (packed is not None and packed.names(IMAGES)):
+        files = _files(folder, packed)
+        found = _load_list(folder, files, swapped) if (folder / PAIRS).is_file() else _load_all(folder, files, swapped)
+        return replace(found, packed=packed)
+    if (folder / PUBLISHED_PAIRS).is_file() and (packed is not None or (folder / PUBLISHED_IMAGES).is_dir()):
+        return replace(_load_published(folder, swapped), packed=packed)
     raise FileNotFoundError(
         f"{folder} should hold images/ and {PAIRS} (CR-FIQA's layout), or {PUBLISHED_PAIRS} and {PUBLISHED_IMAGES}/"
     )
 
 
-def _files(images: Path) -> dict[str, str]:
+def _files(folder: Path, packed: PackedImages | None) -> dict[str, str]:
     """Return the file of each stem, sorted."""
-    files: dict[str, str] = {}
-    for path in sorted(images.iterdir()):
+    images, files = folder / IMAGES, dict[str, str]()
+    paths = sorted(images.iterdir() if packed is None else (images / name for name in packed.names(IMAGES)))
+    for path in paths:
         if path.suffix.lower() in _EXTENSIONS:
             if path.stem in files:
                 raise InputError(f"{path} and {files[path.stem]} have the same name {path.stem}: remove one")
@@ -104,8 +114,8 @@ def _files(images: Path) -> dict[str, str]:
     return files
 
 
-def _load_list(folder: Path, swapped: bool) -> PairSet:
-    path, files = folder / PAIRS, _files(folder / "images")
+def _load_list(folder: Path, files: Mapping[str, str], swapped: bool) -> PairSet:
+    path = folder / PAIRS
     rows: dict[str, int] = {}
     parts: list[NDArray[np.int32]] = []
     parts.extend(_read_chunk(chunk, rows, path) for chunk in _chunks(path))
@@ -149,9 +159,8 @@ def _shown(fields: pd.Series) -> str:
     return " ".join(str(value) for value in fields if str(value) not in ("", "nan"))[:80]
 
 
-def _load_all(folder: Path, swapped: bool) -> PairSet:
+def _load_all(folder: Path, files: Mapping[str, str], swapped: bool) -> PairSet:
     """Return all pairs of Adience: the person is part of the file name."""
-    files = _files(folder / "images")
     people: list[int] = []
     row_of: dict[str, int] = {}
     for stem in files:

@@ -1,7 +1,8 @@
 """Reads SCface as QGFace uses it: a frontal gallery, five cameras at three distances, no cameras 6 to 8.
 
     scface/all.txt              NAME and ten landmark coordinates or none, tab separated
-    scface/aligned/NAME.jpg     001_frontal, 001_cam1_1 (farthest), 001_cam1_2, 001_cam1_3 (nearest)
+    scface/aligned/NAME.jpg     001_frontal, 001_cam1_1 (farthest), 001_cam1_2, 001_cam1_3 (nearest);
+                                or packed (stages/io/packed_images.py)
 
 As QGFace validation/validation_lq/scface_helper.py at 778aa5ef: cameras 6 and 7 see infrared and 8 is a
 mugshot; the label is the number a name begins with.
@@ -21,8 +22,11 @@ from stages.core.errors import InputError
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
+from stages.io import packed_images
+from stages.io.packed_images import PackedImages
 
 DISTANCES = (1, 2, 3)
+ALIGNED = "aligned"
 
 _PROBE = re.compile(r"(\d+)_cam([1-5])_([123])")
 _GALLERY = re.compile(r"(\d+)_frontal")
@@ -38,6 +42,7 @@ class ScfaceSet:
     subject_N: NDArray[np.int64]
     distance_N: NDArray[np.int64]
     num_left_out: int
+    packed: PackedImages | None = None
 
     def images(self) -> Iterator[Image | Failure]:
         """Yield each image, (112, 112, 3) uint8 BGR, or the reason of its failure."""
@@ -47,7 +52,7 @@ class ScfaceSet:
         """Return one image, as ``images`` does."""
         name = f"{self.names[row]}.jpg"
         try:
-            return decode_aligned((self.folder / "aligned" / name).read_bytes())
+            return decode_aligned(packed_images.read(self.packed, self.folder, f"{ALIGNED}/{name}"))
         except (OSError, ValueError) as error:
             return Failure.of(name, error)
 
@@ -61,7 +66,8 @@ def load(folder: Path) -> ScfaceSet:
             Or no gallery, or a distance without probes.
     """
     path = folder / "all.txt"
-    if not path.is_file() or not (folder / "aligned").is_dir():
+    packed = packed_images.find(folder)
+    if not path.is_file() or (packed is None and not (folder / ALIGNED).is_dir()):
         raise FileNotFoundError(f"{folder} should hold all.txt and the folder aligned with the faces it lists")
     lines: dict[str, int] = {}
     names: list[str] = []
@@ -84,7 +90,7 @@ def load(folder: Path) -> ScfaceSet:
         if not np.any(table[:, 1] == distance):
             wanted = f"probes at distance {distance} (NNN_camC_{distance})" if distance else "gallery (NNN_frontal)"
             raise InputError(f"{path} lists no {wanted}")
-    return ScfaceSet(folder, tuple(names), table[:, 0], table[:, 1], num_left_out)
+    return ScfaceSet(folder, tuple(names), table[:, 0], table[:, 1], num_left_out, packed)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -5,6 +5,8 @@
     tinyface/tinyface/Testing_Set/Gallery_Distractor/NAME           their names are the distractors
     tinyface/aligned_pad_0.1_pad_high/{Probe,Gallery_Match,Gallery_Distractor}/NAME.jpg
 
+or packed, lists and all (stages/io/packed_images.py).
+
 As AdaFace validation_lq/tinyface_helper.py at c60eaa78, which takes subjects from file names
 (``SUBJECT_k.jpg``); the lists must agree with them here.
 """
@@ -23,8 +25,12 @@ from stages.core.formats.mat_cells import read_lists
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
+from stages.io import packed_images
+from stages.io.packed_images import PackedImages
 
 ALIGNED = "aligned_pad_0.1_pad_high"
+DISTRACTORS = "Gallery_Distractor"
+LISTS = "tinyface/Testing_Set"
 NOBODY = -100  # subject of a distractor
 
 _EXTENSIONS = {".jpg", ".jpeg", ".png"}
@@ -37,6 +43,7 @@ class TinyFaceSet:
     names: tuple[str, ...]
     subject_N: NDArray[np.int64]
     num_probes: int
+    packed: PackedImages | None = None
 
     def images(self) -> Iterator[Image | Failure]:
         """Yield each image, (112, 112, 3) uint8 BGR, or the reason of its failure."""
@@ -46,7 +53,7 @@ class TinyFaceSet:
         """Return one image, as ``images`` does."""
         name = f"{self.names[row]}.jpg"
         try:
-            return decode_aligned((self.aligned / name).read_bytes())
+            return decode_aligned(packed_images.read(self.packed, self.aligned.parent, f"{ALIGNED}/{name}"))
         except (OSError, ValueError) as error:
             return Failure.of(name, error)
 
@@ -59,22 +66,25 @@ def load(folder: Path) -> TinyFaceSet:
         ValueError: a list cannot be read, names an image twice, or tells another subject than the image's
             name.
     """
-    testing, aligned = folder / "tinyface" / "Testing_Set", folder / ALIGNED
-    distractors = testing / "Gallery_Distractor"
-    for path in (aligned, distractors):
-        if not path.is_dir():
+    testing, aligned = folder / LISTS, folder / ALIGNED
+    packed = packed_images.find(folder)
+    for path in (aligned, testing / DISTRACTORS):
+        if packed is None and not path.is_dir():
             raise FileNotFoundError(f"{path} is missing: it is part of the TinyFace layout AdaFace evaluates on")
     probes = _read_list(testing / "probe_img_ID_pairs.mat", "probe", "Probe")
     mates = _read_list(testing / "gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match")
-    others = {
-        f"Gallery_Distractor/{path.stem}": NOBODY
-        for path in sorted(distractors.iterdir())
-        if path.suffix.lower() in _EXTENSIONS
-    }
+    others = {f"{DISTRACTORS}/{stem}": NOBODY for stem in _distractors(testing / DISTRACTORS, packed)}
     listed = [*probes.items(), *mates.items(), *others.items()]
     return TinyFaceSet(
-        aligned, tuple(name for name, _ in listed), np.array([subject for _, subject in listed]), len(probes)
+        aligned, tuple(name for name, _ in listed), np.array([subject for _, subject in listed]), len(probes), packed
     )
+
+
+def _distractors(folder: Path, packed: PackedImages | None) -> list[str]:
+    """Return the stems of the distractors, in the order of their names."""
+    if packed is not None:
+        return [Path(name).stem for name in packed.names(f"{ALIGNED}/{DISTRACTORS}")]
+    return [path.stem for path in sorted(folder.iterdir()) if path.suffix.lower() in _EXTENSIONS]
 
 
 def _read_list(path: Path, key: str, folder: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ Every set is read by the reader that evaluation uses, so what passes here goes t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,6 +18,8 @@ from stages.inspection import training_sets
 from stages.inspection.catalogue import KNOWN, TRAIN, Known, own
 from stages.inspection.facts import seem_swapped, spread
 from stages.inspection.findings import SAMPLE, SWAPPED, Found
+from stages.io import packed_images
+from stages.io.packed_images import PackedImages
 from stages.runtime import places
 
 
@@ -39,6 +41,8 @@ def examine_at(place: Path, known: Known, *, one_to_n: bool = True) -> Found:
     """Examine a set whose file or folder is ``place``."""
     found, is_training = Found(), known.name == TRAIN.name
     wanted = [] if is_training else [one for one in _wanted(place, known) if one_to_n or one not in known.one_to_n]
+    if place.is_dir() and packed_images.find(place) is not None:
+        wanted = [one for one in wanted if not one.endswith("/")]
     found.missing = [f"{known.place}{file}" for file in wanted if not _there(place, file)]
     if found.missing:
         return found
@@ -98,7 +102,7 @@ def _look_ijb(place: Path, found: Found) -> None:
         "images": len(chosen.names), "templates": int(np.unique(chosen.template_N).size),
         "pairs": int(chosen.is_same_P.size), "genuine": int(chosen.is_same_P.sum()),
     }  # fmt: skip
-    _note_files(chosen.crops, chosen.names, found)
+    _note_files(_sizes(chosen.crops, chosen.packed, ijb.CROPS), chosen.names, found)
     _note_sample(chosen, found)
     if all(_there(place, file) for file in KNOWN[place.name].one_to_n):
         _look_search(place, chosen, found)
@@ -134,7 +138,7 @@ def _look_ijbs(place: Path, found: Found) -> None:
         found.odd.append(f"{chosen.num_unused:,} faces belong to no template")
     if not videos:
         found.odd.append("no template of a video")
-    _note_files(chosen.aligned, chosen.names, found, others_allowed=True)
+    _note_files(_sizes(chosen.aligned, chosen.packed, ijbs.ALIGNED), chosen.names, found, others_allowed=True)
     _note_sample(chosen, found)
 
 
@@ -147,7 +151,8 @@ def _look_tinyface(place: Path, found: Found) -> None:
     unmated = int(np.sum(~np.isin(probes, gallery)))
     if unmated:
         found.odd.append(f"{unmated:,} probes have no mate")
-    _note_files(chosen.aligned, [f"{name}.jpg" for name in chosen.names], found)
+    names = [f"{name}.jpg" for name in chosen.names]
+    _note_files(_sizes(chosen.aligned, chosen.packed, tinyface.ALIGNED), names, found)
     _note_sample(chosen, found)
 
 
@@ -158,7 +163,8 @@ def _look_scface(place: Path, found: Found) -> None:
     unmated = set(chosen.subject_N.tolist()) - set(chosen.subject_N[chosen.distance_N == 0].tolist())
     if unmated:
         found.odd.append(f"{len(unmated):,} subjects have no frontal image")
-    _note_files(place / "aligned", [f"{name}.jpg" for name in chosen.names], found, others_allowed=True)
+    names = [f"{name}.jpg" for name in chosen.names]
+    _note_files(_sizes(place / scface.ALIGNED, chosen.packed, scface.ALIGNED), names, found, others_allowed=True)
     _note_sample(chosen, found)
 
 
@@ -170,7 +176,7 @@ def _look_pairs(place: Path, found: Found) -> None:
     stems = [PurePosixPath(name).stem.split("_") for name in chosen.names]
     if all(len(parts) == 4 and parts[0] == "p" for parts in stems):
         found.counts["subjects"] = len({parts[1] for parts in stems})
-    _note_files(chosen.folder, chosen.names, found, others_allowed=True)
+    _note_files(_sizes(chosen.folder, chosen.packed, ""), chosen.names, found, others_allowed=True)
     _note_sample(chosen, found)
 
 
@@ -189,16 +195,23 @@ def _look_of(known: Known) -> Callable[[Path, Found], None]:
     return _LOOK.get(known.name) or (_look_bin if known.place.endswith(".bin") else _look_pairs)
 
 
-def _note_files(folder: Path, names: Iterable[str], found: Found, *, others_allowed: bool = False) -> None:
+def _sizes(folder: Path, packed: PackedImages | None, under: str) -> dict[str, int]:
+    """Return the bytes of each image file in a folder, or of each packed image that was there, by name."""
+    if packed is not None:
+        return packed.sizes(under)
+    paths = [Path(path, entry) for path, _, files in os.walk(folder) for entry in files]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths if path.is_file()}
+
+
+def _note_files(
+    there: Mapping[str, int], names: Iterable[str], found: Found, *, others_allowed: bool = False
+) -> None:
     """Note listed images that are missing or empty, and (if the lists are complete) unlisted files."""
-    there = {
-        Path(path, entry).relative_to(folder).as_posix(): entry for path, _, files in os.walk(folder) for entry in files
-    }
     wanted = list(names)
     missing = [name for name in wanted if name not in there]
     if missing:
         found.odd.append(f"{len(missing):,} of {len(wanted):,} images are missing, such as {missing[0]}")
-    empty = [name for name in wanted if name in there and not (folder / name).stat().st_size]
+    empty = [name for name in wanted if not there.get(name, 1)]
     if empty:
         found.odd.append(f"{len(empty):,} images are empty, such as {empty[0]}")
     extra = len(there) - (len(set(wanted)) - len(set(missing)))

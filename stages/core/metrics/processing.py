@@ -46,7 +46,7 @@ class Processed:
         return float(self.features.feature_norm_N[self.processed_N].mean(dtype=np.float64))
 
 
-def decode(data: bytes) -> Image:
+def decode(data: bytes | memoryview) -> Image:
     """Return an encoded image as (height, width, 3) uint8 in BGR order.
 
     Raises:
@@ -58,7 +58,7 @@ def decode(data: bytes) -> Image:
     return image  # type: ignore[no-any-return]
 
 
-def decode_aligned(data: bytes) -> Image:
+def decode_aligned(data: bytes | memoryview) -> Image:
     """Return an aligned face as (112, 112, 3) uint8 in BGR order.
 
     Raises:

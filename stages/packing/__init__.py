@@ -1,0 +1,1 @@
+"""Packs images of test sets and of people into record files."""

@@ -1,0 +1,122 @@
+"""Journal of a record file that is being written: a killed pack goes on at the image that it had reached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Self, TextIO
+
+from stages.core.recordio.framing import frame
+
+JOURNAL = "journal.jsonl"
+FLUSH_EVERY = 256  # images; a kill loses at most so many
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image that is done."""
+
+    end: int
+    """Where its record ends in the file; where the one before ends, if it has none."""
+    stamp: str
+    """Size and time of the picture: it is packed again if these changed."""
+    label: float = -1.0
+    problem: str = ""
+    """Why it has no record; empty if it has one."""
+    face: dict[str, float] = field(default_factory=dict)
+    """Box and detector's score, if it was aligned here."""
+
+
+class Journal:
+    """Record file that is appended to, and the rows of what is in it, in the order of the images.
+
+    Args:
+        folder: where both are.
+        records: name of the record file.
+        key: of what is packed and how: a journal with another key is begun anew.
+        head: first bytes of the record file.
+        stamps: of the images, in order; rows are kept up to the first image that changed.
+    """
+
+    def __init__(self, folder: Path, records: str, key: str, head: bytes, stamps: Sequence[str]) -> None:
+        self.path, self.records = folder / JOURNAL, folder / records
+        self.key, self.head = key, head
+        self.rows = list(self._kept(stamps))
+        self.end = self.rows[-1].end if self.rows else len(head)
+
+    def __enter__(self) -> Self:
+        self._records: BinaryIO = self.records.open("r+b" if self.rows else "wb")
+        if not self.rows:
+            self._records.write(self.head)
+        self._records.truncate(self.end)
+        self._records.seek(self.end)
+        # rewritten, because its last line may be half a line
+        self._lines: TextIO = self.path.open("w", encoding="ascii")
+        self._lines.write(json.dumps({"key": self.key}) + "\n")
+        self._waiting = [*self.rows]
+        self._flush()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()
+        self._records.close()
+        self._lines.close()
+
+    def add(self, payload: bytes | None, stamp: str, **more: Any) -> None:
+        """Append a record, None for an image without one, and its row."""
+        framed = b"" if payload is None else frame(payload)
+        self._records.write(framed)
+        self.end += len(framed)
+        row = Row(self.end, stamp, **more)
+        self.rows.append(row)
+        self._waiting.append(row)
+        if len(self._waiting) >= FLUSH_EVERY:
+            self._flush()
+
+    def begins(self) -> list[int]:
+        """Return where the record of each row begins."""
+        return [len(self.head), *(row.end for row in self.rows[:-1])] if self.rows else []
+
+    def _flush(self) -> None:
+        # the records first: a line says that its record is there
+        self._records.flush()
+        self._lines.writelines(json.dumps(asdict(row)) + "\n" for row in self._waiting)
+        self._lines.flush()
+        self._waiting = []
+
+    def _kept(self, stamps: Sequence[str]) -> Iterator[Row]:
+        if not (self.path.is_file() and self.records.is_file()):
+            return
+        size = self.records.stat().st_size
+        with self.path.open(encoding="ascii") as stream:
+            if next(stream, "") != json.dumps({"key": self.key}) + "\n":
+                return
+            for line, stamp in zip(stream, stamps, strict=False):
+                try:
+                    row = Row(**json.loads(line))
+                except json.JSONDecodeError:
+                    return  # it was being written
+                if row.stamp != stamp or row.end > size:
+                    return
+                yield row
+
+
+def stamp_of(path: Path) -> str:
+    """Return size and time of a file; "missing" if it is not there."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def key_of(*parts: Any) -> str:
+    """Return a key of what is packed and how."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(os.fsencode(json.dumps(part, default=str)) + b"\n")
+    return digest.hexdigest()
