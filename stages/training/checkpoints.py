@@ -27,6 +27,8 @@ from torch import Tensor
 
 from stages.core.errors import InputError
 from stages.runtime import artifacts, progress
+from stages.training import checkpoint_files
+from stages.training.checkpoint_files import first_line
 from stages.training.distributed import Processes
 
 STATE = "state.pt"
@@ -120,27 +122,49 @@ class Checkpoints:
             ValueError: there are states, and none can be read; a training never starts over in silence.
         """
         steps = self.steps()
+        if not self.processes.alike(int(hashlib.sha256(str(steps).encode()).hexdigest()[:15], 16)):
+            raise InputError(
+                f"the processes see different checkpoints under {self.folder}: it should be on a file system that all "
+                "their machines share; set FACET_HOME to such a folder"
+            )
         for step in reversed(steps):
-            try:
-                return self.read(step, rows, device)
-            except Exception as error:  # torch, zip and pickle raise many kinds for a damaged file
-                reason = f"checkpoint {self.path(step)} is damaged ({_first_line(error)})"
-                if step == steps[0]:
-                    raise InputError(f"{reason}: delete {self.folder} to restart this training run") from error
-                if self.processes.is_first:
-                    progress.say(f"{reason}: resuming from the previous one")
+            snapshot, problem = self._try_read(step, rows, device)
+            # all resume from one step: who cannot read a checkpoint takes the others along to the one before
+            if not self.processes.any(snapshot is None)[0]:
+                return snapshot
+            reason = f"checkpoint {self.path(step)} is damaged ({problem or 'another process cannot read it'})"
+            if step == steps[0]:
+                raise InputError(f"{reason}: delete {self.folder} to restart this training run")
+            if self.processes.is_first:
+                progress.say(f"{reason}: resuming from the previous one")
         return None
 
-    def read(self, step: int, rows: range | None = None, device: str | torch.device = "cpu") -> Snapshot:
+    def _try_read(self, step: int, rows: range | None, device: str | torch.device) -> tuple[Snapshot | None, str]:
+        """Return a state, or None and why not; of its files this process checks its share."""
+        try:
+            return self.read(step, rows, device, share=True), ""
+        except Exception as error:  # torch, zip and pickle raise many kinds for a damaged file
+            return None, first_line(error)
+
+    def read(
+        self, step: int, rows: range | None = None, device: str | torch.device = "cpu", *, share: bool = False
+    ) -> Snapshot:
         """Return one state, after checking that its files are as written.
+
+        Args:
+            step: of the state.
+            rows: classes to read the rows of; None: all.
+            device: where the tensors are put.
+            share: check every N-th file only, because each of N processes checks others.
 
         Raises:
             ValueError: a file is missing or has changed.
         """
         folder = self.path(step)
         manifest = artifacts.read_json(folder / MANIFEST)
-        for name, digest in manifest["files"].items():
-            if artifacts.sha256(folder / name) != digest:
+        first, every = (self.processes.rank, self.processes.size) if share else (0, 1)
+        for name in sorted(manifest["files"])[first::every]:
+            if artifacts.sha256(folder / name) != manifest["files"][name]:
                 raise InputError(f"{name} differs from what was written")
         shared = torch.load(folder / STATE, map_location=device, weights_only=True)
         wanted = rows if rows is not None else range(manifest["num_classes"])
@@ -172,9 +196,9 @@ class Checkpoints:
         aside = self._aside(snapshot.step)
         aside.mkdir(parents=True, exist_ok=True)
         name = f"rank-{self.processes.rank:05d}-of-{self.processes.size:05d}.pt"
-        _save({"begin": snapshot.begin, "rows": snapshot.rows, "own": snapshot.own}, aside / name)
+        checkpoint_files.save({"begin": snapshot.begin, "rows": snapshot.rows, "own": snapshot.own}, aside / name)
         if self.processes.is_first:
-            _save(snapshot.shared, aside / STATE)
+            checkpoint_files.save(snapshot.shared, aside / STATE)
 
     def _finish(self, snapshot: Snapshot) -> None:
         """Write the manifest of all processes' files, move the folder into place, remove superfluous ones."""
@@ -183,14 +207,14 @@ class Checkpoints:
         tree = {
             **self.about, "step": snapshot.step, "best_step": snapshot.best_step, "num_classes": snapshot.num_classes,
             "processes": size, "torch": torch.__version__,
-            "files": {name: artifacts.sha256(aside / name) for name in names},
+            "files": {name: checkpoint_files.take_digest(aside / name) for name in names},
         }  # fmt: skip
         artifacts.write_json(aside / MANIFEST, tree)
-        _sync(aside / MANIFEST)
+        checkpoint_files.sync(aside / MANIFEST)
         final = self.path(snapshot.step)
         shutil.rmtree(final, ignore_errors=True)  # a damaged one that was passed over
         aside.replace(final)
-        _sync(self.folder)
+        checkpoint_files.sync(self.folder)
         self._prune(snapshot.step)
 
     def _prune(self, step: int) -> None:
@@ -246,35 +270,6 @@ def _take(parts: list[Any], wanted: range, device: str | torch.device) -> dict[s
             end = max(wanted.stop - part["begin"], 0)
             taken[name].append(rows[begin:end].to(device))
     return {name: torch.cat(pieces) for name, pieces in taken.items()}
-
-
-def _save(tree: Mapping[str, Any], path: Path) -> None:
-    """Write a tree of tensors and sync it to the disk.
-
-    Raises:
-        OSError: it cannot be written whole.
-    """
-    # through a file of Python's: given a path, torch hides the reason and raises a RuntimeError
-    try:
-        with path.open("wb") as stream:
-            torch.save(dict(tree), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except RuntimeError as error:  # of torch's archive, which found itself cut short; the reason is under it
-        reason = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise OSError(f"{path.name}: {_first_line(reason)}") from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _number(name: str, default: int) -> int:

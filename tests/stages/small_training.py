@@ -13,6 +13,7 @@ from stages.config.training import Config
 from stages.training import loop
 from stages.training.checkpoints import Checkpoints, Snapshot
 from stages.training.dataset import open_records
+from stages.training.distributed import Processes
 from tests.stages import training_data
 
 # what tells a process how many train and load
@@ -59,9 +60,9 @@ def prepare(path: Path, monkeypatch: pytest.MonkeyPatch, unset: Sequence[str]) -
     return path
 
 
-def train(of: Config, key: str = "key") -> loop.Training:
-    training = loop.Training(of, open_records("tiny"))
-    training.run(Checkpoints(key), "train")
+def train(of: Config, key: str = "key", ours: Processes | None = None) -> loop.Training:
+    training = loop.Training(of, open_records("tiny"), ours)
+    training.run(Checkpoints(key, processes=ours), "train")
     return training
 
 

@@ -39,6 +39,17 @@ def test_what_is_read_is_what_was_saved():
     assert Checkpoints("other").last() is None
 
 
+def test_a_checkpoint_holds_its_files_and_their_digests_which_nobody_read_again(monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(artifacts, "sha256", lambda path: 1 / 0)
+        Checkpoints("key").save(snapshot(1))
+    folder = Checkpoints("key").path(1)
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.json", "rank-00000-of-00001.pt", "state.pt"}
+    digests = artifacts.read_json(folder / "checkpoint.json")["files"]
+    assert digests == {name: artifacts.sha256(folder / name) for name in digests}
+    assert len(digests) == 2
+
+
 def test_rows_are_read_for_the_classes_that_are_asked_for():
     Checkpoints("key").save(snapshot(1))
     read = Checkpoints("key").last(range(1, 3))

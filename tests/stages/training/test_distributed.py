@@ -20,7 +20,7 @@ from stages.core.losses.objective import Objective
 from stages.core.losses.sampler import Order
 from stages.core.networks.batch_norm import sync_over_processes
 from stages.runtime import artifacts, plugins, program
-from stages.training import checkpoints, loop
+from stages.training import checkpoint_files, loop
 from stages.training.checkpoints import Checkpoints
 from stages.training.dataset import open_records
 from stages.training.distributed import Processes
@@ -223,7 +223,7 @@ def test_a_checkpoint_that_one_process_cannot_write_stops_all_of_them(project: P
     def both(ours: Processes) -> None:
         train(config(epochs=1), "key", ours)
         if ours.rank == 1:
-            checkpoints._save = lambda tree, path: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+            checkpoint_files.save = lambda tree, path: (_ for _ in ()).throw(OSError(28, "No space left on device"))
         with pytest.raises(OSError, match="the one after step 4 is in place"):
             train(config(epochs=2), "key", ours)
         assert Checkpoints("key").steps() == [4]

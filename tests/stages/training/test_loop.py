@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from stages.runtime import devices, plugins, program
-from stages.training import checkpoints, loop
+from stages.training import checkpoint_files, checkpoints, loop
 from stages.training.checkpoints import Checkpoints
 from stages.training.dataset import open_records
 from tests.stages import ranks, small_training, training_data
@@ -199,13 +199,13 @@ def train_until_killed(moment: str, steps: int) -> None:
             die()
         return output
 
-    def half(tree: Any, path: Path, save: Any = checkpoints._save) -> None:
+    def half(tree: Any, path: Path, save: Any = checkpoint_files.save) -> None:
         save(tree, path)
         if dying == ["first half of a file"]:
             os.truncate(path, path.stat().st_size // 2)
             die()
 
-    def sync(path: Path, sync: Any = checkpoints._sync) -> None:
+    def sync(path: Path, sync: Any = checkpoint_files.sync) -> None:
         if dying == ["before the move"]:
             die()
         sync(path)
@@ -217,6 +217,6 @@ def train_until_killed(moment: str, steps: int) -> None:
         remove(path, **options)
 
     training.advance = step  # type: ignore[method-assign]
-    checkpoints._save, checkpoints._sync = half, sync
+    checkpoint_files.save, checkpoint_files.sync = half, sync
     checkpoints.shutil = SimpleNamespace(rmtree=remove)  # type: ignore[assignment]
     training.run(Checkpoints("killed"), "train")
