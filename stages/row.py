@@ -39,6 +39,9 @@ def main(arguments: argparse.Namespace) -> None:
         "parameters": read_parameters(run),
         "switches": {suite: switches(tree) for suite, tree in details.items()},
         "measured": {**measured, "averages": means},
+        "groups": {
+            name: tree["groups"] for name, tree in details.get("hq", {}).get("sets", {}).items() if "groups" in tree
+        },
         "counts": {suite: counts(tree) for suite, tree in details.items()},
         "unmeasured": {**unmeasured, "averages": missing},
         "curves": {

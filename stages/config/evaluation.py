@@ -44,6 +44,10 @@ def _one_digit(fmrs: tuple[float, ...]) -> tuple[float, ...]:
     return fmrs
 
 
+def _one_fmr(fmr: float) -> float:
+    return _one_digit((fmr,))[0]
+
+
 def _none_is_no_set(section: Any) -> Any:
     return {} if section is None else section
 
@@ -64,6 +68,9 @@ class Hq(BaseModel, extra="forbid", frozen=True):
         "grid", description="of a fold: the best of 0, 0.01, ... 4 (published), or of all; both are in the details"
     )
     stored_swapped: bool = Field(False, description=_SWAPPED)
+    group_fmr: Annotated[float, AfterValidator(_one_fmr)] = Field(
+        0.01, description="FMR over all pairs that sets the threshold at which groups of a pairs.csv are read"
+    )
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 

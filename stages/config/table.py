@@ -141,6 +141,9 @@ class Gathered(BaseModel, extra="forbid", frozen=True):
     counts: dict[str, dict[str, dict[str, int]]] = Field(
         default_factory=dict, description="by suite and test set: pairs, templates and the like"
     )
+    groups: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="by set of pairs with groups: error rates of each, and how they were read"
+    )
     unmeasured: dict[str, dict[str, str]] = Field(description="by suite, place in its details: why")
     curves: dict[str, dict[str, list[dict[str, Scalar]]]] = Field(description="by suite and file")
 

@@ -1,4 +1,4 @@
-"""Reads the quality sets Adience and XQLFW: aligned faces in files, and pairs of them.
+"""Reads sets of pairs in files: Adience, XQLFW, and pairs of one's own.
 
 CR-FIQA's layout, made by its feature_extraction/extract_{adience,xqlfw,bin}.py at a8f98da6:
 
@@ -11,7 +11,11 @@ XQLFW as it is published:
     NAME/xqlfw_pairs.txt        10 300, then per fold 300 lines PERSON K K and 300 lines PERSON K PERSON K
     NAME/xqlfw_aligned_112/PERSON/PERSON_0001.jpg
 
-The images of either may be packed (stages/io/packed_images.py).
+Pairs of one's own, of pictures in the same folder (stages/core/formats/pairs_csv.py):
+
+    NAME/pairs.csv              a,b,same[,fold][,group][,identity_a,identity_b]
+
+The images of each may be packed (stages/io/packed_images.py).
 
 CR-FIQA's scripts write RGB arrays with ``cv2.imwrite``: in their files red and blue have changed places.
 
@@ -31,6 +35,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
+from stages.core.formats import pairs_csv
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
@@ -39,6 +44,7 @@ from stages.io.packed_images import PackedImages
 
 IMAGES = "images"
 PAIRS, PUBLISHED_PAIRS, PUBLISHED_IMAGES = "pair_list.txt", "xqlfw_pairs.txt", "xqlfw_aligned_112"
+OWN_PAIRS = "pairs.csv"
 
 _ADIENCE = re.compile(r"p_(\d+)_img_\d+")
 _EXTENSIONS = (".jpg", ".jpeg", ".png")
@@ -56,6 +62,11 @@ class PairSet:
     second_P: NDArray[np.int32]
     is_same_P: NDArray[np.bool_]
     swapped: bool
+    fold_P: NDArray[np.int64] | None = None  # of each pair, from 0; None: ten runs in list order
+    group_P: NDArray[np.int64] | None = None  # rows of ``groups``, -1: in none; None: there are no groups
+    groups: tuple[str, ...] = ()
+    identity_N: NDArray[np.int64] | None = None  # who is on each image; None if the list does not say
+    identity_from: str = ""  # what says so
     packed: PackedImages | None = None
 
     def images(self) -> Iterator[Image | Failure]:
@@ -76,7 +87,7 @@ def is_layout(folder: Path) -> bool:
     """Return whether a folder is in one of the layouts above, as far as its names tell."""
     packed = packed_images.find(folder)
     has_images = (folder / IMAGES).is_dir() or (packed is not None and bool(packed.names(IMAGES)))
-    return has_images or (folder / PUBLISHED_PAIRS).is_file()
+    return has_images or any((folder / name).is_file() for name in (PUBLISHED_PAIRS, OWN_PAIRS))
 
 
 def load(folder: Path, *, swapped: bool = False) -> PairSet:
@@ -91,6 +102,8 @@ def load(folder: Path, *, swapped: bool = False) -> PairSet:
         ValueError: a line does not fit, two images of one name, or no pairs; file and line are named.
     """
     packed = packed_images.find(folder)
+    if (folder / OWN_PAIRS).is_file():
+        return replace(_load_own(folder), packed=packed)
     if (folder / IMAGES).is_dir() or (packed is not None and packed.names(IMAGES)):
         files = _files(folder, packed)
         found = _load_list(folder, files, swapped) if (folder / PAIRS).is_file() else _load_all(folder, files, swapped)
@@ -98,8 +111,23 @@ def load(folder: Path, *, swapped: bool = False) -> PairSet:
     if (folder / PUBLISHED_PAIRS).is_file() and (packed is not None or (folder / PUBLISHED_IMAGES).is_dir()):
         return replace(_load_published(folder, swapped), packed=packed)
     raise FileNotFoundError(
-        f"{folder} should hold images/ and {PAIRS} (CR-FIQA's layout), or {PUBLISHED_PAIRS} and {PUBLISHED_IMAGES}/"
+        f"{folder} should hold images/ and {PAIRS} (CR-FIQA's layout), or {PUBLISHED_PAIRS} and {PUBLISHED_IMAGES}/, "
+        f"or {OWN_PAIRS} and the pictures that it names"
     )
+
+
+def _load_own(folder: Path) -> PairSet:
+    path = folder / OWN_PAIRS
+    try:
+        table = pairs_csv.parse(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return PairSet(
+        folder.name, folder, table.names, table.first_P, table.second_P, table.is_same_P, False,
+        table.fold_P, table.group_P, table.groups, table.identity_N, table.identity_from,
+    )  # fmt: skip
 
 
 def _files(folder: Path, packed: PackedImages | None) -> dict[str, str]:

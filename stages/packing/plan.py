@@ -6,19 +6,17 @@ passes here goes through there.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.core.errors import InputError
 from stages.datasets import ijb, ijbs, pair_list, scface, tinyface
 from stages.pictures.score import SUFFIXES
 
-PAIRS = "pairs.csv"
+PAIRS = pair_list.OWN_PAIRS
 
 
 @dataclass(frozen=True)
@@ -97,19 +95,8 @@ def _pair_list(folder: Path) -> Plan:
 
 
 def _pairs_csv(folder: Path) -> Plan:
-    path = folder / PAIRS
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            table = csv.DictReader(stream)
-            if not {"a", "b", "same"} <= set(table.fieldnames or ()):
-                raise InputError(f"{path}: wanted the columns a, b and same, got {', '.join(table.fieldnames or ())}")
-            pictures = dict.fromkeys(name for line in table for name in (line["a"], line["b"]))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
-    odd = [name for name in pictures if not name or PurePosixPath(name).is_absolute() or ".." in name.split("/")]
-    if odd:
-        raise InputError(f"{path}: pictures are named relative to {folder}, got {odd[0]!r}")
-    return Plan(f"pairs of {folder.name}", list(pictures), [PAIRS], align=True)
+    chosen = pair_list.load(folder)
+    return Plan(f"pairs of {folder.name}", chosen.names, [PAIRS], align=True)
 
 
 def _people(folder: Path) -> Plan:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stages.config.table import Column
 from stages.core.metrics.agreement_spread import SHARE
-from stages.reporting import findings, plots, provenance, wording
+from stages.reporting import findings, groups, plots, provenance, wording
 from stages.reporting.compact import compact, share
 from stages.reporting.comparison import Cell, Comparison, Line
 
@@ -18,7 +18,7 @@ STYLE = Path(__file__).with_name("page.css")
 
 def html(comparison: Comparison, drawn: Sequence[plots.Plot]) -> str:
     """Return the whole page of a table."""
-    body = [head(comparison), measured(comparison), claims(comparison), elsewhere(comparison)]
+    body = [head(comparison), measured(comparison), claims(comparison), groups.html(comparison), elsewhere(comparison)]
     body += _plots(comparison, drawn)
     return document(comparison.table.title, [*body, provenance.section([comparison])])
 

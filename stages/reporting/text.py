@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stages.config.table import Column
-from stages.reporting import findings, wording
+from stages.reporting import findings, groups, wording
 from stages.reporting.claims import Checked
 from stages.reporting.comparison import Cell, Comparison, Line
 from stages.reporting.rank_agreement import Agreement
@@ -33,7 +33,7 @@ def markdown(comparison: Comparison) -> str:
     notes = "\n".join(f"- {note}" for note in [*wording.caveats(comparison), *sources, *other])
     here = found.text if found and found.here else ""
     parts = [f"# {table.title}", table.note.strip(), wording.verdict(comparison), here, body,
-             f"Stated in words:\n\n{claims.strip()}" if claims else "", notes]  # fmt: skip
+             f"Stated in words:\n\n{claims.strip()}" if claims else "", notes, groups.markdown(comparison)]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -124,6 +124,7 @@ def as_tree(comparison: Comparison) -> dict[str, Any]:
             for column, found in zip(table.columns, comparison.columns, strict=True)
         ],
         "rows": [_row_tree(line, table.columns) for line in comparison.lines],
+        **({"groups": by_group} if (by_group := groups.as_tree(comparison)) else {}),
     }
 
 

@@ -38,8 +38,18 @@ class Pairs:
     second_P: Rows
     image: Callable[[int], Image | Failure]
     """Returns one image again, by its row."""
-    names: tuple[str, ...] | None = None
-    """Of the images; None: they are known by their number."""
+    listed: pair_list.PairSet | None = None
+    """The list of a set of pictures and pairs; None of a ``.bin`` file, whose images are known by their number."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of the images; None: they are known by their number."""
+        return None if self.listed is None else self.listed.names
+
+    @property
+    def fold_P(self) -> Rows | None:
+        """The fold of each pair; None: ten runs in list order."""
+        return None if self.listed is None else self.listed.fold_P
 
 
 def find(folder: Path, name: str) -> Path:
@@ -118,7 +128,7 @@ def _listed(folder: Path, switches: Hq | Fiqa | Lq, embed: Embed, label: str) ->
     progress = Progress(label, chosen.first_P.size, "pairs")
     return Pairs(
         processed, chosen.is_same_P, scores.pair_scores(embedding_ND.astype(np.float64), *places, progress.advance),
-        verification.distances(embedding_ND, *places), chosen.first_P, chosen.second_P, chosen.image, chosen.names,
+        verification.distances(embedding_ND, *places), chosen.first_P, chosen.second_P, chosen.image, chosen,
     )  # fmt: skip
 
 

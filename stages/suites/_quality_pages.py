@@ -11,13 +11,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import scipy.sparse.csgraph
 import scipy.stats
 from numpy.typing import NDArray
 
 from stages.core.metrics import curve_bands
 from stages.core.metrics.discard_curves import ERC_DISCARD_K
 from stages.core.metrics.processing import Failure
+from stages.core.metrics.resampling_units import units
 from stages.core.metrics.suite_result import Table, finite
 from stages.protocols import discard
 from stages.suites._quality_pairs import Compared
@@ -115,7 +115,9 @@ class Kept:
         quality: Mapping[str, Floats],
         curves: Mapping[str, Mapping[float, discard.Curves]],
     ) -> str:
-        first_P, second_P, over = units(compared, identity_N)
+        first_P, second_P, over = units(
+            compared.first_P, compared.second_P, compared.is_same_P, identity_N, compared.side_N
+        )
         weight_BU = curve_bands.draw_weights(int(max(first_P.max(), second_P.max())) + 1)
         areas: dict[tuple[str, float], Floats] = {}
         for method, score_N in quality.items():
@@ -167,27 +169,3 @@ def _extremes(value_N: Floats, count: int) -> tuple[list[int], list[int]]:
     rising_N = used_N[np.argsort(value_N[used_N], kind="stable")]
     falling_N = used_N[np.argsort(-value_N[used_N], kind="stable")]
     return rising_N[:count].tolist(), falling_N[:count].tolist()
-
-
-def units(compared: Compared, identity_N: Units | None) -> tuple[Units, Units, str]:
-    """Return the bootstrap unit of either side of each pair, (P,) each, and what the units are.
-
-    Identities where they are known; else, where sides are compared several times, those that genuine pairs
-    link; else each pair for itself.
-    """
-    first_P, second_P = compared.first_P, compared.second_P
-    num_sides = int(max(first_P.max(), second_P.max())) + 1
-    if identity_N is not None:
-        side_N = np.arange(identity_N.size) if compared.side_N is None else compared.side_N
-        person_S = np.zeros(max(num_sides, int(side_N.max()) + 1), dtype=np.int64)
-        person_S[side_N] = np.unique(identity_N, return_inverse=True)[1]
-        return person_S[first_P], person_S[second_P], "identities"
-    if np.bincount(np.concatenate([first_P, second_P]), minlength=num_sides).max() <= 1:
-        pair_P = np.arange(first_P.size)
-        return pair_P, pair_P, "pairs"
-    same_P = compared.is_same_P
-    links = scipy.sparse.coo_array(
-        (np.ones(int(same_P.sum()), np.bool_), (first_P[same_P], second_P[same_P])), shape=(num_sides, num_sides)
-    )
-    linked_S = scipy.sparse.csgraph.connected_components(links, directed=False)[1]
-    return linked_S[first_P], linked_S[second_P], "people linked by genuine pairs"

@@ -11,7 +11,7 @@ from stages.core.metrics import rates
 from stages.core.metrics.features import Embed
 from stages.core.metrics.suite_result import ROC, Measured, Score, Table, describe_failures, describe_rates, roc_rows
 from stages.protocols import verification
-from stages.suites import _pairs
+from stages.suites import _groups, _pairs
 
 FMRS = (1e-1, 1e-2, 1e-3)
 # the sets whose mean the tables call HQ Avg.; CFP-FF and VGG2-FP are beside it
@@ -36,9 +36,11 @@ def measure(folder: Path, switches: Hq, embed: Embed, scores: Mapping[str, Score
     for name in switches.sets:
         pairs = _pairs.embed_pairs(folder, name, switches, embed, f"hq {name}")
         details = _measure_pairs(pairs)
+        by_group, of_groups = _groups.measure(name, pairs, switches.group_fmr)
         chosen = details if switches.threshold == "grid" else details["exact_threshold"]
         measured.metrics[name] = chosen["accuracy"]
-        measured.details["sets"][name] = details
+        measured.metrics |= by_group
+        measured.details["sets"][name] = {**details, **of_groups}
         roc.rows += roc_rows(name, pairs.cosine_P[pairs.is_same_P], pairs.cosine_P[~pairs.is_same_P])
     lacking = [name for name in AVERAGED if name not in measured.metrics]
     if lacking:
@@ -55,12 +57,13 @@ def mean_accuracy(metrics: Mapping[str, float], names: Sequence[str]) -> float:
 
 
 def _measure_pairs(pairs: _pairs.Pairs) -> dict[str, Any]:
+    compared = (pairs.distance_P, pairs.is_same_P, pairs.fold_P)
     genuine_G, impostor_I = pairs.cosine_P[pairs.is_same_P], pairs.cosine_P[~pairs.is_same_P]
     return {
         "pairs": int(pairs.is_same_P.size),
         "genuine": int(genuine_G.size),
-        **_pairs.describe_folds(verification.of_distances(pairs.distance_P, pairs.is_same_P)),
-        "exact_threshold": _pairs.describe_folds(verification.of_distances_exact(pairs.distance_P, pairs.is_same_P)),
+        **_pairs.describe_folds(verification.of_distances(*compared)),
+        "exact_threshold": _pairs.describe_folds(verification.of_distances_exact(*compared)),
         "tar_at_far": describe_rates(rates.read_rates(genuine_G, impostor_I, FMRS)),
         "mean_feature_norm": pairs.processed.mean_feature_norm,
         **describe_failures(pairs.processed),

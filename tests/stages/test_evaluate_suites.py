@@ -153,6 +153,67 @@ def test_pictures_and_pairs_have_the_accuracy_of_the_same_pairs_in_a_bin_file(se
         measure("hq", sets, evaluation.Hq(sets=("xqlfw",)))
 
 
+def write_own(folder: Path, *, group: bool = True) -> None:
+    """Write 40 genuine and 110 impostor pairs of 8 people, in two groups."""
+    lines = ["a,b,same,fold,group" if group else "a,b,same"]
+    for person in range(8):
+        (folder / f"p{person}").mkdir(parents=True)
+        for picture in range(5):
+            (folder / f"p{person}/{picture}.png").write_bytes(small_sets.encoded(person, picture))
+    for person in range(8):
+        more = [f"p{person}/{k}.png,p{person}/{(k + 1) % 5}.png,1" for k in range(5)]
+        more += [f"p{person}/{k % 5}.png,p{(person + 1 + k % 7) % 8}/{k % 4}.png,0" for k in range(14)]
+        lines += [f"{line},{person % 2},{'dark red' if person < 4 else 'blue'}" if group else line for line in more]
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_pairs_of_ones_own_have_accuracy_over_their_folds_and_rates_by_group_with_bands(sets):
+    write_own(sets / "mine")
+    found = measure("hq", sets, evaluation.Hq(sets=("mine",), group_fmr=0.1))
+    details = found.details["sets"]["mine"]
+    assert len(details["accuracy_per_fold"]) == 2
+    assert set(found.metrics) == {
+        "mine", "mine_fmr_dark_red", "mine_fnmr_dark_red", "mine_fmr_blue", "mine_fnmr_blue",
+    }  # fmt: skip
+    groups = details["groups"]
+    assert (groups["fmr"], groups["bands_resampled_over"], groups["pairs_in_no_group"]) == (0.1, "identities (folder names)", 0)
+    by_name = {one["group"]: one for one in groups["rates"]}
+    assert list(by_name) == ["blue", "dark red", "all pairs"]
+    assert (by_name["blue"]["genuine"], by_name["blue"]["impostor"]) == (20, 56)
+    assert by_name["all pairs"]["fmr"]["value"] <= 0.1
+    assert by_name["dark red"]["fmr"]["value"] == found.metrics["mine_fmr_dark_red"]
+    for one in groups["rates"]:
+        for kind in ("fmr", "fnmr"):
+            assert one[kind]["low"] <= one[kind]["value"] <= one[kind]["high"]
+
+
+def test_groups_that_the_pairs_cannot_resolve_have_a_reason(sets):
+    write_own(sets / "mine")
+    found = measure("hq", sets, evaluation.Hq(sets=("mine",), group_fmr=0.001))
+    assert list(found.metrics) == ["mine"]
+    reason = "FMR 0.001 needs 1000 impostor scores, got 112: add pairs or raise the target"
+    assert found.details["sets"]["mine"]["fmr"] == found.details["sets"]["mine"]["fnmr"] == {"reason": reason}
+
+
+def test_pairs_without_groups_have_their_accuracy_and_quality_curves(sets):
+    write_own(sets / "mine", group=False)
+    found = measure("hq", sets, evaluation.Hq(sets=("mine",)))
+    assert list(found.metrics) == ["mine"]
+    assert len(found.details["sets"]["mine"]["accuracy_per_fold"]) == 10
+    assert "mine_feature_norm_iso_pauc_fmr1e-01" in measure("fiqa", sets, evaluation.Fiqa(sets=("mine",), fmr=(0.1,))).metrics
+
+
+def test_a_table_of_pairs_that_does_not_fit_is_named_with_its_line(sets):
+    write_own(sets / "mine")
+    path = sets / "mine/pairs.csv"
+    path.write_text(path.read_text().replace(",1,", ",yes,", 1))
+    with pytest.raises(ValueError, match=r"mine/pairs\.csv: line 2: same should be 1"):
+        measure("hq", sets, evaluation.Hq(sets=("mine",)))
+    path.write_bytes(b"a,b,same\n\xff,b,1\n")
+    with pytest.raises(ValueError, match=r"mine/pairs\.csv is not UTF-8 text"):
+        measure("hq", sets, evaluation.Hq(sets=("mine",)))
+
+
 @pytest.mark.parametrize(
     ("suite", "remove", "message"),
     [

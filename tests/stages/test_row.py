@@ -82,6 +82,14 @@ def test_a_row_has_the_counts_of_each_test_set(project: Path):
     assert gather().counts["hq"] == {"lfw": {"pairs": 40, "images": 80}}
 
 
+def test_a_row_has_the_error_rates_by_group(project: Path):
+    groups = {"fmr": 0.01, "rates": [{"group": "x"}]}
+    reason = {"fmr": {"x": {"reason": "there are no impostor pairs"}}}
+    Path("results/arcface/hq/details.json").write_text(json.dumps({"sets": {"mine": {"groups": groups, **reason}, "lfw": {}}}))
+    assert gather().groups == {"mine": groups}
+    assert gather().unmeasured["hq"] == {"mine.fmr.x": "there are no impostor pairs"}
+
+
 def test_a_row_without_points_is_json_too(project: Path):
     Path("results/arcface/lq/cmc.csv").write_text("set,rank,rate\n")
     assert gather().curves["lq"]["cmc"] == []

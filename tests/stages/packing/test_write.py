@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.datasets import insightface_rec, scface
+from stages.datasets import insightface_rec, pair_list, scface
 from stages.packing import journal, pictures, plan, write
 from stages.pictures import detect
 from stages.tools import pack
@@ -187,8 +187,22 @@ def test_pictures_and_pairs_are_packed_in_the_order_in_which_pairs_name_them(peo
     assert table["path"].tolist() == ["Cy/b.png", "Ann/1.png", "Ann/2.png"]
     assert files["pairs.csv"] == contents(people)["pairs.csv"]
     (people / "pairs.csv").write_text("a,b,same\n../out.png,Ann/1.png,0\n")
-    with pytest.raises(ValueError, match=r"named relative to .*, got '\.\./out\.png'"):
+    with pytest.raises(ValueError, match=r"pairs\.csv: line 2: a should be a picture's path .*, got '\.\./out\.png'"):
         plan.of(people)
+
+
+def test_packed_pairs_are_read_as_their_folder_is(people: Path, tmp_path: Path):
+    (people / "pairs.csv").write_text("a,b,same,fold,group\nCy/b.png,Ann/1.png,0,2,x\nAnn/1.png,Ann/2.png,1,1,y\n")
+    packed(people, tmp_path / "pairs", pictures.Aligned(lambda: detect.as_aligned))
+    one, other = pair_list.load(people), pair_list.load(tmp_path / "pairs")
+    assert pair_list.is_layout(tmp_path / "pairs")
+    assert (one.names, one.groups, one.fold_P.tolist()) == (other.names, other.groups, other.fold_P.tolist())
+    small = [row for row, image in enumerate(other.images()) if isinstance(image, np.ndarray)]
+    assert len(small) == 3
+    for row in small:
+        shown = one.image(row)
+        if isinstance(shown, np.ndarray):  # the folder's own picture of another size is none that is measured
+            np.testing.assert_array_equal(shown, other.image(row))
 
 
 def test_the_command_says_what_it_did_and_what_it_could_not(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

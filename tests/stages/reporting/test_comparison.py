@@ -354,6 +354,30 @@ def test_side_by_side_published_numbers_stand_beside_what_they_are_of_alone():
     assert pairings["paper", "demo"].tau == 1
 
 
+def test_error_rates_by_group_stand_on_the_page_with_their_bands_and_what_these_are_of():
+    band = {"value": 0.125, "low": 0.0625, "high": 0.25}
+    rates = [
+        {"group": "x < y", "genuine": 1600, "impostor": 0, "fnmr": band, "fmr": None},
+        {"group": "all pairs", "genuine": 1600, "impostor": 30, "fnmr": band, "fmr": {"value": 0.01, "low": None, "high": None}},
+    ]  # fmt: skip
+    said = {"fmr": 0.01, "bands_resampled_over": "identities (folder names)", "pairs_in_no_group": 7, "rates": rates}
+    run = gathered("a", x_one=0.1).model_copy(update={"groups": {"mine": said}})
+    comparison = compare("t", table(X, a={}, b={}), DEMO, {"a": [run], "b": [gathered("b", x_one=0.2)]})
+    shown = text.markdown(comparison)
+    assert "Error rates by group: mine" in shown
+    assert "| A | x < y | 12.50 | 6.25 to 25.00 | 1,600 |  |  | 0 |\n|  | all pairs | 12.50 | 6.25 to 25.00 | 1,600 | 1.00 |  | 30 |" in shown
+    caption = (
+        "at one threshold, the lowest at which the FMR over all pairs is at most 0.01. 95 % bands by resampling identities "
+        "(folder names). 7 pairs are in no group"
+    )
+    assert caption in shown
+    html = page.html(comparison, [])
+    assert caption in html
+    assert "<td>x &lt; y</td><td>12.50</td><td>6.25 to 25.00</td>" in html
+    assert text.as_tree(comparison)["groups"] == {"mine": {"a": said}}
+    assert "groups" not in text.as_tree(three((0.1, 0.2, 0.3), (1, 2, 3)))
+
+
 def test_sets_are_called_as_in_the_switches_of_their_suites():
     for suite, names in SETS.items():
         assert evaluation.SUITES[suite](sets=names).sets == names
