@@ -5,7 +5,8 @@
 
 FOLDER gets the sets (files of 200 bytes that are no images), the same packed by `facet pack`, and a project for each,
 whose runs are measured on all three. Nothing is trained: outputs are made up and committed to DVC. Then each command
-looks, first with nothing known of the folder, then again. Wall seconds: run it alone.
+looks, first with nothing known of the folder, then again. At last every image of IJB is read. Wall seconds: run it
+alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import scipy.io
 import yaml
 
 from stages.core.images.alignment import TEMPLATE_52
-from stages.datasets import insightface_rec, verification_bin
+from stages.datasets import ijb, insightface_rec, verification_bin
+from stages.io import packed_images
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_BYTES = 200
@@ -178,6 +180,16 @@ def measured(path: Path, data: Path, num_runs: int) -> dict[str, float]:
     return found
 
 
+def reading(data: Path) -> float:
+    """Return the seconds of reading the bytes of every image in the order of evaluation, files on a warm disk."""
+    began = time.perf_counter()
+    for name in ("IJBB", "IJBC"):
+        chosen = ijb.load(data / "eval/ijb", name)
+        for image in chosen.names:
+            packed_images.read(chosen.packed, data / "eval/ijb" / name, f"{ijb.CROPS}/{image}")
+    return time.perf_counter() - began
+
+
 def main() -> None:
     """Make the sets, pack them, and print the table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -197,7 +209,7 @@ def main() -> None:
     for name, data in (("unpacked", loose), ("packed", packed)):
         project = folder / f"project_{name}"
         shutil.rmtree(project, ignore_errors=True)
-        sides[name] = measured(project, data, arguments.runs)
+        sides[name] = measured(project, data, arguments.runs) | {"read IJB-B, IJB-C": reading(data)}
     print(f"{'seconds':20} {'unpacked':>10} {'packed':>10}")
     for what in sides["packed"]:
         print(f"{what:20} {sides['unpacked'][what]:10.1f} {sides['packed'][what]:10.1f}")

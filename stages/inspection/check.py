@@ -18,8 +18,7 @@ from stages.inspection import training_sets
 from stages.inspection.catalogue import KNOWN, TRAIN, Known, own
 from stages.inspection.facts import seem_swapped, spread
 from stages.inspection.findings import SAMPLE, SWAPPED, Found
-from stages.io import packed_images
-from stages.io.packed_images import PackedImages
+from stages.io.packed_images import PackedImages, is_packed
 from stages.runtime import places
 
 
@@ -41,7 +40,7 @@ def examine_at(place: Path, known: Known, *, one_to_n: bool = True) -> Found:
     """Examine a set whose file or folder is ``place``."""
     found, is_training = Found(), known.name == TRAIN.name
     wanted = [] if is_training else [one for one in _wanted(place, known) if one_to_n or one not in known.one_to_n]
-    if place.is_dir() and packed_images.find(place) is not None:
+    if is_packed(place):
         wanted = [one for one in wanted if not one.endswith("/")]
     found.missing = [f"{known.place}{file}" for file in wanted if not _there(place, file)]
     if found.missing:

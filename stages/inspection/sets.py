@@ -16,6 +16,7 @@ from stages.inspection.catalogue import KNOWN, Known
 from stages.inspection.check import examine_at
 from stages.inspection.facts import Sight, decoded, describe_groups, describe_images, describe_pixels, spread
 from stages.inspection.findings import SWAPPED
+from stages.io.packed_images import is_packed
 
 Protocol = ijb.IjbSet | ijbs.IjbsSet | tinyface.TinyFaceSet | scface.ScfaceSet | pair_list.PairSet
 
@@ -48,7 +49,7 @@ def see_protocol(folder: Path, known: Known, chosen: Protocol) -> Sight:
         published = known.counts.get(what)
         other = f" (published: {published:,})" if published is not None and published != count else ""
         sight.facts[what] = f"{count:,}{other}"
-    sight.facts["layout"] = _switches(chosen)
+    sight.facts["layout"] = ("packed (images.rec); " if chosen.packed else "") + _switches(chosen)
     # what the colours say comes below, of more images
     sight.problems += [found.unusable] if found.unusable else [odd for odd in found.odd if odd != SWAPPED]
     images = [(row, chosen.image(row)) for row in spread(range(len(chosen.names)))]
@@ -140,7 +141,7 @@ def recognise(folder: Path) -> tuple[Known, Protocol] | None:
         return KNOWN["ijbs"], ijbs.load(folder)
     if (folder / "tinyface" / "Testing_Set").is_dir():
         return KNOWN["tinyface"], tinyface.load(folder)
-    if (folder / "all.txt").is_file() and (folder / "aligned").is_dir():
+    if (folder / "all.txt").is_file() and ((folder / scface.ALIGNED).is_dir() or is_packed(folder)):
         return KNOWN["scface"], scface.load(folder)
     if (folder / pair_list.PUBLISHED_PAIRS).is_file():
         return KNOWN["xqlfw"], pair_list.load(folder)

@@ -74,7 +74,12 @@ class PackedImages:
 
 def find(folder: Path) -> PackedImages | None:
     """Return the packed images of a set, None if its images are files."""
-    return PackedImages(folder) if (folder / RECORDS).is_file() or (folder / TABLE).is_file() else None
+    return PackedImages(folder) if is_packed(folder) else None
+
+
+def is_packed(folder: Path) -> bool:
+    """Return whether the images of a set are packed."""
+    return (folder / RECORDS).is_file() or (folder / TABLE).is_file()
 
 
 def read(packed: PackedImages | None, folder: Path, path: str) -> bytes | memoryview:

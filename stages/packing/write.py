@@ -67,7 +67,7 @@ def write(source: Path, target: Path, plan: Plan, take: Take, **options: Any) ->
 
 
 def _refuse(source: Path, target: Path, plan: Plan) -> None:
-    if packed_images.find(source) is not None:
+    if packed_images.is_packed(source):
         raise InputError(f"{source} is packed: give the folder that it was made of")
     if target.exists():
         raise InputError(f"{target} is there already: nothing is overwritten; remove it or give another place")

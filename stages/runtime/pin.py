@@ -215,13 +215,15 @@ def _listing(home: Path, place: Place, names: Sequence[str], memory: Path) -> st
     latest_ns = (time.time() - SETTLED_S) * 1e9
     kept = {path: [*seen, digests[path]] for path, seen in found.items() if seen[1] < latest_ns}
     if kept != known:
-        artifacts.write_json(memory, kept, ascii_only=True)
+        with artifacts.write_file(memory) as aside:
+            aside.write_text(json.dumps(kept), encoding="ascii")
     return "".join(f"{digests[path]} {seen[0]} {json.dumps(path)}\n" for path, seen in found.items())
 
 
 def _look(home: Path, path: str) -> list[Any]:
     try:
-        seen = (home / path).stat()
+        # hundreds of thousands of files: making a Path of each costs more than looking
+        seen = os.stat(f"{home}/{path}")  # noqa: PTH116
     except FileNotFoundError:
         raise FileNotFoundError(f"{home / path} is a link that leads nowhere: mend or remove it") from None
     return [seen.st_size, seen.st_mtime_ns]

@@ -24,6 +24,7 @@ from stages.datasets.people import is_image
 from stages.inspection import networks, sets, training_sets
 from stages.inspection import records as see_records
 from stages.inspection.facts import Sight, contact_sheet
+from stages.io.packed_images import is_packed
 from stages.runtime import artifacts, places, program
 
 EXAMPLES = """\
@@ -110,7 +111,7 @@ def _see_folder(path: Path, everything: bool) -> Sight:
 
 
 def _see_whole_folder(path: Path, everything: bool) -> Sight:
-    if records := places.record_file(path):
+    if not is_packed(path) and (records := places.record_file(path)):
         return see_records.see(records, everything=everything)
     if (path / "model.json").is_file():
         return networks.see_model(path)
@@ -136,10 +137,15 @@ def _see_whole_folder(path: Path, everything: bool) -> Sight:
     raise _unknown(path)
 
 
+def _records(path: Path, pattern: str) -> list[Path]:
+    """Return the record files of training sets; those of packed test sets have a table beside them."""
+    return [one for one in sorted(path.glob(pattern)) if not one.with_suffix(".parquet").is_file()]
+
+
 def _parts(path: Path) -> list[tuple[Path, str]]:
     """Return the parts of a data set's folder, by place."""
     place = places.find(path, "eval")
-    found = [(one.parent, "training set (.rec)") for one in sorted(path.glob("*/*.rec"))]
+    found = [(one.parent, "training set (.rec)") for one in _records(path, "*/*.rec")]
     found += [(one, "verification set (.bin)") for one in sorted((*path.glob("*.bin"), *path.glob("eval/*.bin")))]
     # of a folder of people there may be a hundred thousand
     direct = [one for one in path.iterdir() if not place.is_shared or place.holds(one.name)]

@@ -21,6 +21,7 @@ from stages.inspection import check
 from stages.inspection.catalogue import KNOWN
 from stages.io import packed_images
 from stages.packing import pictures, plan, write
+from stages.tools import inspect_data
 from tests.stages import small_sets
 
 LOADERS: dict[str, Any] = {
@@ -193,3 +194,13 @@ def test_doctor_finds_in_a_packed_set_what_it_finds_in_the_folder(folders: tuple
     assert not packed.unusable
     assert (packed.counts, packed.odd) == (loose.counts, loose.odd)
     assert name == "ijbs" or any("are missing" in odd for odd in packed.odd)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_inspect_knows_a_packed_set(folders: tuple[Path, Path], name: str):
+    sight = inspect_data.see(folders[1] / name)
+    assert sight.kind.startswith(KNOWN[Path(name).name].title)
+    assert str(sight.facts["layout"]).startswith("packed (images.rec); ")
+    parts = inspect_data.see(folders[1]).facts
+    assert name in parts
+    assert "training set" not in str(parts[name])
