@@ -22,6 +22,8 @@ class Tool:
 
 
 TOOLS = (
+    Tool("add", "add", "Look at a folder as it was downloaded, and add it to params.yaml as a data set."),
+    Tool("add-run", "add_run", "Add a training run like another to params.yaml, and its row to a table."),
     Tool("doctor", "doctor", "Check which data sets are here, which files are missing, and where to put them."),
     Tool("inspect", "inspect_data", "Show the contents of a .rec, .bin, checkpoint or protocol folder."),
     Tool("list", "catalogue", "List heads, backbones, quality methods, protocols and tables, with paper and file."),

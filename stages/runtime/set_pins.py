@@ -113,8 +113,8 @@ def checked(dataset: str, files: Mapping[str, str | None]) -> Path:
         if found is not None and (many := found.count("\n")) > MANY_FILES:
             progress.say(
                 f"{place.folder}, {name}: looking at {many:,} files took {time.monotonic() - began_s:.0f} s, and "
-                f"takes as long whenever it is asked what is stale; `facet pack` makes one record file of them, to be looked at "
-                f"in no time"
+                f"takes as long whenever it is asked what is stale; `facet pack` makes one record file of them, to be "
+                f"looked at in no time"
             )
     return place.folder
 

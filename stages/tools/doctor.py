@@ -166,15 +166,7 @@ def show(lines: Sequence[Line], console: Console) -> None:
     """Print a table, then what to do about missing sets."""
     for dataset in dict.fromkeys(line.dataset for line in lines):
         mine = [line for line in lines if line.dataset == dataset]
-        table = Table(title=f"data set {dataset}", title_justify="left", show_lines=False, expand=False)
-        for heading in ("set", "status", "where", "counts", "missing or odd"):
-            table.add_column(heading, overflow="fold")
-        for line in mine:
-            colour = _COLOURS[line.status]
-            table.add_row(
-                line.known.title, f"[{colour}]{line.status}[/]", line.where, _counts(line), _remarks(line)
-            )
-        console.print(table)
+        show_table(f"data set {dataset}", mine, console)
         absent = [line for line in mine if line.found.missing]
         if absent and mine[0].synthetic and any(line.wanted_by for line in absent):
             console.print(f"This data set is synthetic: render it with dvc repro synthesize@{dataset}\n", markup=False)
@@ -188,6 +180,17 @@ def show(lines: Sequence[Line], console: Console) -> None:
         console.print(text, style="red", markup=False)
     else:
         console.print("All sets that the runs of params.yaml need are here.", style="green")
+
+
+def show_table(title: str, lines: Sequence[Line], console: Console) -> None:
+    """Print a line for each set: status, place, counts, and what is missing or odd."""
+    table = Table(title=title, title_justify="left", show_lines=False, expand=False)
+    for heading in ("set", "status", "where", "counts", "missing or odd"):
+        table.add_column(heading, overflow="fold")
+    for line in lines:
+        colour = _COLOURS[line.status]
+        table.add_row(line.known.title, f"[{colour}]{line.status}[/]", line.where, _counts(line), _remarks(line))
+    console.print(table)
 
 
 def _counts(line: Line) -> str:
