@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 import torch
 
@@ -26,6 +27,14 @@ def choose() -> torch.device:
         OperationError: torch cannot use the machine's GPU; a stage never computes on the CPU instead unless told to.
     """
     gpu_lock.take()
+    device = without_lease()
+    if device.type == "cuda":
+        numerics.set_matmul("ieee")
+    return device
+
+
+def without_lease() -> torch.device:
+    """Return the device that `choose` would return if it had its lease; for reports, not for computing."""
     device = _named()
     if device.type != "cuda":
         return device
@@ -40,7 +49,6 @@ def choose() -> torch.device:
             f"at most {count} processes on it (`processes`, FACET_PROCS or --nproc-per-node), or change FACET_DEVICE"
         )
     _check_card(device)
-    numerics.set_matmul("ieee")
     return device
 
 
@@ -107,6 +115,16 @@ def runs_on(architecture: str, major: int, minor: int) -> bool:
     if kind == "compute":
         return made <= (major, minor)
     return made == (major, minor) if number != plain else made[0] == major and made[1] <= minor
+
+
+def num_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return the number of CPU cores that this process may use, by its affinity and its container's quota."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        quota, period = quota_file.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def prepare(threads: int) -> None:

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from stages.config import params
 from stages.core.errors import UnknownNameError
+from stages.inspection import machine
 from stages.inspection.catalogue import KNOWN, TRAIN, Known, own
 from stages.inspection.check import examine, own_sets
 from stages.inspection.findings import Found
@@ -88,6 +89,8 @@ def main(arguments: argparse.Namespace) -> None:
         print(json.dumps([as_tree(line) for line in lines], indent=2, ensure_ascii=False))
     else:
         show(lines, Console(highlight=False))
+        if not arguments.folder:
+            machine.show(Console(highlight=False))
     if any(line.is_fault for line in lines):
         raise MissingError
 

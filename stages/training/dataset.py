@@ -25,7 +25,7 @@ from stages.core.images.augment_views import Views
 from stages.core.images.pixels import SIDE
 from stages.core.losses.sampler import Order, Streams
 from stages.core.recordio.images import ManyRecordImages, RecordImages
-from stages.runtime import artifacts, merged, pin
+from stages.runtime import artifacts, devices, merged, pin
 from stages.training.loader import Items, batches, to_device
 
 Batch = tuple[Tensor, Tensor]
@@ -159,19 +159,25 @@ class Samples:
 def load(samples: Samples, order: Order, first_step: int, num_steps: int, device: torch.device) -> Iterator[Batch]:
     """Yield this rank's part of the batches of a range of steps, on the device.
 
-    ``FACET_LOADER_WORKERS`` says how many processes decode: none by default on a CPU, which has work enough, else 4 or
-    as many as there are cores.
-
     Raises:
-        ValueError: that variable is not a number, or an image cannot be decoded.
+        ValueError: FACET_LOADER_WORKERS is not a number, or an image cannot be decoded.
     """
-    usual = 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)
-    given = os.environ.get("FACET_LOADER_WORKERS", str(usual))
-    if not given.isdigit():
-        raise InputError(f"FACET_LOADER_WORKERS should be the number of loader processes, got {given!r}")
+    workers = num_workers(device)
     # stages run side by side: OpenCV's own threads would take the cores of another
     cv2.setNumThreads(1)
     steps = order.batches(first_step, num_steps)
     shape = samples.shape(order.local_size)
-    for image_VBHW3, label_B in batches(samples.fill, steps, shape, int(given)):
+    for image_VBHW3, label_B in batches(samples.fill, steps, shape, workers):
         yield to_device(image_VBHW3, device), to_device(torch.from_numpy(label_B), device)
+
+
+def num_workers(device: torch.device) -> int:
+    """Return how many processes decode for one that trains: ``FACET_LOADER_WORKERS``.
+
+    By default none on a CPU, which has work enough, else 4 or as many as there are cores.
+    """
+    usual = 0 if device.type == "cpu" else min(4, devices.num_cores())
+    given = os.environ.get("FACET_LOADER_WORKERS", str(usual))
+    if not given.isdigit():
+        raise InputError(f"FACET_LOADER_WORKERS should be the number of loader processes, got {given!r}")
+    return int(given)
