@@ -19,7 +19,7 @@ class FeatureLayer(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Return x_BD of x_BK."""
         device = input.device.type
-        if not torch.is_autocast_enabled(device):
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
             return super().forward(input)
         with torch.autocast(device, enabled=False):
             return super().forward(input.to(self.weight.dtype))
