@@ -103,7 +103,7 @@ def validation(config: Config) -> loop.Validate:
         )  # fmt: skip
         with numerics.applied("ieee"):
             metrics = hq.measure(folder, switches, embedder, {}).metrics
-        return {**metrics, "avg": hq.mean_accuracy(metrics, wanted.sets)}
+        return {name: metrics[name] for name in wanted.sets} | {"avg": hq.mean_accuracy(metrics, wanted.sets)}
 
     return validate
 

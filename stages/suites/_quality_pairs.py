@@ -46,6 +46,7 @@ class Compared:
     """Returns one image again, by its row: aligned, uint8 (112, 112, 3), BGR."""
     names: tuple[str, ...] | None = None  # of the images; None: they are known by their number
     side_N: Rows | None = None  # row of the template each image belongs to; None: images are compared
+    identity_N: NDArray[np.int64] | None = None  # who is on each image, as the list of a set says; None if it does not
 
 
 def compare(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compared:
@@ -62,6 +63,7 @@ def compare(folder: Path, name: str, switches: Fiqa, embed: Embed) -> Compared:
         pairs.processed, pairs.cosine_P, pairs.is_same_P,
         lambda quality_N: discard.pair_quality(quality_N, pairs.first_P, pairs.second_P),
         pairs.first_P, pairs.second_P, pairs.image, pairs.names,
+        identity_N=None if pairs.listed is None else pairs.listed.identity_N,
     )  # fmt: skip
 
 

@@ -188,7 +188,7 @@ def _truth(
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.int64] | None]:
     """Return known quality and identity of each image, None if not known."""
     if not path.is_file():
-        return None, None
+        return None, compared.identity_N
     num_images = compared.processed.processed_N.size
     if compared.names is None:
         names = tuple(map(str, range(num_images)))

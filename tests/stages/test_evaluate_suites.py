@@ -200,7 +200,9 @@ def test_pairs_without_groups_have_their_accuracy_and_quality_curves(sets):
     found = measure("hq", sets, evaluation.Hq(sets=("mine",)))
     assert list(found.metrics) == ["mine"]
     assert len(found.details["sets"]["mine"]["accuracy_per_fold"]) == 10
-    assert "mine_feature_norm_iso_pauc_fmr1e-01" in measure("fiqa", sets, evaluation.Fiqa(sets=("mine",), fmr=(0.1,))).metrics
+    fiqa = measure("fiqa", sets, evaluation.Fiqa(sets=("mine",), fmr=(0.1,)))
+    assert "mine_feature_norm_iso_pauc_fmr1e-01" in fiqa.metrics
+    assert fiqa.details["sets"]["mine"]["bands_resampled_over"] == "identities"
 
 
 def test_a_table_of_pairs_that_does_not_fit_is_named_with_its_line(sets):

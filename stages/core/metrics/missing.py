@@ -49,15 +49,19 @@ def why(
     ('not measurable', 'needs cfp_fp')
     >>> why("hq", "African", {}, {"sets": ["lfw"]}, "mine")
     ('not measured', 'data set mine: hq.sets names only lfw')
+    >>> why("fiqa", "lfw_sharpness_edc_auc_fmr1e-02", {}, {"sets": ["lfw"], "methods": []}, "mine")
+    ('not measured', '')
     """
     if switches.get("sets") == [] and suite in _KINDS:
         return NOT_MEASURED, no_set(suite, dataset)
     recorded = recorded_reason(key, reasons)
     if recorded is not None:
         return NOT_MEASURABLE, recorded
+    left = left_out(suite, key, switches, dataset)
     sets = switches.get("sets", [])
-    unnamed = f"data set {dataset}: {suite}.sets names only {', '.join(sets)}" if suite in SETS and sets else ""
-    return NOT_MEASURED, left_out(suite, key, switches, dataset) or unnamed
+    if left is None and suite in SETS and sets and not any(_is_of(key, name) for name in sets):
+        left = f"data set {dataset}: {suite}.sets names only {', '.join(sets)}"
+    return NOT_MEASURED, left or ""
 
 
 def recorded_reason(key: str, reasons: Mapping[str, str]) -> str | None:
@@ -104,7 +108,7 @@ def left_out(
     if suite in SETS and switches.get("sets") == []:
         return no_set(suite, dataset)
     known = (*SETS.get(suite, ()), *others, *switches.get("sets", ()))
-    named = [name for name in known if f"{key}_".lower().startswith(f"{name}_".lower())]
+    named = [name for name in known if _is_of(key, name)]
     if not named or "sets" not in switches:
         return None
     name = max(named, key=len)
@@ -119,3 +123,8 @@ def left_out(
     if suite == "lq" and side.isdigit() and int(side) not in switches.get("crlfw_sides", ()):
         return f"lq.crlfw_sides does not name {side}"
     return None
+
+
+def _is_of(key: str, name: str) -> bool:
+    """Return whether a metric is named after a test set."""
+    return f"{key}_".lower().startswith(f"{name}_".lower())
