@@ -171,6 +171,26 @@ class Config(BaseModel, extra="forbid", frozen=True):
         " another number on another machine, for the same weights up to rounding"
     )
 
+    @model_validator(mode="after")
+    def every_part_has_two_images(self) -> Self:
+        """Refuse parts of one image: a batch norm has no variance of them."""
+        self.check_parts(self.processes)
+        return self
+
+    def check_parts(self, processes: int) -> None:
+        """Refuse a number of processes that leaves parts of less than two images.
+
+        Raises:
+            ValueError: it does; the message says what the batch is divided by.
+        """
+        batch_size, chunks = self.schedule.batch_size, self.compute.chunks
+        if batch_size // processes // chunks < 2:
+            raise InputError(
+                f"schedule.batch_size {batch_size}, shared by {processes} processes in {chunks} compute.chunks, leaves "
+                f"parts of {batch_size // processes // chunks} images, and a batch norm needs 2: wanted a batch_size "
+                f"of at least {2 * processes * chunks}, or fewer of the others"
+            )
+
 
 def _risen(steps: float, full: float) -> float:
     return min(1.0, steps / full) if full else 1.0

@@ -76,6 +76,7 @@ class Training:
         self.config, self.records, self.validate = config, records, validate
         self.processes = processes or Processes()
         batch_size, ranks = config.schedule.batch_size, self.processes
+        config.check_parts(ranks.size)  # FACET_PROCS may say another number than the run
         self.order = Order(len(records.key_N), batch_size, config.seed, ranks.rank, ranks.size)
         if not ranks.alike(int(records.fingerprint[:15], 16)):
             raise InputError(f"the processes see different records of {config.dataset}: let them share data/unpacked")

@@ -121,6 +121,19 @@ def test_a_table_knows_which_of_its_test_sets_are_the_published_ones(project: Pa
 RECIPES = sorted(path.stem for path in (ROOT / "profiles/recipes").glob("*.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "chunks", "processes", "parts", "least"), [(4, 4, 1, 1, 8), (16, 1, 16, 1, 32), (8, 2, 4, 1, 16)]
+)
+def test_parts_of_one_image_are_refused_before_anything_runs(
+    project: Path, batch_size: int, chunks: int, processes: int, parts: int, least: int
+):
+    change = {"schedule": {"batch_size": batch_size}, "compute": {"chunks": chunks}, "processes": processes}
+    words = f"batch_size {batch_size}, shared by {processes} processes in {chunks} compute.chunks, leaves parts of {parts} "
+    edit(project, {"runs": {"adaface": change}})
+    with pytest.raises(ValueError, match=f"{words}.* at least {least}"):
+        params.load(project)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_resolves_and_its_sections_stand_whole_in_the_profiles_place(project: Path, recipe: str):
     shutil.copytree(ROOT / "profiles/recipes", project / "profiles/recipes")
