@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_SYSTEM_CERTS = 1
 export PATH := $(abspath $(bin)):$(PATH)
 
-.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations browser faults machines machines-s3 deps quality-real-faces bench-quality lock locked clean
+.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations browser faults machines machines-s3 audit deps quality-real-faces bench-quality lock locked clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -108,6 +108,9 @@ machines: $(VENV)/installed  ## run over several clones, write the transcript in
 machines-s3: $(VENV)/installed  ## as machines, with an S3-compatible server as the DVC remote
 	$(call install,--extra test --extra s3-test)
 	$(bin)/python -m tests.machines.proof --s3 --write docs/machines.md
+
+audit: | $(uv)  ## compare uv.lock with known advisories (asks api.osv.dev)
+	$(uv) audit --frozen --preview-features audit-command
 
 deps: $(VENV)/installed  ## write what each stage imports to the deps of dvc.yaml and graph/
 	$(bin)/python -m tests.deps
