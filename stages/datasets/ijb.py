@@ -28,7 +28,7 @@ from stages.core.formats.whole_numbers import whole_number
 from stages.core.images.alignment import align
 from stages.core.metrics.features import Floats, Image
 from stages.core.metrics.processing import Failure, decode
-from stages.io import packed_images
+from stages.io import packed_images, text
 from stages.io.packed_images import PackedImages
 
 Ids = NDArray[np.int64]
@@ -158,7 +158,7 @@ def _read_roster(path: Path, owner: dict[int, int], enrolled: dict[int, int] | N
 def _read_csv(path: Path) -> Iterator[tuple[str, int, int]]:
     """Yield place, template and subject of each line under the header."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with path.open(encoding=text.encoding_of(path), newline="") as stream:
             reader = csv.reader(stream)
             next(reader, None)
             for fields in reader:
@@ -169,8 +169,8 @@ def _read_csv(path: Path) -> Iterator[tuple[str, int, int]]:
                 if template is None or subject is None:
                     raise InputError(f"{where}: wanted TEMPLATE_ID,SUBJECT_ID,..., got {','.join(fields)[:80]!r}")
                 yield where, template, subject
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+    except csv.Error as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from error
 
 
 def _present(path: Path) -> Path:
@@ -181,15 +181,11 @@ def _present(path: Path) -> Path:
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number, from 1, and the fields of each line that is not blank."""
-    number = 0
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                fields = line.split()
-                if fields:
-                    yield number, fields
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}, after line {number}: not UTF-8 text: {error}") from error
+    with path.open(encoding=text.encoding_of(path)) as stream:
+        for number, line in enumerate(stream, start=1):
+            fields = line.split()
+            if fields:
+                yield number, fields
 
 
 def _read_landmarks(path: Path) -> tuple[tuple[str, ...], NDArray[np.float64], Floats]:
@@ -236,7 +232,7 @@ def _read_pairs(path: Path, template_N: Ids, template_path: Path) -> tuple[Ids, 
     if next(_lines(path), None) is None:
         raise InputError(f"{path} lists no pairs")
     try:
-        pair_P3 = np.loadtxt(path, dtype=np.int32, comments=None, ndmin=2, encoding="utf-8")
+        pair_P3 = np.loadtxt(path, dtype=np.int32, comments=None, ndmin=2, encoding=text.encoding_of(path))
     except (ValueError, OverflowError):
         pair_P3 = None
     if pair_P3 is None or pair_P3.shape[1] != 3:

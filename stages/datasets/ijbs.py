@@ -30,7 +30,7 @@ from stages.core.errors import InputError
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
-from stages.io import packed_images
+from stages.io import packed_images, text
 from stages.io.packed_images import PackedImages
 
 Ids = NDArray[np.int64]
@@ -119,7 +119,7 @@ def _rows(path: Path, num_fields: int) -> Iterator[tuple[str, list[str]]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it is one of NIST's IJB-S lists")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with path.open(encoding=text.encoding_of(path), newline="") as stream:
             reader = csv.reader(stream)
             next(reader, None)
             for fields in reader:
@@ -130,8 +130,8 @@ def _rows(path: Path, num_fields: int) -> Iterator[tuple[str, list[str]]]:
                         f"{path}, line {reader.line_num}: wanted {num_fields} fields or more, got {len(fields)}"
                     )
                 yield f"{path}, line {reader.line_num}", [value.strip() for value in fields]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+    except csv.Error as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from error
 
 
 def _read_metadata(path: Path) -> tuple[dict[str, list[int]], dict[str, int]]:
@@ -250,10 +250,12 @@ def faces(folder: Path, packed: PackedImages | None = None) -> Iterator[str]:
         yield from sorted(packed.names(ALIGNED))
         return
     if not lists:
+        # macOS leaves a hidden ._x.jpg beside each x.jpg
         found = (path for path in (folder / "aligned").glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-        yield from sorted(path.relative_to(folder / "aligned").as_posix() for path in found)
+        names = (path.relative_to(folder / "aligned").as_posix() for path in found if not path.name.startswith("."))
+        yield from sorted(names)
         return
-    with lists[0].open(encoding="utf-8-sig", newline="") as stream:
+    with lists[0].open(encoding=text.encoding_of(lists[0]), newline="") as stream:
         table = csv.DictReader(stream)
         if "path" not in (table.fieldnames or ()):
             raise InputError(f"{lists[0]} should have the column path, got {table.fieldnames}")

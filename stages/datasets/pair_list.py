@@ -39,7 +39,7 @@ from stages.core.formats import pairs_csv
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
-from stages.io import packed_images
+from stages.io import packed_images, text
 from stages.io.packed_images import PackedImages
 
 IMAGES = "images"
@@ -119,9 +119,7 @@ def load(folder: Path, *, swapped: bool = False) -> PairSet:
 def _load_own(folder: Path) -> PairSet:
     path = folder / OWN_PAIRS
     try:
-        table = pairs_csv.parse(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+        table = pairs_csv.parse("\n".join(text.read_lines(path)))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return PairSet(
@@ -135,7 +133,7 @@ def _files(folder: Path, packed: PackedImages | None) -> dict[str, str]:
     images, files = folder / IMAGES, dict[str, str]()
     paths = sorted(images.iterdir() if packed is None else (images / name for name in packed.names(IMAGES)))
     for path in paths:
-        if path.suffix.lower() in _EXTENSIONS:
+        if path.suffix.lower() in _EXTENSIONS and not path.name.startswith("."):
             if path.stem in files:
                 raise InputError(f"{path} and {files[path.stem]} have the same name {path.stem}: remove one")
             files[path.stem] = path.name
@@ -160,11 +158,12 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # of a longer first line: `more` refuses it
             yield from pd.read_csv(
                 path, sep=r"\s+", header=None, names=["a", "b", "same", "more"], index_col=False, dtype=str,
-                chunksize=_CHUNK, encoding="utf-8", quoting=3, na_filter=False, skip_blank_lines=False, comment=None,
+                chunksize=_CHUNK, encoding=text.encoding_of(path), quoting=3, na_filter=False, skip_blank_lines=False,
+                comment=None,
             )  # fmt: skip
     except pd.errors.EmptyDataError:
         return
-    except (UnicodeDecodeError, pd.errors.ParserError) as error:
+    except pd.errors.ParserError as error:
         raise InputError(f"{path} cannot be read as lines of two images and 0 or 1: {str(error).strip()}") from error
 
 
@@ -225,10 +224,7 @@ def _all_pairs(person_N: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[
 
 def _load_published(folder: Path, swapped: bool) -> PairSet:
     path = folder / PUBLISHED_PAIRS
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+    lines = text.read_lines(path)
     rows: dict[str, int] = {}
     pairs: list[tuple[int, int, bool]] = []
     for number, line in enumerate(lines[1:], start=2):

@@ -22,7 +22,7 @@ from stages.core.errors import InputError
 from stages.core.formats.whole_numbers import whole_number
 from stages.core.metrics.features import Image
 from stages.core.metrics.processing import Failure, decode_aligned
-from stages.io import packed_images
+from stages.io import packed_images, text
 from stages.io.packed_images import PackedImages
 
 DISTANCES = (1, 2, 3)
@@ -95,11 +95,7 @@ def load(folder: Path) -> ScfaceSet:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number, from 1, and the text of each line."""
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            yield from enumerate(stream, start=1)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+    yield from enumerate(text.read_lines(path), start=1)
 
 
 def _subject_and_distance(name: str, where: str) -> tuple[int, int]:

@@ -84,7 +84,9 @@ def _distractors(folder: Path, packed: PackedImages | None) -> list[str]:
     """Return the stems of the distractors, in the order of their names."""
     if packed is not None:
         return [Path(name).stem for name in packed.names(f"{ALIGNED}/{DISTRACTORS}")]
-    return [path.stem for path in sorted(folder.iterdir()) if path.suffix.lower() in _EXTENSIONS]
+    # macOS leaves a hidden ._x.jpg beside each x.jpg
+    found = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    return [path.stem for path in found if path.suffix.lower() in _EXTENSIONS]
 
 
 def _read_list(path: Path, key: str, folder: str) -> dict[str, int]:

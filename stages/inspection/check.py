@@ -18,6 +18,7 @@ from stages.inspection import training_sets
 from stages.inspection.catalogue import KNOWN, TRAIN, Known, own
 from stages.inspection.facts import seem_swapped, spread
 from stages.inspection.findings import SAMPLE, SWAPPED, Found
+from stages.io import text
 from stages.io.packed_images import PackedImages, is_packed
 from stages.runtime import places
 
@@ -127,8 +128,8 @@ def _look_ijbs(place: Path, found: Found) -> None:
     chosen = ijbs.load(place)
     videos = {name.partition(":")[2] for name in chosen.template_name_T if ":videos" in name}
     found.counts = {"faces": len(chosen.names), "templates": chosen.subject_T.size}
-    with (place / "protocols" / ijbs.METADATA).open(encoding="utf-8") as stream:
-        pairs = {tuple(line.split(",")[:2]) for line in stream if ",videos" in line}
+    lines = text.read_lines(place / "protocols" / ijbs.METADATA)
+    pairs = {tuple(line.split(",")[:2]) for line in lines if ",videos" in line}
     found.counts |= {"videos": len({video for _, video in pairs}), "subject and video": len(pairs)}
     empty = chosen.subject_T.size - np.unique(chosen.frame_template[1]).size
     if empty:
@@ -206,7 +207,12 @@ def _note_files(
     there: Mapping[str, int], names: Iterable[str], found: Found, *, others_allowed: bool = False
 ) -> None:
     """Note listed images that are missing or empty, and (if the lists are complete) unlisted files."""
-    wanted = list(names)
+    hidden = [path for path in there if any(part.startswith(".") for part in PurePosixPath(path).parts)]
+    if hidden:
+        found.notes.append(f"{len(hidden):,} hidden files are passed over, such as {hidden[0]}")
+    hidden_set = set(hidden)
+    there = {path: size for path, size in there.items() if path not in hidden_set}
+    wanted = [_spelled(name, there) for name in names]
     missing = [name for name in wanted if name not in there]
     if missing:
         found.odd.append(f"{len(missing):,} of {len(wanted):,} images are missing, such as {missing[0]}")
@@ -216,6 +222,13 @@ def _note_files(
     extra = len(there) - (len(set(wanted)) - len(set(missing)))
     if extra and not others_allowed:
         found.odd.append(f"{extra:,} files are not listed")
+
+
+def _spelled(name: str, there: Mapping[str, int]) -> str:
+    """Return a listed name as the file system has it."""
+    if name.isascii() or name in there:
+        return name
+    return next((other for other in text.spellings(name) if other in there), name)
 
 
 def _note_sample(

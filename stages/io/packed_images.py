@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from stages.core.errors import InputError
 from stages.core.recordio.reader import RecordReader
+from stages.io import text
 
 RECORDS, INDEX, TABLE = "images.rec", "images.idx", "images.parquet"
 
@@ -84,4 +85,4 @@ def is_packed(folder: Path) -> bool:
 
 def read(packed: PackedImages | None, folder: Path, path: str) -> bytes | memoryview:
     """Return the bytes of an image of the set in ``folder``."""
-    return (folder / path).read_bytes() if packed is None else packed.read(path)
+    return text.existing(folder, path).read_bytes() if packed is None else packed.read(path)

@@ -1,27 +1,62 @@
-"""Reads text files in the encodings that people's systems write."""
+"""Reads text files in the encodings that people's systems write, and finds files by the names that lists have."""
 
 from __future__ import annotations
 
 import codecs
+import os
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
+_BLOCK = 1 << 20
 
-def decode(data: bytes) -> str:
-    r"""Return text of UTF-8 (with or without a byte-order mark), of UTF-16 with one, or else of Windows-1252.
 
-    Bytes that Windows-1252 does not know are read as Latin-1.
+def encoding_of(path: Path) -> str:
+    """Return the encoding of a text file: UTF-8 with or without a byte-order mark, UTF-16 with one, else Windows-1252.
 
-    >>> decode(b"\xef\xbb\xbfJos\xc3\xa9"), decode(b"Jos\xe9")
-    ('José', 'José')
+    Where Windows-1252 does not know a byte it is Latin-1. A file in UTF-8 is read once for it, in blocks.
+
+    Raises:
+        FileNotFoundError: no such file.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return data.decode("latin-1")
+    with path.open("rb") as stream:
+        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+    return next(one for one in ("utf-8-sig", "cp1252", "latin-1") if one == "latin-1" or _fits(path, one))
+
+
+def _fits(path: Path, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def existing(folder: Path, name: str) -> Path:
+    """Return the path of a file that a list names, spelled as the file system has it.
+
+    macOS writes accents apart from their letters, and old systems write names in Windows-1252: a name with other than
+    ASCII letters may be either. If no spelling is there, it is the path as it is named.
+    """
+    path = folder / name
+    if name.isascii() or path.exists():
+        return path
+    return next((other for one in spellings(name) if (other := folder / one).exists()), path)
+
+
+def spellings(name: str) -> Iterator[str]:
+    """Yield how other systems spell a file's name: accents apart, accents joined, or in Windows-1252."""
+    yield unicodedata.normalize("NFD", name)
+    yield unicodedata.normalize("NFC", name)
+    try:
+        yield os.fsdecode(unicodedata.normalize("NFC", name).encode("cp1252"))
+    except UnicodeEncodeError:
+        return
 
 
 def read_lines(path: Path) -> list[str]:
@@ -30,4 +65,5 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         FileNotFoundError: no such file.
     """
-    return decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    with path.open(encoding=encoding_of(path)) as stream:  # its line ends become "\n"
+        return stream.read().split("\n")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,12 +172,46 @@ def test_a_data_set_may_stand_in_a_folder_of_any_name(tmp_path: Path):
     [("IJBB", "IJBB/meta/ijbb_face_tid_mid.txt"), ("scface", "all.txt"), ("adience", "pair_list.txt"),
      ("xqlfw", "xqlfw_pairs.txt"), ("ijbs", "protocols/cs6_metadata.csv")],
 )  # fmt: skip
-def test_a_list_that_is_not_utf_8_is_refused_by_its_name(tmp_path: Path, name: str, list_name: str):
+def test_a_list_is_read_in_the_encodings_and_with_the_line_ends_of_other_systems(tmp_path: Path, name: str, list_name: str):
     LAYOUTS[name].write(tmp_path)
     path = tmp_path / list_name
-    path.write_bytes(path.read_bytes() + "Zoë 1 2\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=path.name.replace(".", r"\.")):
-        LAYOUTS[name].load(tmp_path)
+    before, text = LAYOUTS[name].load(tmp_path), path.read_text(encoding="utf-8")
+    for encoding, end in (("utf-8-sig", "\n"), ("utf-8", "\r\n"), ("utf-16", "\n"), ("latin-1", "\r\n")):
+        path.write_bytes(text.replace("\n", end).encode(encoding))
+        found = LAYOUTS[name].load(tmp_path)
+        assert found.names == before.names
+        assert isinstance(found.image(0), np.ndarray)
+
+
+SPELLINGS = {
+    "apart, as macOS writes accents": unicodedata.normalize("NFD", "Zoë_é"),
+    "in Windows-1252": os.fsdecode("Zoë_é".encode("cp1252")),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+def test_a_file_is_found_however_its_system_spelled_the_name_in_the_list(tmp_path: Path, spelling: str):
+    small_sets.write_pair_list(tmp_path)
+    whole = pair_list.load(tmp_path).image(0)
+    (tmp_path / "images/p_0_img_0.jpg").rename(tmp_path / "images" / f"{spelling}.jpg")
+    path = tmp_path / "pair_list.txt"
+    path.write_text(path.read_text().replace("p_0_img_0 ", "Zoë_é "), encoding="latin-1")
+    found = pair_list.load(tmp_path)
+    assert "images/Zoë_é.jpg" in found.names
+    assert np.array_equal(found.image(found.names.index("images/Zoë_é.jpg")), whole)
+
+
+@pytest.mark.parametrize("name", ["tinyface", "adience", "ijbs"])
+def test_hidden_files_that_macos_leaves_are_no_images(tmp_path: Path, name: str):
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    if name == "adience":
+        (tmp_path / "pair_list.txt").unlink()
+    before = layout.load(tmp_path)
+    folders = {path.parent for path in tmp_path.rglob("*.jpg")} | {path.parent for path in tmp_path.rglob("*.png")}
+    for folder in folders:
+        (folder / f"._{next(folder.iterdir()).name}").write_bytes(b"")
+    assert layout.load(tmp_path).names == before.names
 
 
 def test_the_same_image_under_two_names_is_two_images(tmp_path: Path):

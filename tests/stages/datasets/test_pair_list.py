@@ -97,9 +97,14 @@ def test_a_list_that_does_not_fit_is_refused_with_its_line(tmp_path, listing, te
 
 
 def test_a_list_that_is_not_text_is_refused(tmp_path, listing):
-    listing.write_bytes(b"a \xff 1\n")
-    with pytest.raises(ValueError, match=r"pair_list\.txt cannot be read"):
+    listing.write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff")
+    with pytest.raises(ValueError, match=r"pair_list\.txt, line 1: wanted two images and 0 or 1"):
         pair_list.load(tmp_path / "adience")
+
+
+def test_a_list_that_is_not_utf_8_is_windows_1252(tmp_path, listing):
+    listing.write_bytes(b"a \xff 1\n")
+    assert pair_list.load(tmp_path / "adience").names == ("images/a.jpg", "images/ÿ.jpg")
 
 
 @pytest.mark.parametrize("line", ["Ann_Lee 1", "Ann_Lee 1 x", "Ann_Lee 1 Bo_Ek 2 3"])

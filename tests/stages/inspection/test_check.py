@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -86,6 +87,17 @@ def test_images_that_are_missing_or_empty_are_counted_and_one_is_named(root: Pat
 def test_files_that_nobody_lists_are_counted(root: Path):
     (root / "eval/ijb/IJBB/loose_crop/other.jpg").write_bytes(b"")
     assert "1 files are not listed" in examine(root, KNOWN["IJBB"]).odd
+
+
+def test_hidden_files_are_counted_apart_and_names_of_other_systems_are_not_missing(root: Path):
+    folder = root / "eval/ijb/IJBB"
+    (folder / "loose_crop/._1.jpg").write_bytes(b"")
+    (folder / "loose_crop/1.jpg").rename(folder / "loose_crop" / f"{unicodedata.normalize('NFD', 'é')}.jpg")
+    for path in (folder / "meta").glob("*.txt"):
+        path.write_text("".join("é" + line if line.startswith(".jpg") else line for line in path.read_text().replace("\n1.jpg ", "\n.jpg ").replace("1.jpg ", ".jpg ", 1).splitlines(keepends=True)), encoding="utf-8")
+    found = examine(root, KNOWN["IJBB"])
+    assert found.odd == ["2 1:N probes have no mate in the galleries"]
+    assert "1 hidden files are passed over, such as ._1.jpg" in found.notes
 
 
 def test_people_without_a_mate_are_counted(root: Path, whole: Path):
