@@ -79,5 +79,6 @@ def main(project: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         tiny = make_project(Path(folder))
-        tiny.run("dvc", "repro", FACET_IMPORTS_FOLDER=str(tiny.path / ".facet/imports"))
+        # a person waits here, whatever else the machine does
+        tiny.run("dvc", "repro", timeout=3600, FACET_IMPORTS_FOLDER=str(tiny.path / ".facet/imports"))
         main(tiny.path)
