@@ -58,7 +58,8 @@ def train(run: str, config: Config, ours: Processes) -> None:
     validate = validation(config) if config.validation.every_epochs else None
     training = loop.Training(config, records, ours, validate)
     checkpoints = open_checkpoints(config, records, ours)
-    with numerics.applied(config.compute.matmul, deterministic=config.compute.deterministic):
+    compute = config.compute
+    with numerics.applied(compute.matmul, deterministic=compute.deterministic, benchmark=True):
         training.run(checkpoints, f"train {run}")
     if ours.is_first:
         with artifacts.write_folder(artifacts.backbone_folder(run)) as folder:

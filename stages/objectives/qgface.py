@@ -120,8 +120,11 @@ class QGFace(Objective):
         """Update the momentum copy; its running batch-norm statistics are its own, as released."""
         if self.slow_backbone is None:
             return
-        for slow, fast in zip(self.slow_backbone.parameters(), backbone.parameters(), strict=True):
-            slow.lerp_(fast, 1 - self.config.encoder_momentum)
+        slow: list[Tensor] = list(self.slow_backbone.parameters())
+        fast: list[Tensor] = list(backbone.parameters())
+        assert len(slow) == len(fast)
+        # one call for all: a GPU's host would need as long for each
+        torch._foreach_lerp_(slow, fast, 1 - self.config.encoder_momentum)
 
     def forward(
         self, backbone: Backbone, head: CosineHead, views: Sequence[Tensor], label_B: Tensor, epoch: float
@@ -157,8 +160,9 @@ class QGFace(Objective):
             high_BD, low_BD = both_RD.chunk(2)
             return high_BD, low_BD, both_RD
         high_BD = backbone(views[0])
-        with torch.no_grad():
-            low_BD = self.slow_backbone.train()(views[1]).to(high_BD.dtype)
+        with torch.no_grad(), self.autocast():
+            low_BD = self.slow_backbone.train()(views[1])
+        low_BD = low_BD.to(high_BD.dtype)
         return high_BD, low_BD, high_BD
 
     def _classify(

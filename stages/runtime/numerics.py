@@ -25,19 +25,21 @@ def set_matmul(matmul: Matmul) -> None:
 
 
 @contextmanager
-def applied(matmul: Matmul = "ieee", *, deterministic: bool = False) -> Iterator[None]:
+def applied(matmul: Matmul = "ieee", *, deterministic: bool = False, benchmark: bool = False) -> Iterator[None]:
     """Compute in this way in the block, and as before after it.
 
     Args:
         matmul: of float32 tensors.
         deterministic: use kernels that give the same bits for the same input, slower ones on a GPU; an operator that
             has none raises.
+        benchmark: let cuDNN time its kernels on the first batch of each shape; not where it should be deterministic.
     """
     cudnn = torch.backends.cudnn
     before = torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32
-    was_deterministic = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic
+    was = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
     fills = FILLING.fill_uninitialized_memory
     set_matmul(matmul)
+    cudnn.benchmark = benchmark and not deterministic
     if deterministic:
         os.environ.setdefault(WORKSPACE, ":4096:8")  # cuBLAS asks for it, before its first call
         torch.use_deterministic_algorithms(True)
@@ -47,6 +49,6 @@ def applied(matmul: Matmul = "ieee", *, deterministic: bool = False) -> Iterator
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32 = before
-        torch.use_deterministic_algorithms(was_deterministic[0])
-        cudnn.deterministic = was_deterministic[1]
+        torch.use_deterministic_algorithms(was[0])
+        cudnn.deterministic, cudnn.benchmark = was[1:]
         FILLING.fill_uninitialized_memory = fills

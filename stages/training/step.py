@@ -26,6 +26,17 @@ from stages.training.networks import Networks
 SEED_OF_STEP, SEED_OF_RANK = 1_000_003, 7_368_787
 
 
+def optimiser(networks: nn.Module, config: Config, device: torch.device) -> torch.optim.Optimizer:
+    """Return SGD with momentum; on a GPU one kernel for many weights."""
+    schedule = config.schedule
+    groups = networks_of.parameter_groups(networks, schedule)
+    if config.class_sample_rate < 1:
+        # a part of the classes takes part in a step, the others' centres keep their momentum
+        return RowSGD(groups, lr=schedule.learning_rate, momentum=schedule.momentum)
+    fused = True if device.type == "cuda" else None  # on a CPU its bits are others
+    return torch.optim.SGD(groups, lr=schedule.learning_rate, momentum=schedule.momentum, fused=fused)
+
+
 class Stepper:
     """Networks, optimiser and loss scale; ``advance`` makes one step."""
 
@@ -43,13 +54,8 @@ class Stepper:
         self.networks.objective.attach(self.networks.backbone)
         asks = self.networks.head.wants_quality
         self.brisque = brisque_model.read(brisque_model.installed()) if asks else None
-        # where a part of the classes takes part in a step, the others' centres keep their momentum
-        kind = torch.optim.SGD if config.class_sample_rate == 1 else RowSGD
-        self.optimiser: torch.optim.Optimizer = kind(
-            networks_of.parameter_groups(self.networks.modules(), config.schedule),
-            lr=config.schedule.learning_rate,
-            momentum=config.schedule.momentum,
-        )
+        self.optimiser = optimiser(self.networks.modules(), config, processes.device)
+        self.networks.objective.autocast = self.autocast
         self.dtype = networks_of.autocast_type(config.compute.precision, processes.device)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.dtype == torch.float16)
 
@@ -88,10 +94,18 @@ class Stepper:
 
     def features(self, image_B3HW: Tensor) -> Tensor:
         """Return feature_BD in float32, the lowest precision that heads use."""
-        halved = self.dtype in (torch.float16, torch.bfloat16)
-        with torch.autocast(self.processes.device.type, self.dtype, enabled=halved):
+        with self.autocast():
             feature_BD: Tensor = self.backbone(image_B3HW)
-        return feature_BD.float() if halved else feature_BD
+        return feature_BD.float() if self.is_halved else feature_BD
+
+    @property
+    def is_halved(self) -> bool:
+        """Whether the backbone computes in half precision."""
+        return self.dtype in (torch.float16, torch.bfloat16)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which backbones compute in the configured precision."""
+        return torch.autocast(self.processes.device.type, self.dtype, enabled=self.is_halved)
 
     def share_gradients(self) -> None:
         """Average the objective's gradients, which DDP does not cover, and agree on overflow."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,6 +23,9 @@ class Objective(nn.Module, ABC):
 
     views: tuple[str, ...] = ("training",)
     """Of each image, in the order ``forward`` gets them: training, clean, high, low (stages/training/dataset.py)."""
+
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Context in which a further backbone computes as the trained one does; set when training starts."""
 
     epochs = 1
     """Number of epochs of the training run; set when the objective is built."""

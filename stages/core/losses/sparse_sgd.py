@@ -29,27 +29,39 @@ class RowSGD(Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take one step."""
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._move(weight, group)
+            given = [weight for weight in group["params"] if weight.grad is not None]
+            for weight in given:
+                if weight.grad.is_sparse:
+                    self._move_rows(weight, group)
+            self._move([weight for weight in given if not weight.grad.is_sparse], group)
 
-    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
-        momentum: float = group["momentum"]
-        velocity: Tensor | None = self.state[weight].get("momentum_buffer")
-        if momentum and velocity is None:
-            # from zero, the first step is the gradient's own, as in torch
-            velocity = self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
-        assert weight.grad is not None
-        if not weight.grad.is_sparse:
-            change = weight.grad.add(weight, alpha=group["weight_decay"])
-            if velocity is not None:
-                change = velocity.mul_(momentum).add_(change)
-            weight.sub_(change, alpha=group["lr"])
+    def _velocity(self, weight: Tensor) -> Tensor:
+        """Return the momentum; from zero, the first step is the gradient's own, as in torch."""
+        if "momentum_buffer" not in self.state[weight]:
+            self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        velocity: Tensor = self.state[weight]["momentum_buffer"]
+        return velocity
+
+    def _move(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """Move all weights with dense gradients by a few calls, however many they are."""
+        if not weights:
             return
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        changes = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+        if group["momentum"]:
+            velocities = [self._velocity(weight) for weight in weights]
+            torch._foreach_mul_(velocities, group["momentum"])
+            torch._foreach_add_(velocities, changes)
+            changes = velocities
+        torch._foreach_sub_(weights, changes, alpha=group["lr"])
+
+    def _move_rows(self, weight: Tensor, group: dict[str, Any]) -> None:
+        assert weight.grad is not None
         gradient = weight.grad.coalesce()
         row_K = gradient.indices()[0]
         change = gradient.values().add(weight[row_K], alpha=group["weight_decay"])
-        if velocity is not None:
-            change.add_(velocity[row_K], alpha=momentum)
+        if group["momentum"]:
+            velocity = self._velocity(weight)
+            change.add_(velocity[row_K], alpha=group["momentum"])
             velocity[row_K] = change
         weight.index_add_(0, row_K, change, alpha=-group["lr"])

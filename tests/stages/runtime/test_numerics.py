@@ -29,6 +29,13 @@ def test_what_a_block_asks_for_ends_with_it(monkeypatch: pytest.MonkeyPatch):
     assert settings() == before
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_kernels_are_timed_unless_they_should_be_the_same_each_time(deterministic: bool):
+    with numerics.applied(deterministic=deterministic, benchmark=True):
+        assert torch.backends.cudnn.benchmark is not deterministic
+    assert not torch.backends.cudnn.benchmark
+
+
 def test_a_stage_on_a_gpu_computes_ieee_from_the_start(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FACET_DEVICE", "cuda")
     fake_gpus.seen_by_torch(monkeypatch, 1)

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from stages.config.training import Config
 from stages.runtime import devices
 from stages.training import loop
 from stages.training.checkpoints import Checkpoints
 from stages.training.dataset import open_records
+from stages.training.step import optimiser
 from tests.stages import small_training
 from tests.stages.small_training import config, same, train
 
@@ -136,3 +138,22 @@ def test_weight_decay_spares_what_it_is_told_to(decayed: str, spared: int, proje
     assert bool(free) == (spared > 0)
     biases_elsewhere = {name for name in names.values() if name.endswith("output.3.bias")}
     assert (biases_elsewhere <= free) == (spared == 2 or not biases_elsewhere)
+
+
+def test_a_momentum_copy_of_the_backbone_computes_in_the_configured_precision(project: Path):
+    tree = config("cosface", compute={"precision": "bf16"}).model_dump()
+    tree["objective"] = {"name": "qgface", "queue": "momentum", "queue_size": 16}
+    training = loop.Training(Config.model_validate(tree), open_records("tiny"))
+    slow = training.networks.objective.slow_backbone
+    assert isinstance(slow, torch.nn.Module)
+    seen: list[torch.dtype] = []
+    slow.input_layer[0].register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    training.advance(*next(iter(training.batches())))
+    assert seen == [torch.bfloat16]
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cuda", True), ("cpu", None)])
+def test_a_gpus_weights_are_moved_by_a_fused_kernel_and_a_cpus_as_before(device: str, fused: bool | None):
+    made = optimiser(torch.nn.Linear(2, 2), config(), torch.device(device))
+    assert isinstance(made, torch.optim.SGD)
+    assert made.defaults["fused"] is fused

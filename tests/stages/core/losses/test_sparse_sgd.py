@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stages.core.losses.sparse_sgd import RowSGD
+from tests.stages.meta_gpu import counted
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -55,3 +56,18 @@ def test_its_state_can_be_saved_and_loaded():
         parameter.grad = torch.ones(3, 2)
         each.step()
     assert torch.equal(weight, other)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_step_has_as_few_operators_for_many_weights_as_for_two(momentum: float):
+    counts = []
+    for number in (2, 100):
+        weights = [torch.nn.Parameter(torch.empty(3, 2, device="meta")) for _ in range(number)]
+        optimiser = RowSGD(weights, lr=0.1, momentum=momentum, weight_decay=0.1)
+        for _ in range(2):
+            for weight in weights:
+                weight.grad = torch.empty_like(weight)
+            with counted() as count:
+                optimiser.step()
+        counts.append(count.operators)
+    assert counts[0] == counts[1]
