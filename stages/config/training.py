@@ -115,7 +115,9 @@ class Compute(BaseModel, extra="forbid", frozen=True):
         False, description="only kernels that give the same bits each time, slower on a GPU; a CPU has no others"
     )
     channels_last: bool = Field(True, description="memory order of images; docs/scale.md has the ratio")
-    compile: bool = Field(False, description="torch.compile the backbone; docs/scale.md says when it pays")
+    compile: bool | Literal["auto"] = Field(
+        False, description="torch.compile the backbone; auto: on a GPU, for more than 2,000 steps; docs/scale.md"
+    )
     chunks: int = Field(
         1, ge=1, description="parts in which a process's batch goes through the backbone, for as much less memory"
         " and 4/3 of the time; the head sees the batch whole, batch norms see a part"

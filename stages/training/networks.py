@@ -25,6 +25,9 @@ from stages.core.networks.batch_norm import sync_over_processes
 from stages.runtime import plugins
 from stages.training.distributed import Processes
 
+COMPILE_STEPS = 2000
+"""Steps from which compiling pays on a GPU, as reckoned: minutes of compiling against a fifth of each step."""
+
 
 @dataclass
 class Networks:
@@ -64,8 +67,15 @@ def build(config: Config, num_classes: int, shard: Shard | None = None) -> Netwo
     return Networks(backbone, head, objective, backbone_config, head_config)
 
 
-def place(networks: Networks, compute: Compute, processes: Processes) -> nn.Module:
-    """Move the networks to the device; return the backbone as it is called in training: chunked, compiled, shared."""
+def place(networks: Networks, compute: Compute, processes: Processes, num_steps: int = 0) -> nn.Module:
+    """Move the networks to the device; return the backbone as it is called in training: chunked, shared, compiled.
+
+    Args:
+        networks: to move.
+        compute: the numerical settings.
+        processes: that share the batch.
+        num_steps: of the training run, for ``compile: auto``.
+    """
     device = processes.device
     if compute.sync_batch_norm and processes.size > 1:
         networks.backbone = sync_over_processes(networks.backbone, on_gpu=device.type == "cuda")
@@ -75,16 +85,32 @@ def place(networks: Networks, compute: Compute, processes: Processes) -> nn.Modu
     if compute.channels_last:
         networks.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     called: nn.Module = networks.backbone
-    if compute.compile:
-        called = torch.compile(called)  # type: ignore[assignment]
+    compiled = compiles(compute, device, num_steps)
     if compute.chunks > 1:
-        called = InChunks(called, compute.chunks)
+        called = InChunks(_compiled(called) if compiled else called, compute.chunks)
     if processes.size > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames the argument, 2.6 has no other
             # statistics of batch norms are each process's own, or equal: nothing to broadcast, and two views may run
             called = DistributedDataParallel(called, broadcast_buffers=False)
-    return called
+    # around DDP, which then cuts the graph at its buckets and exchanges one while the next is computed
+    return _compiled(called) if compiled and compute.chunks == 1 else called
+
+
+def compiles(compute: Compute, device: torch.device, num_steps: int) -> bool:
+    """Return whether the backbone is compiled: as configured, or, for auto, on a GPU if there are steps to pay for it.
+
+    >>> compiles(Compute(compile="auto"), torch.device("cuda"), 10_000)
+    True
+    """
+    if compute.compile == "auto":
+        return device.type == "cuda" and num_steps > COMPILE_STEPS
+    return compute.compile
+
+
+def _compiled(network: nn.Module) -> nn.Module:
+    made: nn.Module = torch.compile(network)  # type: ignore[assignment]
+    return made
 
 
 class InChunks(nn.Module):

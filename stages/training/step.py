@@ -50,7 +50,8 @@ class Stepper:
         if not processes.alike(order.local_size):
             raise InputError(f"every process needs a batch of one size, this one has {order.local_size}")
         self.networks: Networks = networks_of.build(config, num_classes, shard if shared else None)
-        self.backbone = networks_of.place(self.networks, config.compute, processes)
+        num_steps = config.schedule.epochs * order.steps_per_epoch
+        self.backbone = networks_of.place(self.networks, config.compute, processes, num_steps)
         self.networks.objective.attach(self.networks.backbone)
         asks = self.networks.head.wants_quality
         self.brisque = brisque_model.read(brisque_model.installed()) if asks else None

@@ -10,9 +10,10 @@ import torch
 
 from stages.config.training import Config
 from stages.runtime import devices
-from stages.training import loop
+from stages.training import loop, networks
 from stages.training.checkpoints import Checkpoints
 from stages.training.dataset import open_records
+from stages.training.distributed import Processes
 from stages.training.step import optimiser
 from tests.stages import small_training
 from tests.stages.small_training import config, same, train
@@ -157,3 +158,43 @@ def test_a_gpus_weights_are_moved_by_a_fused_kernel_and_a_cpus_as_before(device:
     made = optimiser(torch.nn.Linear(2, 2), config(), torch.device(device))
     assert isinstance(made, torch.optim.SGD)
     assert made.defaults["fused"] is fused
+
+
+@pytest.mark.parametrize(
+    ("compile", "device", "num_steps", "compiled"),
+    [(True, "cpu", 1, True), (False, "cuda", 10**6, False), ("auto", "cpu", 10**6, False), ("auto", "cuda", 2000, False),
+     ("auto", "cuda", 2001, True)],
+)  # fmt: skip
+def test_auto_compiles_on_a_gpu_where_there_are_steps_to_pay_for_it(
+    compile: Any, device: str, num_steps: int, compiled: bool
+):
+    compute = config(compute={"compile": compile}).compute
+    assert networks.compiles(compute, torch.device(device), num_steps) is compiled
+
+
+@pytest.mark.parametrize(
+    ("chunks", "order"),
+    [(1, ["compiled", "shared", "FlatNet"]), (2, ["shared", "InChunks", "compiled", "FlatNet"])],
+)
+def test_what_is_shared_among_processes_is_compiled_as_one(
+    chunks: int, order: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def named(name: str) -> Any:
+        def wrap(network: torch.nn.Module, **_: Any) -> torch.nn.Module:
+            outer = torch.nn.Module()
+            outer.network, outer.name = network, name
+            return outer
+
+        return wrap
+
+    monkeypatch.setattr(networks, "DistributedDataParallel", named("shared"))
+    monkeypatch.setattr(torch, "compile", named("compiled"))
+    of = config(compute={"compile": True, "chunks": chunks})
+    called: Any = networks.place(networks.build(of, 4), of.compute, Processes(0, 2))
+    found = []
+    while True:
+        found.append(getattr(called, "name", type(called).__name__))
+        if not hasattr(called, "network"):
+            break
+        called = called.network
+    assert found == order
