@@ -21,6 +21,7 @@ from torch import nn
 
 from stages.config.training import Config
 from stages.core.images.pixels import SIDE
+from stages.core.losses.class_parallel import of_processes
 from stages.models import model_files
 from stages.runtime import artifacts, devices, gpu_errors, gpu_lock, numerics, places, program, set_pins
 from stages.training import distributed, environment, loop, networks
@@ -85,6 +86,7 @@ def validation(config: Config) -> loop.Validate:
     """
     from stages.config import evaluation
     from stages.embedding.embedder import Embedder
+    from stages.embedding.shared_embed import SharedEmbed
     from stages.suites import _pairs, hq
 
     wanted = config.validation
@@ -98,12 +100,14 @@ def validation(config: Config) -> loop.Validate:
 
     def validate(backbone: nn.Module) -> Mapping[str, float]:
         # a copy, because an embedder arranges its network for itself
+        shown, shard = copy.deepcopy(backbone), of_processes()
+        shard.first_(shown.buffers())
         embedder = Embedder(
-            copy.deepcopy(backbone), config.color_order, next(backbone.parameters()).device,
+            shown, config.color_order, next(backbone.parameters()).device,
             flip=wanted.fusion != "none", value_range=config.value_range,
         )  # fmt: skip
         with numerics.applied("ieee"):
-            metrics = hq.measure(folder, switches, embedder, {}).metrics
+            metrics = hq.measure(folder, switches, SharedEmbed(embedder, shard), {}).metrics
         return {name: metrics[name] for name in wanted.sets} | {"avg": hq.mean_accuracy(metrics, wanted.sets)}
 
     return validate

@@ -180,14 +180,15 @@ class Training:
         self.sums = Sums()
 
     def validated(self, epoch: int) -> dict[str, float]:
-        """Return the validation result after this epoch, if it is due, and remember the best."""
+        """Return the validation result after this epoch, if it is due, and remember the best; all share the work."""
         every = self.config.validation.every_epochs
-        if not (every and self.validate and self.processes.is_first):
+        if not (every and self.validate):
             return {}
         if epoch % every and epoch != self.config.schedule.epochs:
             return {}
         measured = {f"validation_{name}": value for name, value in self.validate(self.networks.backbone).items()}
-        progress.log_point(self.step, **measured)
+        if self.processes.is_first:
+            progress.log_point(self.step, **measured)
         if measured["validation_avg"] > self.best.get("validation_avg", -1.0):
             self.best = {"step": self.step, "epoch": epoch, **measured}
         return measured

@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from stages import train_backbone
+from stages.core.losses.class_parallel import of_processes
+from stages.embedding.embedder import Embedder
+from stages.embedding.shared_embed import SharedEmbed
+from stages.models import model_files
 from stages.runtime import artifacts, set_pins
 from stages.suites import hq
 from stages.training import loop
 from stages.training.dataset import open_records
 from stages.training.distributed import Processes
-from tests.stages import small_sets, training_data
+from tests.stages import ranks, small_sets, training_data
 from tests.stages.small_training import config
 
 ACCURACIES = {1: 0.6, 2: 0.9, 3: 0.7}
@@ -127,3 +132,45 @@ def test_a_training_computes_as_it_asks_and_validates_as_evaluations_do(project:
     # a CPU has no other kernels
     for part in ("backbone", "head"):
         torch.testing.assert_close(weights("asked", "weights.pt")[part], weights("plain", "weights.pt")[part], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_processes_share_the_images_and_find_what_one_finds_with_the_weights_that_are_written(project: Path):
+    of = config(epochs=1, validation={"every_epochs": 1, "sets": ["lfw"], "fusion": "pre_norm_sum"})
+
+    def both(ours: Processes) -> None:
+        call, numbers = Embedder.__call__, []
+
+        def counted(self: Embedder, images: Any) -> Any:
+            given = list(images)
+            numbers.append(len(given))
+            return call(self, given)
+
+        Embedder.__call__ = counted  # type: ignore[method-assign]
+        model_files.save_program = lambda path, *_, **__: path.write_bytes(b"")  # as in the fixture
+        train_backbone.train("both", of, ours)
+        (project / f"numbers-{ours.rank}").write_text(repr(numbers))
+
+    ranks.run(2, both)
+    # 40 pairs; who has not the first image embeds it too, and drops it
+    assert [(project / f"numbers-{rank}").read_text() for rank in range(2)] == ["[40]", "[41]"]
+    found = artifacts.read_json(Path("results/both/train.json"))["validation_lfw"]
+    backbone = loop.Training(of, open_records("tiny")).networks.backbone
+    backbone.load_state_dict(weights("both", "weights.pt")["backbone"])
+    # batch norms differ between the processes: the first one's statistics are validated, and written
+    assert train_backbone.validation(of)(backbone)["lfw"] == found
+
+
+def test_a_share_of_images_gives_the_bits_that_all_of_them_give(project: Path):
+    backbone = loop.Training(config(), open_records("tiny")).networks.backbone
+    embedder = Embedder(backbone, "BGR", torch.device("cpu"))
+    images = [small_sets.face(n, n) for n in range(7)]
+    whole = embedder(images)
+
+    def both(ours: Processes) -> None:
+        for number in (7, 1):  # one image: the second process has no share
+            shared = SharedEmbed(embedder, of_processes())(iter(images[:number]))
+            assert np.array_equal(shared.feature_ND, whole.feature_ND[:number])
+            assert np.array_equal(shared.flipped_ND, whole.flipped_ND[:number])
+
+    ranks.run(2, both)

@@ -8,6 +8,7 @@ Shapes: B whole batch, L batch of one process (B = L x world size), D feature di
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,12 @@ class Shard:
         if self.world_size > 1:
             distributed.all_reduce(value, distributed.ReduceOp.MAX, group=self.group)
         return value
+
+    def first_(self, values: Iterable[Tensor]) -> None:
+        """Replace each value by the first rank's, in place."""
+        for value in values:
+            if self.world_size > 1:
+                distributed.broadcast(value, 0, group=self.group)
 
     def gather(self, local_L: Tensor) -> Tensor:
         """Return the rows of all ranks in rank order, without a gradient.
