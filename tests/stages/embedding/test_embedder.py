@@ -80,6 +80,29 @@ def test_features_keep_the_order_of_the_images_over_batches(tmp_path: Path, monk
     np.testing.assert_allclose(mirrored.feature_ND, whole.flipped_ND, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_a_gpus_next_batch_is_read_while_it_computes_one(overlaps: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(embedder, "BATCH_SIZE", 3)
+    images = noise(8)
+    wanted = Embedder(FirstPixel(), "BGR", CPU, flip=False)(images)
+    events: list[str] = []
+    made = Embedder(FirstPixel(), "BGR", CPU, flip=False)
+    assert not made.overlaps
+    made.overlaps = overlaps
+    run, keep = made.embed, embedder._Pass._keep
+    made.embed = lambda batch: (events.append("start"), run(batch))[1]  # type: ignore[method-assign]
+    monkeypatch.setattr(embedder._Pass, "_keep", lambda *of: (events.append("keep"), keep(*of))[1])
+    features = made(iter(images))
+    assert np.array_equal(features.feature_ND, wanted.feature_ND)
+    one, two = ["start", "keep"] * 3, ["start", "start", "keep", "start", "keep", "keep"]
+    assert events == (two if overlaps else one)
+
+
+def test_a_batch_fills_a_gpu_and_its_size_is_part_of_what_kept_features_depend_on():
+    assert embedder.batch_size(CPU) == 64
+    assert embedder.batch_size(torch.device("cuda")) == 512
+
+
 def test_features_are_those_of_the_plain_network_in_evaluation_mode(tmp_path: Path):
     write_model(tmp_path / "run", "RGB")
     images = noise(4)
