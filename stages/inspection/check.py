@@ -53,7 +53,7 @@ def examine_at(place: Path, known: Known, *, one_to_n: bool = True) -> Found:
             found.missing = [f"{known.place}{file}" for file in known.files]
         else:
             found.unusable = str(error)
-    return found
+    return found.readable()
 
 
 def own_sets(root: Path) -> Iterator[Known]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from stages.core.formats.file_names import readable
 
 SAMPLE = 32  # images decoded of each set, spread evenly
 SWAPPED = "red and blue seem swapped: faces are redder than blue; were RGB images written by OpenCV?"
@@ -19,3 +21,9 @@ class Found:
     notes: list[str] = field(default_factory=list)
     where: str = ""
     """Place in the data set's folder, as it is there."""
+
+    def readable(self) -> Found:
+        """Return it with names that are not UTF-8 as text that can be printed."""
+        return replace(
+            self, unusable=readable(self.unusable), odd=[*map(readable, self.odd)], notes=[*map(readable, self.notes)]
+        )

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.core.errors import InputError
+from stages.core.formats.file_names import readable
 from stages.core.images.image_format import extension
 from stages.core.recordio.framing import MAGIC_BYTES
 from stages.datasets import people
@@ -47,6 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.picture and Path(arguments.picture).suffix not in (".png", ".jpg"):
         raise InputError(f"{arguments.picture}: wanted a name ending in .png or .jpg")
     sight = see(path, everything=arguments.all)
+    sight.problems = [readable(problem) for problem in sight.problems]
     if arguments.engine == "mxnet":
         see_records.beside_mxnet(_record_file(path), sight)
     if arguments.picture:

@@ -14,6 +14,8 @@ import torch
 
 from stages.backbones import iresnet
 from stages.datasets import insightface_rec
+from stages.inspection.catalogue import TRAIN
+from stages.inspection.check import examine
 from stages.models import model_files
 from stages.runtime import artifacts, program
 from stages.tools import inspect_data
@@ -145,6 +147,17 @@ def test_a_folder_of_people_says_what_unpack_passes_over(tmp_path: Path, capsys:
     assert (tree["facts"]["identities (folders)"], tree["facts"]["images"]) == (3, 9)
     assert tree["facts"]["beside it"] == "lfw.bin: verification set (.bin)"
     assert tree["problems"] == ["passed over: 1 x hidden, such as '0/._0.png'"]
+
+
+def test_names_that_are_not_utf_8_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for person in ("a", "b"):
+        (tmp_path / person).mkdir()
+        (tmp_path / person / "1.png").write_bytes(small_sets.encoded(1, 1))
+    (tmp_path / "b" / os.fsdecode(b"m\xfcller.jpg")).write_bytes(b"")
+    assert run(tmp_path) == 0
+    assert "b/m\\xfcller.jpg: 0 bytes are not an image" in " ".join(capsys.readouterr().out.split())
+    assert seen(tmp_path, capsys)["problems"] == ["b/m\\xfcller.jpg: 0 bytes are not an image, or are truncated"]
+    assert examine(tmp_path, TRAIN).odd[0].endswith("such as b/m\\xfcller.jpg: 0 bytes are not an image, or are truncated")
 
 
 def test_a_flat_download_is_a_training_set_with_test_sets_beside_it(train: Path, capsys: pytest.CaptureFixture[str]):
