@@ -79,7 +79,7 @@ def _note_images(names: Sequence[str], read: Callable[[str], bytes], what: str, 
     if others:
         found.odd.append(
             f"{len(others)} of {len(names)} sampled {what} are not {SIZE} x {SIZE}, such as {others[0][1]} x "
-            f"{others[0][0]}: training wants aligned faces"
+            f"{others[0][0]}: training wants aligned faces (`facet pack`)"
         )
     if seem_swapped(images):
         found.odd.append(SWAPPED)

@@ -134,7 +134,7 @@ def refuse_pictures(found: PeopleFolder) -> None:
         (width, height), _ = max(sizes.items(), key=lambda item: (item[0] != (SIZE, SIZE), item[1]))
         raise InputError(
             f"{found.folder}: {others} of {sizes.total()} images tried are not {SIZE} x {SIZE}, many are {width} x "
-            f"{height}: training wants faces aligned to {SIZE} x {SIZE} (by five landmarks, not only resized)"
+            f"{height}: training wants faces aligned to {SIZE} x {SIZE}; `facet pack {found.folder} TARGET` aligns them"
         )
 
 

@@ -91,7 +91,7 @@ def test_pictures_that_are_not_aligned_are_refused_before_all_are_read(root: Pat
     large = cv2.imencode(".png", cv2.resize(small_sets.face(1), (250, 250)))[1].tobytes()
     for path in root.glob("imgs/*/*.png"):
         path.write_bytes(large)
-    with pytest.raises(ValueError, match=r"12 of 12 images tried are not 112 x 112, many are 250 x 250: .*aligned"):
+    with pytest.raises(ValueError, match=r"12 of 12 images tried are not 112 x 112, many are 250 x 250: .*`facet pack .*imgs TARGET` aligns them"):
         run()
     assert not list(Path("data").rglob("train.rec"))
 

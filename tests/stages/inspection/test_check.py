@@ -159,7 +159,7 @@ def test_what_unpack_would_refuse_of_a_folder_of_people_is_odd(tmp_path: Path):
     odd = examine(tmp_path, TRAIN).odd
     assert "passed over: 1 x hidden, such as 'person 1/._2.jpg'" in odd
     assert "1 of 3 sampled images cannot be decoded, such as person 1/2.jpg: 0 bytes are not an image, or are truncated" in odd
-    assert "2 of 3 sampled images are not 112 x 112, such as 250 x 250: training wants aligned faces" in odd
+    assert "2 of 3 sampled images are not 112 x 112, such as 250 x 250: training wants aligned faces (`facet pack`)" in odd
 
 
 def test_one_of_several_record_files_is_unusable_and_not_missing(tmp_path: Path):
