@@ -102,4 +102,4 @@ def training_folders(dataset: str) -> dict[str, Path]:
     merged = of(dataset)
     if merged is None:
         return {dataset: places.of(dataset, "train").folder}
-    return {name: places.find(root, "train").folder for name, root in merged.sources.items()}
+    return {name: places.folder(root, "train") for name, root in merged.sources.items()}

@@ -134,7 +134,7 @@ def refuse_in_the_way(name: str, root: Path) -> None:
                 f"{path} holds a data set of its own, and datasets.{name}.root is {root}: move or remove {home}, "
                 f"or give the folder another name under `datasets`"
             )
-    reals = [places.find(root, part).folder.resolve() for part in PARTS]
+    reals = [places.folder(root, part).resolve() for part in PARTS]
     for real, own in itertools.product(reals, ((home / part).resolve() for part in (*PARTS, SETS))):
         if real.is_relative_to(own) or own.is_relative_to(real):
             raise InputError(

@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
     texts = {_writing.PARAMS: edit.text()}
     _writing.check(texts)
     if _writing.offer(texts, yes=arguments.yes):
-        print(f"Next: {_next(name, chosen, has_training)}")
+        print(f"Next: {_next(name, chosen) if has_training else _without_training(arguments.folder)}")
 
 
 def _of_folder(arguments: argparse.Namespace, chosen: params.Params) -> tuple[dict[str, Any], bool]:
@@ -130,9 +130,11 @@ def _merged(arguments: argparse.Namespace, chosen: params.Params) -> tuple[dict[
     return entry | ({"benchmarks": yaml_edit.block(measured)} if measured else {}), True
 
 
-def _next(name: str, chosen: params.Params, has_training: bool) -> str:
-    if not has_training:
-        return "it has no training set; `facet verify MODEL --dataset " + name + "` measures a model on its test sets"
+def _without_training(folder: str) -> str:
+    return f"facet verify MODEL --folder {folder} (it has no training set, so that no run can be trained on it)"
+
+
+def _next(name: str, chosen: params.Params) -> str:
     like = next(iter(chosen.runs), "RUN")
     return f"facet add-run {name}_{like} --like {like} --set dataset={name} --table {name}"
 

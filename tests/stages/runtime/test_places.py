@@ -82,6 +82,14 @@ def test_a_flat_folder_is_checked_part_by_part(work: Path):
         set_pins.checked("mine", pinned)
 
 
+def test_the_folder_of_a_part_is_known_without_a_look_at_every_person(work: Path, monkeypatch: pytest.MonkeyPatch):
+    root = fill(work / "people", "a/1.jpg", "b/2.jpg", "lfw.bin")
+    assert places.find(root, "eval").holds("a") is False
+    monkeypatch.setattr(places, "training_names", lambda folder: pytest.fail(f"every person in {folder} was looked at"))
+    assert places.locate(root, "eval/lfw.bin") == root / "lfw.bin"
+    assert places.folder(fill(work / "split", "train/train.rec"), "train") == work / "split/train"
+
+
 def test_a_flat_folder_around_the_project_is_refused(work: Path):
     root = fill(work, *FLAT)
     with pytest.raises(ValueError, match=r"datasets\.mine\.root is .*where the list of its files would be written"):

@@ -91,7 +91,7 @@ def test_lfw_alone_measures_lfw_alone(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_without_a_training_set_the_next_command_measures_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     small_sets.write_bin(tmp_path / "one/lfw.bin")
     assert run_add("one", str(tmp_path / "one"), "--yes") == 0
-    assert "Next: it has no training set; `facet verify MODEL --dataset one`" in capsys.readouterr().out
+    assert f"Next: facet verify MODEL --folder {tmp_path / 'one'} (it has no training set" in capsys.readouterr().out
 
 
 def test_a_set_that_cannot_be_used_is_shown_and_left_out(flat: Path, capsys: pytest.CaptureFixture[str]):
