@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.datasets import ijb, ijbs, pair_list, scface, tinyface
-from stages.pictures.score import SUFFIXES
+from stages.datasets import ijb, ijbs, pair_list, people, scface, tinyface
+from stages.runtime import places
 
 PAIRS = pair_list.OWN_PAIRS
 
@@ -35,6 +35,8 @@ class Plan:
     """Pictures that are not 112 x 112 are searched for a face and aligned."""
     people: bool = False
     """A training set: one folder per identity."""
+    passed_over: Sequence[str] = ()
+    """What in the folder is no part of it, in words."""
 
 
 def of(folder: Path) -> Plan:
@@ -52,8 +54,18 @@ def of(folder: Path) -> Plan:
     raise FileNotFoundError(
         f"{folder} is in no layout that can be packed: wanted IJBB or IJBC (meta/, loose_crop/), IJB-S (protocols/, "
         f"aligned/), TinyFace ({tinyface.LISTS}/, {tinyface.ALIGNED}/), SCface (all.txt, aligned/), Adience or XQLFW "
-        f"as in docs/datasets.md, pictures with {PAIRS}, or a folder of images for each person"
+        f"as in docs/datasets.md, pictures with {PAIRS}, a folder of images for each person, or one of such sets"
     )
+
+
+def inside(folder: Path) -> list[str]:
+    """Return the test sets in a folder that is none itself, such as ``eval``: their places in it; packed ones too."""
+    if any(fits(folder) for fits, _ in _LAYOUTS):
+        return []
+    candidates = [*folder.iterdir(), *(folder / "ijb").glob("*")]
+    tests = [fits for fits, plan in _LAYOUTS if plan is not _people]
+    found = [path for path in candidates if path.is_dir() and any(fits(path) for fits in tests)]
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def _ijb(folder: Path) -> Plan:
@@ -100,22 +112,13 @@ def _pairs_csv(folder: Path) -> Plan:
 
 
 def _people(folder: Path) -> Plan:
-    paths = [
-        path.relative_to(folder).as_posix()
-        for person in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        for path in sorted(person.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
-    return Plan("people", paths, columns={"person": [path.split("/")[0] for path in paths]}, align=True, people=True)
-
-
-def _has_people(folder: Path) -> bool:
-    return any(
-        path.suffix.lower() in SUFFIXES
-        for entry in folder.iterdir()
-        if entry.is_dir() and not entry.name.startswith(".")
-        for path in entry.iterdir()
-    )
+    home = places.people_folder(folder)
+    assert home is not None, "it is in this layout"
+    found = people.load(home)
+    paths = [(home / name).relative_to(folder).as_posix() for name in found.names]
+    persons = [name.split("/")[0] for name in found.names]
+    notes = found.describe_passed_over()
+    return Plan("people", paths, columns={"person": persons}, align=True, people=True, passed_over=notes)
 
 
 def _below(folder: Path, name: str) -> list[str]:
@@ -130,5 +133,5 @@ _LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Plan]], ...] = (
     (lambda folder: (folder / PAIRS).is_file(), _pairs_csv),
     (lambda folder: (folder / pair_list.PUBLISHED_PAIRS).is_file() or (folder / pair_list.PAIRS).is_file(), _pair_list),
     (lambda folder: any((folder / pair_list.IMAGES).glob("p_*_img_*")), _pair_list),
-    (_has_people, _people),
+    (lambda folder: places.people_folder(folder) is not None, _people),
 )

@@ -111,10 +111,11 @@ def checked(dataset: str, files: Mapping[str, str | None]) -> Path:
         if digest(found) != wanted:
             raise InputError(_difference(place.folder, dataset, name, wanted, found or ""))
         if found is not None and (many := found.count("\n")) > MANY_FILES:
+            source = place.folder / next(_entries(place, _named(name)))
             progress.say(
-                f"{place.folder}, {name}: looking at {many:,} files took {time.monotonic() - began_s:.0f} s, and "
-                f"takes as long whenever it is asked what is stale; `facet pack` makes one record file of them, to be "
-                f"looked at in no time"
+                f"{source}: looking at {many:,} files took {time.monotonic() - began_s:.0f} s, and takes as long "
+                f"whenever it is asked what is stale; `facet pack {source} TARGET` makes one record file of them, to "
+                f"be looked at in no time"
             )
     return place.folder
 
@@ -133,7 +134,7 @@ def pin_path(run: str) -> Path:
 
 def listing(place: Place, name: str) -> str | None:
     """Return the list of a set's files, as ``pin.listing`` does; None if there are none."""
-    found = tuple(_entries(place, {name, MADE_OF.get(name, name)}))
+    found = tuple(_entries(place, _named(name)))
     return pin.listing(place, found) if found else None
 
 
@@ -145,6 +146,11 @@ def digest(text: str | None) -> str | None:
 def list_path(dataset: str, name: str) -> Path:
     """Return where the files of a set are listed."""
     return artifacts.DATA / dataset / pin.SETS / f"{name}.txt"
+
+
+def _named(name: str) -> set[str]:
+    """Return the names that the files of a set may have."""
+    return {name, MADE_OF.get(name, name)}
 
 
 def _entries(place: Place, names: Collection[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,36 +17,58 @@ from stages.core.errors import InputError
 from stages.packing import people, pictures, plan, write
 from stages.packing.journal import Row
 from stages.pictures import detect
-from stages.runtime import program, progress
+from stages.runtime import artifacts, program, progress
 
 DESCRIPTION = """\
 Pack a folder into one record file (mxnet's), its index and one table (Parquet).
 
 SOURCE is IJBB, IJBC, IJB-S, TinyFace, SCface, Adience or XQLFW in its official layout, pictures with pairs.csv
-(a,b,same), or a folder of images for each person, which becomes a training set. TARGET is the new folder; a test set is
-read there as it is read in SOURCE, with equal results to the last bit. Nothing is written to SOURCE.
+(a,b,same), a folder of such sets and .bin files (eval/), or a folder of images for each person, which becomes a
+training set. TARGET is the new folder; a test set is read there as it is read in SOURCE, with equal results to the last
+bit. Nothing is written to SOURCE.
 
 Bytes of aligned images are kept as they are. Pictures of people and of pairs.csv that are not 112 x 112 are searched
 for their largest face, as by `facet score`; those without one are in without_face.csv. An interrupted pack resumes."""
 EXAMPLES = """\
 examples:
   facet pack /data/IJB/IJBC /data/packed/eval/ijb/IJBC
-  facet pack /data/tinyface /data/packed/eval/tinyface
+  facet pack /data/faces/eval /data/packed/eval
   facet pack photos_by_person /data/mine/train --jpeg 95
 then name the folder in params.yaml: datasets: {packed: {root: /data/packed}}"""
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Plan, say what will be done, write."""
+    """Pack a folder, or each set in it."""
     if arguments.jpeg is not None and not 1 <= arguments.jpeg <= 100:
         raise InputError(f"--jpeg wanted a quality of 1 to 100, got {arguments.jpeg}")
-    planned = plan.of(arguments.source)
-    progress.say(f"{planned.title}: {len(planned.paths):,} images of {arguments.source} to {arguments.target}")
+    source, target = arguments.source, arguments.target
+    sets = plan.inside(source) if source.is_dir() else []
+    if not sets:
+        pack(source, target, arguments)
+        return
+    progress.say(f"{source} holds {', '.join(sets)}")
+    for name in sets:
+        if (target / name).exists():
+            progress.say(f"{target / name} is there already, and is left as it is")
+        else:
+            pack(source / name, target / name, arguments)
+    for path in [*sorted(source.glob("*.bin")), source / "truth.parquet"]:
+        if path.is_file() and not (target / path.name).exists():
+            with artifacts.write_file(target / path.name) as aside:
+                shutil.copyfile(path, aside)
+
+
+def pack(source: Path, target: Path, arguments: argparse.Namespace) -> None:
+    """Pack one folder."""
+    planned = plan.of(source)
+    progress.say(f"{planned.title}: {len(planned.paths):,} images of {source} to {target}")
+    for line in planned.passed_over:
+        progress.say(f"passed over: {line}")
     options = {"detector": arguments.detector, "jpeg": arguments.jpeg}
     find = functools.cache(lambda: detect.choose(arguments.detector))
     take = pictures.Aligned(find, arguments.jpeg) if planned.align else pictures.as_it_is
-    rows = write.write(arguments.source, arguments.target, planned, take, **options if planned.align else {})
-    progress.say(said_of(planned, rows, arguments.target))
+    rows = write.write(source, target, planned, take, **options if planned.align else {})
+    progress.say(said_of(planned, rows, target))
 
 
 def said_of(planned: plan.Plan, rows: Sequence[Row], target: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.core.metrics.processing import Failure
 from stages.datasets import insightface_rec, pair_list, scface
 from stages.packing import journal, pictures, plan, write
 from stages.pictures import detect
@@ -184,6 +186,11 @@ def test_pictures_and_pairs_are_packed_in_the_order_in_which_pairs_name_them(peo
     (people / "pairs.csv").write_text("a,b,same\nCy/b.png,Ann/1.png,0\nAnn/1.png,Ann/2.png,1\n")
     files = packed(people, tmp_path / "pairs", pictures.Aligned(lambda: detect.as_aligned))
     table = pd.read_parquet(tmp_path / "pairs/images.parquet")
+    loose, found = pair_list.load(people), pair_list.load(tmp_path / "pairs")
+    assert (found.names, found.is_same_P.tolist()) == (loose.names, [False, True])
+    assert isinstance(loose.image(0), Failure), "it is not aligned"
+    assert np.array_equal(found.image(0), detect.as_aligned(detect.read_picture(people / "Cy/b.png"))[0].aligned_HW3)
+    assert all(np.array_equal(found.image(row), loose.image(row)) for row in (1, 2))
     assert table["path"].tolist() == ["Cy/b.png", "Ann/1.png", "Ann/2.png"]
     assert files["pairs.csv"] == contents(people)["pairs.csv"]
     (people / "pairs.csv").write_text("a,b,same\n../out.png,Ann/1.png,0\n")
@@ -228,3 +235,38 @@ def test_faces_are_aligned_as_facet_score_aligns_them(shared: Path, tmp_path: Pa
     for key, name in enumerate(("img1", "img2", "img3"), start=1):
         wanted = find(detect.read_picture(tmp_path / "people" / name / "1.jpeg"))[0].aligned_HW3
         assert np.array_equal(detect.cv2.imdecode(np.frombuffer(train.image_bytes(key), np.uint8), 1), wanted)
+
+
+def test_adafaces_imgs_are_people_and_what_is_passed_over_is_said(people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "download").mkdir()
+    people.rename(tmp_path / "download/imgs")
+    for name in ("Bo/x.png", "Cy/b.png"):
+        (tmp_path / "download/imgs" / name).write_bytes(small_sets.encoded(1))
+    (tmp_path / "download/imgs/Bo/notes.txt").write_text("")
+    pack.main(pack.parser().parse_args([str(tmp_path / "download"), str(tmp_path / "train")]))
+    table = pd.read_parquet(tmp_path / "train/pictures.parquet")
+    assert table["path"].tolist()[0] == "imgs/Ann/1.png"
+    assert table["person"].tolist() == ["Ann", "Ann", "Bo", "Cy", "Cy"]
+    said = capsys.readouterr().err
+    assert "passed over: 1 x hidden, such as 'Ann/._1.png'" in said
+    assert "'Bo/notes.txt'" in said
+    assert "5 images in" in said
+    assert "3 people" in said
+
+
+def test_a_folder_of_sets_is_packed_set_by_set_and_goes_on(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    small_sets.write_ijb(tmp_path / "eval/ijb")
+    source.rename(tmp_path / "eval/scface")
+    small_sets.write_bin(tmp_path / "eval/lfw.bin")
+    before = contents(tmp_path / "eval")
+    arguments = pack.parser().parse_args([str(tmp_path / "eval"), str(tmp_path / "packed/eval")])
+    pack.main(arguments)
+    files = contents(tmp_path / "packed/eval")
+    assert files["lfw.bin"] == before["lfw.bin"]
+    assert {"ijb/IJBB/images.rec", "scface/images.rec", "ijb/IJBB/meta/ijbb_face_tid_mid.txt"} <= files.keys()
+    assert len(files) == 3 * 2 + 3 + 1 + 1
+    shutil.rmtree(tmp_path / "packed/eval/scface")
+    pack.main(arguments)
+    assert contents(tmp_path / "packed/eval") == files
+    assert "IJBB is there already, and is left as it is" in capsys.readouterr().err
+    assert contents(tmp_path / "eval") == before

@@ -194,4 +194,4 @@ def test_a_folder_of_many_files_is_measured_after_a_sentence(mine: Path, monkeyp
     assert set_pins.checked("mine", digests(mine, "IJBB")) == mine
     said = capsys.readouterr().err
     assert "IJBB: looking at 2 files took 0 s" in said
-    assert "`facet pack`" in said
+    assert f"`facet pack {mine / 'ijb/IJBB'} TARGET`" in said
