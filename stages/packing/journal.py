@@ -6,17 +6,18 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TextIO
 
 from stages.core.recordio.framing import frame
+from stages.runtime import files
 
 JOURNAL = "journal.jsonl"
 FLUSH_EVERY = 256  # images; a kill loses at most so many
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Row:
     """One image that is done."""
 
@@ -27,8 +28,12 @@ class Row:
     label: float = -1.0
     problem: str = ""
     """Why it has no record; empty if it has one."""
-    face: dict[str, float] = field(default_factory=dict)
+    face: dict[str, float] | None = None
     """Box and detector's score, if it was aligned here."""
+
+    def line(self, number: int) -> str:
+        """Return the line of the journal that stands for the row of this number."""
+        return json.dumps([number, self.end, self.stamp, self.label, self.problem, self.face]) + "\n"
 
 
 class Journal:
@@ -47,6 +52,7 @@ class Journal:
         self.key, self.head = key, head
         self.rows = list(self._kept(stamps))
         self.end = self.rows[-1].end if self.rows else len(head)
+        self._written = 0  # rows in the journal
 
     def __enter__(self) -> Self:
         self._records: BinaryIO = self.records.open("r+b" if self.rows else "wb")
@@ -54,11 +60,12 @@ class Journal:
             self._records.write(self.head)
         self._records.truncate(self.end)
         self._records.seek(self.end)
-        # rewritten, because its last line may be half a line
-        self._lines: TextIO = self.path.open("w", encoding="ascii")
-        self._lines.write(json.dumps({"key": self.key}) + "\n")
-        self._waiting = [*self.rows]
-        self._flush()
+        # written anew, because its last line may be half a line
+        with files.replacing(self.path) as aside, aside.open("w", encoding="ascii") as stream:
+            stream.write(json.dumps({"key": self.key}) + "\n")
+            stream.writelines(row.line(number) for number, row in enumerate(self.rows))
+        self._written = len(self.rows)
+        self._lines: TextIO = self.path.open("a", encoding="ascii")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -73,8 +80,7 @@ class Journal:
         self.end += len(framed)
         row = Row(self.end, stamp, **more)
         self.rows.append(row)
-        self._waiting.append(row)
-        if len(self._waiting) >= FLUSH_EVERY:
+        if len(self.rows) - self._written >= FLUSH_EVERY:
             self._flush()
 
     def begins(self) -> list[int]:
@@ -84,9 +90,9 @@ class Journal:
     def _flush(self) -> None:
         # the records first: a line says that its record is there
         self._records.flush()
-        self._lines.writelines(json.dumps(asdict(row)) + "\n" for row in self._waiting)
+        first, self._written = self._written, len(self.rows)
+        self._lines.writelines(row.line(number) for number, row in enumerate(self.rows[first:], first))
         self._lines.flush()
-        self._waiting = []
 
     def _kept(self, stamps: Sequence[str]) -> Iterator[Row]:
         if not (self.path.is_file() and self.records.is_file()):
@@ -95,14 +101,14 @@ class Journal:
         with self.path.open(encoding="ascii") as stream:
             if next(stream, "") != json.dumps({"key": self.key}) + "\n":
                 return
-            for line, stamp in zip(stream, stamps, strict=False):
+            for wanted, (line, stamp) in enumerate(zip(stream, stamps, strict=False)):
                 try:
-                    row = Row(**json.loads(line))
-                except json.JSONDecodeError:
+                    number, end, known, label, problem, face = json.loads(line)
+                except ValueError:
                     return  # it was being written
-                if row.stamp != stamp or row.end > size:
+                if number != wanted or known != stamp or end > size:
                     return
-                yield row
+                yield Row(end, stamp, label, problem, face)
 
 
 def stamp_of(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,7 @@ class Packed:
 
     data: bytes | None
     problem: str = ""
-    face: dict[str, float] = field(default_factory=dict)
+    face: dict[str, float] | None = None
 
 
 Take = Callable[[Path], Packed]

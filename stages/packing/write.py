@@ -153,7 +153,7 @@ def _write_table(path: Path, plan: Plan, rows: Sequence[Row], keys: Sequence[int
         columns["label"] = np.array([row.label for row in rows], np.int64)
     if plan.align:
         names = ("left", "top", "width", "height", "detector_score")
-        columns |= {name: [row.face.get(name) for row in rows] for name in names}
+        columns |= {name: [(row.face or {}).get(name) for row in rows] for name in names}
     columns["problem"] = [row.problem or None for row in rows]
     pq.write_table(pa.table(columns), path)
 

@@ -91,6 +91,17 @@ def test_what_was_half_written_is_written_again(source: Path, tmp_path: Path):
     assert packed(source, target) == wanted
 
 
+def test_a_line_that_was_written_twice_is_not_taken_for_another_image(source: Path, tmp_path: Path):
+    for path in (source / "aligned").iterdir():
+        path.write_bytes(path.read_bytes().ljust(90_000, b"\0"))
+        os.utime(path, (1e9, 1e9))  # as an archive leaves them: all of one size and time
+    wanted, target = packed(source, tmp_path / "whole"), tmp_path / "killed"
+    killed_at(source, target, 9)
+    lines = (tmp_path / "killed.partial" / journal.JOURNAL).read_text().splitlines(keepends=True)
+    (tmp_path / "killed.partial" / journal.JOURNAL).write_text("".join([*lines[:4], *lines[2:]]))
+    assert packed(source, target) == wanted
+
+
 def test_a_picture_that_changed_since_is_packed_again_with_those_after_it(source: Path, tmp_path: Path):
     target, taken = tmp_path / "killed", Counting()
     killed_at(source, target, 13)
