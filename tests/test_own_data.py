@@ -18,7 +18,7 @@ from tests.support import ROOT, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-BOTH = "demo: it is under `synthetic` (drawn) and datasets.demo.root is"
+BOTH = "demo: it is under `synthetic` and datasets.demo.root is"
 
 
 @pytest.fixture(scope="module")

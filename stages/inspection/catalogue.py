@@ -1,6 +1,6 @@
 """Facts about every data set that facet reads: files, their places, their origin, and published counts.
 
-Counts are those of the published files (face-recognition papers and the data sets' own pages); a set that is drawn
+Counts are those of the published files (face-recognition papers and the data sets' own pages); a set that is rendered
 or cut down has others, which is odd but no fault.
 """
 

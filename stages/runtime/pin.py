@@ -32,7 +32,7 @@ SETS = "sets"
 """Folder of the lists of single test sets, beside those of the parts."""
 BY_SET = "The test sets lie in a folder of yours: pins/RUN.yaml has the digest of each set that RUN reads.\n"
 """On which every evaluation of an own data set depends: it never changes."""
-DRAWN = "truth.parquet"
+SYNTHETIC = "truth.parquet"
 """A file that every part of a synthetic data set has."""
 SETTLED_S = 2.0
 """A file changed so lately may change again with the same size and time: its digest is not kept."""
@@ -45,7 +45,7 @@ def pin_all(tree: Mapping[str, Any]) -> None:
 
     Raises:
         FileNotFoundError: a root is not there.
-        ValueError: an entry is both synthetic and a person's own, or other files are where a pin or a drawn set goes.
+        ValueError: an entry is both synthetic and a person's own, or other files are where a pin or synthetic set goes.
     """
     roots, together = roots_of(tree), merged.described(tree)
     for name in tree.get("synthetic") or {}:
@@ -87,13 +87,13 @@ def refuse_both(roots: Mapping[str, Any], synthetic: Mapping[str, Any], where: s
     for name, folder in roots.items():
         if folder is not None and name in synthetic:
             raise InputError(
-                f"{where}, {name}: it is under `synthetic` (drawn) and datasets.{name}.root is {folder} (a folder of "
+                f"{where}, {name}: it is under `synthetic` and datasets.{name}.root is {folder} (a folder of "
                 f"yours): remove one of the two, or give the folder a name of its own under `datasets`"
             )
 
 
 def refuse_foreign(name: str) -> None:
-    """Refuse what stands where a synthetic set is drawn and was not drawn: DVC removes that before it draws.
+    """Refuse what stands where a synthetic set is rendered and was not rendered: DVC removes that before it renders.
 
     Raises:
         ValueError: there is a link, or files that no stage wrote.
@@ -106,10 +106,10 @@ def refuse_foreign(name: str) -> None:
                 f"remove the link, or name the folder by datasets.NAME.root under a name that is not synthetic"
             )
         names = {entry.name for entry in path.iterdir()} if path != home and path.is_dir() else set()
-        if names and not names & {DRAWN, PIN}:
+        if names and not names & {SYNTHETIC, PIN}:
             raise InputError(
-                f"{path} holds files that were not drawn, and {name} is drawn there (`synthetic` in params.yaml): move "
-                f"them away and name their folder by datasets.NAME.root under a name that is not synthetic"
+                f"{path} holds files that were not rendered, and {name} is rendered there (`synthetic` in params.yaml): "
+                f"move them away and name their folder by datasets.NAME.root under a name that is not synthetic"
             )
 
 

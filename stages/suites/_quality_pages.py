@@ -58,7 +58,7 @@ class Kept:
         Args:
             name: of the set.
             compared: its images and pairs.
-            known_N: quality each image was drawn with; None if nobody knows.
+            known_N: quality each image was rendered with; None if nobody knows.
             identity_N: who is on each image; None if nobody knows.
             quality: scores by method, -inf for an image that could not be processed.
             curves: by method and false match rate.

@@ -2,7 +2,7 @@
 
 On verification sets, on the pair lists of Adience and XQLFW, and on the template pairs of IJB-B and IJB-C.
 
-Where the quality an image was drawn with is known (``truth.parquet``), the scores' rank correlation with it
+Where the quality an image was rendered with is known (``truth.parquet``), the scores' rank correlation with it
 is given.
 
 Shapes: N images, P pairs.

@@ -11,7 +11,7 @@ from pipeline.workspaces import ablations, own_data
 from pipeline.workspaces.ablations import Ablations
 from tests.support import ROOT
 
-BOTH = r"demo: it is under `synthetic` \(drawn\) and datasets\.demo\.root is mine"
+BOTH = r"demo: it is under `synthetic` and datasets\.demo\.root is mine"
 
 
 def write(folder: Path, tree: dict[str, Any]) -> None:

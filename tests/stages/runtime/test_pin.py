@@ -107,7 +107,7 @@ def test_no_set_is_drawn_where_a_link_is(mine: Path, place: str):
 
 def test_no_set_is_drawn_over_files_that_were_not_drawn(mine: Path):
     shutil.copytree(mine, "data/mine")
-    with pytest.raises(ValueError, match=r"data/mine/train holds files that were not drawn"):
+    with pytest.raises(ValueError, match=r"data/mine/train holds files that were not rendered"):
         pin.pin_all({"synthetic": {"mine": {}}, "datasets": {"mine": {}}})
 
 
