@@ -26,6 +26,7 @@ TOOLS = (
     Tool("add-run", "add_run", "Add a training run like another to params.yaml, and its row to a table."),
     Tool("doctor", "doctor", "Check which data sets are here, which files are missing, and where to put them."),
     Tool("inspect", "inspect_data", "Show the contents of a .rec, .bin, checkpoint or protocol folder."),
+    Tool("plan", "plan", "Reckon memory, images a second, hours and disk of a training run on GPUs."),
     Tool("list", "catalogue", "List heads, backbones, quality methods, protocols and tables, with paper and file."),
     Tool("models", "models", "List the pretrained models that the tables name, and which are on this machine."),
     Tool("import", "import_model", "Import a published checkpoint as a trained model."),

@@ -108,7 +108,7 @@ def refuse_foreign(name: str) -> None:
         names = {entry.name for entry in path.iterdir()} if path != home and path.is_dir() else set()
         if names and not names & {SYNTHETIC, PIN}:
             raise InputError(
-                f"{path} holds files that were not rendered, and {name} is rendered there (`synthetic` in params.yaml): "
+                f"{path} holds files that nobody rendered, and {name} is rendered there (`synthetic` in params.yaml): "
                 f"move them away and name their folder by datasets.NAME.root under a name that is not synthetic"
             )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -53,6 +54,36 @@ class Counted(TorchDispatchMode):
 
     def wait(self, what: str) -> None:
         self.waits[f"{what} at {_where()}"] += 1
+
+
+class Memory(TorchDispatchMode):
+    """Sums the bytes of the storages that are alive, and keeps the most there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for value in _pytree.tree_leaves(made):
+            if isinstance(value, torch.Tensor) and value.device.type == "meta":
+                self.note(value.untyped_storage())
+        return made
+
+    def note(self, storage: torch.UntypedStorage) -> None:
+        identity, size = storage._cdata, storage.nbytes()
+        if identity in self.known:
+            return
+        self.known.add(identity)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        # torch keeps the Python object for as long as the memory, also what only autograd holds
+        weakref.finalize(storage, self.free, identity, size)
+
+    def free(self, identity: int, size: int) -> None:
+        self.known.discard(identity)
+        self.live -= size
 
 
 def _where() -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stages.core import autocast
 from stages.core.errors import InputError
 from stages.core.losses import tuning
 from stages.core.losses.head import CosineHead, HeadOutput, directions, others, pick, put
@@ -107,7 +108,7 @@ class MarginHead(CosineHead):
                 number of images.
         """
         known_B = self.quality(quality_B, len(label_B))
-        with torch.autocast(feature_BD.device.type, enabled=False):
+        with autocast.off(feature_BD.device):
             whole_BD = self.shard.gather_features(feature_BD.to(self.weight.dtype))
             whole_label_B = self.shard.gather(label_B)
             whole_quality_B = None if known_B is None else self.shard.gather(known_B)

@@ -9,8 +9,9 @@ Shapes: B batch, K inputs, D feature dimensions.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from stages.core import autocast
 
 
 class FeatureLayer(nn.Linear):
@@ -18,8 +19,7 @@ class FeatureLayer(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return x_BD of x_BK."""
-        device = input.device.type
-        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        if not autocast.is_on(input.device):
             return super().forward(input)
-        with torch.autocast(device, enabled=False):
+        with autocast.off(input.device):
             return super().forward(input.to(self.weight.dtype))

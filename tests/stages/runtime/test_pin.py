@@ -107,7 +107,7 @@ def test_no_set_is_drawn_where_a_link_is(mine: Path, place: str):
 
 def test_no_set_is_drawn_over_files_that_were_not_drawn(mine: Path):
     shutil.copytree(mine, "data/mine")
-    with pytest.raises(ValueError, match=r"data/mine/train holds files that were not rendered"):
+    with pytest.raises(ValueError, match=r"data/mine/train holds files that nobody rendered"):
         pin.pin_all({"synthetic": {"mine": {}}, "datasets": {"mine": {}}})
 
 
@@ -115,7 +115,7 @@ def test_what_was_drawn_or_pinned_may_be_drawn_again(mine: Path):
     pin.pin_all(described(mine))
     pin.pin_all({"synthetic": {"mine": {}}, "datasets": {"mine": {}}})
     for part in pin.PARTS:
-        (Path("data/mine") / part / pin.DRAWN).write_text("")
+        (Path("data/mine") / part / pin.SYNTHETIC).write_text("")
         (Path("data/mine") / part / pin.PIN).unlink()
     pin.pin_all({"synthetic": {"mine": {}}, "datasets": {"mine": {}}})
 
