@@ -37,6 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
         "run": run,
         "weights_sha256": common_weights(run, measured),
         "parameters": read_parameters(run),
+        "measured_on": next((tree["dataset"] for tree in details.values() if "dataset" in tree), ""),
         "switches": {suite: switches(tree) for suite, tree in details.items()},
         "measured": {**measured, "averages": means},
         "groups": {

@@ -29,7 +29,7 @@ from stages.core.formats.data_card import describe_images, ranges_that_disagree
 from stages.core.recordio.reader import RecordError
 from stages.datasets.insightface_rec import Config, TrainSet
 from stages.datasets.people import PeopleFolder
-from stages.runtime import artifacts, merged, pin, program
+from stages.runtime import artifacts, merged, pin, places, program
 from stages.runtime.progress import say
 from stages.unpacking import labels
 from stages.unpacking.check import COLUMNS, Checked
@@ -43,6 +43,9 @@ def main(arguments: argparse.Namespace) -> None:
     name = arguments.name
     config = artifacts.read_section(artifacts.RESOLVED / "datasets" / f"{name}.yaml", "unpack", Config)
     pin.checked(name)
+    if merged.of(name) is None and not places.of(name, "train").is_filled():
+        write_nothing(name)
+        return
     found = {source: find(folder) for source, folder in merged.training_folders(name).items()}
     if config.export == "folder" and len(found) > 1:
         raise InputError(f"data set {name}: `export: folder` is for a single set: unpack its sources")
@@ -58,6 +61,14 @@ def main(arguments: argparse.Namespace) -> None:
     card = make_card(sources, checked, ranges, aside)
     artifacts.write_json(aside / "card.json", {"dataset": name, "num_classes": num_classes, **card}, ascii_only=True)
     finish_aside(aside, artifacts.unpacked_folder(name))
+
+
+def write_nothing(name: str) -> None:
+    """Write the manifest and the card of a data set that has test sets alone; a training on it is refused."""
+    say(f"data set {name} has no training set: nothing to unpack")
+    with artifacts.write_folder(artifacts.unpacked_folder(name)) as folder:
+        write_manifest(folder / "manifest.parquet", [np.empty((0, len(COLUMNS)), np.int64)])
+        artifacts.write_json(folder / "card.json", {"dataset": name, "num_classes": 0, "records": 0})
 
 
 def check_ranges(train: TrainSet, checked: Checked) -> dict[str, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import yaml
 from stages.datasets import insightface_rec
 from tests.pipeline.tracked import query
 from tests.stages import small_sets
-from tests.support import ROOT, Project
+from tests.support import ROOT, Project, copy_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -74,36 +73,40 @@ def test_dvc_shows_what_was_measured_and_nothing_for_the_rest(project: Project):
     assert "up to date" in project.run("dvc", "status")
 
 
-def test_sets_of_ones_own_are_added_without_training_and_stand_in_the_table(project: Project, tmp_path: Path):
-    other = Project(Path(shutil.copytree(project.path, tmp_path / "project", symlinks=True)))
-    params = yaml.safe_load((other.path / "params.yaml").read_text())
-    faces = Path(shutil.copytree(params["datasets"]["mine"]["root"], tmp_path / "faces"))
-    small_sets.write_bin(faces / "eval/African.bin", num_identities=5)
+def test_a_folder_of_test_sets_alone_is_measured_without_training(project: Project, empty_store: Path, tmp_path: Path):
+    other = copy_project(project.path, tmp_path / "project", empty_store)
+    folder = tmp_path / "alone"
+    small_sets.write_bin(folder / "African.bin", num_identities=5)
     lines = ["a,b,same,group"]
     for person in range(6):
-        (faces / f"eval/pairs/p{person}").mkdir(parents=True)
+        (folder / f"pairs/p{person}").mkdir(parents=True)
         for picture in range(2):
-            (faces / f"eval/pairs/p{person}/{picture}.png").write_bytes(small_sets.encoded(person, picture))
+            (folder / f"pairs/p{person}/{picture}.png").write_bytes(small_sets.encoded(person, picture))
         lines += [f"p{person}/0.png,p{person}/1.png,1,{'old' if person % 2 else 'young'}"]
         lines += [f"p{person}/0.png,p{(person + k) % 6}/{k % 2}.png,0,{'old' if k % 2 else 'young'}" for k in range(1, 4)]
-    (faces / "eval/pairs/pairs.csv").write_text("\n".join(lines) + "\n")
-    hq = {"sets": ["lfw", "African", "pairs"], "group_fmr": 0.1}
-    params["datasets"]["mine"] |= {"root": str(faces), "benchmarks": {**params["datasets"]["mine"]["benchmarks"], "hq": hq}}
+    (folder / "pairs/pairs.csv").write_text("\n".join(lines) + "\n")
+    params = yaml.safe_load((other.path / "params.yaml").read_text())
+    benchmarks = {"hq": {"sets": ["African", "pairs"], "group_fmr": 0.1}, "ijb": None, "lq": None, "fiqa": None}
+    params["datasets"]["alone"] = {"root": str(folder), "benchmarks": benchmarks}
+    params["runs"]["a"]["benchmarks"] = {"dataset": "alone"}
     (other.path / "params.yaml").write_text(yaml.safe_dump(params))
     table = yaml.safe_load((other.path / "tables/own.yaml").read_text())
     table["columns"] += [{"name": "African", "metric": "hq.African"}, {"name": "old", "metric": "hq.pairs_fmr_old"}]
     (other.path / "tables/own.yaml").write_text(yaml.safe_dump(table))
-    printed = other.run("dvc", "repro", "tabulate@own", timeout=480)
+    printed = other.run("dvc", "repro", timeout=480)
+    assert "data set alone has no training set: nothing to unpack" in printed
     assert "Running stage 'train_backbone" not in printed
     assert "evaluate_hq@a" in printed
     report = other.path / "results/tables/own/report"
     cells = json.loads((report / "table.json").read_text())["rows"][0]["cells"]
     assert 0 <= cells["African"]["measured"] <= 100
     assert 0 <= cells["old"]["measured"] <= 100
+    assert cells["LFW"]["reason"] == "data set alone: hq.sets does not name lfw"
     for end in ("md", "html"):
         shown = (report / f"table.{end}").read_text()
         assert "Error rates by group: pairs" in shown
         assert "95 % bands by resampling identities (folder names)" in shown
+    assert "up to date" in other.run("dvc", "status")
 
 
 def test_mlflow_has_no_metric_of_what_is_missing_and_a_tag_with_the_reason(project: Project):

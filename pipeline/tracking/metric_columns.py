@@ -76,7 +76,7 @@ def not_measured(
         if lacking is not None:
             suite, key = _place(column, row)
             recorded, switches = (lacking.get(kind, {}).get(suite, {}) for kind in ("unmeasured", "switches"))
-            said = why(suite, key, recorded, switches, str(lacking["parameters"].get("dataset", "")))
+            said = why(suite, key, recorded, switches, _measured_on(lacking))
             found[metric_name(column["name"])] = ": ".join(filter(None, said))
     return found
 
@@ -85,6 +85,11 @@ def _value(column: Mapping[str, Any], gathered: Mapping[str, Any], row: Mapping[
     suite, key = _place(column, row)
     value: float | None = gathered["measured"].get(suite, {}).get(key)
     return value
+
+
+def _measured_on(gathered: Mapping[str, Any]) -> str:
+    """Return the data set of a run's test sets."""
+    return str(gathered.get("measured_on") or gathered["parameters"].get("dataset", ""))
 
 
 def _place(column: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, str]:
@@ -109,7 +114,7 @@ def not_compared(
         if row["published"].get(column["name"]) is None or any(_value(column, one, row) is None for one in gathered):
             continue
         for one in gathered:
-            name = str(one["parameters"].get("dataset", ""))
+            name = _measured_on(one)
             if reason := why_apart(*_place(column, row), name, data.get(name), one.get("counts", {})):
                 found.setdefault(column["name"], reason)
     return found

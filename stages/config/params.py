@@ -53,7 +53,7 @@ class Params:
     def scale(self, table: str) -> report.Scale:
         """Return the profile, and what is said of the data sets of a table's runs."""
         runs = {run for files in self.measured(table).values() for run in files.values()}
-        names = sorted({self.runs[run].train.dataset for run in runs})
+        names = sorted({self.runs[run].evaluate.dataset for run in runs})
         return report.Scale(profile=self.profile, data={name: self.datasets[name].test_data() for name in names})
 
 
@@ -114,8 +114,7 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     if own["dataset"] not in datasets:
         raise UnknownNameError(f"{where}: no data set {own['dataset']!r}: there are {', '.join(sorted(datasets))}")
     merged = merge(defaults, {key: value for key, value in own.items() if key != "recipe"})
-    measured_on = merge(merged.pop("benchmarks", {}), datasets[own["dataset"]].benchmarks)
-    measured_on["dataset"] = own["dataset"]
+    measured_on = _measured_on(merged.pop("benchmarks", None) or {}, own["dataset"], datasets, where)
     quality = merged.pop("quality", {"name": "feature_norm"})
     train = _check(training.Config, merged, where)
     sections = {"heads": train.head, "backbones": train.backbone, "objectives": train.objective}
@@ -126,9 +125,29 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     evaluate = _check(benchmarks.Config, measured_on, where)
     if datasets[own["dataset"]].is_synthetic:
         _check_synthetic_sets(train.validation.sets, PAIRS, f"{where}, validation")
+    if datasets[evaluate.dataset].is_synthetic:
         _check_synthetic_sets(evaluate.hq.sets, PAIRS, f"{where}, hq")
         _check_synthetic_sets(evaluate.fiqa.sets, SETS["fiqa"], f"{where}, fiqa")
     return Run(train, check_plugin("quality", quality, where), evaluate)
+
+
+def _measured_on(
+    written: Mapping[str, Any], trained_on: str, datasets: Mapping[str, Dataset], where: str
+) -> dict[str, Any]:
+    """Return the section `benchmarks` of a run, with what the data set that it is measured on says of itself."""
+    name = written.get("dataset", trained_on)
+    if name not in datasets:
+        there = ", ".join(sorted(datasets))
+        raise UnknownNameError(f"{where}, benchmarks.dataset: no data set {name!r}: there are {there}")
+    if name != trained_on and datasets[name].is_synthetic:
+        # no stage of this run would wait until its test sets are rendered
+        raise InputError(
+            f"{where}, benchmarks.dataset: {name} is synthetic; a run is measured on the data set that it is trained "
+            f"on, {trained_on}, or on a folder of yours"
+        )
+    if "dataset" in datasets[name].benchmarks:
+        raise InputError(f"params.yaml, datasets.{name}.benchmarks: `dataset` is for runs; remove it")
+    return merge(written, datasets[name].benchmarks) | {"dataset": name}
 
 
 def _check_synthetic_sets(names: tuple[str, ...], there: tuple[str, ...], where: str) -> None:

@@ -134,6 +134,7 @@ class Gathered(BaseModel, extra="forbid", frozen=True):
     run: str
     weights_sha256: str = Field(description="of the backbone that every suite measured")
     parameters: dict[str, Any] = Field(description="section `train` of the run, flattened: head.margin")
+    measured_on: str = Field("", description="data set of the test sets; empty: the one it was trained on")
     switches: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="by suite: versions of its protocols, and its options, flattened"
     )

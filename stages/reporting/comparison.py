@@ -126,7 +126,7 @@ def _cell(column: Column, row: Row, by_seed: Mapping[int, Gathered], scale: Scal
         value = run.measured[suite].get(key)
         if value is None:
             recorded, switches = run.unmeasured.get(suite, {}), run.switches.get(suite, {})
-            missing, reason = why(suite, key, recorded, switches, str(run.parameters.get("dataset", "")))
+            missing, reason = why(suite, key, recorded, switches, _measured_on(run))
             return Cell(published=published, missing=missing, reason=reason)
         if isinstance(value, str):
             raise InputError(f"column {column.name}: {suite}.{key} is {value!r}, not a number")
@@ -147,10 +147,15 @@ def _apart(suite: str, key: str, runs: Iterable[Gathered], scale: Scale) -> str:
     """Return why the runs' values are not compared with a published one; empty if they are."""
     reasons = []
     for run in runs:
-        name = str(run.parameters.get("dataset", ""))
+        name = _measured_on(run)
         said = scale.data[name].model_dump() if name in scale.data else None
         reasons.append(why_apart(suite, key, name, said, run.counts))
     return next(filter(None, reasons), "")
+
+
+def _measured_on(run: Gathered) -> str:
+    """Return the data set of a run's test sets."""
+    return run.measured_on or str(run.parameters.get("dataset", ""))
 
 
 def _ordered(cell: Cell) -> Ordered:

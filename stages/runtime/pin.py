@@ -28,6 +28,8 @@ from stages.runtime.places import PARTS, Place
 from stages.runtime.progress import Progress
 
 PIN = "contents.txt"
+ABSENT, ABSENT_TEXT = "no-training-set.txt", "The folder of this data set has no training files.\n"
+"""Instead of a list, where a folder has test sets alone: so that DVC finds the folder that `unpack` depends on."""
 SETS = "sets"
 """Folder of the lists of single test sets, beside those of the parts."""
 BY_SET = "The test sets lie in a folder of yours: pins/RUN.yaml has the digest of each set that RUN reads.\n"
@@ -106,7 +108,7 @@ def refuse_foreign(name: str) -> None:
                 f"remove the link, or name the folder by datasets.NAME.root under a name that is not synthetic"
             )
         names = {entry.name for entry in path.iterdir()} if path != home and path.is_dir() else set()
-        if names and not names & {SYNTHETIC, PIN}:
+        if names and not names & {SYNTHETIC, PIN, ABSENT}:
             raise InputError(
                 f"{path} holds files that nobody rendered, and {name} is rendered there (`synthetic` in params.yaml): "
                 f"move them away and name their folder by datasets.NAME.root under a name that is not synthetic"
@@ -129,7 +131,7 @@ def refuse_in_the_way(name: str, root: Path) -> None:
                 f"{path} is a link to {path.readlink()}, and datasets.{name}.root is {root}: remove the link"
             )
         names = {entry.name for entry in path.iterdir()} if path not in (home, home / SETS) and path.is_dir() else set()
-        if any(one != PIN and not one.endswith(".partial") for one in names):
+        if any(one not in (PIN, ABSENT) and not one.endswith(".partial") for one in names):
             raise InputError(
                 f"{path} holds a data set of its own, and datasets.{name}.root is {root}: move or remove {home}, "
                 f"or give the folder another name under `datasets`"
@@ -144,11 +146,13 @@ def refuse_in_the_way(name: str, root: Path) -> None:
 
 
 def pin(place: Place | Merged, target: Path) -> None:
-    """List what a place, or the sources of a merged set, hold in ``target``; remove the list of what is not there."""
+    """List what a place, or the sources of a merged set, hold in ``target``; say so where there is no training set."""
     path = target / PIN
     if isinstance(place, Place) and not place.is_filled():
         path.unlink(missing_ok=True)
+        write_list(target / ABSENT, ABSENT_TEXT)
         return
+    (target / ABSENT).unlink(missing_ok=True)
     write_list(path, place.listing(listing) if isinstance(place, Merged) else listing(place))
 
 

@@ -135,6 +135,8 @@ def people_folder(folder: Path) -> Path | None:
     candidates = [path for path in inner if path.name in WRAPPERS]
     candidates += [folder, *(inner if len(inner) == 1 else ())]
     for candidate in candidates:
+        if any((candidate / name).exists() for name in _NO_PEOPLE):
+            continue  # a test set, with a folder for each person too
         with closing(identity_names(candidate)) as names:
             if len(list(islice(names, 2))) == 2:
                 return candidate

@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
     texts = {_writing.PARAMS: edit.text()}
     _writing.check(texts)
     if _writing.offer(texts, yes=arguments.yes):
-        print(f"Next: {_next(name, chosen) if has_training else _without_training(arguments.folder)}")
+        print(f"Next: {_next(name, chosen) if has_training else _without_training(name, arguments.folder)}")
 
 
 def _of_folder(arguments: argparse.Namespace, chosen: params.Params) -> tuple[dict[str, Any], bool]:
@@ -130,8 +130,9 @@ def _merged(arguments: argparse.Namespace, chosen: params.Params) -> tuple[dict[
     return entry | ({"benchmarks": yaml_edit.block(measured)} if measured else {}), True
 
 
-def _without_training(folder: str) -> str:
-    return f"facet verify MODEL --folder {folder} (it has no training set, so that no run can be trained on it)"
+def _without_training(name: str, folder: str) -> str:
+    measure = f"a run that is trained on another set is measured on it with `benchmarks: {{dataset: {name}}}`"
+    return f"facet verify MODEL --folder {folder} (it has no training set; {measure})"
 
 
 def _next(name: str, chosen: params.Params) -> str:

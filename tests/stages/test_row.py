@@ -90,6 +90,13 @@ def test_a_row_has_the_error_rates_by_group(project: Path):
     assert gather().unmeasured["hq"] == {"mine.fmr.x": "there are no impostor pairs"}
 
 
+def test_a_row_names_the_data_set_that_was_measured(project: Path):
+    assert gather().measured_on == ""
+    path = Path("results/arcface/hq/details.json")
+    path.write_text(json.dumps({"dataset": "alone", "sets": {}}))
+    assert (gather().measured_on, gather().parameters["dataset"]) == ("alone", "demo")
+
+
 def test_a_row_without_points_is_json_too(project: Path):
     Path("results/arcface/lq/cmc.csv").write_text("set,rank,rate\n")
     assert gather().curves["lq"]["cmc"] == []

@@ -11,6 +11,7 @@ import pytest
 
 from stages.core.recordio.reader import Header, pack
 from stages.datasets.insightface_rec import TrainSet
+from stages.training.dataset import open_records
 from stages.unpacking import check
 from tests.stages import unpacking
 from tests.stages.unpacking import IMAGES, OUT, configure, jpeg, run, write_plain
@@ -139,3 +140,19 @@ def test_real_faces_are_unpacked(project: Path, faces: Path):
     assert (card["records"], card["images"], card["identities"]) == (6592, 5558, 1033)
     assert (card["sizes"], card["bad_records"], card["suspect_records"]) == ({"112x112": 5558}, [], [])
     assert card["layout"]["identity_ranges"] == {"declared": 1033, "found": 1033, "disagree": 0}
+
+
+def test_a_folder_of_test_sets_alone_is_unpacked_to_nothing_and_a_training_on_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces/lfw.bin").write_bytes(b"")
+    configure()
+    with Path("resolved/datasets/tiny.yaml").open("a") as stream:
+        stream.write(f"root: {tmp_path / 'faces'}\n")
+    run()
+    assert "data set tiny has no training set: nothing to unpack" in capsys.readouterr().err
+    assert pd.read_parquet(OUT / "manifest.parquet").empty
+    with pytest.raises(ValueError, match="lists no good record"):
+        open_records("tiny")

@@ -49,7 +49,8 @@ def test_the_published_value_of_another_set_does_not_stand_beside_and_the_reason
     row = {"label": "A", "run": "a", "published": {"X@1": 99.0, "Y": 90.0}}
     tree = {"title": "T", "source": "S", "columns": columns, "rows": {"a": row}}
     run = Gathered(
-        run="a", weights_sha256="0", parameters={"dataset": "mine"}, measured={"hq": {"lfw": 0.5, "cplfw": 0.5}}, curves={},
+        run="a", weights_sha256="0", parameters={"dataset": "trained_on"}, measured_on="mine", curves={},
+        measured={"hq": {"lfw": 0.5, "cplfw": 0.5}},
         counts={"hq": {"lfw": {"pairs": 40}, "cplfw": {"pairs": 6000}}}, unmeasured={},
     )  # fmt: skip
     scale = Scale.model_validate({"profile": "paper", "data": {"mine": {"published": ["lfw", "cplfw"]}}})

@@ -118,6 +118,31 @@ def test_a_table_knows_which_of_its_test_sets_are_the_published_ones(project: Pa
     }  # fmt: skip
 
 
+def test_a_run_may_be_measured_on_another_data_set_that_is_a_folder(project: Path):
+    alone = {"root": "/somewhere", "benchmarks": {"hq": {"sets": ["African"]}, "ijb": None}, "published": ["African"]}
+    edit(project, {"datasets": {"alone": alone}, "runs": {"adaface": {"benchmarks": {"dataset": "alone"}}}})
+    loaded = params.load(project)
+    run = loaded.runs["adaface"]
+    assert (run.train.dataset, run.evaluate.dataset, run.evaluate.hq.sets, run.evaluate.ijb.sets) == ("demo", "alone", ("African",), ())
+    assert set(loaded.scale("heads").data) == {"demo", "alone"}
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "error", "words"),
+    [
+        ("nowhere", {"root": "/somewhere"}, LookupError, r"runs\.adaface, benchmarks\.dataset: no data set 'nowhere': there are al"),
+        ("demo", {"root": "/somewhere"}, ValueError, "demo is synthetic; a run is measured on .* trained on, alone, or on a folder"),
+        ("alone", {"root": "/x", "benchmarks": {"dataset": "demo"}}, ValueError, r"datasets\.alone\.benchmarks: `dataset` is for runs"),
+    ],
+)
+def test_a_data_set_that_a_run_cannot_be_measured_on_is_refused(
+    project: Path, name: str, entry: dict[str, Any], error: type[Exception], words: str
+):
+    edit(project, {"datasets": {"alone": entry}, "runs": {"adaface": {"dataset": "alone", "benchmarks": {"dataset": name}}}})
+    with pytest.raises(error, match=words):
+        params.load(project)
+
+
 RECIPES = sorted(path.stem for path in (ROOT / "profiles/recipes").glob("*.yaml"))
 
 

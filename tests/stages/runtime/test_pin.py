@@ -189,6 +189,12 @@ def test_a_part_that_is_gone_has_no_pin_any_more(mine: Path):
     pin.pin_all(described(mine))
     assert not Path("data/mine/train", pin.PIN).exists()
     assert Path("data/mine/eval", pin.PIN).exists()
+    # DVC needs the folder, and what it holds is another thing than any training set
+    assert [path.name for path in Path("data/mine/train").iterdir()] == [pin.ABSENT]
+    (mine / "train").mkdir()
+    (mine / "train/train.rec").write_bytes(b"back")
+    pin.pin_all(described(mine))
+    assert [path.name for path in Path("data/mine/train").iterdir()] == [pin.PIN]
 
 
 def test_the_pin_of_the_test_sets_as_a_whole_never_changes(mine: Path):

@@ -54,6 +54,7 @@ def test_folders_train_and_eval_go_before_what_is_beside_them(work: Path):
         (("a/1.jpg", "b/2.png", "lfw.bin", "scface/x.jpg"), ["a/1.jpg", "b/2.png"], ["lfw.bin", "scface/x.jpg"]),
         (("CASIA/a/1.jpg", "CASIA/b/2.jpg"), ["CASIA/a/1.jpg", "CASIA/b/2.jpg"], []),
         (("lfw.bin",), [], ["lfw.bin"]),
+        (("lfw.bin", "my/a/1.jpg", "my/b/1.jpg", "my/pairs.csv"), [], ["lfw.bin", "my/a/1.jpg", "my/b/1.jpg", "my/pairs.csv"]),
         (("pairs/1.jpg", "pairs/pairs.csv", "one/1.jpg"), [], ["one/1.jpg", "pairs/1.jpg", "pairs/pairs.csv"]),
     ],
     ids=lambda names: " ".join(names),
