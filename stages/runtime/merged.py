@@ -68,8 +68,9 @@ def described(tree: Mapping[str, Any]) -> dict[str, Merged]:
             other = "a `root`" if entry.get("root") is not None else "an entry under `synthetic`"
             raise InputError(f"{where}: it also has {other}: remove one of the two")
         same = entry.get("same")
-        found[name] = Merged(_sources(entry["sources"], entries, where), None if same is None else Path(same))
-        if same is not None and not Path(same).is_file():
+        file = None if same is None else places.anchored(same)
+        found[name] = Merged(_sources(entry["sources"], entries, where), file)
+        if file is not None and not file.is_file():
             raise FileNotFoundError(f"params.yaml, datasets.{name}.same: no file {same}")
     return found
 
@@ -83,7 +84,7 @@ def _sources(names: Any, entries: Mapping[str, Mapping[str, Any]], where: str) -
             raise UnknownNameError(f"{where}: no data set {name!r}: there are {', '.join(sorted(entries))}")
         if entries[name].get("root") is None:
             raise InputError(f"{where}: {name} has no `root`: a source is a folder of yours")
-        found[str(name)] = Path(entries[name]["root"])
+        found[str(name)] = places.anchored(entries[name]["root"])
     return found
 
 

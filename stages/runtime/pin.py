@@ -71,7 +71,7 @@ def roots_of(tree: Mapping[str, Any]) -> dict[str, Path]:
         if name == artifacts.UNPACKED:
             raise InputError(f"params.yaml: a data set called {name} cannot be: data/{name} is that of `unpack`")
     refuse_both(described, tree.get("synthetic") or {}, "params.yaml")
-    roots = {name: Path(root) for name, root in described.items() if root is not None}
+    roots = {name: places.anchored(str(root)) for name, root in described.items() if root is not None}
     return roots | {name: both.root for name, both in merged.described(tree).items()}
 
 

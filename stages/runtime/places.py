@@ -25,6 +25,7 @@ TEST_SETS = ("ijb", "IJBB", "IJBC", "tinyface", "scface", "ijbs", "adience", "xq
 """Folders that are never an identity's."""
 WRAPPERS = ("imgs", "images")
 """Folders that hold those of the identities: AdaFace's ``imgs``."""
+_EXPERIMENTS = (".dvc", "tmp", "exps")
 _NO_PEOPLE = ("pairs.csv", "pair_list.txt")
 
 
@@ -73,7 +74,19 @@ def of(dataset: str, part: str) -> Place:
     """Return the place of a part of a data set of params.yaml: in its ``root`` if it has one, else below ``data``."""
     described = artifacts.RESOLVED / "datasets" / f"{dataset}.yaml"
     root = (yaml_text.parse(described.read_text(encoding="utf-8")) or {}).get("root") if described.is_file() else None
-    return Place(artifacts.DATA / dataset / part) if root is None else find(Path(root), part)
+    return Place(artifacts.DATA / dataset / part) if root is None else find(anchored(root), part)
+
+
+def anchored(path: str) -> Path:
+    """Return a path of params.yaml; a relative one is relative to the project.
+
+    `dvc exp run --temp` and `--queue` work in a copy of the project, PROJECT/.dvc/tmp/exps/...: there it is relative to
+    PROJECT, beside which a person's folders are.
+    """
+    for above in Path.cwd().parents:
+        if above.parts[-3:] == _EXPERIMENTS:
+            return above.parents[2] / path
+    return Path(path)
 
 
 def eval_folder(dataset: str) -> Path:

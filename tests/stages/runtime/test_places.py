@@ -102,3 +102,21 @@ def test_one_of_several_record_files_is_not_guessed(work: Path):
     with pytest.raises(ValueError, match=r"several record files \(a\.rec, b\.rec\), none of them train\.rec: .*sources"):
         places.record_file(root)
     assert places.record_file(fill(root, "train.rec")) == root / "train.rec"
+
+
+@pytest.mark.parametrize("copy", ["tmp4", "standalone/tmpx"])
+def test_a_relative_root_is_that_of_the_project_in_a_copy_that_dvc_experiments_in(
+    work: Path, monkeypatch: pytest.MonkeyPatch, copy: str
+):
+    fill(work / "faces", "train.rec", "lfw.bin")
+    described = {"datasets": {"a": {"root": "../faces"}, "b": {"root": str(work / "faces")}, "c": {"sources": ["a", "b"]}}}
+    assert pin.roots_of(described)["a"] == Path("../faces"), "as it is written, elsewhere"
+    folder = work / "work/.dvc/tmp/exps" / copy
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    roots = pin.roots_of(described)
+    assert {root.resolve() for root in roots.values()} == {work / "faces"}
+    artifacts.write_yaml(Path("resolved/datasets/a.yaml"), {"root": "../faces"})
+    assert places.eval_folder("a").resolve() == work / "faces"
+    pin.pin_all(described)
+    assert '"train.rec"' in Path("data/a/train", pin.PIN).read_text()
