@@ -5,8 +5,11 @@
 data/unpacked/NAME/manifest.parquet has a row per sound image in the order of the index: `key`, `offset`
 (where its record begins), `length` (bytes of the image alone), `label`, `width`, `height`. A
 stage that trains takes its keys and labels from there, so bad records that were allowed stay out. card.json
-has counts, images per identity and bad records. With `export: folder`, images/IDENTITY/KEY.jpg are the bytes
-as they are stored, never re-encoded.
+has counts, images per identity and bad records, and under `sources` the record files. With `export: folder`,
+images/IDENTITY/KEY.jpg are the bytes as they are stored, never re-encoded.
+
+The images of a folder of people are first written, as they are, into train.rec beside the manifest. Of a merged set the
+manifest has a column `source`, the number of the record file in `sources`, and labels of one space.
 """
 
 from __future__ import annotations
@@ -175,13 +178,9 @@ def make_card(
 
 def state_of(found: Mapping[str, Path | PeopleFolder], export: str) -> dict[str, Any]:
     """Return what tells whether a run before, which was killed, was of the same record files."""
-    state: dict[str, Any] = {"export": export, "of_people": False}
-    for source, path in found.items():
-        if isinstance(path, PeopleFolder):
-            state["of_people"] = True
-        else:
-            state[source] = {"bytes": path.stat().st_size, "modified_ns": path.stat().st_mtime_ns}
-    return state
+    files = {source: path.stat() for source, path in found.items() if isinstance(path, Path)}
+    stated = {source: {"bytes": one.st_size, "modified_ns": one.st_mtime_ns} for source, one in files.items()}
+    return {"export": export, "of_people": len(files) < len(found), "records": stated}
 
 
 def begin_aside(target: Path, state: Mapping[str, Any]) -> Path:
