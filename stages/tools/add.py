@@ -73,7 +73,15 @@ def _of_folder(arguments: argparse.Namespace, chosen: params.Params) -> tuple[di
         )
     doctor.show_table(f"{folder}", lines, Console(highlight=False))
     usable = {line.known.name for line in lines if not line.found.unusable}
-    entry = {"root": str(folder), "benchmarks": yaml_edit.block(benchmarks(lines, _defaults(chosen)))}
+    said = [one.strip() for one in (arguments.published or "").split(",") if one.strip()]
+    alike = [one for one in published_by_counts(lines) if one not in said]
+    if alike:
+        print(
+            f"By their counts {', '.join(alike)} may be the published sets. Compared with published numbers they are\n"
+            f"only if you say so: --published {','.join([*said, *alike])}"
+        )
+    entry: dict[str, Any] = {"root": str(folder)} | ({"published": said} if said else {})
+    entry |= {"benchmarks": yaml_edit.block(benchmarks(lines, _defaults(chosen)))}
     return entry, "train" in usable
 
 
@@ -82,6 +90,16 @@ def look(folder: Path) -> list[Line]:
     found = ((known, examine(folder, known, one_to_n=False)) for known in (TRAIN, *KNOWN.values(), *own_sets(folder)))
     here = [(known, one) for known, one in found if not known.only and not one.missing]
     return [Line(str(folder), known, (), one, synthetic=False) for known, one in here]
+
+
+def published_by_counts(lines: Sequence[Line]) -> list[str]:
+    """Return the test sets that have all counts of the published set of their name."""
+    return [
+        line.known.name
+        for line in lines
+        if line.known is not TRAIN and line.known.counts and set(line.known.counts) <= set(line.found.counts)
+        if not line.differs and not line.found.unusable
+    ]
 
 
 def benchmarks(lines: Sequence[Line], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -148,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     options.add_argument("name", metavar="NAME", help="what runs call it: `dataset: NAME`")
     options.add_argument("folder", nargs="?", metavar="FOLDER", help="a folder of yours")
+    options.add_argument("--published", metavar="A,B", help="test sets that are the published ones of their names")
     options.add_argument("--sources", metavar="A,B", help="merge these data sets, which have folders, instead")
     options.add_argument("--same", metavar="FILE.csv", help="with --sources: which identities are one person")
     options.add_argument("--yes", action="store_true", help="write without asking")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,20 @@ def test_without_a_training_set_the_next_command_measures_a_model(tmp_path: Path
     small_sets.write_bin(tmp_path / "one/lfw.bin")
     assert run_add("one", str(tmp_path / "one"), "--yes") == 0
     assert f"Next: facet verify MODEL --folder {tmp_path / 'one'} (it has no training set" in capsys.readouterr().out
+
+
+def test_sets_with_the_published_counts_are_compared_if_it_is_said_that_they_are_those(
+    flat: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(add.KNOWN, "lfw", replace(add.KNOWN["lfw"], counts={"pairs": 40, "genuine": 20}))
+    assert run_add("mine", str(flat), "--yes") == 0
+    said = capsys.readouterr().out
+    assert "By their counts lfw may be the published sets." in said
+    assert "--published lfw\n" in said
+    assert params.load().datasets["mine"].published == ()
+    assert run_add("again", str(flat), "--published", "lfw", "--yes") == 0
+    assert "By their counts" not in capsys.readouterr().out
+    assert params.load().datasets["again"].published == ("lfw",)
 
 
 def test_a_set_that_cannot_be_used_is_shown_and_left_out(flat: Path, capsys: pytest.CaptureFixture[str]):
