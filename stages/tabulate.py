@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from stages.config.table import Gathered, Measured, Scale, Table
-from stages.core.errors import InputError
+from stages.core.errors import InputError, UnknownNameError
 from stages.reporting import latex, page, plots, text
 from stages.reporting.comparison import Comparison, compare
 from stages.runtime import artifacts, program
@@ -49,7 +49,10 @@ def read(name: str, root: Path = Path()) -> Comparison:
         key: [read_row(root / artifacts.row_file(name, row), row, run) for row, run in files.items()]
         for key, files in rows.items()
     }
-    return compare(name, table, scale, gathered)
+    try:
+        return compare(name, table, scale, gathered)
+    except (InputError, UnknownNameError) as error:
+        raise type(error)(f"tables/{name}.yaml, {error}") from error
 
 
 def read_row(path: Path, row: str, run: str) -> Gathered:

@@ -187,7 +187,8 @@ def _await_health(root: Path, service: Service) -> None:
     while not (service.healthy and service.listens):
         if not service.alive:
             text = log_path.read_text(errors="replace") if log_path.is_file() else ""
-            last = environment.last_line(text)
+            said = [line for line in text.splitlines() if "error" in line.lower()]
+            last = environment.last_line("\n".join(said) or text)
             raise OperationError(f"the {service.name} server ended at once ({last}): see {log_path}")
         if time.monotonic() > until_s:
             raise OperationError(f"the {service.name} server did not answer in {START_TIMEOUT_S:.0f} s: see {log_path}")

@@ -117,9 +117,8 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     measured_on = _measured_on(merged.pop("benchmarks", None) or {}, own["dataset"], datasets, where)
     quality = merged.pop("quality", {"name": "feature_norm"})
     train = _check(training.Config, merged, where)
-    sections = {"heads": train.head, "backbones": train.backbone, "objectives": train.objective}
-    for kind, section in sections.items():
-        check_plugin(kind, section, where)
+    for name_of_section in ("head", "backbone", "objective"):
+        check_plugin(f"{name_of_section}s", getattr(train, name_of_section), where)
     looked_at = {"sets": train.validation.sets, "fusion": train.validation.fusion}
     _check(benchmarks.Hq, looked_at, f"{where}, validation")
     evaluate = _check(benchmarks.Config, measured_on, where)
@@ -159,10 +158,11 @@ def _check_synthetic_sets(names: tuple[str, ...], there: tuple[str, ...], where:
 
 def check_plugin(kind: str, section: Mapping[str, Any], where: str) -> BaseModel:
     """Return a plugin's section validated as that plugin's own config."""
+    field = f"{where}, {kind.removesuffix('s')}"
     if "name" not in section:
-        raise InputError(f"{where}, {kind}: `name` is missing; there are {', '.join(plugins.names(kind))}")
+        raise InputError(f"{field}: `name` is missing; there are {', '.join(plugins.names(kind))}")
     config: type[BaseModel] = plugins.load(kind, str(section["name"])).Config
-    return _check(config, section, f"{where}, {kind}")
+    return _check(config, section, field)
 
 
 def _check_rows(tree: Tree, tables: Mapping[str, report.Table]) -> None:
@@ -261,4 +261,4 @@ def _check(model: type[M], tree: Mapping[str, Any], where: str) -> M:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{where}: {explain(error)}") from error
+        raise InputError(f"{where}: {explain(error, model)}") from error

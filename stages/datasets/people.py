@@ -42,8 +42,11 @@ class PeopleFolder:
     """Paths that are no part of it, by reason."""
 
     def image_bytes(self, n: int) -> bytes:
-        """Return the bytes of image file ``n``, which may hold anything."""
-        return (self.folder / self.names[n]).read_bytes()
+        """Return the bytes of image file ``n``, which may hold anything; of a link that leads nowhere, none."""
+        try:
+            return (self.folder / self.names[n]).read_bytes()
+        except FileNotFoundError:
+            return b""
 
     def describe_passed_over(self) -> list[str]:
         """Return a line for each reason: how many, and the first."""

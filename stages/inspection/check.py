@@ -69,6 +69,8 @@ def own_sets(root: Path) -> Iterator[Known]:
 
 
 def _wanted(place: Path, known: Known) -> Sequence[str]:
+    if (place / pair_list.OWN_PAIRS).is_file():
+        return (pair_list.OWN_PAIRS,)
     if known.name == "xqlfw" and (place / "images").is_dir():
         return ("images/", "pair_list.txt")  # CR-FIQA's layout of it
     return known.files

@@ -12,7 +12,7 @@ from stages.core.errors import InputError
 from stages.core.formats.mat_cells import read_lists
 from stages.core.metrics.processing import Failure
 from stages.datasets import ijb, ijbs, pair_list, scface, tinyface, verification_bin
-from stages.inspection.catalogue import KNOWN, Known
+from stages.inspection.catalogue import KNOWN, Known, own
 from stages.inspection.check import examine_at
 from stages.inspection.facts import Sight, decoded, describe_groups, describe_images, describe_pixels, spread
 from stages.inspection.findings import SWAPPED
@@ -143,6 +143,8 @@ def recognise(folder: Path) -> tuple[Known, Protocol] | None:
         return KNOWN["tinyface"], tinyface.load(folder)
     if (folder / "all.txt").is_file() and ((folder / scface.ALIGNED).is_dir() or is_packed(folder)):
         return KNOWN["scface"], scface.load(folder)
+    if (folder / pair_list.OWN_PAIRS).is_file():
+        return own(folder.name, f"eval/{folder.name}/"), pair_list.load(folder)
     if (folder / pair_list.PUBLISHED_PAIRS).is_file():
         return KNOWN["xqlfw"], pair_list.load(folder)
     if (folder / pair_list.PAIRS).is_file():

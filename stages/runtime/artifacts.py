@@ -6,6 +6,7 @@ All paths are relative to the repository's root, which is the working directory 
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import json
 import os
@@ -13,12 +14,15 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from stages.core.errors import InputError
 from stages.runtime import files, yaml_text
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -86,12 +90,37 @@ def read_section(path: Path, section: str, config: type[C]) -> C:
         raise InputError(f"{path}, section {section}: {explain(error)}") from error
 
 
-def explain(error: ValidationError) -> str:
-    """Return a pydantic error as one line: field, expected, got."""
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """Return a pydantic error as one line: field, expected, got; of an unknown field of ``model``, those there are."""
     return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']} (got {item['input']!r})"
+        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {_wanted(item, model)} (got {item['input']!r})"
         for item in error.errors()
     )
+
+
+def _wanted(item: ErrorDetails, model: type[BaseModel] | None) -> str:
+    if item["type"] != "extra_forbidden" or model is None:
+        return item["msg"]
+    *above, name = (str(part) for part in item["loc"])
+    within: type[BaseModel] | None = model
+    for part in above:
+        within = _section(within, part) if within else None
+    if within is None:
+        return item["msg"]
+    fields = list(within.model_fields)
+    sections = {field: one for field in fields if (one := _section(within, field))}
+    deeper = {f"{field}.{inner}": inner for field, one in sections.items() for inner in one.model_fields}
+    near = difflib.get_close_matches(name, [*fields, *deeper.values()], n=1, cutoff=0.7)
+    meant = [path for path, inner in ({field: field for field in fields} | deeper).items() if near and inner == near[0]]
+    guess = f"did you mean {' or '.join(meant)}? " if meant else ""
+    return f"no such field; {guess}there are {', '.join(fields)}"
+
+
+def _section(model: type[BaseModel], field: str) -> type[BaseModel] | None:
+    """Return the model of a field that is a section of its own, None for any other."""
+    found = model.model_fields.get(field)
+    options = [] if found is None else [found.annotation, *get_args(found.annotation)]
+    return next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 @contextmanager

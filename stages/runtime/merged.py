@@ -85,7 +85,19 @@ def _sources(names: Any, entries: Mapping[str, Mapping[str, Any]], where: str) -
         if entries[name].get("root") is None:
             raise InputError(f"{where}: {name} has no `root`: a source is a folder of yours")
         found[str(name)] = places.anchored(entries[name]["root"])
+    _refuse_twice(found, where)
     return found
+
+
+def _refuse_twice(roots: Mapping[str, Path], where: str) -> None:
+    """Refuse sources that are one folder under two names: each person would count as two."""
+    seen: dict[Path, str] = {}
+    for name, root in roots.items():
+        training = places.folder(root, "train")
+        real = (places.people_folder(training) or training).resolve()
+        if real in seen:
+            raise InputError(f"{where}: {seen[real]} and {name} are one folder, {real}: its people would count twice")
+        seen[real] = name
 
 
 def of(dataset: str) -> Merged | None:

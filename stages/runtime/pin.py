@@ -39,6 +39,9 @@ SYNTHETIC = "truth.parquet"
 SETTLED_S = 2.0
 """A file changed so lately may change again with the same size and time: its digest is not kept."""
 
+NOWHERE = "0" * 32
+"""In place of the digest of a link that leads nowhere."""
+
 Known = Mapping[str, list[Any]]
 
 
@@ -196,9 +199,6 @@ def listing(place: Place, names: Sequence[str] = ()) -> str:
     Args:
         place: paths are relative to its folder.
         names: files and folders of the place that count; all of it if none is given.
-
-    Raises:
-        FileNotFoundError: a link in it leads nowhere.
     """
     home = place.folder.resolve()
     part = b"" if not place.is_shared else b"/train" if place.only is not None else b"/eval"
@@ -229,7 +229,7 @@ def _look(home: Path, path: str) -> list[Any]:
         # hundreds of thousands of files: making a Path of each costs more than looking
         seen = os.stat(f"{home}/{path}")  # noqa: PTH116
     except FileNotFoundError:
-        raise FileNotFoundError(f"{home / path} is a link that leads nowhere: mend or remove it") from None
+        return [0, 0]  # a link that leads nowhere: listed, so that mending it counts; who reads it counts it as bad
     return [seen.st_size, seen.st_mtime_ns]
 
 
@@ -245,7 +245,11 @@ def _digests(home: Path, paths: list[str]) -> dict[str, str]:
 
 
 def _md5(path: Path) -> str:
-    with path.open("rb") as stream:
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return NOWHERE
+    with stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

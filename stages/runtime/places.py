@@ -27,6 +27,8 @@ WRAPPERS = ("imgs", "images")
 """Folders that hold those of the identities: AdaFace's ``imgs``."""
 _EXPERIMENTS = (".dvc", "tmp", "exps")
 _NO_PEOPLE = ("pairs.csv", "pair_list.txt")
+_A_TEST_SET = ("tinyface/Testing_Set", "Testing_Set", "loose_crop")
+"""What tells that a folder is a test set itself, whose folders of images are not those of people."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def people_folder(folder: Path) -> Path | None:
 
     Two identities are needed: one folder of images is anything.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() or any((folder / name).exists() for name in _A_TEST_SET):
         return None
     inner = [Path(entry.path) for entry in _subfolders(folder)]
     candidates = [path for path in inner if path.name in WRAPPERS]

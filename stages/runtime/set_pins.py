@@ -62,7 +62,18 @@ class SetPins:
                 sets = _sets(section.get("switches"))
                 more = [TRUTH] if sets and name == "evaluate_fiqa" else []
                 pins[name] = self.digests(section.get("dataset", ""), [*sets, *more])
+                self._say_missing(run, name, section.get("dataset", ""), pins[name])
         pin.write_list(pin_path(run), yaml_text.dump(pins))
+
+    def _say_missing(self, run: str, name: str, dataset: str, digests: Digests) -> None:
+        """Say which sets of an evaluation are not there: a training that it waits for may take days."""
+        missing = [one for one, found in digests.items() if found is None and one != TRUTH]
+        if missing:
+            suite, folder = name.removeprefix("evaluate_"), self._found[dataset].folder
+            progress.say(
+                f"{name}@{run} will fail: {folder} has no {', '.join(missing)}. Name the sets that are there: "
+                f"datasets.{dataset}.benchmarks.{suite}.sets in params.yaml ([]: none)"
+            )
 
     def _digest(self, dataset: str, name: str) -> str | None:
         if (dataset, name) not in self._known:

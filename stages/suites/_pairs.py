@@ -5,6 +5,7 @@ Shapes: N images, P pairs, D embedding dimensions.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +66,19 @@ def find(folder: Path, name: str) -> Path:
             raise InputError(f"{file} and {listed} are both test sets called {name}: rename or move one")
         return listed
     if not file.is_file():
-        there = sorted(path.stem for path in folder.glob("*.bin"))
+        there = named(folder)
+        near = difflib.get_close_matches(name, there, n=1)
         raise FileNotFoundError(
             f"{file} is missing: put the verification set there, or a folder {name} of pictures and pairs, or remove "
-            f"{name} from `sets`; there are {', '.join(there) or 'no .bin files'}"
+            f"{name} from `sets`; {f'did you mean {near[0]}? ' if near else ''}there are {', '.join(there) or 'none'}"
         )
     return file
+
+
+def named(folder: Path) -> list[str]:
+    """Return the names of the sets of pairs in a folder of test sets, sorted."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(one.stem for one in found if one.suffix == ".bin" or (one.is_dir() and pair_list.is_layout(one)))
 
 
 def embed_pairs(

@@ -17,9 +17,10 @@ from rich.console import Console
 from stages.config import params
 from stages.core.errors import InputError
 from stages.core.metrics.missing import SETS
+from stages.inspection import sets
 from stages.inspection.catalogue import KNOWN, TRAIN
 from stages.inspection.check import examine, own_sets
-from stages.runtime import merged, pin, program, yaml_edit, yaml_text
+from stages.runtime import merged, pin, places, program, yaml_edit, yaml_text
 from stages.runtime.yaml_edit import YamlEdit
 from stages.tools import _writing, doctor
 from stages.tools.doctor import Line
@@ -63,7 +64,9 @@ def _of_folder(arguments: argparse.Namespace, chosen: params.Params) -> tuple[di
     """Return the entry for a folder, and whether it has a training set; show what it holds."""
     folder = Path(arguments.folder).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}")
+        wanted = f"{folder} is a file: give its folder, {folder.parent}" if folder.exists() else f"no folder {folder}"
+        raise FileNotFoundError(wanted)
+    _refuse_part(folder)
     pin.refuse_in_the_way(arguments.name, folder)
     lines = list(look(folder))
     if not lines:
@@ -83,6 +86,20 @@ def _of_folder(arguments: argparse.Namespace, chosen: params.Params) -> tuple[di
     entry: dict[str, Any] = {"root": str(folder)} | ({"published": said} if said else {})
     entry |= {"benchmarks": yaml_edit.block(benchmarks(lines, _defaults(chosen)))}
     return entry, "train" in usable
+
+
+def _refuse_part(folder: Path) -> None:
+    """Refuse the folder of a test set, or of IJB-B and IJB-C: a data set is the folder that holds it."""
+    inner = [one for one in sorted(folder.iterdir()) if one.is_dir()] if folder.name == "ijb" else []
+    for part in (folder, *inner):
+        found = sets.recognise(part)
+        if found is None or found[0].name not in KNOWN:
+            continue
+        place = Path(found[0].place.removeprefix("eval/"))
+        is_there = part.parts[-len(place.parts) :] == place.parts
+        above = part.parents[len(place.parts) - 1]
+        advice = f"give {above}" if is_there else f"put it, or a link to it, at {place} in a folder, and give that"
+        raise InputError(f"{part} is {found[0].title}, a test set of a data set: {advice}")
 
 
 def look(folder: Path) -> list[Line]:
@@ -143,7 +160,13 @@ def _merged(arguments: argparse.Namespace, chosen: params.Params) -> tuple[dict[
     sources = [one.strip() for one in arguments.sources.split(",")]
     entry: dict[str, Any] = {"sources": sources} | ({"same": arguments.same} if arguments.same else {})
     described = {name: dataset.model_dump(mode="json") for name, dataset in chosen.datasets.items()}
-    merged.described({"datasets": {**described, arguments.name: entry}})
+    together = merged.described({"datasets": {**described, arguments.name: entry}})[arguments.name]
+    for source, root in together.sources.items():
+        if not places.find(root, "train").is_filled():
+            raise InputError(
+                f"{source} ({root}) has no training set to merge. For its test sets beside people of another folder "
+                f"make one folder with two links, train and eval, and add that"
+            )
     measured = chosen.datasets[sources[0]].benchmarks
     return entry | ({"benchmarks": yaml_edit.block(measured)} if measured else {}), True
 

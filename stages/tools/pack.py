@@ -6,6 +6,7 @@ Stopped, it goes on where it was.
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import shutil
 import sys
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, OperationError
 from stages.packing import people, pictures, plan, write
 from stages.packing.journal import Row
 from stages.pictures import detect
@@ -67,7 +68,15 @@ def pack(source: Path, target: Path, arguments: argparse.Namespace) -> None:
     options = {"detector": arguments.detector, "jpeg": arguments.jpeg}
     find = functools.cache(lambda: detect.choose(arguments.detector))
     take = pictures.Aligned(find, arguments.jpeg) if planned.align else pictures.as_it_is
-    rows = write.write(source, target, planned, take, **options if planned.align else {})
+    try:
+        rows = write.write(source, target, planned, take, **options if planned.align else {})
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OperationError(
+            f"no space is left where {target} is written: make room and run the same command; it goes on with what is "
+            f"packed, in {target.name}.partial beside it"
+        ) from error
     progress.say(said_of(planned, rows, target))
 
 

@@ -146,6 +146,17 @@ def test_an_entry_that_cannot_be_merged_says_why(work: Path, entry: dict[str, ob
         merged.described(tree)
 
 
+def test_one_folder_under_two_names_is_no_merge(work: Path):
+    tree = described(work, sources=("web", "again"))
+    (work / "again").mkdir()
+    (work / "again/train").symlink_to(work / "web", target_is_directory=True)
+    tree["datasets"]["again"] = {"root": str(work / "again")}  # type: ignore[index]
+    with pytest.raises(ValueError, match=r"web and again are one folder, .*: its people would count twice"):
+        merged.described(tree)
+    tree["datasets"]["again"] = {"root": str(work / "crowd")}  # type: ignore[index]
+    assert list(merged.described(tree)["both"].sources) == ["web", "again"]
+
+
 def test_an_export_is_for_a_single_set(work: Path):
     run(work)
     path = Path("resolved/datasets/both.yaml")

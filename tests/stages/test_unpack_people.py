@@ -71,14 +71,15 @@ def test_bad_files_are_listed_and_limited_as_records_are(root: Path, capfd: pyte
     (folder / "006.png").write_bytes(cv2.imencode(".png", small_sets.face(1)[:, :100])[1].tobytes())
     (folder / "._007.png").write_bytes(b"")
     (folder / "007.heic").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"imgs: 3 bad files of 12; .* allows 0\. Ann_Lee/004\.png: ") as caught:
+    (folder / "008.png").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"imgs: 4 bad files of 13; .* allows 0\. Ann_Lee/004\.png: ") as caught:
         run()
     bad = json.loads(Path(str(caught.value).rsplit(" ", 1)[1]).read_text())["bad_records"]
-    assert [record["name"] for record in bad] == [f"Ann_Lee/00{number}.png" for number in (4, 5, 6)]
-    configure_root(root, max_bad_records=3)
+    assert [record["name"] for record in bad] == [f"Ann_Lee/00{number}.png" for number in (4, 5, 6, 8)]
+    configure_root(root, max_bad_records=4)
     card = run()
     assert [record["problem"] for record in card["bad_records"]][1:] == [
-        "it has no image", "it is 100 x 112: wanted a face aligned to 112 x 112",
+        "it has no image", "it is 100 x 112: wanted a face aligned to 112 x 112", "it has no image",
     ]  # fmt: skip
     assert card["images"] == len(pd.read_parquet(OUT / "manifest.parquet")) == 9
     assert sum(card["formats"].values()) == 9

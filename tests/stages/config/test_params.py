@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,21 @@ def test_a_mistake_is_one_sentence_that_names_it(
         params.load(project)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epoch": 2}, "runs.adaface: epoch: no such field; did you mean schedule.epochs? there are dataset, backbone, "),
+        ({"head": {"marginn": 0.4}}, "runs.adaface, head: marginn: no such field; did you mean margin? there are name, "),
+        ({"schedule": {"epoch": 2}}, "runs.adaface: schedule.epoch: no such field; did you mean epochs? there are epochs, "),
+        ({"zzz": 1}, "runs.adaface: zzz: no such field; there are dataset, "),
+    ],
+)
+def test_an_unknown_field_is_told_with_those_there_are(project: Path, change: dict[str, Any], words: str):
+    edit(project, {"runs": {"adaface": change}})
+    with pytest.raises(ValueError, match=re.escape(words)):
+        params.load(project)
 
 
 def test_a_data_set_may_say_which_benchmarks_it_has(project: Path):

@@ -61,10 +61,14 @@ def test_a_linked_folder_counts_with_what_it_holds(mine: Path, tmp_path: Path):
     assert text() != before
 
 
-def test_a_link_that_leads_nowhere_is_named(mine: Path):
-    (mine / "train/gone.bin").symlink_to("nowhere")
-    with pytest.raises(FileNotFoundError, match=r"gone\.bin is a link that leads nowhere"):
-        pin.pin_all(described(mine))
+def test_a_link_that_leads_nowhere_stops_no_other_data_set_and_counts_once_it_is_mended(mine: Path):
+    (mine / "train/gone.bin").symlink_to(mine.parent / "gone")
+    pin.pin_all(described(mine))
+    before = text()
+    assert f'{pin.NOWHERE} 0 "gone.bin"' in before
+    (mine.parent / "gone").write_bytes(b"")
+    pin.pin_all(described(mine))
+    assert text() != before, "an empty file is another thing than none"
 
 
 def test_a_name_that_is_not_utf8_is_listed(mine: Path):

@@ -109,13 +109,14 @@ def test_a_relative_root_is_that_of_the_project_in_a_copy_that_dvc_experiments_i
     work: Path, monkeypatch: pytest.MonkeyPatch, copy: str
 ):
     fill(work / "faces", "train.rec", "lfw.bin")
-    described = {"datasets": {"a": {"root": "../faces"}, "b": {"root": str(work / "faces")}, "c": {"sources": ["a", "b"]}}}
+    fill(work / "more", "train.rec")
+    described = {"datasets": {"a": {"root": "../faces"}, "b": {"root": str(work / "more")}, "c": {"sources": ["a", "b"]}}}
     assert pin.roots_of(described)["a"] == Path("../faces"), "as it is written, elsewhere"
     folder = work / "work/.dvc/tmp/exps" / copy
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
     roots = pin.roots_of(described)
-    assert {root.resolve() for root in roots.values()} == {work / "faces"}
+    assert {name: root.resolve().name for name, root in roots.items()} == {"a": "faces", "b": "more", "c": "faces"}
     artifacts.write_yaml(Path("resolved/datasets/a.yaml"), {"root": "../faces"})
     assert places.eval_folder("a").resolve() == work / "faces"
     pin.pin_all(described)

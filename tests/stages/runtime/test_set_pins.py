@@ -180,11 +180,25 @@ def test_a_set_that_changed_since_it_was_pinned_is_refused_before_a_stage_reads_
         set_pins.checked("mine", files)
 
 
-def test_a_linked_file_that_leads_nowhere_is_named_where_its_set_is(mine: Path):
+def test_a_linked_file_that_leads_nowhere_changes_its_set_alone(mine: Path):
+    before = digests(mine, "lfw", "tinyface")
     (mine / "tinyface/gone.jpg").symlink_to("nowhere")
-    digests(mine, "lfw")
-    with pytest.raises(FileNotFoundError, match=r"gone\.jpg is a link that leads nowhere"):
-        digests(mine, "tinyface")
+    after = digests(mine, "lfw", "tinyface")
+    assert (after["lfw"], after["tinyface"] == before["tinyface"]) == (before["lfw"], False)
+    assert set_pins.checked("mine", after) == mine, "its reader counts it as a failure"
+
+
+def test_a_set_that_is_not_there_is_said_before_anything_is_trained(mine: Path, capsys: Any):
+    sections = {
+        "evaluate_hq": {"dataset": "mine", "switches": {"sets": ["lfw", "lfww"]}},
+        "evaluate_fiqa": {"dataset": "mine", "switches": {"sets": ["lfw"]}},
+    }
+    set_pins.write_all({"mine": mine}, {"a": sections})
+    said = [line for line in capsys.readouterr().err.splitlines() if "will fail" in line]
+    assert said == [
+        f"evaluate_hq@a will fail: {mine} has no lfww. Name the sets that are there: "
+        "datasets.mine.benchmarks.hq.sets in params.yaml ([]: none)"
+    ]
 
 
 def test_a_folder_of_many_files_is_measured_after_a_sentence(mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from stages.config import params
-from stages.runtime import program, yaml_text
+from stages.inspection import sets
+from stages.runtime import places, program, yaml_text
 from stages.tools import add, add_run
 from tests.stages import small_sets
 from tests.support import ROOT
@@ -149,6 +150,61 @@ def test_what_cannot_be_added_says_why(arguments: tuple[str, ...], problem: str,
     assert run_add(*arguments, "--yes") == 2
     assert problem in capsys.readouterr().err
     assert changes("params.yaml") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("part", "title", "advice"),
+    [
+        ("ijb/IJBB", "IJB-B", "give {root}"),
+        ("ijb", "IJB-B", "give {root}"),
+        ("scface", "SCface", "give {root}"),
+        ("tinyface", "TinyFace", "give {root}"),
+    ],
+)
+def test_the_folder_of_a_test_set_is_no_data_set(
+    flat: Path, part: str, title: str, advice: str, capsys: pytest.CaptureFixture[str]
+):
+    small_sets.write_tinyface(flat / "tinyface")
+    assert run_add("mine", str(flat / part), "--yes") == 2
+    said = capsys.readouterr().err
+    assert title in said
+    assert advice.format(root=flat) in said
+    assert places.training_names(flat / part) == frozenset(), "nobody trains on it"
+
+
+def test_a_record_file_is_told_from_a_folder(flat: Path, capsys: pytest.CaptureFixture[str]):
+    assert run_add("mine", str(flat / "train.rec")) == 2
+    assert f"train.rec is a file: give its folder, {flat}" in capsys.readouterr().err
+
+
+def test_pairs_of_ones_own_are_found(flat: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "600")
+    pairs = flat / "mypairs"
+    for person in ("Ann", "Bo"):
+        (pairs / person).mkdir(parents=True)
+        for number in (1, 2):
+            (pairs / person / f"{number}.png").write_bytes(small_sets.encoded(len(person), number))
+    (pairs / "pairs.csv").write_text("a,b,same\nAnn/1.png,Ann/2.png,1\nAnn/1.png,Bo/1.png,0\n")
+    assert run_add("mine", str(flat), "--yes") == 0
+    assert "mypairs" in params.load().datasets["mine"].benchmarks["hq"]["sets"]
+    known, protocol = sets.recognise(pairs) or (None, None)
+    assert (known.name if known else "", len(protocol.names) if protocol else 0) == ("mypairs", 3)
+    (pairs / "pairs.csv").write_text("a,b\n")
+    capsys.readouterr()
+    assert run_add("again", str(flat), "--yes") == 0
+    assert "pairs.csv: its first line should name the columns" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_source_without_a_training_set_is_refused_before_it_is_written(
+    flat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    small_sets.write_bin(tmp_path / "sets/lfw.bin")
+    assert run_add("mine", str(flat), "--yes") == 0
+    assert run_add("tests", str(tmp_path / "sets"), "--yes") == 0
+    before = Path("params.yaml").read_text()
+    assert run_add("both", "--sources", "mine,tests", "--yes") == 2
+    assert "has no training set to merge" in capsys.readouterr().err
+    assert Path("params.yaml").read_text() == before
 
 
 def test_data_sets_are_merged_and_measured_on_the_first_ones_sets(flat: Path, tmp_path: Path):
