@@ -114,8 +114,9 @@ def refuse_bad(sources: Sequence[Source], checked: Sequence[Checked], limit: int
     )
     total = sum(len(source.people.names) if source.people else len(source.train.reader) for source in sources)
     raise InputError(
-        f"{where}: {len(bad)} bad {'files' if sources[0].people else 'records'} of {total}; max_bad_records of data "
-        f"set {name} allows {limit}. {first}{'; ...' if len(bad) > 5 else ''}. All of them are in {path}"
+        f"{where}: {len(bad)} bad {'files' if sources[0].people else 'records'} of {total}; "
+        f"datasets.{name}.unpack.max_bad_records of params.yaml allows {limit}. {first}"
+        f"{'; ...' if len(bad) > 5 else ''}. All of them are in {path}"
     )
 
 

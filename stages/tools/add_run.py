@@ -109,7 +109,7 @@ def _with_row(edit: YamlEdit, table: str, run: str, label: str, evaluate: evalua
 
 
 def columns(evaluate: evaluation.Config) -> list[dict[str, Any]]:
-    """Return a table's columns for the numbers that a run's test sets give, at most two of a set."""
+    """Return a table's columns for the main numbers that a run's test sets give."""
     found = [(_title(name), f"hq.{name}") for name in evaluate.hq.sets]
     for name in evaluate.ijb.sets:
         if "1:1" in evaluate.ijb.protocols:
@@ -120,6 +120,8 @@ def columns(evaluate: evaluation.Config) -> list[dict[str, Any]]:
         found.append(("TinyFace Rank-1", "lq.tinyface_rank1"))
     if "scface" in evaluate.lq.sets:
         found += [(f"SCface d{distance}", f"lq.scface_d{distance}") for distance in (1, 2, 3)]
+    if "crlfw" in evaluate.lq.sets:
+        found += [(f"CRLFW {side} px", f"lq.crlfw_{side}") for side in evaluate.lq.crlfw_sides]
     made: list[dict[str, Any]] = [{"name": title, "metric": metric} for title, metric in found]
     fmr = f"{evaluate.fiqa.fmr[0]:.0e}" if evaluate.fiqa.fmr else ""
     made += [

@@ -87,7 +87,9 @@ def test_lfw_alone_measures_lfw_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     }  # fmt: skip
     assert run_add_run("one_a", "--like", "adaface", "--set", "dataset=one", "--table", "one", "--yes") == 0
     table = yaml_text.parse(Path("tables/one.yaml").read_text())
-    assert [column["metric"] for column in table["columns"]] == ["hq.lfw", "fiqa.lfw_feature_norm_edc_auc_fmr1e-02"]
+    metrics = [column["metric"] for column in table["columns"]]
+    sides = params.load().runs["one_a"].evaluate.lq.crlfw_sides
+    assert metrics == ["hq.lfw", *(f"lq.crlfw_{side}" for side in sides), "fiqa.lfw_feature_norm_edc_auc_fmr1e-02"]
 
 
 def test_without_a_training_set_the_next_command_measures_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
