@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stages.core.metrics.published_sets import COUNTS
 from stages.datasets.ijb import GALLERIES
 from stages.datasets.ijbs import GALLERY_FILES, METADATA, PROBE_FILES
 
@@ -35,8 +36,8 @@ class Known:
     one_to_n: tuple[str, ...] = ()  # those of the files that only the protocol 1:N needs
 
 
-def _bin(name: str, title: str, pairs: int, genuine: int) -> Known:
-    return Known(name, title, f"eval/{name}.bin", ("",), _BIN_ORIGIN, {"pairs": pairs, "genuine": genuine})
+def _bin(name: str, title: str) -> Known:
+    return Known(name, title, f"eval/{name}.bin", ("",), _BIN_ORIGIN, COUNTS[name])
 
 
 def _ijb(name: str, counts: dict[str, int]) -> Known:
@@ -63,26 +64,20 @@ TRAIN = Known(
 KNOWN = {
     known.name: known
     for known in (
-        _bin("lfw", "LFW", 6000, 3000),
-        _bin("cfp_fp", "CFP-FP", 7000, 3500),
-        _bin("cplfw", "CPLFW", 6000, 3000),
-        _bin("calfw", "CALFW", 6000, 3000),
-        _bin("agedb_30", "AgeDB-30", 6000, 3000),
-        _bin("cfp_ff", "CFP-FF", 7000, 3500),
-        _bin("vgg2_fp", "VGG2-FP", 5000, 2500),
+        _bin("lfw", "LFW"),
+        _bin("cfp_fp", "CFP-FP"),
+        _bin("cplfw", "CPLFW"),
+        _bin("calfw", "CALFW"),
+        _bin("agedb_30", "AgeDB-30"),
+        _bin("cfp_ff", "CFP-FF"),
+        _bin("vgg2_fp", "VGG2-FP"),
         Known(
             "crlfw", "CRLFW", "eval/lfw.bin", ("",),
             "derived from lfw.bin during evaluation: the first image of each pair at 8, 12, 16 and 20 px (QGFace)",
-            {"pairs": 6000, "genuine": 3000}, only="derived",
+            COUNTS["lfw"], only="derived",
         ),
-        _ijb("IJBB", {
-            "images": 227630, "templates": 12115, "pairs": 8010270, "genuine": 10270, "1:N gallery": 1845,
-            "1:N probes": 10270,
-        }),
-        _ijb("IJBC", {
-            "images": 469375, "templates": 23124, "pairs": 15658489, "genuine": 19557, "1:N gallery": 3531,
-            "1:N probes": 19593,
-        }),
+        _ijb("IJBB", {"images": 227630, **COUNTS["IJBB"], "1:N gallery": 1845, "1:N probes": 10270}),
+        _ijb("IJBC", {"images": 469375, **COUNTS["IJBC"], "1:N gallery": 3531, "1:N probes": 19593}),
         Known(
             "ijbs", "IJB-S", "eval/ijbs/",
             ("aligned/", *(f"protocols/{file}" for file in (METADATA, *PROBE_FILES.values(), *GALLERY_FILES.values()))),
@@ -98,12 +93,14 @@ KNOWN = {
             ),
             "qmul-tinyface.github.io; the aligned faces by the form in AdaFace validation_lq/README.md "
             "(self-made alignment gave a user 46.03 instead of 72.02: AdaFace issue 172)",
-            {"probes": 3728, "mates": 4443, "distractors": 153428},
+            {
+                "probes": COUNTS["tinyface"]["probes"], "mates": 4443, "distractors": COUNTS["tinyface"]["distractors"],
+            },
         ),
         Known(
             "scface", "SCface", "eval/scface/", ("all.txt", "aligned/"),
             "scface.org, by its release agreement; align the faces to 112 px and list them in all.txt as QGFace does",
-            {"gallery": 130, "d1": 650, "d2": 650, "d3": 650},
+            {**COUNTS["scface"], "d1": 650, "d2": 650, "d3": 650},
         ),
         Known(
             "adience", "Adience", "eval/adience/", ("images/",),
@@ -114,7 +111,7 @@ KNOWN = {
         Known(
             "xqlfw", "XQLFW", "eval/xqlfw/", ("xqlfw_pairs.txt", "xqlfw_aligned_112/"),
             "martlgap.github.io/xqlfw: xqlfw_aligned_112.zip and xqlfw_pairs.txt; or CR-FIQA's layout of it",
-            {"pairs": 6000, "genuine": 3000},
+            COUNTS["xqlfw"],
         ),
     )
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """Published test sets: their counts, and whether a value measured on a set of this name may stand for a published one.
 
-Counts: face-recognition papers and the data sets' own pages; ``facet doctor`` compares them too.
+Counts: face-recognition papers and the data sets' own pages; ``facet doctor`` takes them from here.
 """
 
 from __future__ import annotations
