@@ -52,8 +52,9 @@ class Executor:
         per_device: int = 1,
         patience: Patience | None = None,
         slot_folder: Path | None = None,
+        forker: Forker | None = None,
     ) -> None:
-        """Start the fork server.
+        """Start the fork server, if there is none yet.
 
         Args:
             root: of the project.
@@ -61,11 +62,12 @@ class Executor:
             per_device: stages at a time on one GPU.
             patience: with stages that hang or are killed.
             slot_folder: for the locks of CPU slots; default: the project's.
+            forker: a fork server of ``root`` that runs already; it is closed with this.
         """
         self.root, self.jobs, self.per_device = root, jobs, per_device
         self.patience = patience or Patience()
         self.slot_folder = slot_folder or environment.state_folder(root) / "leases"
-        self.forker = Forker(root)
+        self.forker = forker or Forker(root)
         self.threads_per_stage = max(1, environment.num_cores() // jobs)
         self.lock = threading.Lock()
         self.running: set[int] = set()

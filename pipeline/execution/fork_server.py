@@ -42,11 +42,13 @@ MAX_DESCRIPTORS = 64
 OWN_DESCRIPTORS = 3
 # fmt: off
 NEEDED = (
-    "configobj", "dulwich.worktree", "dvc.cachemgr", "dvc.data_cloud", "dvc.lock", "dvc.repo.artifacts",
-    "dvc.repo.graph", "dvc.repo.datasets", "dvc.repo.index", "dvc.repo.metrics", "dvc.repo.params", "dvc.repo.plots",
-    "dvc.repo.reproduce", "dvc.repo.stage", "dvc.repo.status", "dvc.repo.trie", "dvc.rwlock", "dvc.stage.cache",
-    "dvc.utils.strictyaml", "networkx", "pyparsing", "ruamel.yaml", "scmrepo.git", "pipeline.execution.graph",
-    "pipeline.execution.reproduce",
+    "configobj", "dulwich.ignore", "dulwich.index", "dulwich.worktree", "dvc.cachemgr", "dvc.data_cloud", "dvc.dirs",
+    "dvc.lock", "dvc.repo.artifacts", "dvc.repo.graph", "dvc.repo.datasets", "dvc.repo.index", "dvc.repo.metrics",
+    "dvc.repo.params", "dvc.repo.plots", "dvc.repo.reproduce", "dvc.repo.stage", "dvc.repo.status", "dvc.repo.trie",
+    "dvc.rwlock", "dvc.scm", "dvc.stage.cache", "dvc.utils.strictyaml", "dvc_data.hashfile._progress",
+    "dvc_data.hashfile.db.local", "dvc_data.hashfile.status", "encodings.ascii", "fsspec.implementations.memory",
+    "networkx", "platformdirs.unix", "pyparsing", "ruamel.yaml", "scmrepo.git", "scmrepo.noscm",
+    "pipeline.execution.graph", "pipeline.execution.reproduce",
 )
 # fmt: on
 """What DVC imports late, in the midst of its work."""

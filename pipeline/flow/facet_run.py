@@ -8,6 +8,7 @@ can cancel it.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -25,7 +26,7 @@ from pipeline.execution.executor import Executor
 from pipeline.execution.graph import RESOLVE, Graph, Stage
 from pipeline.flow import prefect_patches, reconcile
 from pipeline.flow.progress_artifacts import Board
-from pipeline.flow.run_options import RunOptions
+from pipeline.flow.run_options import Prepared, RunOptions
 from pipeline.flow.stage_tasks import Work
 from pipeline.servers import flow_run_requests, servers
 from pipeline.tables import summary
@@ -33,18 +34,25 @@ from pipeline.tracking import recorded_ids
 from pipeline.workspaces import snapshot
 
 KEPT = "finished work is kept, run again to resume"
+OF_FLOW: dict[str, Any] = {"name": "facet run", "persist_result": False, "validate_parameters": False}
 
 
-def run(where: Workspace, targets: Sequence[str], options: RunOptions, title: str | None = None) -> history.LastRun:
+def run(
+    where: Workspace, targets: Sequence[str], options: RunOptions, prepared: Prepared, title: str | None = None
+) -> history.LastRun:
     """Run the flow in this process, named after its targets if it has no title, and return how it ended."""
     name = title or ", ".join(targets) or "all"
+
+    @flow(flow_run_name=name, **OF_FLOW)
+    @functools.wraps(facet_run.fn)
+    def prepared_run(*_: Any, **__: Any) -> State[Any]:
+        return _bring_up_to_date(where, targets, options, prepared)
+
     prefect_patches.check()
     prefect_patches.be_brief_with_a_dead_server()
     ended = None
     try:
-        state = facet_run.with_options(flow_run_name=name)(
-            list(targets), workspace=where.text, **asdict(options), return_state=True
-        )
+        state = prepared_run(list(targets), workspace=where.text, **asdict(options), return_state=True)
         last = history.LastRun(str(state.state_details.flow_run_id or ""), name, state.type.value, state.message or "")
         ended = history.ended_here(where.folder)
     except flow_run_requests.AWAY:
@@ -63,7 +71,7 @@ def _named_after_targets() -> str:
     return ", ".join(flow_run.get_parameters().get("targets") or ()) or "all"
 
 
-@flow(name="facet run", flow_run_name=_named_after_targets, persist_result=False, validate_parameters=False)
+@flow(flow_run_name=_named_after_targets, **OF_FLOW)
 def facet_run(
     targets: list[str],
     jobs: int | None = None,
@@ -91,17 +99,25 @@ def facet_run(
     environment.enter(root)
     prefect_patches.check()
     prefect_patches.be_brief_with_a_dead_server()
-    where = workspaces.parse(root, workspace)
-    reconcile.settle_all(where.folder)
     options = RunOptions(jobs, per_device, retries, timeout_minutes, track, pool)
-    with snapshot.kept(where), contextlib.closing(options.executor(where)) as executor:
-        state = _work_on(where, executor, targets, track)
+    return _bring_up_to_date(workspaces.parse(root, workspace), targets, options, None)
+
+
+def _bring_up_to_date(
+    where: Workspace, targets: Sequence[str], options: RunOptions, prepared: Prepared | None
+) -> State[Any]:
+    reconcile.settle_all(where.folder)
+    forker, graph = (prepared.forker, prepared.graph) if prepared else (None, None)
+    with snapshot.kept(where), contextlib.closing(options.executor(where, forker)) as executor:
+        state = _work_on(where, executor, graph, targets, options.track)
     last = history.LastRun(str(flow_run.get_id()), flow_run.get_name() or "", state.type.value, state.message or "")
     history.write_last_run(where.folder, last)
     return state
 
 
-def _work_on(where: Workspace, executor: Executor, targets: Sequence[str], track: bool) -> State[Any]:
+def _work_on(
+    where: Workspace, executor: Executor, graph: Graph | None, targets: Sequence[str], track: bool
+) -> State[Any]:
     """Run the stages, watch for requests to stop, and return how the run ended."""
     identity = UUID(flow_run.get_id())
     stop = flow_run_requests.Stop(identity)
@@ -110,7 +126,7 @@ def _work_on(where: Workspace, executor: Executor, targets: Sequence[str], track
     work = Work(where, executor, stop)
     with stop.watching(), prefect_patches.no_limits_by_tag(), Board(identity, work.view) as board:
         try:
-            work.read_graph()
+            work.graph = graph or executor.read_graph()
             _tag(identity, work.labels(work.graph.select(targets)))
             _run_everything(work, targets, track)
             work.wait()
@@ -141,7 +157,7 @@ def _run_everything(work: Work, targets: Sequence[str], track: bool) -> None:
             rest = [stage for stage in stale if stage.name != RESOLVE]
             work.skip(rest, f"needs {RESOLVE}, which did not complete")
             return
-        work.read_graph()
+        work.graph = work.executor.read_graph()
         stale = _stale(work.graph, targets)
         work.expect([*resolve, *stale])
     work.drive(stale)

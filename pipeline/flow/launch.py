@@ -12,7 +12,7 @@ import typer
 
 from pipeline.base import environment
 from pipeline.base.workspace import Workspace
-from pipeline.flow.run_options import RunOptions
+from pipeline.flow.run_options import Prepared, RunOptions
 
 if TYPE_CHECKING:
     from pipeline.execution.history import LastRun
@@ -37,10 +37,15 @@ def run_stale(
     Returns:
         How the flow run ended; None if there was nothing to do.
     """
-    num_stages, stale = _look(where, targets)
-    if stale:
-        return _flow(where, targets, options, title)
-    typer.echo(f"nothing to do: {num_stages} stages are up to date")
+    from pipeline.execution.fork_server import Forker
+
+    # Prefect takes seconds to start, this one: most often there is nothing to do
+    with Forker(where.folder) as forker:
+        graph = forker.start("read_graph", {}).wait()
+        part = graph.select(targets)
+        if graph.stale(part):
+            return _flow(where, targets, options, title, Prepared(forker, graph))
+    typer.echo(f"nothing to do: {len(part)} stages are up to date")
     _settle(where)
     if where.kind != "project" and options.track:
         from pipeline.tracking import subprocess_client, sync
@@ -49,16 +54,6 @@ def run_stale(
         if not sync.is_recorded(where):
             subprocess_client.track(where, typer.echo)
     return None
-
-
-def _look(where: Workspace, targets: Sequence[str]) -> tuple[int, bool]:
-    """Return of how many stages the targets are, and whether one is stale: a second, where Prefect takes several."""
-    from pipeline.execution.fork_server import Forker
-
-    with Forker(where.folder) as forker:
-        graph = forker.start("read_graph", {}).wait()
-    part = graph.select(targets)
-    return len(part), bool(graph.stale(part))
 
 
 def _settle(where: Workspace) -> None:
@@ -72,14 +67,16 @@ def _settle(where: Workspace) -> None:
         reconcile.settle_all(where.folder)
 
 
-def _flow(where: Workspace, targets: Sequence[str], options: RunOptions, title: str | None) -> LastRun:
+def _flow(
+    where: Workspace, targets: Sequence[str], options: RunOptions, title: str | None, prepared: Prepared
+) -> LastRun:
     # Prefect reads its settings when it is imported
     api_url = enter_prefect(where.project)
     from pipeline.flow import facet_run
     from pipeline.servers import servers
 
     began_s = time.time()
-    last = facet_run.run(where, targets, options, title)
+    last = facet_run.run(where, targets, options, prepared, title)
     _, colour = ENDS.get(last.state, FAILED)
     typer.echo(typer.style(last.state.lower(), fg=colour) + f" - {last.message}")
     for line in failures(where.folder, began_s):

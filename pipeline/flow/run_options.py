@@ -16,6 +16,8 @@ from pipeline.devices import leases
 
 if TYPE_CHECKING:
     from pipeline.execution.executor import Executor
+    from pipeline.execution.fork_server import Forker
+    from pipeline.execution.graph import Graph
 
 R = TypeVar("R")
 
@@ -44,18 +46,31 @@ class RunOptions:
         typer.Option("--pool", help="Send stages that need a device to the workers of this pool, here or elsewhere."),
     ] = None
 
-    def executor(self, where: Workspace) -> Executor:
-        """Return what runs the stages of a workspace; with a pool, Prefect's settings must be made before."""
+    def executor(self, where: Workspace, forker: Forker | None = None) -> Executor:
+        """Return what runs the stages of a workspace; with a pool, Prefect's settings must be made before.
+
+        Args:
+            where: the workspace.
+            forker: its fork server, if one runs already.
+        """
         from pipeline.execution.executor import Executor, Patience
 
         patience = Patience(silent_s=self.timeout_minutes * 60 or None, retries=self.retries)
         if self.pool is not None:
             from pipeline.workers.pool_executor import PoolExecutor
 
-            return PoolExecutor(where.folder, self.pool, self.jobs, patience)
+            return PoolExecutor(where.folder, self.pool, self.jobs, patience, forker)
         jobs = leases.num_jobs(self.jobs, environment.num_cores(), self.per_device)
         slots = environment.state_folder(where.project).resolve() / "leases"
-        return Executor(where.folder, jobs, self.per_device, patience, slots)
+        return Executor(where.folder, jobs, self.per_device, patience, slots, forker)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workspace's fork server and graph: to look whether anything is stale takes both, and so does the run."""
+
+    forker: Forker
+    graph: Graph
 
 
 def with_run_options(command: Callable[..., R]) -> Callable[..., R]:

@@ -44,10 +44,6 @@ class Work:
         self.futures: dict[str, PrefectFuture[Any]] = {}
         self.pool = executor.devices()
 
-    def read_graph(self) -> None:
-        """Read the graph, and what is stale in it, as it is now."""
-        self.graph = self.executor.read_graph()
-
     def labels(self, stages: Iterable[Stage]) -> list[str]:
         """Return the tags of ``stages``: their tables and their runs."""
         found = set()

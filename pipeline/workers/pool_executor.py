@@ -23,6 +23,7 @@ from pipeline.base import environment, workspace
 from pipeline.devices import leases
 from pipeline.devices.leases import Device, Lease, Pool
 from pipeline.execution.executor import Executor, Patience, Say
+from pipeline.execution.fork_server import Forker
 from pipeline.execution.graph import RESOLVE, Stage, num_gpus
 from pipeline.execution.stage_result import StageResult, message_of
 from pipeline.servers.flow_run_requests import AWAY
@@ -74,12 +75,19 @@ class Sent:
 class PoolExecutor(Executor):
     """Runs stages on the workers of a work pool; may be used from several threads."""
 
-    def __init__(self, root: Path, pool: str, jobs: int | None = None, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        pool: str,
+        jobs: int | None = None,
+        patience: Patience | None = None,
+        forker: Forker | None = None,
+    ) -> None:
         """Create the pool if it is missing, and start to watch it.
 
         A server that is away is waited for.
         """
-        super().__init__(root, jobs or JOBS, patience=patience)
+        super().__init__(root, jobs or JOBS, patience=patience, forker=forker)
         self.threads_per_stage = environment.num_cores()
         self.pool = StagePool(pool)
         self.here = workspace.identity(root)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.execution.fork_server import MAX_DESCRIPTORS, OWN_DESCRIPTORS, Forker
+from tests.pipeline.dummy import Dummy
 
 MORE_THAN_A_PIPE = 100_000
 
@@ -78,3 +79,27 @@ def test_what_a_person_can_mend_is_no_bug(forker: Forker) -> None:
     with pytest.raises(FileNotFoundError, match="/no/such/folder"):
         job.value()
     job.close()
+
+
+LATE = '''\
+import sys
+from pathlib import Path
+
+from pipeline.execution import reproduce
+
+
+def reproduced(address: str) -> list[str]:
+    """Reproduce a stage, and return what that imported."""
+    before = set(sys.modules)
+    result = reproduce.reproduce(Path.cwd(), address, Path(".facet/queue.lock"))
+    assert result.state == "executed", result
+    return sorted(set(sys.modules) - before)
+'''
+
+
+def test_a_job_imports_nothing_that_the_fork_server_could_have_imported(make_dummy: Callable[..., Dummy]) -> None:
+    project = make_dummy(1)
+    (project.path / "late.py").write_text(LATE)
+    with Forker(project.path) as forker:
+        for address in ("resolve", "unpack", "graph/train_backbone/dvc.yaml:train_backbone@r0"):
+            assert forker.start("call", {"function": "late:reproduced", "address": address}).wait() == []
