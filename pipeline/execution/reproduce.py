@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.execution import deferred_commit, dvc_patches, stage_log
 from pipeline.execution.dvc_patches import QueuedLock
 from pipeline.execution.stage_result import StageResult
-from pipeline.execution.stopping import StopError, Stopping, kill_descendants
+from pipeline.execution.stopping import StopError, Stopping
 
 RETRY_S = 0.5
 EX_TEMPFAIL = 75
@@ -35,7 +35,7 @@ def reproduce(root: Path, address: str, queue_path: Path) -> StageResult:
         outcome = _reproduce_patiently(root, address, queue_path, stopping)
     except StopError:
         outcome = StageResult("stopped", "stopped before it started")
-    for command in kill_descendants():
+    for command in stopping.end_descendants():
         _say(f"killed a process that the stage left running: {command}")
     return outcome
 

@@ -41,9 +41,9 @@ class Stopping:
         if self.asked:
             return
         self.asked = True
-        for child in psutil.Process().children():
+        for one in _shells_and_programs():
             with contextlib.suppress(psutil.NoSuchProcess):
-                child.terminate()
+                one.terminate()
         signal.alarm(GRACE_S)
         if self.waiting:
             raise StopError
@@ -52,6 +52,36 @@ class Stopping:
         """Leave if SIGTERM came."""
         if self.asked:
             raise StopError
+
+
+    def end_descendants(self) -> list[str]:
+        """Kill what the stage left running; return the command lines.
+
+        After SIGTERM it has the rest of its grace first: Debian's shell ends at once, and DVC with it, while the
+        program behind it still saves its state.
+        """
+        if self.asked:
+            psutil.wait_procs(psutil.Process().children(recursive=True), timeout=GRACE_S)
+        return kill_descendants()
+
+
+def _shells_and_programs() -> list[psutil.Process]:
+    """Return what DVC started, and what a shell among that started: bash becomes its last command, dash stays."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = child.cmdline()
+            found += [child, *(child.children() if _is_shell(words) else [])]
+    return found
+
+
+def _is_shell(words: list[str]) -> bool:
+    """Return whether a command line is that of a shell with a command.
+
+    >>> _is_shell(["/bin/sh", "-c", "sleep 1"]), _is_shell(["python", "-c", "1"]), _is_shell([])
+    (True, False, False)
+    """
+    return bool(words) and words[0].endswith("sh") and "-c" in words[1:]
 
 
 def kill_descendants() -> list[str]:

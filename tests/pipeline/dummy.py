@@ -36,13 +36,15 @@ def note(what):
     os.close(descriptor)
 
 def stop(number, frame):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(params["seconds"].get("stop", 0))
     note("stopped")
     print("stopped by SIGTERM", file=sys.stderr, flush=True)
     os._exit(143)
 
+params = yaml.safe_load(open("params.yaml"))
 signal.signal(signal.SIGTERM, stop)
 note("start")
-params = yaml.safe_load(open("params.yaml"))
 seconds = params["seconds"].get(kind, 0)
 print(f"{name} begins", flush=True)
 if pathlib.Path("ignore-sigterm", name).exists():

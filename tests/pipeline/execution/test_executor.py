@@ -167,8 +167,12 @@ def test_a_stage_on_which_another_process_works_is_waited_for(
     assert project.counts() == {"unpack": 1}
 
 
-def test_stopping_ends_the_program_of_a_stage(start: Callable[..., tuple[Dummy, Executor]]) -> None:
-    project, executor = start(seconds={"unpack": 60})
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])  # sh ends at once, and the program behind it is still saving
+def test_stopping_lets_the_program_of_a_stage_save_its_state(
+    start: Callable[..., tuple[Dummy, Executor]], monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    monkeypatch.setenv("SHELL", shell)
+    project, executor = start(seconds={"unpack": 60, "stop": 1.5})
     thread, outcomes = in_background(lambda: run(project, executor, "unpack"))
     pid = project.wait_for("unpack")["pid"]
     executor.stop_all()
