@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,17 @@ import numpy as np
 # pytest imports every file for its doctests, where there is no mxnet
 if __name__ == "__main__":
     import mxnet as mx
+
+
+PYTHON = os.environ.get("FACET_MXNET_PYTHON")
+NOT_SET = "FACET_MXNET_PYTHON is not set: run `make test-mxnet`"
+
+
+def ask(question: str, folder: Path) -> None:
+    """Run this program in mxnet's environment; called by tests."""
+    command = [str(PYTHON), __file__, question, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def write(folder: Path) -> None:

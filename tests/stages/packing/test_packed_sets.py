@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from stages.inspection.catalogue import KNOWN
 from stages.io import packed_images
 from stages.packing import pictures, plan, write
 from stages.tools import inspect_data
+from tests import mxnet_oracle
 from tests.stages import small_sets
 
 LOADERS: dict[str, Any] = {
@@ -109,6 +111,23 @@ def test_records_are_in_the_order_of_evaluation_and_as_mxnet_writes_them(folders
             writer.write(int(key), pack(Header(0, header.label, int(key), 0), bytes(image)))
     for suffix in (".rec", ".idx"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (folder / f"images{suffix}").read_bytes()
+
+
+@pytest.mark.mxnet
+@pytest.mark.skipif(mxnet_oracle.PYTHON is None, reason=mxnet_oracle.NOT_SET)
+def test_mxnet_reads_every_packed_image(folders: tuple[Path, Path], tmp_path: Path):
+    for name in LOADERS:
+        folder = folders[1] / name
+        for suffix in (".rec", ".idx"):
+            shutil.copyfile(folder / f"images{suffix}", tmp_path / f"a{suffix}")
+        mxnet_oracle.ask("read", tmp_path)
+        found = {key: unpacked for key, _, unpacked in json.loads((tmp_path / "read.json").read_text())["by_index"]}
+        reader = RecordReader(folder / "images.rec", folder / "images.idx")
+        assert found.keys() == set(reader.keys.tolist())
+        for key, (_, label_bits, number, _, image) in found.items():
+            header, ours = reader.entry(key)
+            assert np.array(label_bits, np.uint32).view(np.float32) == header.label
+            assert (number, bytes.fromhex(image)) == (key, bytes(ours))
 
 
 def test_the_table_has_what_is_known_of_each_image(folders: tuple[Path, Path]):

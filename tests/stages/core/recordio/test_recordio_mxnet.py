@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +13,9 @@ import pytest
 from stages.core.recordio.framing import MAGIC_BYTES
 from stages.core.recordio.reader import Header, RecordReader, RecordWriter, pack
 from stages.datasets import insightface_rec, verification_bin
+from tests.mxnet_oracle import NOT_SET, PYTHON, ask
 
-ORACLE = Path(__file__).parents[3] / "mxnet_oracle.py"
-PYTHON = os.environ.get("FACET_MXNET_PYTHON")
-
-pytestmark = [
-    pytest.mark.mxnet,
-    pytest.mark.skipif(
-        PYTHON is None, reason="FACET_MXNET_PYTHON is not set: run `make test-mxnet`"
-    ),
-]
-
-
-def ask(question: str, folder: Path) -> None:
-    done = subprocess.run(
-        [str(PYTHON), str(ORACLE), question, str(folder)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+pytestmark = [pytest.mark.mxnet, pytest.mark.skipif(PYTHON is None, reason=NOT_SET)]
 
 
 def some_records() -> list[dict[str, Any]]:
