@@ -18,11 +18,12 @@ class Checked:
     comparisons: int
     failed: tuple[str, ...]  # comparisons that the means do not hold, in words
     unmeasured: tuple[str, ...]  # what is missing; then nothing was checked
+    apart: str = ""  # why it must not be checked: a test set is not the published one
 
     @property
     def verdict(self) -> str:
         """``holds`` in every seed, ``on average`` for the means only, ``fails``, or ``not checked``."""
-        if self.unmeasured:
+        if self.unmeasured or self.apart:
             return "not checked"
         if self.failed:
             return "fails"
@@ -36,6 +37,8 @@ class Measured:
     label: str
     mean: float | None
     by_seed: Mapping[int, float]
+    apart: str = ""
+    """Why it must not be compared with what is published; empty if it may be."""
 
 
 def check(claim: Claim, columns: Sequence[Column], rows: Mapping[str, Sequence[Measured]]) -> Checked:
@@ -54,6 +57,9 @@ def check(claim: Claim, columns: Sequence[Column], rows: Mapping[str, Sequence[M
     pairs = [(i, rows[better][i], rows[worse][i]) for i in chosen for better in claim.better for worse in claim.worse]
     if missing:
         return Checked(claim, 0, 0, len(pairs), (), missing)
+    apart = next((rows[key][i].apart for key in named for i in chosen if rows[key][i].apart), "")
+    if apart:
+        return Checked(claim, 0, 0, len(pairs), (), (), apart)
     seeds = sorted(set.intersection(*(set(rows[key][i].by_seed) for key in named for i in chosen)))
     held = sum(
         all(_above(columns[i], left.by_seed[seed], right.by_seed[seed]) for i, left, right in pairs) for seed in seeds

@@ -122,13 +122,13 @@ def _over_seeds(overall: Agreement) -> list[str]:
 
 def claims_held(comparison: Comparison) -> str:
     """Return how many stated orders hold in every seed, of those that could be checked: ``2 of 3``."""
-    verdicts = [one.verdict for one in comparison.claims if not one.unmeasured]
+    verdicts = [one.verdict for one in comparison.claims if one.verdict != "not checked"]
     more = f", {verdicts.count('on average')} more on average" if "on average" in verdicts else ""
     return f"{verdicts.count('holds')} of {len(verdicts)}{more}"
 
 
 def _claims(comparison: Comparison) -> list[str]:
-    if all(one.unmeasured for one in comparison.claims):
+    if all(one.verdict == "not checked" for one in comparison.claims):
         return []
     every = " in every seed" if len(comparison.seeds) > 1 else ""
     return [f"Orders stated in words that hold{every}: {claims_held(comparison)}."]
@@ -138,6 +138,8 @@ def claim(checked: Checked) -> str:
     """Return the result of checking a claim."""
     if checked.unmeasured:
         return f"not checked, because not measured: {', '.join(checked.unmeasured)}"
+    if checked.apart:
+        return f"not checked, because {checked.apart}"
     said = f"holds in {checked.held} of {checked.seeds} {'seed' if checked.seeds == 1 else 'seeds'}"
     if checked.verdict == "on average":
         return f"{said}, and for the means"

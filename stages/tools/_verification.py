@@ -105,8 +105,7 @@ def _remark(metric: str, measured: Mapping[str, Measured]) -> str:
     sets: Mapping[str, Any] = measured[suite].details["sets"]
     names = AVERAGED if key == "avg" else [name for name in sets if key.startswith(name.lower())]
     for name in names:
-        details = sets[name]
-        size, official = (of.get("pairs", of.get("probes")) for of in (details, COUNTS.get(name, {})))
-        if size != official:
-            return f"another set: {size} instead of {official}"
+        for what, official in COUNTS.get(name, {}).items():
+            if (size := sets[name].get(what, official)) != official:
+                return f"another set: {size:,} {what} instead of {official:,}"
     return ""

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from stages.config import evaluation
-from stages.config.table import Scale
+from stages.config.table import Scale, Table
 from stages.core.metrics.missing import NOT_MEASURED, SETS
 from stages.reporting import latex, page, text, wording
 from stages.reporting.comparison import Comparison, compare
@@ -67,6 +67,8 @@ def own(pairs: int, *, published: tuple[str, ...] = (), synthetic: bool = False)
     """Two rows on an lfw.bin of so many pairs, a third on the published set; published 90, 91, 92."""
     columns = [{"name": "LFW", "metric": "hq.lfw"}]
     shown = table(*columns, a={"LFW": 90.0}, b={"LFW": 91.0}, c={"LFW": 92.0})
+    claim = {"text": "A is above C", "source": "S", "better": ["a"], "worse": ["c"]}
+    shown = Table.model_validate({**shown.model_dump(), "claims": [claim]})
     said = {"mine": {"published": published, "synthetic": synthetic}, "real": {"published": ["lfw"]}}
     runs = {
         key: [gathered(key).model_copy(update={
@@ -92,6 +94,9 @@ def test_a_set_that_is_not_the_published_one_is_not_compared_with_its_number_and
     assert text.as_tree(comparison)["rows"][0]["cells"]["LFW"]["apart"] == reason
     assert f'<small title="{reason}">not compared</small>' in page.html(comparison, [])
     assert reason in latex.latex(comparison)
+    assert comparison.claims[0].verdict == "not checked"
+    assert wording.claim(comparison.claims[0]) == f"not checked, because {reason}"
+    assert wording.claims_held(comparison) == "0 of 0"
 
 
 def test_a_set_of_the_published_size_is_compared_once_the_person_says_what_it_is():
@@ -102,6 +107,7 @@ def test_a_set_of_the_published_size_is_compared_once_the_person_says_what_it_is
         assert [line.cells[0].difference for line in compared.lines] == [9, 7, 5]
         assert compared.overall.tau == -1
         assert not wording.not_compared(compared)
+        assert compared.claims[0].verdict == "holds"
 
 
 def test_side_by_side_published_numbers_stand_beside_what_they_are_of_alone():

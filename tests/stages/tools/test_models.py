@@ -55,7 +55,7 @@ def test_a_model_is_imported_listed_and_verified(home: Path, capsys):
     said = capsys.readouterr().out
     row = next(line for line in said.splitlines() if line.startswith("hq.lfw"))
     assert row.split()[2] == "99.13"
-    assert row.endswith("another set: 40 instead of 6000")
+    assert row.endswith("another set: 40 pairs instead of 6,000")
     assert "vgg2_fp" not in said  # nothing is published for it
     assert next(line for line in said.splitlines() if line.startswith("hq.cplfw")).endswith("not measured")
     kept = json.loads((home / "models/adaface_r18/results/hq/details.json").read_text())
