@@ -48,8 +48,7 @@ def run(
     def prepared_run(*_: Any, **__: Any) -> State[Any]:
         return _bring_up_to_date(where, targets, options, prepared)
 
-    prefect_patches.check()
-    prefect_patches.be_brief_with_a_dead_server()
+    prefect_patches.install()
     ended = None
     try:
         state = prepared_run(list(targets), workspace=where.text, **asdict(options), return_state=True)
@@ -97,8 +96,7 @@ def facet_run(
     root = environment.find_root()
     # from a deployment it is Prefect that started this process
     environment.enter(root)
-    prefect_patches.check()
-    prefect_patches.be_brief_with_a_dead_server()
+    prefect_patches.install()
     options = RunOptions(jobs, per_device, retries, timeout_minutes, track, pool)
     return _bring_up_to_date(workspaces.parse(root, workspace), targets, options, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from unittest.mock import patch
@@ -20,6 +21,20 @@ def check() -> None:
     versions.warn("prefect", MADE_FOR)
 
 
+def install() -> None:
+    """Apply what holds for a whole flow run, after a check of Prefect's release."""
+    check()
+    _be_brief_with_a_dead_server()
+    logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
+
+
+def _without_empty_traceback(record: logging.LogRecord) -> bool:
+    """Let a task that returned a failed state be logged without ``NoneType: None``, the traceback of no exception."""
+    if record.exc_info and record.exc_info[0] is None:
+        record.exc_info = None
+    return True
+
+
 @contextmanager
 def no_limits_by_tag() -> Iterator[None]:
     """Let tags be labels: else each task asks the server whether its tags name a concurrency limit.
@@ -33,7 +48,7 @@ def no_limits_by_tag() -> Iterator[None]:
         yield
 
 
-def be_brief_with_a_dead_server() -> None:
+def _be_brief_with_a_dead_server() -> None:
     """Let an event that cannot be sent wait for the next one, which sends both, in place of seven seconds of trying.
 
     Else a run whose server died would take minutes to leave.

@@ -9,7 +9,6 @@ command of DVC's can write or remove anything there. The same files in another p
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import json
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
-from stages.runtime import artifacts, files, merged, places
+from stages.runtime import artifacts, files, locks, merged, places
 from stages.runtime.merged import Merged
 from stages.runtime.places import PARTS, Place
 from stages.runtime.progress import Progress
@@ -204,10 +203,8 @@ def listing(place: Place, names: Sequence[str] = ()) -> str:
     part = b"" if not place.is_shared else b"/train" if place.only is not None else b"/eval"
     key = hashlib.sha256(b"\0".join([os.fsencode(home) + part, *map(os.fsencode, names)]))
     memory = artifacts.STATE / "pins" / f"{key.hexdigest()[:24]}.json"
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    with memory.with_suffix(".lock").open("w") as lock:
-        # who comes second finds what the first has read
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # who comes second finds what the first has read
+    with locks.held(memory.with_suffix(".lock")):
         return _listing(home, place, names, memory)
 
 

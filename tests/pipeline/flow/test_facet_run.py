@@ -137,6 +137,7 @@ def test_a_failure_stops_only_what_needs_it(project: Dummy, api_url: str) -> Non
         "failed: train_backbone@r0; skipped, because they need it: evaluate_hq@r0, tabulate@heads; 4 executed"
     )
     assert f"failed - {message}" in answer.stdout
+    assert "NoneType" not in answer.stdout + answer.stderr
     log = project.path / ".facet/logs/train_backbone@r0.log"
     assert f"  train_backbone@r0: error: train_backbone@r0 was told to fail (exited with 2); see {log}\n" in answer.stdout
     assert "was told to fail" in log.read_text()
