@@ -13,7 +13,7 @@ import argparse
 import sys
 
 from stages.config import params
-from stages.runtime import artifacts, merged, pin, program, set_pins
+from stages.runtime import artifacts, initial_folders, merged, pin, program, set_pins
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -47,6 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
                 },
             )
     set_pins.write_all(pin.roots_of(tree), runs)
+    initial_folders.write(runs, resolved.initial)
 
 
 def place_of_merged(both: merged.Merged) -> dict[str, object]:

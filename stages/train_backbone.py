@@ -22,12 +22,26 @@ from torch import nn
 from stages.config.training import Config
 from stages.core.images.pixels import SIDE
 from stages.core.losses.class_parallel import of_processes
+from stages.io import class_names
 from stages.models import model_files
-from stages.runtime import artifacts, devices, gpu_errors, gpu_lock, numerics, places, program, set_pins
-from stages.training import distributed, environment, loop, networks
+from stages.runtime import (
+    artifacts,
+    devices,
+    gpu_errors,
+    gpu_lock,
+    initial_folders,
+    numerics,
+    places,
+    program,
+    progress,
+    set_pins,
+)  # fmt: skip
+from stages.training import distributed, environment, initial, loop, networks
 from stages.training.checkpoints import Checkpoints, code, key_of
+from stages.training.class_names import of_dataset
 from stages.training.dataset import Records, open_records
 from stages.training.distributed import Processes
+from stages.training.initial import Start
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -57,8 +71,11 @@ def train(run: str, config: Config, ours: Processes) -> None:
     devices.prepare(config.threads)
     set_pins.checked(config.dataset, set_pins.recorded(run, set_pins.VALIDATION))
     validate = validation(config) if config.validation.every_epochs else None
-    training = loop.Training(config, records, ours, validate)
-    checkpoints = open_checkpoints(config, records, ours)
+    start = initial.read(run, config, records.num_classes)
+    if start is not None and ours.is_first:
+        progress.say(f"{run} {start.note}")
+    training = loop.Training(config, records, ours, validate, start)
+    checkpoints = open_checkpoints(config, records, ours, start)
     compute = config.compute
     with numerics.applied(compute.matmul, deterministic=compute.deterministic, benchmark=True):
         training.run(checkpoints, f"train {run}")
@@ -67,16 +84,23 @@ def train(run: str, config: Config, ours: Processes) -> None:
             weights_sha256 = write_model(folder, training, records, checkpoints)
             described = environment.describe(ours.device, config.compute, ours.size)
             artifacts.write_json(folder / environment.FILE, described)
+            if (names := of_dataset(config.dataset)) is not None:
+                class_names.write(folder / initial_folders.CLASSES, names)
         write_curve(artifacts.metrics_file(run, "train").with_suffix(".csv"), training.history)
-        artifacts.write_json(artifacts.metrics_file(run, "train"), metrics(training, records, weights_sha256))
+        measured = metrics(training, records, weights_sha256)
+        if start is not None:
+            measured |= start.metrics()
+        artifacts.write_json(artifacts.metrics_file(run, "train"), measured)
     checkpoints.clear()
 
 
-def open_checkpoints(config: Config, records: Records, ours: Processes) -> Checkpoints:
-    """Return the checkpoints of this training run: same parameters, records and code, any number of processes."""
+def open_checkpoints(config: Config, records: Records, ours: Processes, start: Start | None = None) -> Checkpoints:
+    """Return the checkpoints of this training run: same parameters, data, weights and code, any number of processes."""
     parameters = config.model_dump(mode="json", exclude={"processes"})
-    key = key_of(train=parameters, records=records.fingerprint)
-    return Checkpoints(key, {"train": parameters, "records": records.fingerprint, "code": code()}, ours)
+    made_of = {"train": parameters, "records": records.fingerprint}
+    if start is not None:
+        made_of["initial"] = start.sha256
+    return Checkpoints(key_of(**made_of), {**made_of, "code": code()}, ours)
 
 
 def validation(config: Config) -> loop.Validate:

@@ -13,7 +13,8 @@ from pipeline.execution import dvc_patches
 from pipeline.workers.result_transfer import opened, read
 from pipeline.workspaces import own_data
 
-DATA = "data"
+OF_OUTPUTS = ("data", "initial")
+"""Folders that hold outputs beside what nobody makes: through a link, DVC would remove the clone's own."""
 
 
 def receive(address: str, key: str, reads: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], own: str) -> str:
@@ -77,7 +78,7 @@ def _link_own(dep: Any, own: Path) -> str:
         return ""
     root = Path.cwd()
     path = Path(dep.fs_path).relative_to(root)
-    if path.parts[0] == DATA:  # outputs go there: through a link, DVC would remove the clone's own
+    if path.parts[0] in OF_OUTPUTS:
         return path.as_posix()
     for part in [*reversed(path.parents[:-1]), path]:
         if (root / part).is_dir():

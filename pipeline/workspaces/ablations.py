@@ -20,7 +20,7 @@ import yaml
 
 from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
-from pipeline.workspaces import own_data, seeds, snapshot
+from pipeline.workspaces import initial_weights, own_data, seeds, snapshot
 from stages.core.errors import InputError, UnknownNameError
 from stages.runtime import pin, yaml_text
 from stages.runtime.merge import merge
@@ -28,7 +28,7 @@ from stages.runtime.merge import merge
 RUNS = "ablations/runs.yaml"
 WORDS = ("data", "net", "at", "recipe")
 """Keys of a run in ablations/runs.yaml that params.yaml does not have."""
-SECTIONS = {"base", "profile", "data", "nets", "synthetic", "datasets", "all", "tables"}
+SECTIONS = {"base", "profile", "data", "nets", "synthetic", "datasets", "all", "tables", "runs"}
 FEW = 4
 """Up to this many tables are named individually."""
 
@@ -126,7 +126,8 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
     """
     project, scales = _read(root, "params.yaml"), lineage(root, asked.scale)
     at = reduce(merge, scales.values())
-    described = _read(root, RUNS)
+    # a scale may have runs of its own, for tables that are no paper's
+    described = {**_read(root, RUNS), **at.get("runs", {})}
     project["profile"] = at.get("profile", asked.scale)
     rows: dict[str, dict[str, str]] = {}
     runs: dict[str, dict[str, Any]] = {}
@@ -139,12 +140,18 @@ def params(root: Path, asked: Ablations) -> dict[str, Any]:
                 run = seeds.name(name, seed, own)
                 rows[seeds.row(table, row, seed, own)] = {"table": table, "run": run}
                 runs[run] = deepcopy(plain) | ({} if seed == own else {"seed": seed})
+    where = f"a run of {RUNS} starts from it"
+    trained = initial_weights.with_models(
+        runs, lambda name: _run(name, described, at, list(scales), where) if name in described else None
+    )
+    runs = {name: dict(run) for name, run in trained.items()}
     datasets = _datasets(root, project, at, {run["dataset"] for run in runs.values()}, asked.scale)
     return {
         **project,
         "synthetic": {name: entry for name, entry in at.get("synthetic", {}).items() if name in datasets},
         "datasets": datasets,
         "recognition": {**project.get("recognition", {}), **_judges(runs)},
+        "initial": initial_weights.section(runs, root / "models"),
         "runs": runs,
         "rows": rows,
         "tables": {table: {} for table in asked.tables},

@@ -49,9 +49,15 @@ def roots(tree: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _pins_are_lost(root: Path) -> bool:
-    """Return whether a resolved run has no file in pins/: DVC misses it even where all data are synthetic."""
-    runs, pins = root / "resolved/runs", root / "pins"
-    return any(not (pins / path.name).is_file() for path in runs.glob("*.yaml"))
+    """Return whether a resolved run lacks what DVC misses even where all data are synthetic.
+
+    That is pins/RUN.yaml and initial/RUN.
+    """
+    runs = root / "resolved/runs"
+    return any(
+        not (root / "pins" / path.name).is_file() or not (root / "initial" / path.stem).is_dir()
+        for path in runs.glob("*.yaml")
+    )
 
 
 def _pin(root: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pipeline.workspaces import initial_weights
 from pipeline.workspaces.sweeps import Sweep
 from stages.core.errors import InputError
 from stages.runtime import yaml_edit, yaml_text
@@ -35,6 +36,9 @@ def save(root: Path, asked: Sweep, table: str) -> int:
             added += 1
         elif yaml_edit.plain(runs[name]) != own:
             raise InputError(f"params.yaml already has another run {name!r}: rename it")
+    for name, folder in initial_weights.section(yaml_edit.plain(runs)).items():
+        if name in asked.runs():
+            edit.section("initial")[name] = yaml_edit.flow(folder)
     for name, row in asked.rows(table).items():
         edit.section("rows")[name] = yaml_edit.flow(row)
     edit.section("tables")[table] = {}

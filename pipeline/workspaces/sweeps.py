@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
-from pipeline.workspaces import seeds, snapshot
+from pipeline.workspaces import initial_weights, seeds, snapshot
 from pipeline.workspaces.sweep_grid import Variant
 from stages.runtime import yaml_text
 
@@ -124,8 +124,10 @@ def generated(root: Path, asked: Sweep) -> dict[str, Mapping[str, Any]]:
 def params(root: Path, tree: Mapping[str, Any], asked: Sweep) -> dict[str, Any]:
     """Return params.yaml with the runs of a sweep in place of its own, and with its table alone."""
     datasets = snapshot.absolute_roots(root, tree.get("datasets", {}))
-    more = {"datasets": datasets} if datasets else {}
-    return {**tree, **more, "runs": asked.runs(), "rows": asked.rows(asked.key), "tables": {asked.key: {}}}
+    more: dict[str, Any] = {"datasets": datasets} if datasets else {}
+    runs = initial_weights.with_models(asked.runs(), tree.get("runs", {}).get)
+    more["initial"] = initial_weights.section(runs, root / "models")
+    return {**tree, **more, "runs": runs, "rows": asked.rows(asked.key), "tables": {asked.key: {}}}
 
 
 def _narrow(row: dict[str, Any], suites: set[str]) -> None:

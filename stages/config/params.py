@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stages.config import evaluation as benchmarks
+from stages.config import initial as start
 from stages.config import table as report
 from stages.config import training
 from stages.config.tree import Dataset, RowOfTable, Tree
@@ -45,6 +46,7 @@ class Params:
     runs: dict[str, Run]
     rows: dict[str, RowOfTable]
     tables: dict[str, report.Table]
+    initial: dict[str, start.InitialFolder]
 
     def measured(self, table: str) -> dict[str, dict[str, str]]:
         """Return, for each measured row of a table, the names of its rows in params.yaml and their runs."""
@@ -83,11 +85,14 @@ def load(root: Path = Path()) -> Params:
         name: resolve_run(name, own, under(own, defaults, root / "profiles/recipes"), tree.datasets)
         for name, own in tree.runs.items()
     }
+    start.check(tree.initial, {name: run.train.initial for name, run in runs.items()})
     tables = {name: _check(report.Table, _read_yaml(root / "tables" / f"{name}.yaml"), f"tables/{name}.yaml")
               for name in tree.tables}
     _check_rows(tree, tables)
     _check_seeds(tables, tree.rows, runs)
-    return Params(tree.profile, dict(tree.synthetic), dict(tree.datasets), runs, dict(tree.rows), tables)
+    return Params(
+        tree.profile, dict(tree.synthetic), dict(tree.datasets), runs, dict(tree.rows), tables, dict(tree.initial)
+    )
 
 
 def under(own: Mapping[str, Any], defaults: Mapping[str, Any], recipes: Path) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from stages.config.initial import Initial
 from stages.core.errors import InputError
 from stages.core.images import augment, low_view
 from stages.core.images.pixels import VALUE_RANGE, ColorOrder
@@ -154,6 +155,7 @@ class Config(BaseModel, extra="forbid", frozen=True):
     objective: dict[str, Any] = Field(
         default={"name": "classification"}, description="name and the fields of stages/objectives/NAME.py"
     )
+    initial: Initial | None = Field(None, description="weights to start from; null: drawn from the seed")
     augmentation: Augmentation
     schedule: Schedule
     class_sample_rate: float = Field(
@@ -172,6 +174,14 @@ class Config(BaseModel, extra="forbid", frozen=True):
         1, ge=1, description="that share each batch and the classes, a GPU each; FACET_PROCS and torchrun may say"
         " another number on another machine, for the same weights up to rounding"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what a run does not use is no dependency of it: one without `initial` has the parameters it always had
+        tree: dict[str, Any] = handler(self)
+        if self.initial is None:
+            tree.pop("initial", None)
+        return tree
 
     @model_validator(mode="after")
     def every_part_has_two_images(self) -> Self:

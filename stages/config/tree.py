@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, StringConstraints
 
 from stages.config import table as report
+from stages.config.initial import InitialFolder
 from stages.datasets import insightface_rec
 from stages.synthesis import config as synthesis_config
 
@@ -65,6 +66,9 @@ class Tree(BaseModel, extra="forbid", frozen=True):
     datasets: dict[Name, Dataset]
     defaults: dict[str, Any] = Field(default_factory=dict, description="of every run; the profile overrides them")
     runs: dict[Name, dict[str, Any]]
+    initial: dict[Name, InitialFolder] = Field(
+        default_factory=dict, description="by run, the folder of the model that it starts from (runs.RUN.initial)"
+    )
     rows: dict[RowName, RowOfTable] = {}
     tables: dict[Name, dict[str, Any]] = {}
     recognition: dict[Name, Recognition] = Field(

@@ -44,6 +44,24 @@ def read(path: Path) -> Mapping[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, no checkpoint, holds no mapping, or names code that no checkpoint needs.
     """
+    tree = load(path)
+    if isinstance(tree, torch.Tensor):
+        raise InputError(
+            f"{path} is one tensor of shape {tuple(tree.shape)}, as the class centres that insightface keeps in a file "
+            "for each GPU (rank_0_softmax_weight.pt): give the backbone's file, and these after --head"
+        )
+    if not isinstance(tree, Mapping):
+        raise InputError(f"{path} should hold a state dict, got {type(tree).__name__}: save model.state_dict()")
+    return tree
+
+
+def load(path: Path) -> Any:
+    """Return the contents of a file whatever they are: tensors and plain containers, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, no checkpoint, or names code that no checkpoint needs.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint {path}: give the downloaded file")
     if path.suffix == ".onnx":
@@ -54,17 +72,9 @@ def read(path: Path) -> Mapping[str, Any]:
     try:
         with torch.serialization.safe_globals(known), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read is an error anyway
-            tree = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
         raise InputError(f"{path} is damaged or not a PyTorch checkpoint: {_reason(error)}") from error
-    if isinstance(tree, torch.Tensor):
-        raise InputError(
-            f"{path} is one tensor of shape {tuple(tree.shape)}, as the class centres that insightface keeps in a file "
-            "for each GPU (rank_0_softmax_weight.pt): give the backbone's file"
-        )
-    if not isinstance(tree, Mapping):
-        raise InputError(f"{path} should hold a state dict, got {type(tree).__name__}: save model.state_dict()")
-    return tree
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stages.core.errors import InputError
 from stages.core.images.pixels import SIDE, ColorOrder, ValueRange
 from stages.core.networks import checkpoint_keys
 from stages.core.networks.checkpoint_keys import FAMILIES, FamilyName, Recognised
-from stages.io import checkpoint_reader
-from stages.models import model_files
-from stages.runtime import artifacts, plugins
+from stages.io import checkpoint_reader, class_names
+from stages.models import import_head, model_files
+from stages.runtime import artifacts, initial_folders, plugins
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,10 @@ class Said:
     depth: int | None = None
     """Number of layers in the network's name: 50 for IR-50."""
     keep_head: bool = False
-
-
-class Centres(nn.Module):
-    """The class centres of a checkpoint, under the key of our own heads."""
-
-    def __init__(self, weight_CD: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight_CD, requires_grad=False)
+    head: tuple[Path, ...] = ()
+    """Files of the class centres, if they are not in the checkpoint: one, or one for each GPU."""
+    classes: Path | None = None
+    """File with the names of the classes, a line each."""
 
 
 def place(checkpoint: Path, folder: Path, said: Said) -> model_files.Model:
@@ -62,10 +58,13 @@ def place(checkpoint: Path, folder: Path, said: Said) -> model_files.Model:
     depth = 2 * sum(config["units"]) + 2
     if said.depth not in (None, depth, depth + 1):  # 100 and 101 are two names of one depth
         raise InputError(f"{checkpoint} has {depth} layers, but {said.published or 'you'} expected {said.depth}")
+    head = import_head.find(recognised, config["feature_dim"], said.head, said.classes, keep=said.keep_head)
     with artifacts.write_folder(folder) as aside:
-        head = Centres(recognised.head_CD) if said.keep_head and recognised.head_CD is not None else nn.Module()
-        model_files.save_weights(aside / "weights.pt", backbone, head)
-        model = describe(checkpoint, recognised, config, said, artifacts.sha256(aside / "weights.pt"))
+        model_files.save_weights(aside / "weights.pt", backbone, head.kept)
+        if head.names is not None:
+            class_names.write(aside / initial_folders.CLASSES, head.names)
+        digest = artifacts.sha256(aside / "weights.pt")
+        model = describe(checkpoint, recognised, config, said, digest, head.num_classes)
         model_files.save_program(aside / "program.pt2", backbone, model.color_order, model.value_range)
         write_quality(aside / "quality", backbone, model)
         # last: a folder without it is no model, should this end before its time
@@ -96,7 +95,12 @@ def load(recognised: Recognised) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def describe(
-    checkpoint: Path, recognised: Recognised, config: dict[str, Any], said: Said, weights_sha256: str
+    checkpoint: Path,
+    recognised: Recognised,
+    config: dict[str, Any],
+    said: Said,
+    weights_sha256: str,
+    num_classes: int | None,
 ) -> model_files.Model:
     """Return the ``model.json`` of an imported checkpoint."""
     family = FAMILIES[recognised.family]
@@ -107,7 +111,7 @@ def describe(
         value_range=said.value_range or family.value_range,
         image_size=SIDE,
         feature_dim=config["feature_dim"],
-        num_classes=None if recognised.head_CD is None else len(recognised.head_CD),
+        num_classes=num_classes,
         dataset=said.dataset or "unknown",
         weights_sha256=weights_sha256,
         source=model_files.Source(

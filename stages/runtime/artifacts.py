@@ -28,6 +28,7 @@ C = TypeVar("C", bound=BaseModel)
 
 DATA = Path("data")
 RUNS = Path("runs")
+INITIAL = Path("initial")
 RESULTS = Path("results")
 RESOLVED = Path("resolved")
 STATE = Path(os.environ.get("FACET_HOME", ".facet"))
@@ -43,6 +44,11 @@ def unpacked_folder(dataset: str) -> Path:
 def backbone_folder(run: str) -> Path:
     """Folder with ``weights.pt``, ``model.json`` and ``program.pt2`` of a trained backbone."""
     return RUNS / run / "backbone"
+
+
+def initial_folder(run: str) -> Path:
+    """Folder with the weights that a run starts from (``stages.initial``), or a file that says it has none."""
+    return INITIAL / run
 
 
 def quality_folder(run: str) -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
-from stages.runtime import artifacts, pin, places, program, progress, yaml_text
+from stages.runtime import artifacts, initial_folders, pin, places, program, progress, yaml_text
 from stages.runtime.places import Place
 
 PINS = Path("pins")
@@ -191,12 +191,14 @@ def _difference(folder: Path, dataset: str, name: str, wanted: str | None, found
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Pin what params.yaml names, and what its runs are measured on."""
+    """Pin what params.yaml names, and what its runs are measured on; write again what else is lost with the pins."""
     del arguments
     tree = yaml_text.parse(Path("params.yaml").read_text(encoding="utf-8"))
     tree = tree if isinstance(tree, dict) else {}
     pin.pin_all(tree)
-    write_all(pin.roots_of(tree), resolved_runs())
+    runs = resolved_runs()
+    write_all(pin.roots_of(tree), runs)
+    initial_folders.write(runs, tree.get("initial") or {})
 
 
 if __name__ == "__main__":

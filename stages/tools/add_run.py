@@ -14,10 +14,11 @@ from typing import Any
 
 import yaml
 
-from stages.config import evaluation
+from stages.config import evaluation, initial, params
 from stages.core.errors import InputError, UnknownNameError
 from stages.inspection.catalogue import KNOWN
-from stages.runtime import program, yaml_edit, yaml_text
+from stages.models import lookup
+from stages.runtime import artifacts, plugins, program, yaml_edit, yaml_text
 from stages.runtime.yaml_edit import YamlEdit, plain
 from stages.tools import _writing
 
@@ -27,7 +28,8 @@ A table that does not exist is made, with a column for each number of the run's 
 examples:
   facet add-run wide --like adaface --set head.margin=0.3 --table heads
   facet add-run mine_adaface --like adaface --set dataset=mine --set schedule.epochs=4 --table mine
-  facet add-run soft --like arcface --set head.name=softmax --yes"""
+  facet add-run soft --like arcface --set head.name=softmax --yes
+  facet add-run tuned --like adaface --initial adaface_r50 --set dataset=mine --set initial.head=keep"""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -49,7 +51,13 @@ def main(arguments: argparse.Namespace) -> None:
         raise UnknownNameError(f"params.yaml has no run {arguments.like!r}: there are {', '.join(runs)}")
     if name in runs:
         raise InputError(f"params.yaml already has a run {name!r}: take another name")
-    runs[name] = yaml_edit.block(changed(plain(runs[arguments.like]), arguments.set))
+    like = plain(runs[arguments.like])
+    if arguments.initial is not None:
+        like |= starting_from(arguments.initial, arguments.like)
+    run = changed(like, arguments.set)
+    runs[name] = yaml_edit.block(run)
+    if model := (run.get("initial") or {}).get("model"):
+        edit.section("initial")[name] = yaml_edit.flow({"folder": initial.folder_of(model, runs)})
     texts = {_writing.PARAMS: edit.text()}
     checked = _writing.check(texts)
     if table is not None:
@@ -90,6 +98,35 @@ def changed(run: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
             section.clear()
         section[last] = value
     return run
+
+
+def starting_from(model: str, like: str) -> dict[str, Any]:
+    """Return the fields of a run that starts from a model, where they differ from those of the run it is like.
+
+    They are `initial`, and the network, colour order and value range that the weights are of.
+
+    Raises:
+        LookupError: there is neither a run nor an imported checkpoint of this name.
+    """
+    runs = params.load().runs
+    own = runs[like].train
+    if model in runs:
+        of_run = runs[model].train
+        wanted = {"backbone": _filled(of_run.backbone), "color_order": of_run.color_order,
+                  "value_range": list(of_run.value_range)}  # fmt: skip
+    else:
+        imported = artifacts.read_json(lookup.find(model).backbone / "model.json")
+        wanted = {field: imported[field] for field in ("backbone", "color_order", "value_range")}
+    there = {"backbone": _filled(own.backbone), "color_order": own.color_order, "value_range": list(own.value_range)}
+    differing = {field: value for field, value in wanted.items() if value != there[field]}
+    return {**differing, "initial": {"model": model}}
+
+
+def _filled(backbone: dict[str, Any]) -> dict[str, Any]:
+    """Return a network's configuration with every field."""
+    config = plugins.load("backbones", backbone["name"]).Config.model_validate(backbone)
+    filled: dict[str, Any] = config.model_dump(mode="json")
+    return filled
 
 
 def _with_row(edit: YamlEdit, table: str, run: str, label: str, evaluate: evaluation.Config) -> dict[Path, str]:
@@ -144,6 +181,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     options.add_argument("name", metavar="NAME", help="of the new run")
     options.add_argument("--like", required=True, metavar="RUN", help="run of params.yaml that it is a copy of")
+    options.add_argument(
+        "--initial", metavar="MODEL", help="run or imported checkpoint that it starts from; the network is then its"
+    )
     options.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="what differs; repeatable")
     options.add_argument("--table", metavar="TABLE", help="table that gets a row of it, which is made if missing")
     options.add_argument("--label", help="what the row is called; default: RUN and what differs")

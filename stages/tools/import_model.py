@@ -24,7 +24,9 @@ family's published models, unless you give others. No code in the file is ever r
 examples:
   facet import adaface_ir50_ms1mv2.ckpt adaface_r50 --published adaface_ir50_ms1mv2
   facet import backbone.pth mine --architecture insightface --dataset WebFace4M
-  facet import stripped.pth magface_r50 --architecture magface"""
+  facet import stripped.pth magface_r50 --architecture magface
+  facet import adaface_ir50_ms1mv2.ckpt adaface_r50 --keep-head
+  facet import backbone.pth glint_r50 --architecture insightface --head rank_*_softmax_weight.pt"""
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -37,6 +39,8 @@ def main(arguments: argparse.Namespace) -> None:
     low, high = model.value_range
     print(f"{folder}: {model.source.family} network, blocks {units}, {model.feature_dim} dimensions")
     print(f"takes {model.color_order} in [{low:g}, {high:g}]; trained on {model.dataset}")
+    if arguments.head or arguments.keep_head:
+        print(f"class centres of {model.num_classes} classes kept" if model.num_classes else "no class centres in it")
     print(f"file {model.source.sha256}")
     if said.published is None:
         print("not compared with a published model: give --published ENTRY (see facet models) to verify it")
@@ -66,6 +70,8 @@ def complete(arguments: argparse.Namespace) -> Said:
         published=entry,
         depth=listed.depth(entry) if listed is not None and entry else None,
         keep_head=arguments.keep_head,
+        head=tuple(arguments.head),
+        classes=arguments.classes,
     )
 
 
@@ -97,6 +103,11 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--dataset", help="data set it was trained on")
     options.add_argument("--keep-head", action="store_true", help="also keep the class centres, if the file has them")
+    options.add_argument(
+        "--head", nargs="+", type=Path, default=[], metavar="FILE",
+        help="files of the class centres, kept: one, or insightface's for each GPU, in any order",
+    )  # fmt: skip
+    options.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, a line each, in order")
     options.add_argument("--replace", action="store_true", help="replace an imported model of this name")
     return options
 

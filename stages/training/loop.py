@@ -29,6 +29,7 @@ from stages.runtime import program, progress
 from stages.training.checkpoints import Checkpoints, Snapshot
 from stages.training.dataset import Batch, Records, Samples, load
 from stages.training.distributed import Processes
+from stages.training.initial import Start
 from stages.training.step import Stepper
 
 CHECKPOINT_S = 600.0
@@ -71,8 +72,14 @@ class Training:
     """One training run: its networks, optimiser and position, all of which a checkpoint holds."""
 
     def __init__(
-        self, config: Config, records: Records, processes: Processes | None = None, validate: Validate | None = None
+        self,
+        config: Config,
+        records: Records,
+        processes: Processes | None = None,
+        validate: Validate | None = None,
+        start: Start | None = None,
     ) -> None:
+        assert (start is None) == (config.initial is None)
         self.config, self.records, self.validate = config, records, validate
         self.processes = processes or Processes()
         batch_size, ranks = config.schedule.batch_size, self.processes
@@ -80,7 +87,7 @@ class Training:
         self.order = Order(len(records.key_N), batch_size, config.seed, ranks.rank, ranks.size)
         if not ranks.alike(int(records.fingerprint[:15], 16)):
             raise InputError(f"the processes see different records of {config.dataset}: let them share data/unpacked")
-        self.stepper = Stepper(config, records.num_classes, self.order, self.processes)
+        self.stepper = Stepper(config, records.num_classes, self.order, self.processes, start)
         self.networks = self.stepper.networks
         self.step = 0
         self.note = ""

@@ -6,9 +6,10 @@ Shapes: B batch, C classes, D feature dimensions, H = W = 112.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from pydantic import BaseModel
@@ -84,11 +85,12 @@ def place(networks: Networks, compute: Compute, processes: Processes, num_steps:
         networks.modules().double()
     if compute.channels_last:
         networks.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    is_trained = any(parameter.requires_grad for parameter in networks.backbone.parameters())
     called: nn.Module = networks.backbone
     compiled = compiles(compute, device, num_steps)
     if compute.chunks > 1:
         called = InChunks(_compiled(called) if compiled else called, compute.chunks)
-    if processes.size > 1:
+    if processes.size > 1 and is_trained:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames the argument, 2.6 has no other
             # statistics of batch norms are each process's own, or equal: nothing to broadcast, and two views may run
@@ -183,3 +185,23 @@ def parameter_groups(networks: nn.Module, schedule: Schedule) -> list[dict[str, 
         {"params": [p for p in trained if id(p) not in spared], "weight_decay": schedule.weight_decay},
         {"params": [p for p in trained if id(p) in spared], "weight_decay": 0.0},
     ]
+
+
+def with_backbone_rate(
+    groups: list[dict[str, object]], networks: nn.Module, share: float
+) -> list[dict[str, object]]:
+    """Return the groups with the backbone's parameters in groups of their own, after the others.
+
+    Args:
+        groups: of ``parameter_groups``.
+        networks: the modules ``backbone``, ``head`` and ``objective``.
+        share: the backbone's learning rate over that of the schedule.
+    """
+    of_backbone = {id(p) for name, p in networks.named_parameters() if name.startswith("backbone.")}
+    split: list[list[dict[str, object]]] = [[], []]
+    for group in groups:
+        parameters = list(cast("Iterable[nn.Parameter]", group["params"]))
+        rest = [p for p in parameters if id(p) not in of_backbone]
+        split[0].append({**group, "params": rest})
+        split[1].append({**group, "params": [p for p in parameters if id(p) in of_backbone], "share": share})
+    return split[0] + split[1]

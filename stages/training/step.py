@@ -21,6 +21,7 @@ from stages.core.losses.sparse_sgd import RowSGD
 from stages.io import brisque_model
 from stages.training import networks as networks_of
 from stages.training.distributed import Processes
+from stages.training.initial import Start, freeze
 from stages.training.networks import Networks
 
 SEED_OF_STEP, SEED_OF_RANK = 1_000_003, 7_368_787
@@ -30,6 +31,9 @@ def optimiser(networks: nn.Module, config: Config, device: torch.device) -> torc
     """Return SGD with momentum; on a GPU one kernel for many weights."""
     schedule = config.schedule
     groups = networks_of.parameter_groups(networks, schedule)
+    if config.initial is not None and config.initial.backbone_learning_rate is not None:
+        share = config.initial.backbone_learning_rate / schedule.learning_rate
+        groups = networks_of.with_backbone_rate(groups, networks, share)
     if config.class_sample_rate < 1:
         # a part of the classes takes part in a step, the others' centres keep their momentum
         return RowSGD(groups, lr=schedule.learning_rate, momentum=schedule.momentum)
@@ -40,7 +44,9 @@ def optimiser(networks: nn.Module, config: Config, device: torch.device) -> torc
 class Stepper:
     """Networks, optimiser and loss scale; ``advance`` makes one step."""
 
-    def __init__(self, config: Config, num_classes: int, order: Order, processes: Processes) -> None:
+    def __init__(
+        self, config: Config, num_classes: int, order: Order, processes: Processes, start: Start | None = None
+    ) -> None:
         self.config, self.order, self.processes = config, order, processes
         shared = processes.size > 1 or config.class_sample_rate < 1
         shard = Shard(processes.rank, processes.size, sample_rate=config.class_sample_rate)
@@ -50,8 +56,13 @@ class Stepper:
         if not processes.alike(order.local_size):
             raise InputError(f"every process needs a batch of one size, this one has {order.local_size}")
         self.networks: Networks = networks_of.build(config, num_classes, shard if shared else None)
+        parts = config.initial.frozen if config.initial else ()
+        if start is not None:
+            start.apply(self.networks, self.span)
+            freeze(self.networks, parts)  # before they are placed: processes exchange the gradients of what is trained
         num_steps = config.schedule.epochs * order.steps_per_epoch
         self.backbone = networks_of.place(self.networks, config.compute, processes, num_steps)
+        self.frozen = freeze(self.networks, parts)
         self.networks.objective.attach(self.networks.backbone)
         asks = self.networks.head.wants_quality
         self.brisque = brisque_model.read(brisque_model.installed()) if asks else None
@@ -67,11 +78,13 @@ class Stepper:
         """
         config, networks = self.config, self.networks
         for group in self.optimiser.param_groups:
-            group["lr"] = config.schedule.rate(step, self.order.steps_per_epoch)
+            group["lr"] = config.schedule.rate(step, self.order.steps_per_epoch) * group.get("share", 1.0)
         networks.head.ramp = config.schedule.margin_share(step, self.order.steps_per_epoch)
         # dropout draws from the step alone, so that no generator's state need be kept
         torch.manual_seed(config.seed + SEED_OF_STEP * (step + 1) + SEED_OF_RANK * self.processes.rank)
         self.backbone.train()
+        for module in self.frozen:
+            module.eval()
         views = [to_network(from_rows(image), config.color_order, config.value_range) for image in image_VBHW3]
         if self.dtype == torch.float64:
             views = [view.double() for view in views]

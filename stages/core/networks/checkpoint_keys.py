@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 from typing import Any, Literal
 
@@ -72,6 +72,8 @@ class Recognised:
     state: dict[str, Tensor]
     head_CD: Tensor | None
     """Class centres, one per row, if the file has them."""
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    """Running statistics of the head, as ours names them, if the file has them."""
     sure: bool = True
     """Whether keys or a person say the family: MagFace's keys without their prefix are insightface's."""
 
@@ -98,7 +100,9 @@ def recognise(tree: Mapping[str, Any], family: FamilyName | None = None) -> Reco
                 raise InputError(f"the keys are not those of the network {family}, but of {found}")
             chosen = family or found
             sure = family is not None or found != "insightface"
-            return Recognised(chosen, prefix, state, _head(chosen, prefix, tensors), sure)
+            return Recognised(
+                chosen, prefix, state, _head(chosen, prefix, tensors), _statistics(chosen, tensors), sure
+            )
     anchors = {known.anchor: [name for name, one in FAMILIES.items() if one.anchor == known.anchor]
                for known in FAMILIES.values()}  # fmt: skip
     wanted = ", ".join(f"{anchor} ({', '.join(names)})" for anchor, names in anchors.items())
@@ -186,6 +190,14 @@ def _head(family: FamilyName, prefix: str, tensors: State) -> Tensor | None:
         if candidate in tensors and tensors[candidate].ndim == 2:
             return tensors[candidate].detach().float().T.contiguous()
     return None
+
+
+def _statistics(family: FamilyName, tensors: State) -> dict[str, Tensor]:
+    """Return the mean and deviation of the norm, which AdaFace's head keeps in tensors of one number."""
+    found = {name: tensors.get(f"head.{name}") for name in ("batch_mean", "batch_std")}
+    if family != "adaface" or any(value is None or value.numel() != 1 for value in found.values()):
+        return {}
+    return {name: value.detach().float().reshape(()) for name, value in found.items() if value is not None}
 
 
 def _stem(state: State, last_width: int, linear: str) -> dict[str, Any]:
