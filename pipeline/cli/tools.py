@@ -36,6 +36,7 @@ TOOLS = (
     Tool("score", "score", "Score the quality of every face in a folder."),
     Tool("pack", "pack", "Pack a test set or a folder of people into one record file and one table."),
     Tool("quality-pages", "quality_pages", "Draw a page for each quality method of a run, and an overview."),
+    Tool("draw", "draw", "Draw heads: gradient scaling term over angle and norm, margins, penalty."),
     Tool("demo-video", "demo_video", "Show two models side by side on increasingly blurred faces."),
 )
 

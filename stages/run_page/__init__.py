@@ -1,0 +1,1 @@
+"""HTML page of a single run, and figures of its head."""
