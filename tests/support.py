@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+PARAMS = ROOT / "tests/project/params.yaml"
+"""The params.yaml of projects that tests make; that of the repository is the demo's."""
 
 TINY_PROFILE = """
 defaults:
@@ -74,7 +76,8 @@ def make_project(path: Path) -> Project:
     """Fill a folder with a fresh project: committed to git, nothing run yet."""
     for name in ("stages", "pipeline", "graph", "profiles", "tables"):
         shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__", ".gitignore", "dvc.lock"))
-    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
+    shutil.copy(PARAMS, path / "params.yaml")
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, path / name)
     project = Project(path)
     (path / "profiles/tiny.yaml").write_text(TINY_PROFILE)

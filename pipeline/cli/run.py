@@ -25,7 +25,7 @@ COLOURS = {
 }
 
 
-@app.command(epilog="Example: facet run heads --jobs 2")
+@app.command(epilog="Example: facet run demo --jobs 2")
 @in_a_sentence
 @with_run_options
 def run(
@@ -53,7 +53,7 @@ def run(
     leave_if_bad(last)
 
 
-@app.command(epilog="Example: facet status heads")
+@app.command(epilog="Example: facet status demo")
 @in_a_sentence
 def status(targets: Targets = None) -> None:
     """Show the state of each stage and table.

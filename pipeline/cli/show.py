@@ -25,7 +25,7 @@ class Format(StrEnum):
     json = "json"
 
 
-@app.command(epilog="Example: facet table heads --format csv > heads.csv; facet table --all --format html > all.html")
+@app.command(epilog="Example: facet table demo --format csv > demo.csv; facet table --all --format html > all.html")
 @in_a_sentence
 def table(
     name: Annotated[str | None, typer.Argument(help="Name of a file in tables/.")] = None,
@@ -43,7 +43,7 @@ def table(
 
     root = enter()
     if every == (name is not None) or (every and diff is not None):
-        raise InputError("give one table, as in `facet table heads`, or --all without --diff")
+        raise InputError("give one table, as in `facet table demo`, or --all without --diff")
     if scale:
         where = workspace.beside(root, "ablations", scale)
     else:

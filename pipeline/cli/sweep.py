@@ -23,7 +23,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="runs.NAME.PATH=V,V",
-        help="Vary a parameter: runs.arcface.head.margin=0.3,0.5; runs.*.PATH for every run. Repeatable.",
+        help="Vary a parameter: runs.adaface.head.margin=0.3,0.5; runs.*.PATH for every run. Repeatable.",
     ),
 ]  # fmt: skip
 Seeds = Annotated[

@@ -1,6 +1,6 @@
 """`facet add-run`: adds a training run like another to params.yaml, and its row to a table.
 
-facet add-run wide --like adaface --set head.margin=0.3 --table heads
+facet add-run wide --like adaface --set head.margin=0.3 --table demo
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXAMPLES = """\
 A table that does not exist is made, with a column for each number of the run's test sets. Comments in the files stay.
 
 examples:
-  facet add-run wide --like adaface --set head.margin=0.3 --table heads
+  facet add-run wide --like adaface --set head.margin=0.3 --table demo
   facet add-run mine_adaface --like adaface --set dataset=mine --set schedule.epochs=4 --table mine
   facet add-run soft --like arcface --set head.name=softmax --yes
   facet add-run tuned --like adaface --initial adaface_r50 --set dataset=mine --set initial.head=keep"""

@@ -26,7 +26,7 @@ EXAMPLES = """\
 examples:
   facet compare anna.jpg unknown.png --model adaface
   facet compare photos/*.jpg --model adaface --fmr 1e-3 --picture similarity.png
-  facet compare --aligned a.png b.png --model arcface --json"""
+  facet compare --aligned a.png b.png --model qgface --json"""
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -23,8 +23,8 @@ from stages.tools._screen import Canvas, Screen
 
 EXAMPLES = """\
 examples:
-  facet demo-video --models arcface adaface --dataset demo --out blur.mp4 --plot blur.png
-  facet demo-video --models arcface adaface --video talk.mp4 --gallery people/ --person anna --out blur.gif"""
+  facet demo-video --models baseline qgface --dataset demo --out blur.mp4 --plot blur.png
+  facet demo-video --models baseline qgface --video talk.mp4 --gallery people/ --person anna --out blur.gif"""
 CURVE = tuple(np.arange(0, 6.01, 0.5))
 NOTHING = "no frame had a face: give a video of a person, or --dataset"
 

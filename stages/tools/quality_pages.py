@@ -12,7 +12,7 @@ from stages.runtime import artifacts, program, progress
 EXAMPLES = """\
 examples:
   facet quality-pages                   all runs with results of suite fiqa
-  facet quality-pages adaface arcface"""
+  facet quality-pages adaface qgface"""
 
 
 def main(arguments: argparse.Namespace) -> None:

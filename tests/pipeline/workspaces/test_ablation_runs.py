@@ -16,7 +16,7 @@ from stages.config import params
 from stages.config.params import Params, Run
 from stages.config.training import Augmentation, Compute, Schedule
 from stages.core.metrics.missing import left_out
-from tests.support import ROOT
+from tests.support import PARAMS, ROOT
 
 UNITS = {"r18": [2, 2, 2, 2], "r34": [3, 4, 6, 3], "r50": [3, 4, 14, 3], "r100": [3, 13, 30, 3]}
 # What a run of the profile paper is, typed from the reference's section 5: by recipe, network, epochs, images a step, rate,
@@ -47,7 +47,7 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Params]:
 def resolve(folder: Path, profile: str) -> Params:
     for name in ("ablations", "profiles", "tables"):
         shutil.copytree(ROOT / name, folder / name)
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree = yaml.safe_load((PARAMS).read_text())
     for name in ("casia", "vgg2", "ms1mv2", "ms1mv3", "wf4m", "wf12m", "faces"):
         (folder / "sets" / name).mkdir(parents=True)
         tree["datasets"][name] = {"root": f"sets/{name}"}

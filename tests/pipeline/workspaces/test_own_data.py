@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.workspaces import ablations, own_data
 from pipeline.workspaces.ablations import Ablations
-from tests.support import ROOT
+from tests.support import PARAMS, ROOT
 
 BOTH = r"demo: it is under `synthetic` and datasets\.demo\.root is mine"
 
@@ -56,7 +56,7 @@ def test_lost_pins_of_resolved_runs_are_written_again_where_all_data_are_synthet
 def test_ablations_refuse_a_folder_under_the_name_of_a_drawn_set(tmp_path: Path, entry: str) -> None:
     for name in ("ablations", "tables"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree = yaml.safe_load((PARAMS).read_text())
     drawn = [*tree["synthetic"], *yaml.safe_load((ROOT / "ablations/demo.yaml").read_text())["synthetic"]]
     name = entry if entry in drawn else drawn[-1]
     write(tmp_path, {**tree, "datasets": {"demo": {}, name: {"root": "mine"}}})

@@ -25,7 +25,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def load(project: Path, initial: dict[str, Any], folders: dict[str, Any], **runs: Any) -> params.Params:
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree = yaml.safe_load((ROOT / "tests/project/params.yaml").read_text())
     tree["runs"] |= {"tuned": {**tree["runs"]["adaface"], "initial": initial}, **runs}
     (project / "params.yaml").write_text(yaml.safe_dump({**tree, "initial": folders}))
     return params.load(project)

@@ -21,7 +21,7 @@ def project(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
         for path in (ROOT / name).glob("*.yaml"):
             (tmp_path / name / path.name).write_text(path.read_text())
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "tests/project/params.yaml").read_text())
     return tmp_path
 
 
@@ -46,7 +46,14 @@ def test_a_run_overrides_the_profile_field_by_field(project: Path):
     assert loaded["arcface"].train.schedule.epochs != 99
 
 
-@pytest.mark.parametrize("profile", ["demo", "paper"])
+def test_the_projects_own_runs_are_the_rows_of_its_table():
+    own = params.load(ROOT)
+    assert own.measured("demo") == {"baseline": {"demo-baseline": "baseline"}, "adaface": {"demo-adaface": "adaface"},
+                                    "qgface": {"demo-qgface": "qgface"}}
+    assert own.runs["qgface"].train.objective["name"] == "qgface"
+
+
+@pytest.mark.parametrize("profile", ["demo", "paper", "quick"])
 def test_every_profile_resolves(project: Path, profile: str):
     edit(project, {"profile": profile})
     assert set(params.load(project).runs) == {"arcface", "cosface", "adaface"}

@@ -13,7 +13,7 @@ from stages.inspection import sets
 from stages.runtime import places, program, yaml_text
 from stages.tools import add, add_run
 from tests.stages import small_sets
-from tests.support import ROOT
+from tests.support import PARAMS, ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for name in ("profiles", "tables"):
         shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copy(PARAMS, folder)
     monkeypatch.chdir(folder)
     return folder
 
@@ -53,7 +53,8 @@ def run_add_run(*arguments: str) -> int:
 
 def changes(name: str) -> tuple[list[str], list[str]]:
     """Return the lines that are new in a file, and those that are gone."""
-    before, after = (ROOT / name).read_text().splitlines(), Path(name).read_text().splitlines()
+    source = PARAMS if name == "params.yaml" else ROOT / name
+    before, after = source.read_text().splitlines(), Path(name).read_text().splitlines()
     return [line for line in after if line not in before], [line for line in before if line not in after]
 
 

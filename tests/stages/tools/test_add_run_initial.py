@@ -12,7 +12,7 @@ from stages.config import params
 from stages.models import model_files
 from stages.runtime import program, yaml_text
 from stages.tools import add_run, import_model
-from tests.support import ROOT
+from tests.support import PARAMS, ROOT
 from tests.support_backbones import NARROW_CONFIGS, build, fill, published_file
 
 
@@ -23,7 +23,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(model_files, "save_program", lambda *given: None)
     for name in ("profiles", "tables"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

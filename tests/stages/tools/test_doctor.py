@@ -11,7 +11,7 @@ import yaml
 from stages.runtime import program
 from stages.tools import doctor
 from tests.stages import small_sets
-from tests.support import ROOT
+from tests.support import PARAMS, ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_a_merged_set_shows_the_training_set_of_each_source_and_the_test_sets_of
     for name in ("profiles", "tables"):
         (tmp_path / name).symlink_to(ROOT / name)
     roots = {name: {"root": name} for name in ("web", "crowd")}
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree = yaml.safe_load((PARAMS).read_text())
     runs = {name: {**run, "dataset": "both"} for name, run in tree["runs"].items()}
     tree |= {"datasets": {**roots, "both": {"sources": ["web", "crowd"]}}, "synthetic": {}, "runs": runs}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
