@@ -2,7 +2,8 @@
 
     python -m stages.train_backbone adaface
 
-Writes runs/RUN/backbone (weights.pt, model.json, program.pt2, environment.json), results/RUN/train.json and train.csv.
+Writes runs/RUN/backbone (weights.pt, model.json, program.pt2, environment.json), results/RUN/train.json, train.csv and
+train/measurements.jsonl.
 Stopped, it goes on from its last checkpoint under .facet/checkpoints and ends in the weights it would have had.
 
 FACET_PROCS=4 starts four processes here that share the work; started by torchrun it is one of those torchrun started.
@@ -13,7 +14,8 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,11 @@ from stages.models import model_files
 from stages.runtime import (
     artifacts,
     devices,
+    followers,
     gpu_errors,
     gpu_lock,
     initial_folders,
+    measurements,
     numerics,
     places,
     program,
@@ -77,21 +81,46 @@ def train(run: str, config: Config, ours: Processes) -> None:
     training = loop.Training(config, records, ours, validate, start)
     checkpoints = open_checkpoints(config, records, ours, start)
     compute = config.compute
-    with numerics.applied(compute.matmul, deterministic=compute.deterministic, benchmark=True):
-        training.run(checkpoints, f"train {run}")
-    if ours.is_first:
-        with artifacts.write_folder(artifacts.backbone_folder(run)) as folder:
-            weights_sha256 = write_model(folder, training, records, checkpoints)
-            described = environment.describe(ours.device, config.compute, ours.size)
-            artifacts.write_json(folder / environment.FILE, described)
-            if (names := of_dataset(config.dataset)) is not None:
-                class_names.write(folder / initial_folders.CLASSES, names)
-        write_curve(artifacts.metrics_file(run, "train").with_suffix(".csv"), training.history)
-        measured = metrics(training, records, weights_sha256)
-        if start is not None:
-            measured |= start.metrics()
-        artifacts.write_json(artifacts.metrics_file(run, "train"), measured)
+    with measured(run, training, checkpoints):
+        with numerics.applied(compute.matmul, deterministic=compute.deterministic, benchmark=True):
+            training.run(checkpoints, f"train {run}")
+        if ours.is_first:
+            write_results(run, training, records, checkpoints, start)
     checkpoints.clear()
+
+
+@contextmanager
+def measured(run: str, training: loop.Training, checkpoints: Checkpoints) -> Iterator[None]:
+    """Keep what the training measures in a file that can be followed; at the end the whole curve is an output."""
+    if not training.processes.is_first:
+        yield
+        return
+    key = str(checkpoints.about["key"])
+    path = artifacts.STATE / measurements.FOLDER / f"{run}.{key}.jsonl"
+    about = {"stage": f"train_backbone@{run}", "run": run, "key": key, "num_steps": training.num_steps}
+    with measurements.recorded(path, **about) as written:
+        training.log_point = written.log_point
+        followers.start(artifacts.STATE / "logs")
+        yield
+        written.write(artifacts.details_folder(run, "train") / measurements.FILE)
+
+
+def write_results(
+    run: str, training: loop.Training, records: Records, checkpoints: Checkpoints, start: Start | None
+) -> None:
+    """Write the model, what it was computed with, the curve by epoch and the metrics."""
+    config, ours = training.config, training.processes
+    with artifacts.write_folder(artifacts.backbone_folder(run)) as folder:
+        weights_sha256 = write_model(folder, training, records, checkpoints)
+        described = environment.describe(ours.device, config.compute, ours.size)
+        artifacts.write_json(folder / environment.FILE, described)
+        if (names := of_dataset(config.dataset)) is not None:
+            class_names.write(folder / initial_folders.CLASSES, names)
+    write_curve(artifacts.metrics_file(run, "train").with_suffix(".csv"), training.history)
+    of_start = {} if start is None else start.metrics()
+    artifacts.write_json(
+        artifacts.metrics_file(run, "train"), metrics(training, records, weights_sha256) | of_start
+    )
 
 
 def open_checkpoints(config: Config, records: Records, ours: Processes, start: Start | None = None) -> Checkpoints:
@@ -192,7 +221,7 @@ def write_curve(path: Path, history: list[dict[str, float]]) -> None:
 
 
 def metrics(training: loop.Training, records: Records, weights_sha256: str) -> dict[str, Any]:
-    """Return the results of the last epoch, the amount of data, and the epoch whose weights are evaluated."""
+    """Return the results of the last epoch, speed and memory, the amount of data, and whose weights are evaluated."""
     config, best = training.config, training.best
     last = dict(training.history[-1])
     del last["epoch"], last["learning_rate"]
@@ -203,6 +232,7 @@ def metrics(training: loop.Training, records: Records, weights_sha256: str) -> d
     return {
         **last,
         **looked,
+        **training.speed.summary(),
         "epochs": config.schedule.epochs,
         "images": len(records.key_N),
         "classes": records.num_classes,

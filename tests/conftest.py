@@ -14,6 +14,8 @@ from tests import skips, support
 from tests.once import Once, folders
 from tests.support import ROOT, Project
 
+# a follower of each project's trainings would import MLflow beside every test; those about it start one
+os.environ.setdefault("FACET_FOLLOW", "0")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # before anything imports torch: workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,15 +19,17 @@ from pipeline.base.workspace import Workspace
 from pipeline.devices import leases
 from pipeline.execution import history
 from pipeline.execution.executor import Executor
-from pipeline.execution.graph import Graph, Stage, num_gpus
+from pipeline.execution.graph import TRAIN, Graph, Stage, num_gpus
 from pipeline.execution.schedule import Schedule
 from pipeline.execution.stage_result import StageResult
-from pipeline.servers import flow_run_requests
+from pipeline.servers import flow_run_requests, follower
 from pipeline.tables import summary
 from pipeline.tables.summary import View
 from pipeline.tracking import subprocess_client
 
 POLL_S = 0.5
+FOLLOWER_S = 20.0
+"""How long trainings may be without the process that shows them in MLflow."""
 TRACK = "track"
 
 
@@ -69,7 +72,8 @@ class Work:
             self.pool.stop_waiting()
 
     def _drive(self, stages: Sequence[Stage]) -> None:
-        schedule = Schedule(stages, self.seconds)
+        schedule, followed_s = Schedule(stages, self.seconds), float("-inf")
+        trains = any(stage.kind == TRAIN for stage in stages)
         ended: queue.SimpleQueue[Stage] = queue.SimpleQueue()
         warned = False
         while not schedule.finished:
@@ -79,6 +83,9 @@ class Work:
                     warned = True
                 self.executor.stop_all()
                 self.skip(schedule.abandon(), f"the run was {self.stop.reason}")
+            if trains and time.monotonic() - followed_s > FOLLOWER_S:
+                follower.ensure(self.where.project)
+                followed_s = time.monotonic()
             self._start_ready(schedule, ended.put)
             try:
                 stage = ended.get(timeout=POLL_S)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pipeline.base import environment
 from pipeline.execution.stopping import GRACE_S
-from pipeline.servers import crash_automation, daemons
+from pipeline.servers import crash_automation, daemons, follower
 from pipeline.servers.daemons import MLFLOW, PREFECT, WORKER, Service, known, recorded
 from pipeline.tracking import subprocess_client
 from stages.core.errors import OperationError
@@ -107,8 +107,12 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
 
 
 def down(root: Path) -> list[str]:
-    """Stop every server and worker that was started here, with all its processes; return those that ran."""
+    """Stop every server and worker that was started here, with all its processes; return those that ran.
+
+    The follower, which writes to the store, ends before the server.
+    """
     with daemons.alone(root):
+        follower.end(root)
         services = list(recorded(root).values())
         running = [service for service in services if service.members()]
         # workers first, while there is a server that can be told what becomes of their stages

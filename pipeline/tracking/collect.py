@@ -8,9 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.workspace import Workspace
-from pipeline.tracking import collect_tables, metric_columns
-from pipeline.tracking.desired import REPORTS, TRAININGS, Experiment, Look, Record, Scope, Wanted, scope_of
+from pipeline.tracking import collect_tables, lineage, live_files, metric_columns
+from pipeline.tracking.desired import (
+    REPORTS,
+    TRAINING_KEY,
+    TRAININGS,
+    Experiment,
+    Look,
+    Record,
+    Scope,
+    Wanted,
+    scope_of,
+)
+from pipeline.tracking.lineage import Entry
 from pipeline.tracking.locked_results import Finished, flatten, read_json, read_yaml
+from stages.runtime import measurements
 
 NOTES = {
     TRAININGS: "Every training run, with its curves and its model. The tag `facet.run` of a table row names its run.",
@@ -65,19 +77,39 @@ def _training(project: Finished, run: str) -> Record | None:
     params = {key: value for tree in entry.params.values() for key, value in flatten(tree.get("train", {}))}
     tags = {"facet.run": run, "facet.weights_sha256": weights, "facet.dataset": params.get("dataset", "")}
     tags |= _environment(project.root / "runs" / run / "backbone" / "environment.json")
+    by_step = _by_step(project, run, entry)
+    if by_step is not None:
+        tags[TRAINING_KEY] = str(measurements.read(by_step)[0].get("key", ""))
     common = project.common(entry)
+    named = {
+        metric_columns.metric_name(key): value for key, value in metrics.items() if isinstance(value, float)
+    }
+    trained_on = [(name, digest) for name, digest, purpose in common["datasets"] if purpose == lineage.TRAINING]
+    measured = [name for name in named if not name.removeprefix("best_").startswith("validation_")]
     return Record(
         kind="training",
         fingerprint=identity,
         name=run,
         where=where,
-        metrics={metric_columns.metric_name(key): value for key, value in metrics.items() if isinstance(value, float)},
+        metrics=named,
+        measured_on=dict.fromkeys(measured, trained_on[0]) if len(trained_on) == 1 else {},
         # counts are facts about the training, and no curves: images, classes
         params={key: str(value) for key, value in metrics.items() if isinstance(value, int)} | params,
         curve=project.root / curve_path,
+        measurements=by_step,
+        under_way=live_files.is_running(project.root, run),
         model=project.model(run, weights),
         **{**common, "tags": tags | common["tags"]},
     )
+
+
+def _by_step(project: Finished, run: str, entry: Entry) -> Path | None:
+    """Return the file with a training's curve by step, if it is here as DVC locked it."""
+    folder = Path("results", run, "train")
+    if not lineage.matches(project.root / folder, entry.outs.get(folder.as_posix(), "")):
+        return None
+    path = project.root / folder / measurements.FILE
+    return path if path.is_file() else None
 
 
 def _environment(path: Path) -> dict[str, str]:

@@ -135,7 +135,12 @@ class _Table:
             merged["tags"] |= common["tags"]
             merged["made_of"] |= common["made_of"]
         datasets = {dataset for common in each for dataset in common["datasets"]}
-        return {"tags": tags | merged["tags"], "made_of": merged["made_of"], "datasets": tuple(sorted(datasets))}
+        sets = {name: digest for name, digest, purpose in datasets if purpose == lineage.EVALUATION}
+        row = self.table["rows"][tags["facet.row"]]
+        return {
+            "tags": tags | merged["tags"], "made_of": merged["made_of"], "datasets": tuple(sorted(datasets)),
+            "measured_on": metric_columns.measured_on(self.table, row, sets),
+        }  # fmt: skip
 
     def _published_only(self, key: str, row: Mapping[str, Any], tags: dict[str, str]) -> Record:
         """Return a row that no run of ours measures, marked as published only."""
@@ -221,7 +226,8 @@ def experiments(project: Finished, name: str, resolved: Mapping[str, Any]) -> tu
     records = tuple(made.rows())
     rows = {record.tags["facet.row"]: record for record in records}
     seeds = tuple(made.seeds(rows))
-    note = "\n\n".join(text.strip() for text in (table["note"], f"Published: {table['source']}") if text)
+    said = (table["note"], f"Published: {table['source']}", _claims(project, name))
+    note = "\n\n".join(text.strip() for text in said if text)
     key, title = scope.key(f"table.{name}"), scope.table(name, table["title"])
     seeds_key = f"{key}.seeds"
     own = Experiment(
@@ -230,6 +236,20 @@ def experiments(project: Finished, name: str, resolved: Mapping[str, Any]) -> tu
     )  # fmt: skip
     of_seeds = Experiment(seeds_key, f"{title}: every seed", SEEDS_NOTE, seeds, _look(table, seeds, "seed", "row"))
     return own, of_seeds
+
+
+def _claims(project: Finished, name: str) -> str:
+    """Return the orders that papers state in words, each with whether it holds, as the table's report has them."""
+    folder = f"results/tables/{name}/report"
+    entry = project.locked.entries.get(f"tabulate@{name}")
+    if entry is None or not lineage.matches(project.root / folder, entry.outs.get(folder, "")):
+        return ""
+    claims = read_json(project.root / folder / "table.json").get("claims", [])
+    lines = [
+        f"- **{one['verdict']}**: {one['text'].strip().rstrip('.')} ({one['source'].strip()}); {one['found']}"
+        for one in claims
+    ]
+    return "\n".join(["Stated in words:", "", *lines]) if lines else ""
 
 
 def _look(table: Mapping[str, Any], records: tuple[Record, ...], last: str | None, first: str | None = None) -> Look:

@@ -14,6 +14,10 @@ from pipeline.base.workspace import Kind, Workspace
 
 TRAININGS, REPORTS = "runs", "reports"
 SWEEPS, ABLATIONS = "sweep.", "ablations."
+# tags of runs
+CURRENT, FINGERPRINT, WHERE = "facet.current", "facet.fingerprint", "facet.where"
+TRAINING_KEY = "facet.training"
+"""Identity of a training as it trains: its parameters, records and code."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,13 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     curve: Path | None = None  # CSV, one line an epoch
+    measurements: Path | None = None  # JSON lines, the curve by step
+    under_way: bool = False  # trained again at this moment
     model: Model | None = None
     artifacts: Path | None = None  # folder whose files are uploaded
     made_of: Mapping[str, Any] = field(default_factory=dict)  # uploaded as lineage.json
-    datasets: tuple[tuple[str, str, str], ...] = ()  # name, MD5, what for
+    datasets: tuple[tuple[str, str, str], ...] = ()  # name, digest, what for
+    measured_on: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # by metric: data set's name and digest
 
 
 @dataclass(frozen=True)

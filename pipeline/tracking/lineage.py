@@ -10,7 +10,7 @@ import json
 import re
 import subprocess
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,7 @@ from stages.core.errors import InputError, OperationError
 from stages.runtime import yaml_text
 
 # what a recorded run is made of, beside code and metrics
+TRAINING, EVALUATION = "training", "evaluation"
 _BINARY = ("data/", "runs/")
 
 
@@ -131,12 +132,29 @@ def hashes(locked: Locked, entry: Entry) -> dict[str, str]:
 
 
 def datasets(locked: Locked, entry: Entry) -> tuple[tuple[str, str, str], ...]:
-    """Return the data sets upstream of a stage: name, MD5, and their use."""
+    """Return the data sets upstream of a stage: name, digest, and their use.
+
+    Of a person's own folder each test set counts, as ``NAME/SET``: what DVC has of the folder never changes.
+    """
+    own = set(_own_sets((entry, *locked.upstream(entry.name))))
+    folders = {(name.partition("/")[0], purpose) for name, _, purpose in own}
     found = set()
     for path, md5 in hashes(locked, entry).items():
         if match := re.fullmatch(r"data/(\w+)/(train|eval)", path):
-            found.add((match[1], md5, "training" if match[2] == "train" else "evaluation"))
-    return tuple(sorted(found))
+            purpose = TRAINING if match[2] == "train" else EVALUATION
+            if (match[1], purpose) not in folders:
+                found.add((match[1], md5, purpose))
+    return tuple(sorted(found | own))
+
+
+def _own_sets(entries: Iterable[Entry]) -> Iterator[tuple[str, str, str]]:
+    """Yield the test sets of own folders that stages evaluate, from the digests that are their parameters."""
+    for entry in entries:
+        names = [match[1] for path in entry.deps if (match := re.fullmatch(r"data/(\w+)/eval", path))]
+        pins = [tree for file, tree in entry.params.items() if file.startswith("pins/")]
+        for name in names:
+            for section in (section for tree in pins for section in tree.values()):
+                yield from ((f"{name}/{one}", str(md5), EVALUATION) for one, md5 in (section or {}).items() if md5)
 
 
 def tree(locked: Locked, entry: Entry) -> dict[str, Any]:

@@ -81,6 +81,32 @@ def not_measured(
     return found
 
 
+def measured_on(
+    table: Mapping[str, Any], row: Mapping[str, Any], sets: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Return the data set of each column, by column as MLflow spells it: name and digest.
+
+    There is none for what the training itself measured, and for a mean over several test sets.
+
+    Args:
+        table: as resolved.
+        row: of the table.
+        sets: digests of the data sets that the row was evaluated on, by name; ``NAME/SET`` is one test set.
+    """
+    found = {}
+    for column in table["columns"]:
+        suite, key = _place(column, row)
+        fitting = [name for name in sets if "/" not in name or _is_of(key, name.partition("/")[2])]
+        if len(fitting) == 1 and suite not in ("train", "quality"):
+            found[metric_name(column["name"])] = (fitting[0], sets[fitting[0]])
+    return found
+
+
+def _is_of(key: str, name: str) -> bool:
+    """Return whether a metric is named after a test set."""
+    return f"{key}_".lower().startswith(f"{name}_".lower())
+
+
 def _value(column: Mapping[str, Any], gathered: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
     suite, key = _place(column, row)
     value: float | None = gathered["measured"].get(suite, {}).get(key)

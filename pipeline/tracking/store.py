@@ -19,6 +19,7 @@ from pipeline.tracking.desired import Scope
 from stages.core.errors import InputError
 
 TRACKING = Path("tracking")
+MARKER = "store.json"
 PROJECT = Scope()
 LOCK_TIMEOUT_S = 900.0
 _SETTINGS = {
@@ -55,19 +56,19 @@ def artifact_root(tracking_uri: str) -> str | None:
 
 
 @contextlib.contextmanager
-def alone(root: Path) -> Iterator[None]:
+def alone(root: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Lock the store against other processes of this project; the kernel releases the lock if we are killed.
 
     Raises:
-        TimeoutError: another process held it for a quarter of an hour.
+        TimeoutError: another process held it for so long, by default for a quarter of an hour.
     """
     folder = root / TRACKING
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT_S):
+        with FileLock(folder / ".lock", timeout=timeout_s):
             yield
     except Timeout as error:
-        raise TimeoutError(f"another process has held {folder} for {LOCK_TIMEOUT_S:.0f} s") from error
+        raise TimeoutError(f"another process has held {folder} for {timeout_s:.0f} s") from error
 
 
 def settle_environment() -> None:
@@ -88,8 +89,8 @@ def prepare(tracking_uri: str) -> None:
         return
     path = path.resolve()
     _refuse_foreign(path)
-    state = {"mlflow": importlib.metadata.version("mlflow"), "folder": str(path.parent)}
-    marker = path.with_name("store.json")
+    state = _state(path)
+    marker = path.with_name(MARKER)
     made = read_facts(marker)
     if made.get("folder") not in (None, state["folder"]):
         raise InputError(
@@ -99,6 +100,19 @@ def prepare(tracking_uri: str) -> None:
     if made != state or not path.is_file():
         _create_or_upgrade(path)
         marker.write_text(json.dumps(state) + "\n", encoding="utf-8")
+
+
+def is_prepared(tracking_uri: str) -> bool:
+    """Return whether `prepare` has nothing to do, without waiting for its lock."""
+    path = database(tracking_uri)
+    if path is None:
+        return True
+    path = path.resolve()
+    return path.is_file() and read_facts(path.with_name(MARKER)) == _state(path)
+
+
+def _state(path: Path) -> dict[str, str]:
+    return {"mlflow": importlib.metadata.version("mlflow"), "folder": str(path.parent)}
 
 
 def _create_or_upgrade(path: Path) -> None:

@@ -6,30 +6,33 @@ A run is RUNNING until all of it is there. One that was left so by a killed proc
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import TypeVar
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, ViewType
-from mlflow.entities import Experiment as Found
+from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
-from pipeline.tracking import mlflow_models, saved_views, store
-from pipeline.tracking.collect import read_curve
-from pipeline.tracking.desired import REPORTS, SWEEPS, TRAININGS, Experiment, Record, Wanted
+from pipeline.tracking import live_adoption, mlflow_models, run_contents, saved_views
+from pipeline.tracking.desired import (
+    CURRENT,
+    FINGERPRINT,
+    REPORTS,
+    SWEEPS,
+    TRAININGS,
+    WHERE,
+    Experiment,
+    Record,
+    Wanted,
+)
+from pipeline.tracking.experiments import KEY, Experiments
+from pipeline.tracking.live_adoption import LiveRuns
+from pipeline.tracking.live_runs import LIVE
 from pipeline.tracking.mlflow_models import Models
 from pipeline.tracking.recorded_ids import RecordedIds, RecordedRun
 
-CURRENT, FINGERPRINT, KEY, WHERE = "facet.current", "facet.fingerprint", "facet.key", "facet.where"
 PAGE = 1000
-METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100  # MLflow refuses more
 PAGE_OF_REPORT = "table.html"
-
-T = TypeVar("T")
 
 
 class Writer:
@@ -38,6 +41,7 @@ class Writer:
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
         self.client = MlflowClient(tracking_uri)
+        self.experiments = Experiments(self.client, tracking_uri)
 
     def write(self, wanted: Wanted, say: Callable[[str], None]) -> list[str]:
         """Create the missing runs, mark the current ones, and return the addresses of the new ones."""
@@ -47,10 +51,10 @@ class Writer:
     def _write(self, wanted: Wanted, say: Callable[[str], None]) -> list[str]:
         if warning := saved_views.warning():
             say(warning)
-        there = {one.tags[KEY]: one for one in self._experiments() if KEY in one.tags}
+        there = self.experiments.ours()
         # single seeds have an experiment where there are any; one from the time when there were stays
         asked = [one for one in wanted.experiments if one.records or not one.key.endswith(".seeds") or one.key in there]
-        found = {experiment.key: self._experiment(experiment, there.get(experiment.key)) for experiment in asked}
+        found = {one.key: self.experiments.put(one.key, one.name, there.get(one.key)) for one in asked}
         models = Models(self.client, [one.experiment_id for one in found.values()])
         created: list[str] = []
         run_ids: dict[str, str] = {}
@@ -65,13 +69,14 @@ class Writer:
             models.register(best, run_ids[best.where])
         places = {key: str(one.experiment_id) for key, one in found.items()}
         for experiment in asked:
-            self._describe(found[experiment.key], experiment, _links(experiment, wanted, places, run_ids))
+            links = list(_links(experiment, wanted, places, run_ids))
+            self.experiments.describe(found[experiment.key], experiment, links)
         return created
 
     def ids(self) -> RecordedIds:
         """Return the IDs of all of our finished runs, whichever project or workspace recorded them."""
-        ours = (one for one in self._experiments(ViewType.ACTIVE_ONLY) if KEY in one.tags)
-        found = {one.tags[KEY]: str(one.experiment_id) for one in ours}
+        ours = self.experiments.ours(ViewType.ACTIVE_ONLY)
+        found = {key: str(one.experiment_id) for key, one in ours.items()}
         runs = {}
         for key, experiment_id in found.items():
             finished = {
@@ -87,12 +92,14 @@ class Writer:
         """Create the runs that an experiment lacks; return their addresses, and the IDs of all it should have."""
         created, run_ids = [], {}
         existing = self._runs(experiment_id)
+        live = LiveRuns(self.client, experiment_id) if experiment.key.endswith(TRAININGS) else None
         # MLflow lists the newest run first: made from the last row up, they stand in the table's order
         for record in reversed(experiment.records):
             run = self._settle(existing.pop(record.fingerprint, []))
+            begun = live.of(record, run) if live is not None else None
             if run is None:
                 say(f"recording {record.where}")
-                run = self._make(experiment_id, record, models)
+                run = self._make(experiment_id, record, models, begun)
                 created.append(record.where)
             elif models.lacks(run, record):
                 with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=False):
@@ -103,37 +110,8 @@ class Writer:
         self._mark_others(existing, wanted.locked, replaced)
         return created, run_ids
 
-    def _experiment(self, experiment: Experiment, found: Found | None) -> Found:
-        """Return our experiment, created or renamed if necessary."""
-        name = self._free_name(experiment, found)
-        if found is None:
-            root = store.artifact_root(self.tracking_uri)
-            location = None if root is None else f"{root}/{experiment.key}"
-            made = self.client.create_experiment(name, location, tags={KEY: experiment.key})
-            return self.client.get_experiment(made)
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        if found.name != name:
-            self.client.rename_experiment(found.experiment_id, name)
-        return found
-
-    def _free_name(self, experiment: Experiment, mine: Found | None) -> str:
-        """Return the experiment's name, with its key appended if another experiment has that name."""
-        other = self.client.get_experiment_by_name(experiment.name)
-        taken = other is not None and (mine is None or other.experiment_id != mine.experiment_id)
-        return f"{experiment.name} ({experiment.key})" if taken else experiment.name
-
-    def _experiments(self, which: int = ViewType.ALL) -> Iterator[Found]:
-        token: str | None = None
-        while True:
-            page = self.client.search_experiments(which, max_results=PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
-
     def _runs(self, experiment_id: str) -> dict[str, list[Run]]:
-        """Return our runs in an experiment by fingerprint, the oldest first."""
+        """Return our runs in an experiment by fingerprint, the oldest first; not those of trainings under way."""
         found: dict[str, list[Run]] = {}
         token: str | None = None
         while True:
@@ -141,7 +119,7 @@ class Writer:
                 [experiment_id], max_results=PAGE, page_token=token, order_by=["attributes.start_time ASC"]
             )
             for run in page:
-                if FINGERPRINT in run.data.tags:
+                if FINGERPRINT in run.data.tags and LIVE not in run.data.tags:
                     found.setdefault(run.data.tags[FINGERPRINT], []).append(run)
             token = page.token
             if not token:
@@ -161,17 +139,21 @@ class Writer:
             self.client.delete_logged_model(model.model_id)
         self.client.delete_run(run.info.run_id)
 
-    def _make(self, experiment_id: str, record: Record, models: Models) -> Run:
-        """Create one run completely or not at all."""
+    def _make(self, experiment_id: str, record: Record, models: Models, begun: Run | None) -> Run:
+        """Create one run completely or not at all; one that was shown while it trained is completed."""
         tags = {
             FINGERPRINT: record.fingerprint, "facet.kind": record.kind, CURRENT: "true", WHERE: record.where,
             mlflow_models.TAG: mlflow_models.ABSENT, "mlflow.source.type": "PROJECT", **record.tags,
         }  # fmt: skip
-        run = self.client.create_run(experiment_id, tags=tags, run_name=record.name)
+        run = begun or self.client.create_run(experiment_id, tags=tags, run_name=record.name)
         try:
             # RUNNING inside; FINISHED behind it, if all is well
             with mlflow.start_run(run_id=run.info.run_id, log_system_metrics=False):
-                self._fill(run.info.run_id, record, models)
+                if begun is not None:
+                    live_adoption.begin(self.client, begun, tags)
+                run_contents.fill(self.client, run, record, models)
+            if begun is not None:
+                self.client.delete_tag(run.info.run_id, LIVE)
         except BaseException:
             # best effort: a dead server cannot delete either, and a run that is not FINISHED is made anew
             self._try_to_delete(run)
@@ -181,26 +163,6 @@ class Writer:
     def _try_to_delete(self, run: Run) -> None:
         with contextlib.suppress(Exception):
             self._delete(run)
-
-    def _fill(self, run_id: str, record: Record, models: Models) -> None:
-        now_ms = int(time.time() * 1000)
-        model_id = models.attach(run_id, record)
-        points = [] if record.curve is None else list(read_curve(record.curve))
-        last = max((step for step, _, _ in points), default=0)
-        drawn = {name for _, name, _ in points}  # their last point is what metrics repeat
-        final = {name: value for name, value in record.metrics.items() if name not in drawn}
-        metrics = [Metric(name, value, now_ms, step) for step, name, value in points]
-        metrics += [Metric(name, value, now_ms, last, model_id) for name, value in final.items()]
-        for batch in _batches(metrics, METRICS_PER_BATCH):
-            self.client.log_batch(run_id, metrics=batch)
-        for params in _batches([Param(*item) for item in record.params.items()], PARAMS_PER_BATCH):
-            self.client.log_batch(run_id, params=params)
-        if record.datasets:
-            self.client.log_inputs(run_id, datasets=[_dataset(*dataset) for dataset in record.datasets])
-        if record.made_of:
-            self.client.log_dict(run_id, dict(record.made_of), "lineage.json")
-        if record.artifacts is not None:
-            self.client.log_artifacts(run_id, str(record.artifacts))
 
     def _mark(self, run: Run, *, current: bool) -> None:
         value = str(current).lower()
@@ -225,20 +187,10 @@ class Writer:
     def _retire(self, wanted: Wanted) -> None:
         """Mark the rows of tables that no longer exist."""
         keys = {experiment.key for experiment in wanted.experiments}
-        for found in self._experiments():
+        for found in self.experiments.all():
             key = found.tags.get(KEY, SWEEPS)
             if wanted.scope.has(key) and key not in keys and found.lifecycle_stage == "active":
                 self._mark_others(self._runs(found.experiment_id), frozenset())
-
-    def _describe(self, found: Found, experiment: Experiment, links: Iterable[str]) -> None:
-        """Write the experiment's description, and save the view that shows it as a table."""
-        tags = dict([saved_views.KIND])
-        tags["mlflow.note.content"] = "\n\n".join(filter(None, [" · ".join(links), experiment.note]))
-        if experiment.look.shown:
-            tags[saved_views.TAG] = saved_views.state(experiment.look)
-        for key, value in tags.items():
-            if found.tags.get(key) != value:
-                self.client.set_experiment_tag(found.experiment_id, key, value)
 
 
 def _links(
@@ -276,17 +228,3 @@ def _pointed_at(tracking_uri: str) -> Iterator[None]:
         yield
     finally:
         mlflow.set_tracking_uri(before)
-
-
-def _dataset(name: str, md5: str, purpose: str) -> DatasetInput:
-    folder = "train" if purpose == "training" else "eval"
-    source = json.dumps({"path": f"data/{name}/{folder}", "md5": md5})
-    # MLflow takes 36 characters of digest
-    dataset = Dataset(name=name, digest=md5[:36], source_type="dvc", source=source)
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", purpose)])
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

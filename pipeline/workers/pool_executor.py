@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
+from pipeline import follow
 from pipeline.base import environment, workspace
 from pipeline.devices import leases
 from pipeline.devices.leases import Device, Lease, Pool
@@ -212,6 +213,7 @@ class PoolExecutor(Executor):
         parent = flow_run.get_id()
         request = {"address": stage.address, "name": stage.name, "workspace": self.here, "parent": parent, **more}
         request["patience"] = asdict(self.patience)
+        request["of_project"] = follow.project_of(self.root.resolve()) == self.root.resolve()
         outcome = StageResult("failed", "it was not sent")
         for attempt in range(1, TRIES + 1):
             if self.stop_asked_s is not None:

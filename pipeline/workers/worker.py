@@ -29,7 +29,7 @@ from pipeline.devices.leases import Account, Lease, try_lease
 from pipeline.execution.executor import Executor, Patience
 from pipeline.execution.graph import Stage
 from pipeline.execution.stage_result import StageResult, message_of
-from pipeline.servers import crash_automation
+from pipeline.servers import crash_automation, follower
 from pipeline.servers.flow_run_requests import AWAY
 from pipeline.workers import code_transfer, input_transfer, pool_api, result_transfer
 from pipeline.workers.pool_api import Forgiven, StagePool, patiently
@@ -153,6 +153,7 @@ class Worker:
     ) -> tuple[StageResult, dict[str, str | float]]:
         stage = Stage(request["address"], request["name"], (), ())
         if request["workspace"] == self.here:
+            follower.ensure_for(stage, self.post.root)
             attention.executor = self._executor(self.post.root, request["patience"])
             outcome = attention.executor.run(stage, lease, attention.say)
             return outcome, _result(outcome)
@@ -163,6 +164,7 @@ class Worker:
         refused = self._call(executor, attention, input_transfer.receive, **wanted, own=str(self.post.root))
         if refused:
             return StageResult("failed", f"{self.name}: {refused}"), {}
+        follower.ensure_for(stage, tree, of_project=request.get("of_project", False))
         outcome = executor.run(stage, lease, attention.say)
         if not outcome.good:
             return outcome, {}
@@ -197,9 +199,8 @@ class Worker:
         if result:
             self.pool.tell(identity, result)
         seconds = f" in {outcome.command_s:.1f} s" if outcome.state == "executed" else ""
-        state: State[Any]
         if outcome.good:
-            state = Completed(message=f"{outcome.state}{seconds} on {self.name}")
+            state: State[Any] = Completed(message=f"{outcome.state}{seconds} on {self.name}")
         elif outcome.state == "stopped":
             state = Cancelled(message=f"{why or outcome.message}; finished work is kept")
         else:
@@ -225,8 +226,7 @@ class Attention:
     lines: list[tuple[datetime, str]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     forgiven: Forgiven = field(default_factory=Forgiven)
-    told_s: float = float("-inf")
-    """Time of the last heartbeat."""
+    told_s: float = float("-inf")  # of the last heartbeat
 
     def say(self, line: str) -> None:
         """Send a log line of the stage soon."""

@@ -23,7 +23,9 @@ class Column(BaseModel, extra="forbid", frozen=True):
         pattern=r"^\w+\.\S+$", description="SUITE.KEY of results/RUN/SUITE.json; {quality} is the row's `quality`"
     )
     unit: str = Field(
-        "percent", pattern="^(percent|fraction)$", description="shown as: percent is the metric times 100"
+        "percent",
+        pattern="^(percent|fraction|number)$",
+        description="shown as: percent is the metric times 100; number: images per second, GiB",
     )
     higher_is_better: bool = True
     decimals: int = Field(2, ge=0, le=6, description="shown; what is compared is rounded first")

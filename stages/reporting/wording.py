@@ -194,13 +194,15 @@ def _seeds(comparison: Comparison) -> str:
 
 
 def units(comparison: Comparison) -> str:
-    """Return the unit of the columns."""
-    fractions = [column.name for column in comparison.table.columns if column.unit == "fraction"]
-    if not fractions:
-        return "Values are percent."
-    if len(fractions) == len(comparison.table.columns):
-        return "Values are fractions."
-    return f"Values are percent; fractions: {', '.join(fractions)}."
+    """Return the unit of the columns; a number's own unit stands in its column's name."""
+    names: dict[str, list[str]] = {"percent": [], "fraction": [], "number": []}
+    for column in comparison.table.columns:
+        names[column.unit].append(column.name)
+    if names["percent"] or not names["fraction"]:
+        others = (("fractions", names["fraction"]), ("as named", names["number"]))
+        return "; ".join(["Values are percent", *(f"{what}: {', '.join(of)}" for what, of in others if of)]) + "."
+    more = f"; as named: {', '.join(names['number'])}" if names["number"] else ""
+    return f"Values are fractions{more}."
 
 
 def _unmeasured(comparison: Comparison) -> list[str]:

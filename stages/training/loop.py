@@ -30,6 +30,7 @@ from stages.training.checkpoints import Checkpoints, Snapshot
 from stages.training.dataset import Batch, Records, Samples, load
 from stages.training.distributed import Processes
 from stages.training.initial import Start
+from stages.training.speed import Speed
 from stages.training.step import Stepper
 
 CHECKPOINT_S = 600.0
@@ -37,6 +38,8 @@ CHECKPOINT_S = 600.0
 LOG_STEPS = 20
 """Steps between two measurements; reading the loss makes a GPU wait."""
 
+LogPoint = Callable[..., None]
+"""Takes a step and named values, as `progress.log_point`."""
 Validate = Callable[[nn.Module], Mapping[str, float]]
 """Maps a backbone to accuracies by test set, and their mean as ``avg``."""
 
@@ -78,9 +81,10 @@ class Training:
         processes: Processes | None = None,
         validate: Validate | None = None,
         start: Start | None = None,
+        log_point: LogPoint = progress.log_point,
     ) -> None:
         assert (start is None) == (config.initial is None)
-        self.config, self.records, self.validate = config, records, validate
+        self.config, self.records, self.validate, self.log_point = config, records, validate, log_point
         self.processes = processes or Processes()
         batch_size, ranks = config.schedule.batch_size, self.processes
         config.check_parts(ranks.size)  # FACET_PROCS may say another number than the run
@@ -92,6 +96,7 @@ class Training:
         self.step = 0
         self.note = ""
         self.sums = Sums()
+        self.speed = Speed(self.processes.device)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         """Step and epoch of the best validation so far, and its results."""
@@ -113,7 +118,7 @@ class Training:
         lines = progress.Progress(label, (self.num_steps - self.step) * self.order.size, "images")
         saved_s, between_s = time.monotonic(), _seconds_between_checkpoints()
         with until_terminated() as is_terminated:
-            for image_VBHW3, label_B in self.batches():
+            for image_VBHW3, label_B in self.speed.over(self.batches(), self.order.size):
                 output = self.advance(image_VBHW3, label_B)
                 ended = self.step % self.order.steps_per_epoch == 0
                 told = ended or self.step % LOG_STEPS == 0
@@ -175,7 +180,9 @@ class Training:
         self.note = f"loss {loss:.3f}"
         if self.processes.is_first:
             terms = {name: float(value) for name, value in output.terms.items()}
-            progress.log_point(self.step, **means | {"loss": loss}, learning_rate=rate, **terms)
+            left = {"steps_left": float(self.num_steps - self.step)}
+            values = means | {"loss": loss, "learning_rate": rate} | terms | self.speed.lap() | left
+            self.log_point(self.step, **values)
 
     def end_epoch(self, output: HeadOutput) -> None:
         """Record the results of the epoch."""
@@ -195,7 +202,7 @@ class Training:
             return {}
         measured = {f"validation_{name}": value for name, value in self.validate(self.networks.backbone).items()}
         if self.processes.is_first:
-            progress.log_point(self.step, **measured)
+            self.log_point(self.step, **measured)
         if measured["validation_avg"] > self.best.get("validation_avg", -1.0):
             self.best = {"step": self.step, "epoch": epoch, **measured}
         return measured
@@ -204,7 +211,7 @@ class Training:
         """Return everything that later processes, of any number, need to resume."""
         shared, rows, own = self.stepper.state()
         sums = {**vars(self.sums), "total_3": self.processes.sum(self.sums.total_3)}
-        shared |= {"sums": sums, "history": self.history, "best": self.best}
+        shared |= {"sums": sums, "history": self.history, "best": self.best, "speed": self.speed.state()}
         span = self.stepper.span
         best_step = int(self.best["step"]) if self.best else None
         return Snapshot(self.step, shared, rows, span.start, self.records.num_classes, own, best_step)
@@ -217,6 +224,7 @@ class Training:
         if not self.processes.is_first:
             self.sums.total_3 = torch.zeros_like(self.sums.total_3)  # the first one has the sum of all
         self.history, self.best = snapshot.shared["history"], snapshot.shared["best"]
+        self.speed.load(snapshot.shared["speed"])
 
 
 @contextmanager

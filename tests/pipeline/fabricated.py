@@ -70,6 +70,8 @@ def make(
 def _training(root: Path, run: str, program: Path | None) -> dict[str, Any]:
     metrics = f"results/{run}/train.json"
     outs = [metrics, f"results/{run}/train.csv"]
+    if (root / f"results/{run}/train").is_dir():  # made by a test
+        outs.append(f"results/{run}/train")
     if program is not None:
         folder = root / "runs" / run / "backbone"
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,179 @@
+"""What showing a training in MLflow costs its steps: nobody follows, MLflow answers, is dead, is stopped (SIGSTOP).
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_follower.py [--rounds 5] [--epochs 60]
+
+A small training runs as the stage program that `dvc repro` starts, once per side and round; sides take turns, and the
+round begins with another side each time, so that a busy machine slows all alike. Compared are milliseconds a step, from
+what the training itself records in train.json, by the median over rounds of the ratio to the side without a follower.
+
+Ends with 1 where one side is more than 5 % slower, or where a followed training is not in MLflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import psutil
+
+from pipeline.base import environment
+from pipeline.servers import follower
+from pipeline.tracking import sync
+from stages.runtime import artifacts
+from tests.stages import training_data
+from tests.stages.small_training import config
+
+ROOT = Path(__file__).resolve().parents[1]
+OFF, ALIVE, DEAD, STOPPED = SIDES = ("nobody follows", "MLflow answers", "MLflow is dead", "MLflow is stopped")
+LIMIT = 1.05
+BATCH = 8
+
+
+class Server:
+    """MLflow's server on loopback, with a database of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, environment.free_port(0)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.store = sync.initialise_store(folder)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", self.store]
+        settings = environment.for_children() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=settings, stdout=log, stderr=log, start_new_session=True)
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                return
+            time.sleep(0.2)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to all its processes."""
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """End it at once, if it runs."""
+        if self.process is not None:
+            self.send(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+def make_project(folder: Path, epochs: int) -> None:
+    """Write a project with one run, `run`, and its training set."""
+    training_data.write(folder)
+    made = config(epochs=epochs, batch_size=BATCH, milestones=[epochs - 1]).model_dump(mode="json")
+    artifacts.write_yaml(folder / "resolved/runs/run.yaml", {"train": made})
+    (folder / ".dvc").mkdir()
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+
+
+def train(folder: Path, url: str, follow: bool) -> float:
+    """Train from the beginning and return the milliseconds of a step."""
+    settings = environment.for_children() | {
+        "PYTHONPATH": str(ROOT), "FACET_DEVICE": "cpu", "FACET_FOLLOW": str(int(follow)), "MLFLOW_TRACKING_URI": url,
+        "FACET_HOME": ".facet",
+    }  # fmt: skip
+    settings.pop("FACET_LOG_FILE", None)
+    command = [sys.executable, "-m", "stages.train_backbone", "run"]
+    subprocess.run(command, cwd=folder, env=settings, stderr=subprocess.DEVNULL, check=True)
+    metrics: dict[str, Any] = json.loads((folder / "results/run/train.json").read_text())
+    return 1000 * BATCH / float(metrics["images_per_s"])
+
+
+@contextlib.contextmanager
+def side(server: Server, name: str) -> Iterator[None]:
+    """Have the server as a side wants it."""
+    if name in (ALIVE, STOPPED) and server.process is None:
+        server.start()
+    if name == DEAD:
+        server.kill()
+    if name == STOPPED:
+        server.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if name == STOPPED:
+            server.send(signal.SIGCONT)
+
+
+def round_of(order: Sequence[str], server: Server, make: Callable[[str], Path]) -> dict[str, float]:
+    """Return the milliseconds of a step for each side, in this order."""
+    found = {}
+    for name in order:
+        folder = make(name)
+        with side(server, name):
+            found[name] = train(folder, server.url, follow=name != OFF)
+            if name == ALIVE:
+                time.sleep(5.0)  # its last points
+            follower.end(folder)
+    return found
+
+
+def shown(url: str) -> int:
+    """Return how many training runs the server has."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(url)
+    return len(client.search_runs([one.experiment_id for one in client.search_experiments()]))
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--epochs", type=int, default=60, help="of the training; enough for half a minute")
+    asked = options.parse_args()
+    with tempfile.TemporaryDirectory() as text:
+        base = Path(text)
+        server = Server(base / "mlflow")
+        rounds: list[dict[str, float]] = []
+
+        def make(name: str) -> Path:
+            folder = base / f"{len(rounds)}-{SIDES.index(name)}"
+            folder.mkdir()
+            make_project(folder, asked.epochs)
+            return folder
+
+        try:
+            server.start()
+            for number in range(asked.rounds):
+                turn = number % len(SIDES)
+                rounds.append(round_of(SIDES[turn:] + SIDES[:turn], server, make))
+                print("  ".join(f"{name}: {rounds[-1][name]:.2f} ms" for name in SIDES), flush=True)
+            if server.process is None:
+                server.start()
+            runs = shown(server.url)
+        finally:
+            server.kill()
+        left = [one for one in psutil.process_iter(["cmdline"]) if "pipeline.follow" in (one.info["cmdline"] or [])]
+    worst = 0.0
+    print(f"\n| | ms a step | ratio | rounds: {asked.rounds}, {psutil.cpu_count()} cores |\n|---|---|---|---|")
+    for name in SIDES:
+        ratio = statistics.median(one[name] / one[OFF] for one in rounds)
+        worst = max(worst, ratio)
+        each = [one[name] for one in rounds]
+        print(f"| {name} | {statistics.median(each):.2f} | {ratio:.3f} | {min(each):.2f} to {max(each):.2f} |")
+    print(f"\n{runs} of {asked.rounds} followed trainings are in MLflow; followers left: {len(left)}")
+    return int(worst > LIMIT or runs < asked.rounds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
