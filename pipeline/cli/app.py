@@ -24,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"color": False} if os.environ.get("NO_COLOR") else None,
 )
 
 Targets = Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,13 +53,25 @@ def run(
     leave_if_bad(last)
 
 
-@app.command(epilog="Example: facet status demo")
+@app.command(epilog="Example: facet status demo; facet status --watch")
 @in_a_sentence
-def status(targets: Targets = None) -> None:
+def status(
+    targets: Targets = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the boards of what runs here, until it ends.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="With --watch: print lines in place of the board.")] = False,
+) -> None:
     """Show the state of each stage and table.
 
-    A stage is done, stale (and why), running or failed.
+    A stage is done, stale (and why), running or failed. With --watch it shows what `facet run` shows, from another
+    terminal: all runs that are at work here, those of `facet ablations` and sweeps too.
     """
+    if watch:
+        from pipeline.cli import watch as watching
+
+        if targets:
+            raise InputError("--watch shows all that runs here: give no targets")
+        watching.watch(plain)
+        return
     from pipeline.execution import history
     from pipeline.execution.fork_server import Forker
 

@@ -19,7 +19,7 @@ from pipeline.devices.leases import Lease, Pool
 from pipeline.execution.fork_server import Forker
 from pipeline.execution.graph import Graph, Stage
 from pipeline.execution.job import Job
-from pipeline.execution.stage_log import MEASUREMENTS, StageLog
+from pipeline.execution.stage_log import MEASUREMENTS, Note, StageLog
 from pipeline.execution.stage_result import StageResult
 from pipeline.execution.stopping import GRACE_S
 
@@ -231,7 +231,8 @@ class _Lines:
 
     def note(self, text: str) -> None:
         """Print a line of our own; the next attempt starts without any."""
-        self._pass_on(text.encode())
+        self.log.append(text)
+        self.say(Note(text))
         self.last = ""
 
     def end(self) -> None:

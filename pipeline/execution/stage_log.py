@@ -14,6 +14,12 @@ from pathlib import Path
 MEASUREMENTS = "FACET_LOG_FILE"
 
 
+class Note(str):
+    """A line about a stage that is not its own: why it is tried again."""
+
+    __slots__ = ()
+
+
 class StageLog:
     """The files of one run of one stage."""
 

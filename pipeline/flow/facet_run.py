@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,11 +22,13 @@ from prefect.states import Cancelled, Completed, Failed
 from pipeline.base import environment
 from pipeline.base import workspace as workspaces
 from pipeline.base.workspace import Workspace
+from pipeline.board.snapshot import Snapshot
 from pipeline.execution import history
 from pipeline.execution.executor import Executor
 from pipeline.execution.graph import RESOLVE, Graph, Stage
-from pipeline.flow import prefect_patches, reconcile
-from pipeline.flow.progress_artifacts import Board
+from pipeline.flow import display, prefect_patches, reconcile
+from pipeline.flow.progress import Publisher
+from pipeline.flow.progress_artifacts import ProgressArtifacts
 from pipeline.flow.run_options import Prepared, RunOptions
 from pipeline.flow.stage_tasks import Work
 from pipeline.servers import flow_run_requests, servers
@@ -50,8 +53,11 @@ def run(
 
     prefect_patches.install()
     ended = None
+    arguments = asdict(options)
+    plain = arguments.pop("plain")
     try:
-        state = prepared_run(list(targets), workspace=where.text, **asdict(options), return_state=True)
+        with display.board(name, plain):
+            state = prepared_run(list(targets), workspace=where.text, **arguments, return_state=True)
         last = history.LastRun(str(state.state_details.flow_run_id or ""), name, state.type.value, state.message or "")
         ended = history.ended_here(where.folder)
     except flow_run_requests.AWAY:
@@ -106,7 +112,7 @@ def _bring_up_to_date(
 ) -> State[Any]:
     reconcile.settle_all(where.folder)
     forker, graph = (prepared.forker, prepared.graph) if prepared else (None, None)
-    with snapshot.kept(where), contextlib.closing(options.executor(where, forker)) as executor:
+    with display.brief(), snapshot.kept(where), contextlib.closing(options.executor(where, forker)) as executor:
         state = _work_on(where, executor, graph, targets, options.track)
     last = history.LastRun(str(flow_run.get_id()), flow_run.get_name() or "", state.type.value, state.message or "")
     history.write_last_run(where.folder, last)
@@ -121,20 +127,35 @@ def _work_on(
     stop = flow_run_requests.Stop(identity)
     one = history.this_flow_run(str(identity))
     history.write_open(where.folder, one)
-    work = Work(where, executor, stop)
-    with stop.watching(), prefect_patches.no_limits_by_tag(), Board(identity, work.view) as board:
+    work = Work(where, executor, stop, _snapshot(where, one))
+    with (
+        prefect_patches.no_limits_by_tag(),
+        prefect_patches.task_lines_on_their_tasks(),
+        stop.watching(),
+        Publisher(where, work.look),
+        ProgressArtifacts(identity, work.look, lambda: work.links) as artifacts,
+    ):
         try:
-            work.graph = graph or executor.read_graph()
+            work.take(graph or executor.read_graph())
             _tag(identity, work.labels(work.graph.select(targets)))
             _run_everything(work, targets, track)
             work.wait()
         except KeyboardInterrupt:
             get_run_logger().warning("killing the processes that still run")
             executor.close()
-        state = _end(work, targets, board)
+        state = _end(work, targets, artifacts)
         ended = replace(one, state=state.type.value, message=state.message or "", missed=stop.server_was_away)
         history.write_open(where.folder, ended)
+        work.snapshot = replace(work.snapshot, flow_run=ended)
         return state
+
+
+def _snapshot(where: Workspace, one: history.FlowRun) -> Snapshot:
+    """Return what is known of this flow run before its stages are."""
+    prefect = servers.known(where.project).get(servers.PREFECT)
+    url = servers.flow_run_url(prefect.url, one.flow_run_id) if prefect else ""
+    logs = str(environment.log_folder(where.folder))
+    return Snapshot(flow_run.get_name() or "", one, time.time(), url=url, logs=logs)
 
 
 def _tag(identity: UUID, labels: Sequence[str]) -> None:
@@ -155,7 +176,7 @@ def _run_everything(work: Work, targets: Sequence[str], track: bool) -> None:
             rest = [stage for stage in stale if stage.name != RESOLVE]
             work.skip(rest, f"needs {RESOLVE}, which did not complete")
             return
-        work.graph = work.executor.read_graph()
+        work.take(work.executor.read_graph())
         stale = _stale(work.graph, targets)
         work.expect([*resolve, *stale])
     work.drive(stale)
@@ -167,11 +188,11 @@ def _stale(graph: Graph, targets: Sequence[str]) -> list[Stage]:
     return [graph.stages[address] for address in graph.stale(graph.select(targets))]
 
 
-def _end(work: Work, targets: Sequence[str], board: Board) -> State[Any]:
+def _end(work: Work, targets: Sequence[str], artifacts: ProgressArtifacts) -> State[Any]:
     """Write the artifacts and return the state of the flow run."""
     message = summary.sentence(work.ended.values())
     try:
-        _leave_artifacts(work, targets, board)
+        _leave_artifacts(work, targets, artifacts)
     except flow_run_requests.AWAY as error:
         get_run_logger().warning("the artifacts could not be written: %s", error)
     if work.stop.reason:
@@ -180,7 +201,7 @@ def _end(work: Work, targets: Sequence[str], board: Board) -> State[Any]:
     return Completed(message=message) if good else Failed(message=message)
 
 
-def _leave_artifacts(work: Work, targets: Sequence[str], board: Board) -> None:
+def _leave_artifacts(work: Work, targets: Sequence[str], artifacts: ProgressArtifacts) -> None:
     """Write a table of the stages and the project's tables as artifacts, with links to MLflow."""
     graph, where = work.graph, work.where
     tables = sorted({table for stage in graph.select(targets) for table in graph.tables_of(stage)})
@@ -188,4 +209,4 @@ def _leave_artifacts(work: Work, targets: Sequence[str], board: Board) -> None:
     links = recorded_ids.experiment_links(where, mlflow.url, tables) if mlflow else {}
     if mlflow:
         work.links = recorded_ids.run_links(where, mlflow.url)
-    board.finish(summary.markdown(where.folder, tables, links), tables)
+    artifacts.finish(summary.markdown(where.folder, tables, links), tables)

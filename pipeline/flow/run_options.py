@@ -46,6 +46,10 @@ class RunOptions:
         typer.Option("--pool", help="Send stages that need a device to the workers of this pool, here or elsewhere."),
     ] = None
 
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Print lines, as without a terminal, in place of the live board.")
+    ] = False
+
     def executor(self, where: Workspace, forker: Forker | None = None) -> Executor:
         """Return what runs the stages of a workspace; with a pool, Prefect's settings must be made before.
 

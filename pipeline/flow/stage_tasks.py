@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -15,16 +16,21 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
+from pipeline.base.words import few
 from pipeline.base.workspace import Workspace
+from pipeline.board import lines, wording
+from pipeline.board.grouping import places
+from pipeline.board.snapshot import Snapshot
 from pipeline.devices import leases
 from pipeline.execution import history
 from pipeline.execution.executor import Executor
 from pipeline.execution.graph import TRAIN, Graph, Stage, num_gpus
 from pipeline.execution.schedule import Schedule
+from pipeline.execution.stage_log import Note
 from pipeline.execution.stage_result import StageResult
+from pipeline.flow.display import ON_BOARD
+from pipeline.flow.progress import Progress, Running
 from pipeline.servers import flow_run_requests, follower
-from pipeline.tables import summary
-from pipeline.tables.summary import View
 from pipeline.tracking import subprocess_client
 
 POLL_S = 0.5
@@ -36,16 +42,35 @@ TRACK = "track"
 class Work:
     """Submits stages as tasks and records how they end."""
 
-    def __init__(self, where: Workspace, executor: Executor, stop: flow_run_requests.Stop) -> None:
-        self.where, self.executor, self.stop = where, executor, stop
+    def __init__(
+        self, where: Workspace, executor: Executor, stop: flow_run_requests.Stop, snapshot: Snapshot
+    ) -> None:
+        """Prepare it; nothing is read yet.
+
+        Args:
+            where: the workspace.
+            executor: runs the stages.
+            stop: whether they are to stop.
+            snapshot: of this flow run, without stages.
+        """
+        self.where, self.executor, self.stop, self.snapshot = where, executor, stop, snapshot
         self.graph = Graph({})
-        self.expected: dict[str, Stage] = {}
-        self.running: dict[str, summary.Running] = {}
         self.links: dict[str, str] = {}
-        self.ended: dict[str, StageResult] = {}
-        self.seconds = history.durations(where.folder)
         self.futures: dict[str, PrefectFuture[Any]] = {}
         self.pool = executor.devices()
+        self.progress = Progress(
+            seconds=history.durations(where.folder),
+            jobs=executor.jobs,
+            num_devices=len(self.pool.gpus) or executor.jobs,
+        )
+        self.ended = self.progress.ended
+        # the log of the flow run; stages write to those of their tasks
+        self.story = get_run_logger()
+
+    def take(self, graph: Graph) -> None:
+        """Take the graph, and what is stale in it, as it is now."""
+        self.graph = graph
+        self.progress.places = places(graph)
 
     def labels(self, stages: Iterable[Stage]) -> list[str]:
         """Return the tags of ``stages``: their tables and their runs."""
@@ -57,12 +82,18 @@ class Work:
         return sorted(found)
 
     def expect(self, stages: Sequence[Stage]) -> None:
-        """Record which stages are to be done, for the progress display."""
-        self.expected = {stage.address: stage for stage in stages}
+        """Record which stages are to be done, and log it."""
+        self.progress.expected = {stage.address: stage for stage in stages}
+        one = self.look()
+        todo = [stage.name for stage in one.stages if not stage.ended]
+        if todo:
+            left = wording.left(one.left_s, one.is_bound)
+            many = "stages" if len(todo) > 1 else "stage"
+            self.story.info(f"{len(todo)} {many} to run: {wording.kinds(todo)}" + (f"; {left}" if left else ""))
 
-    def view(self) -> View:
-        """Return the current progress; called from another thread."""
-        return summary.view(self.expected, dict(self.running), dict(self.ended), self.seconds, self.links)
+    def look(self) -> Snapshot:
+        """Return a snapshot of this flow run; called from other threads, too."""
+        return self.progress.look(replace(self.snapshot, stopping=self.stop.reason or ""))
 
     def drive(self, stages: Sequence[Stage]) -> None:
         """Run ``stages`` in dependency order, as many at a time as the executor takes, until all have ended."""
@@ -72,7 +103,7 @@ class Work:
             self.pool.stop_waiting()
 
     def _drive(self, stages: Sequence[Stage]) -> None:
-        schedule, followed_s = Schedule(stages, self.seconds), float("-inf")
+        schedule, followed_s = Schedule(stages, self.progress.seconds), float("-inf")
         trains = any(stage.kind == TRAIN for stage in stages)
         ended: queue.SimpleQueue[Stage] = queue.SimpleQueue()
         warned = False
@@ -121,18 +152,22 @@ class Work:
     def _reproduce(self, stage: Stage, lease: leases.Lease) -> State[Any]:
         """Reproduce one stage; runs in a Prefect thread."""
         result = StageResult("failed", "it could not be started")
-        running = self.running[stage.address] = summary.Running(lease.device.name)
+        running = self.progress.running[stage.address] = Running(lease.device.name)
+        self.story.info(lines.begins(self.progress.stage(stage)))
         log = get_run_logger()
 
         def say(line: str) -> None:
-            running.line = line
+            running.say(line)
             log.info(line)
+            if isinstance(line, Note):
+                self.story.warning(f"{stage.name}: {line}")
 
         try:
             result = self.executor.run(stage, lease, say)
         finally:
-            self.running.pop(stage.address, None)
+            self.progress.lines[stage.address] = running.line
             self._note(stage, replace(result, device=lease.device.name))
+            self.progress.running.pop(stage.address, None)
         return _task_state(result)
 
     def _finish(
@@ -145,8 +180,12 @@ class Work:
         note_end(stage)
 
     def _note(self, stage: Stage, result: StageResult) -> None:
-        self.ended[stage.address] = known = replace(result, address=stage.address, name=stage.name)
+        known = replace(result, address=stage.address, name=stage.name)
+        self.ended[stage.address] = known
         history.add_attempt(self.where.folder, known)
+        told = lines.ends(self.progress.stage(stage))
+        level = logging.INFO if known.good else logging.ERROR if known.state == "failed" else logging.WARNING
+        self.story.log(level, told, extra={ON_BOARD: True})
 
     def skip(self, stages: Sequence[Stage], reason: str) -> None:
         """Show stages that will not run."""
@@ -157,6 +196,9 @@ class Work:
         for stage in stages:
             self.ended[stage.address] = StageResult("skipped", reason, name=stage.name)
             self._submit(stage, body)
+        if stages:
+            names = few([stage.name for stage in stages])
+            self.story.warning(f"skipped: {names}: {reason}", extra={ON_BOARD: True})
 
     def wait(self) -> None:
         """Wait until every task has ended."""
@@ -172,6 +214,7 @@ class Work:
 
         def body() -> State[Any]:
             code = subprocess_client.track(self.where, get_run_logger().info, lambda: self.stop.asked)
+            self.story.info("results are recorded in MLflow" if code == 0 else "results are not all recorded in MLflow")
             return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
 
         # not by asking for its state, which is the server's to tell, and that may be away

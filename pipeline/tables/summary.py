@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.base import workspace
+from pipeline.base.words import few
 from pipeline.base.workspace import Workspace
-from pipeline.execution.graph import Stage
 from pipeline.execution.stage_result import GOOD, StageResult
 from stages.core.errors import UnknownNameError
 from stages.runtime import yaml_text
@@ -27,75 +25,11 @@ def sentence(ended: Iterable[StageResult]) -> str:
     counts = Counter(one.state for one in every)
     parts = []
     if failed := [one.name for one in every if one.state == "failed"]:
-        parts.append(f"failed: {_few(failed)}")
+        parts.append(f"failed: {few(failed)}")
     if skipped := [one.name for one in every if one.state == "skipped"]:
-        parts.append(f"skipped, because they need {'it' if len(failed) < 2 else 'them'}: {_few(skipped)}")
+        parts.append(f"skipped, because they need {'it' if len(failed) < 2 else 'them'}: {few(skipped)}")
     parts += [f"{counts[state]} {state}" for state in (*GOOD, "stopped") if counts[state]]
     return "; ".join(parts) or "nothing to do"
-
-
-def _few(names: Sequence[str], most: int = 8) -> str:
-    """Return names as a list, shortened when there are hundreds."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-@dataclass(frozen=True)
-class View:
-    """A snapshot of a run's progress."""
-
-    percent: float
-    sentence: str
-    rows: Sequence[dict[str, str]]
-
-
-@dataclass
-class Running:
-    """A stage that is running."""
-
-    device: str
-    line: str = ""
-    """Its last output line."""
-    since_s: float = field(default_factory=time.monotonic)
-
-
-def view(
-    expected: Mapping[str, Stage],
-    running: Mapping[str, Running],
-    ended: Mapping[str, StageResult],
-    seconds: Mapping[str, float],
-    links: Mapping[str, str] | None = None,
-) -> View:
-    """Return a run's progress: the share done, in one sentence, and each stage's state.
-
-    Args:
-        expected: what is to be done, by address, in order.
-        running: what runs now.
-        ended: what has ended.
-        seconds: how long stages took last time, as far as known; others count as the mean of these.
-        links: where MLflow shows stages, by name.
-    """
-    known = [seconds[address] for address in expected if address in seconds]
-    usual = sum(known) / len(known) if known else 1.0
-    weight = {address: max(seconds.get(address, usual), 0.1) for address in expected}
-    done = sum(weight[address] for address in expected if address in ended)
-    now = [f"{expected[address].name} ({one.line})" for address, one in running.items() if address in expected]
-    counted = sum(address in ended for address in expected)
-    what = f"now: {'; '.join(now)}" if now else sentence(ended.values())
-    rows = [_row(stage, running.get(a), ended.get(a), links or {}) for a, stage in expected.items()]
-    percent = round(100 * done / max(sum(weight.values()), 1e-9), 1)
-    return View(percent, f"{counted} of {len(expected)} stages; {what}", rows)
-
-
-def _row(stage: Stage, running: Running | None, ended: StageResult | None, links: Mapping[str, str]) -> dict[str, str]:
-    """Return one line of the table of stages; for a running stage, with its last output line."""
-    row = {"stage": stage.name, "state": "waiting", "seconds": "", "device": "", "message": ""}
-    if ended is not None:
-        seconds = f"{ended.command_s:.1f}" if ended.command_s else ""
-        row |= {"state": ended.state, "seconds": seconds, "device": ended.device, "message": ended.message}
-    elif running is not None:
-        row |= {"state": "running", "device": running.device, "message": running.line}
-    return row | ({"MLflow": links.get(stage.name, "")} if links else {})
 
 
 def report_folder(root: Path, table: str) -> Path:

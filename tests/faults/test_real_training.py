@@ -60,7 +60,8 @@ def test_a_face_model_s_training_is_killed_and_ends_in_the_same_weights(tmp_path
     finally:
         run.kill()
         run.wait()
-    resumed = RESUMED.search((project.path / "facet.out").read_text())
+    log = project.path / f".facet/logs/{STAGE}.log"
+    resumed = RESUMED.search(log.read_text())
     assert resumed is not None
     step, steps = map(int, resumed.groups())
     assert step >= 12
@@ -71,7 +72,7 @@ def test_a_face_model_s_training_is_killed_and_ends_in_the_same_weights(tmp_path
     killed = sha256(project)
     assert "nothing to do" in project.run(*facet, **settings)
     project.run("dvc", "repro", "--single-item", "--force", ADDRESS)
-    assert "resumed" not in (project.path / "facet.out").read_text().partition(resumed[0])[2]
+    assert "resumed" not in log.read_text().partition(resumed[0])[2]
     assert sha256(project) == killed
     note(
         "SIGKILL of the training of a face model",

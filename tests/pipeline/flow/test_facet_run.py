@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -83,11 +85,24 @@ def test_prefect_shows_one_task_run_per_stage_with_its_name_and_tags(finished: D
     assert len([tag for tag in tags if tag.startswith("device:cpu:")]) == 1
 
 
-def test_prefect_has_the_lines_of_the_stages(finished: Dummy, api_url: str) -> None:
-    identity = finished.last_run()["flow_run_id"]
-    wanted = {"logs": {"flow_run_id": {"any_": [identity]}}, "limit": 200}
-    messages = {log["message"] for log in ask(api_url, "/logs/filter", wanted)}
-    assert {f"{stage} {what}" for stage in EVERYTHING for what in ("begins", "ends")} <= messages
+def test_prefect_has_the_lines_of_each_stage_on_its_task(finished: Dummy, api_url: str) -> None:
+    runs = task_runs(api_url, finished.last_run()["flow_run_id"])
+    for stage in EVERYTHING:
+        wanted = {"logs": {"task_run_id": {"any_": [runs[stage]["id"]]}}, "limit": 200}
+        messages = [log["message"] for log in ask(api_url, "/logs/filter", wanted)]
+        assert {f"{stage} begins", f"{stage} ends"} <= set(messages)
+
+
+def test_the_log_of_a_flow_run_tells_what_happened_in_a_line_each(finished: Dummy, api_url: str) -> None:
+    wanted = {"logs": {"flow_run_id": {"any_": [finished.last_run()["flow_run_id"]]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+    messages = [log["message"] for log in ask(api_url, "/logs/filter", wanted)]
+    assert messages[1] == "13 stages to run: unpack, resolve, 5 train_backbone, 5 evaluate_hq, tabulate"
+    begins = [line.split()[0] for line in messages if re.fullmatch(r"\S+ begins on cpu:\d(, usually 0:\d\d)?", line)]
+    ends = [line.split()[0] for line in messages if re.fullmatch(r"(\S+) executed in 0:0\d: \1 ends", line)]
+    assert Counter(begins) == Counter(ends) == Counter(EVERYTHING)
+    # beside these: Prefect's first and last line, what is to run, and again once `resolve` has said so
+    assert len(messages) == 2 * len(EVERYTHING) + 4, messages
+    assert messages[-1].startswith("Finished in state Completed('13 executed')")
 
 
 def test_a_run_leaves_the_tables_and_its_stages_as_artifacts(finished: Dummy, api_url: str) -> None:
@@ -98,6 +113,31 @@ def test_a_run_leaves_the_tables_and_its_stages_as_artifacts(finished: Dummy, ap
     stages = {row["stage"]: row for row in json.loads(artifacts["stages"]["data"])}
     assert set(stages) == EVERYTHING
     assert float(stages["train_backbone@r0"]["seconds"]) >= 0.8
+
+
+def test_the_page_of_a_flow_run_begins_with_what_will_run_and_how_long_that_takes(project: Dummy, api_url: str) -> None:
+    project.slow_down(train_backbone=2)
+    project.facet("run", "--no-track")
+    project.edit("r1", margin=0.9)
+    project.forget_journal()
+    run = project.start("run", "--no-track")
+    try:
+        project.wait_for("train_backbone@r1")
+        wanted = {"artifacts": {"flow_run_id": {"any_": [newest(api_url)]}}}
+        found = {item["key"]: item for item in ask(api_url, "/artifacts/filter", wanted)}
+    finally:
+        assert run.wait(timeout=60) == 0
+    rows = {row["stage"]: row for row in json.loads(found["stages"]["data"])}
+    assert {"train_backbone@r1", "evaluate_hq@r1", "tabulate@heads"} <= set(rows)
+    assert rows["train_backbone@r1"]["expected"] in ("0:02", "0:03")
+    assert rows["tabulate@heads"]["state"] == "waiting"
+    assert "tables" not in found
+
+
+def newest(api_url: str) -> str:
+    """Return the ID of the flow run that was started last."""
+    (run,) = ask(api_url, "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    return str(run["id"])
 
 
 def test_a_second_run_does_nothing_and_says_so(finished: Dummy, api_url: str) -> None:
