@@ -143,7 +143,7 @@ class Dummy:
         base = {
             name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "FACET_"))
         }
-        base["FACET_LEASES"] = str(self.path / "machine")
+        base |= {"FACET_LEASES": str(self.path / "machine"), "FACET_FOLLOW": "0"}
         if self.api_url:
             base["PREFECT_API_URL"] = self.api_url
         # not the terminal's width: lines of a log must not be wrapped
