@@ -71,7 +71,7 @@ def less_memory(config: Config) -> str:
 
 def train(run: str, config: Config, ours: Processes) -> None:
     """Train, then write the model, its metrics and its curve."""
-    records = open_records(config.dataset)
+    records = open_records(config.dataset, shared=ours.size > 1)
     devices.prepare(config.threads)
     set_pins.checked(config.dataset, set_pins.recorded(run, set_pins.VALIDATION))
     validate = validation(config) if config.validation.every_epochs else None

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from stages.core.errors import InputError
 from stages.core.images import brisque
@@ -75,7 +74,6 @@ def _ranges(path: Path) -> dict[str, list[float]]:
     return ranges
 
 
-def qualities(image_BHW3: Tensor, regression: Regression) -> Tensor:
-    """Return 1 - BRISQUE / 100 of each image, uint8, blue first: shape (B,), in [0, 1], where the images are."""
-    quality_B = [brisque.quality(image_HW3, regression) for image_HW3 in image_BHW3.cpu().numpy()]
-    return torch.tensor(quality_B, device=image_BHW3.device)
+def qualities(image_BHW3: NDArray[np.uint8], regression: Regression) -> NDArray[np.float32]:
+    """Return 1 - BRISQUE / 100 of each image, uint8, blue first: shape (B,), in [0, 1]."""
+    return np.array([brisque.quality(image_HW3, regression) for image_HW3 in image_BHW3], np.float32)

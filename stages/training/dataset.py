@@ -22,13 +22,19 @@ from torch import Tensor
 from stages.core.errors import InputError
 from stages.core.images import augment, jpeg, low_view
 from stages.core.images.augment_views import Views
+from stages.core.images.brisque import Regression
 from stages.core.images.pixels import SIDE
 from stages.core.losses.sampler import Order, Streams
 from stages.core.recordio.images import ManyRecordImages, RecordImages
+from stages.io import brisque_model
 from stages.runtime import artifacts, devices, merged, pin
+from stages.training import positions
 from stages.training.loader import Items, batches, to_device
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+"""Images uint8 (V, B, 112, 112, 3), labels (B,) and, where the head asks for it, the quality of each image (B,)."""
+POSITIONS = ["key", "offset", "length", "label"]
+"""Columns of a manifest that a training keeps."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,12 @@ class Records:
     """Identity of the records, their labels, the classes and the file; a checkpoint belongs to one of these."""
 
 
-def open_records(dataset: str) -> Records:
+def open_records(dataset: str, *, shared: bool = False) -> Records:
     """Return the records of ``data/DATASET`` that ``unpack`` found good.
+
+    Args:
+        dataset: its name.
+        shared: keep their positions in memory once for all processes of this machine.
 
     Raises:
         FileNotFoundError: the training set or its manifest is missing.
@@ -54,8 +64,28 @@ def open_records(dataset: str) -> Records:
     path = artifacts.unpacked_folder(dataset) / "manifest.parquet"
     if not path.is_file() or not path.with_name("card.json").is_file():
         raise FileNotFoundError(f"{path} is missing: run `dvc repro unpack@{dataset}`")
-    names = ["key", "offset", "length", "label", "width", "height"]
-    key_N, offset_N, length_N, label_N, width_N, height_N = _columns(path, names)
+    digest = artifacts.sha256(path)
+    columns = positions.shared(dataset, digest, lambda: _positions(path)) if shared else _positions(path)
+    key_N, offset_N, length_N, label_N = (columns[name] for name in POSITIONS)
+    card = artifacts.read_json(path.with_name("card.json"))
+    paths = record_files(dataset, card["sources"])
+    images = _images(path, paths, (key_N, offset_N, length_N))
+    size = "+".join(str(records.stat().st_size) for records in paths)
+    # what was declared, or the labels say: bad records that `unpack` allowed are not among them
+    num_classes = int(card["num_classes"])
+    if label_N.min() < 0 or label_N.max() >= num_classes:
+        raise InputError(
+            f"{path}: labels should be in 0..{num_classes - 1}, got {label_N.min()} to {label_N.max()}: "
+            f"run `dvc repro --force unpack@{dataset}`"
+        )
+    fingerprint = hashlib.sha256(f"{digest} {size} {num_classes}".encode()).hexdigest()
+    return Records(images, key_N, label_N, num_classes, fingerprint)
+
+
+def _positions(path: Path) -> positions.Columns:
+    """Return keys, positions and labels of a manifest, whose images have all the right size."""
+    columns = _columns(path, [*POSITIONS, "width", "height"])
+    key_N, width_N, height_N = columns["key"], columns.pop("width"), columns.pop("height")
     if not len(key_N):
         raise InputError(f"{path} lists no good record, so there are no training images")
     wrong_N = (width_N != SIDE) | (height_N != SIDE)
@@ -65,24 +95,20 @@ def open_records(dataset: str) -> Records:
             f"{path}: {wrong_N.sum()} images are not aligned to {SIDE} x {SIDE}, the first is record "
             f"{key_N[n]} with {width_N[n]} x {height_N[n]}: align them"
         )
-    card = artifacts.read_json(path.with_name("card.json"))
-    paths = record_files(dataset, card["sources"])
-    file_N = _columns(path, ["source"])[0] if len(paths) > 1 else np.zeros(len(key_N), np.int64)
-    files = [
-        RecordImages(records, *(column_N[file_N == number] for column_N in (key_N, offset_N, length_N)))
-        for number, records in enumerate(paths)
+    return columns
+
+
+def _images(
+    path: Path, files: Sequence[Path], column_3N: tuple[NDArray[np.int64], ...]
+) -> RecordImages | ManyRecordImages:
+    if len(files) == 1:
+        return RecordImages(files[0], *column_3N)
+    file_N = _columns(path, ["source"])["source"]
+    parts = [
+        RecordImages(records, *(column_N[file_N == number] for column_N in column_3N))
+        for number, records in enumerate(files)
     ]
-    images = ManyRecordImages(files, file_N) if len(files) > 1 else files[0]
-    size = "+".join(str(records.stat().st_size) for records in paths)
-    # what was declared, or the labels say: bad records that `unpack` allowed are not among them
-    num_classes = int(card["num_classes"])
-    if label_N.min() < 0 or label_N.max() >= num_classes:
-        raise InputError(
-            f"{path}: labels should be in 0..{num_classes - 1}, got {label_N.min()} to {label_N.max()}: "
-            f"run `dvc repro --force unpack@{dataset}`"
-        )
-    fingerprint = hashlib.sha256(f"{artifacts.sha256(path)} {size} {num_classes}".encode()).hexdigest()
-    return Records(images, key_N, label_N, num_classes, fingerprint)
+    return ManyRecordImages(parts, file_N)
 
 
 def record_files(dataset: str, sources: Sequence[Mapping[str, Any]]) -> list[Path]:
@@ -101,17 +127,28 @@ def record_files(dataset: str, sources: Sequence[Mapping[str, Any]]) -> list[Pat
     ]
 
 
-def _columns(path: Path, names: list[str]) -> list[NDArray[np.int64]]:
+def _columns(path: Path, names: list[str]) -> dict[str, NDArray[np.int64]]:
+    found = {}
     with pq.ParquetFile(path, pre_buffer=False) as manifest:
-        table = manifest.read(names, use_threads=False)
-    # neither `read_table` nor `to_numpy`: they import pandas, for ten times as long as all else takes
-    return [np.from_dlpack(table[name].combine_chunks()).astype(np.int64) for name in names]
+        for name in names:  # one at a time: with 42 million records a column has 340 MB
+            table = manifest.read([name], use_threads=False)
+            # neither `read_table` nor `to_numpy`: they import pandas, for ten times as long as all else takes
+            found[name] = np.from_dlpack(table[name].combine_chunks()).astype(np.int64)
+    return found
 
 
 class Samples:
-    """Batches of (epoch, position) -> images uint8 (V, B, 112, 112, 3), blue first, and labels (B,).
+    """Batches of (epoch, position) -> images uint8 (V, B, 112, 112, 3), blue first, labels (B,), maybe qualities (B,).
 
     An image is drawn from the seed, the epoch, the position and the view alone.
+
+    Args:
+        records: of a training set.
+        probabilities: of the augmentation.
+        seed: of the training.
+        views: of each image.
+        low: probabilities of the view `low`.
+        brisque: computes the quality of the first view of each image, as it is drawn; None: none is wanted.
 
     Raises:
         LookupError: ``views`` names one that there is not (stages/core/images/augment_views.py).
@@ -124,16 +161,17 @@ class Samples:
         seed: int,
         views: tuple[str, ...],
         low: low_view.Probabilities | None = None,
+        brisque: Regression | None = None,
     ) -> None:
-        self.records, self.streams = records, Streams(seed)
+        self.records, self.streams, self.brisque = records, Streams(seed), brisque
         self.views = Views(views, probabilities, low or low_view.Probabilities())
 
     def shape(self, num_images: int) -> tuple[int, ...]:
         """Return the shape of a batch of images."""
         return (len(self.views), num_images, SIDE, SIDE, 3)
 
-    def fill(self, image_VBHW3: augment.Image, items: Items) -> NDArray[np.int64]:
-        """Draw a batch into an existing array, and return its labels, shape (B,).
+    def fill(self, image_VBHW3: augment.Image, items: Items) -> tuple[NDArray[Any], ...]:
+        """Draw a batch into an existing array; return its labels and, where they are wanted, qualities, shape (B,).
 
         Raises:
             ValueError: an image cannot be decoded, or has another size.
@@ -146,7 +184,9 @@ class Samples:
                 drawn_HW3 = self.views.draw(v, image_HW3, self.streams.at(epoch, position, self.views.streams[v]))
                 if drawn_HW3 is not image_HW3 or v:
                     image_VBHW3[v, row] = drawn_HW3
-        return self.records.label_N[[position for _, position in items]]
+        label_B = self.records.label_N[[position for _, position in items]]
+        # here, because here it is done by the loader processes: it takes a millisecond of a CPU for each image
+        return (label_B,) if self.brisque is None else (label_B, brisque_model.qualities(image_VBHW3[0], self.brisque))
 
     def _decode(self, image_HW3: augment.Image, position: int) -> None:
         size = jpeg.decode_into(image_HW3, self.records.images.image_bytes(position))
@@ -167,8 +207,8 @@ def load(samples: Samples, order: Order, first_step: int, num_steps: int, device
     cv2.setNumThreads(1)
     steps = order.batches(first_step, num_steps)
     shape = samples.shape(order.local_size)
-    for image_VBHW3, label_B in batches(samples.fill, steps, shape, workers):
-        yield to_device(image_VBHW3, device), to_device(torch.from_numpy(label_B), device)
+    for image_VBHW3, facts in batches(samples.fill, steps, shape, workers):
+        yield to_device(image_VBHW3, device), *(to_device(torch.from_numpy(fact_B), device) for fact_B in facts)
 
 
 def num_workers(device: torch.device) -> int:

@@ -1,5 +1,5 @@
 """Fills batches in loader processes, directly into shared memory: nothing is pickled or copied
-between them but the list of what to read, and the labels.
+between them but the list of what to read, and what is known of the images.
 
 Shapes: V views, S slots (batches that the memory has room for), B batch.
 """
@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,16 +20,18 @@ from torch.utils.data import DataLoader, Dataset
 
 Items = Sequence[tuple[int, int]]
 """(epoch, position) of every image of a batch."""
-Fill = Callable[[NDArray[np.uint8], Items], NDArray[np.int64]]
-"""Draws a batch into an array of the batch's shape and returns the labels."""
+F = TypeVar("F")
+"""What is known of a batch's images, such as their labels."""
+Fill = Callable[[NDArray[np.uint8], Items], F]
+"""Draws a batch into an array of the batch's shape and returns what is known of it."""
 PREFETCH = 2
 """Batches that each process may prepare ahead; two, so that one is ready while the other is drawn."""
 
 
 def batches(
-    fill: Fill, steps: Iterator[Items], shape: tuple[int, ...], workers: int
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Yield one batch per step, in order: images uint8 of ``shape``, owned by the caller, and labels.
+    fill: Fill[F], steps: Iterator[Items], shape: tuple[int, ...], workers: int
+) -> Iterator[tuple[Tensor, F]]:
+    """Yield one batch per step, in order: images uint8 of ``shape``, owned by the caller, and what ``fill`` returns.
 
     Raises:
         ValueError: what ``fill`` raises, in a process or here.
@@ -39,8 +41,8 @@ def batches(
         return
     for items in steps:
         image_VBHW3 = np.empty(shape, np.uint8)
-        label_B = fill(image_VBHW3, items)
-        yield torch.from_numpy(image_VBHW3), label_B
+        known = fill(image_VBHW3, items)
+        yield torch.from_numpy(image_VBHW3), known
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
@@ -51,8 +53,8 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
 
 def _shared(
-    fill: Fill, steps: Iterator[Items], shape: tuple[int, ...], workers: int
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    fill: Fill[F], steps: Iterator[Items], shape: tuple[int, ...], workers: int
+) -> Iterator[tuple[Tensor, F]]:
     # one more than may be under way: a slot is given out again while the caller's copy is still to be made
     num_slots = workers * PREFETCH + 1
     # anonymous memory, since containers often have but 64 MB of /dev/shm; forked processes have it at once
@@ -68,17 +70,17 @@ def _shared(
         # its own, because a loader draws from it when it starts, and a resumed training starts one more
         generator=torch.Generator(),
     )
-    for slot, label_B in loader:
-        if isinstance(label_B, ValueError):
-            raise label_B
-        yield torch.from_numpy(image_SVBHW3[slot].copy()), label_B
+    for slot, known in loader:
+        if isinstance(known, ValueError):
+            raise known
+        yield torch.from_numpy(image_SVBHW3[slot].copy()), known
 
 
 class _Slots(Dataset[Any]):
-    def __init__(self, fill: Fill, image_SVBHW3: NDArray[np.uint8]) -> None:
+    def __init__(self, fill: Fill[Any], image_SVBHW3: NDArray[np.uint8]) -> None:
         self.fill, self.image_SVBHW3 = fill, image_SVBHW3
 
-    def __getitems__(self, task: tuple[int, Items]) -> tuple[int, NDArray[np.int64] | ValueError]:
+    def __getitems__(self, task: tuple[int, Items]) -> tuple[int, Any]:
         """Fill a slot; torch's fetcher requires this name."""
         slot, items = task
         try:

@@ -118,8 +118,8 @@ class Training:
         lines = progress.Progress(label, (self.num_steps - self.step) * self.order.size, "images")
         saved_s, between_s = time.monotonic(), _seconds_between_checkpoints()
         with until_terminated() as is_terminated:
-            for image_VBHW3, label_B in self.speed.over(self.batches(), self.order.size):
-                output = self.advance(image_VBHW3, label_B)
+            for batch in self.speed.over(self.batches(), self.order.size):
+                output = self.advance(*batch)
                 ended = self.step % self.order.steps_per_epoch == 0
                 told = ended or self.step % LOG_STEPS == 0
                 if told:
@@ -158,12 +158,12 @@ class Training:
         views = self.networks.objective.views
         drawn = self.config.augmentation
         low = drawn.low_view.probabilities()
-        samples = Samples(self.records, drawn.probabilities(), self.config.seed, views, low)
+        samples = Samples(self.records, drawn.probabilities(), self.config.seed, views, low, self.stepper.brisque)
         return load(samples, self.order, self.step, self.num_steps, self.processes.device)
 
-    def advance(self, image_VBHW3: Tensor, label_B: Tensor) -> HeadOutput:
-        """Make one step."""
-        output = self.stepper.advance(self.step, image_VBHW3, label_B)
+    def advance(self, *batch: Tensor) -> HeadOutput:
+        """Make one step, on what ``batches`` yields."""
+        output = self.stepper.advance(self.step, *batch)
         self.step += 1
         self.sums.add(output, self.processes)
         return output

@@ -71,8 +71,10 @@ class Stepper:
         self.dtype = networks_of.autocast_type(config.compute.precision, processes.device)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.dtype == torch.float16)
 
-    def advance(self, step: int, image_VBHW3: Tensor, label_B: Tensor) -> HeadOutput:
-        """Make step number ``step``, counted from 0.
+    def advance(
+        self, step: int, image_VBHW3: Tensor, label_B: Tensor, quality_B: Tensor | None = None
+    ) -> HeadOutput:
+        """Make step number ``step``, counted from 0, on a batch of ``Samples`` with this stepper's ``brisque``.
 
         A step whose gradient overflows in fp16 changes no weight; the loss scale is halved.
         """
@@ -88,8 +90,7 @@ class Stepper:
         views = [to_network(from_rows(image), config.color_order, config.value_range) for image in image_VBHW3]
         if self.dtype == torch.float64:
             views = [view.double() for view in views]
-        if self.brisque is not None:
-            networks.head.quality_of_batch_B = brisque_model.qualities(image_VBHW3[0], self.brisque)
+        networks.head.quality_of_batch_B = quality_B
         epoch = step / self.order.steps_per_epoch
         output: HeadOutput = networks.objective(self.features, networks.head, views, label_B, epoch)
         self.optimiser.zero_grad()

@@ -72,14 +72,18 @@ class Order:
         step = first_step
         while step < num_steps:
             epoch = step // self.steps_per_epoch
-            position_N = self.shuffled(epoch)
+            own_SB = self._own(epoch)
             for batch in range(step % self.steps_per_epoch, self.steps_per_epoch):
                 if step == num_steps:
                     return
-                begin = batch * self.size + self.rank * self.local_size
-                part = position_N[begin : begin + self.local_size]
-                yield [(epoch, position) for position in part.tolist()]
+                yield [(epoch, position) for position in own_SB[batch].tolist()]
                 step += 1
+
+    def _own(self, epoch: int) -> NDArray[np.int64]:
+        """Return this rank's parts of all batches of an epoch, shape (steps, local size), and no memory of others'."""
+        whole_N = self.shuffled(epoch)[: self.steps_per_epoch * self.size]
+        own_SB = whole_N.reshape(self.steps_per_epoch, self.world_size, self.local_size)[:, self.rank]
+        return own_SB if self.world_size == 1 else own_SB.copy()
 
 
 class Streams:

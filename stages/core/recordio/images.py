@@ -23,6 +23,7 @@ from stages.core.recordio.reader import RecordReader
 # magic word, length word, and the flag that the header begins with: how many label numbers follow it
 _BEGIN = struct.Struct("<III")
 _HEAD = 8 + HEADER.size
+_BLOCK = 1 << 20
 
 
 class RecordImages:
@@ -45,10 +46,9 @@ class RecordImages:
         self.path, self.key_N, self.offset_N, self.length_N = path, key_N, offset_N, length_N
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
-            end_N = offset_N + (length_N + _HEAD)
-            if len(end_N) and int(end_N.max()) > size:
-                n = int(end_N.argmax())
-                problem = f"its image should end at byte {end_N[n]} or later, the file has {size}"
+            n, end = _last(offset_N, length_N)
+            if end > size:
+                problem = f"its image should end at byte {end} or later, the file has {size}"
                 raise RecordError(f"{problem}: truncated or replaced", path, int(key_N[n]), int(offset_N[n]))
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self._view = memoryview(self._map)
@@ -87,6 +87,16 @@ class RecordImages:
             problem = f"wanted an image of {self._length[n]} bytes, got {len(image)}: not the file that was unpacked"
             raise RecordError(problem, self.path, key, offset)
         return image
+
+
+def _last(offset_N: NDArray[np.int64], length_N: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the image that ends last, and where at least; in blocks, because all sums would be as large as both."""
+    found = (0, 0)
+    for begin in range(0, len(offset_N), _BLOCK):
+        end_K = offset_N[begin : begin + _BLOCK] + (length_N[begin : begin + _BLOCK] + _HEAD)
+        k = int(end_K.argmax())
+        found = max(found, (begin + k, int(end_K[k])), key=lambda one: one[1])
+    return found
 
 
 class ManyRecordImages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 import torch
 
 from stages.core.images import brisque
+from stages.core.images.augment import Probabilities
+from stages.core.losses.sampler import Order
 from stages.io import brisque_model
 from stages.runtime import devices
 from stages.training import loop
 from stages.training.checkpoints import Checkpoints
-from stages.training.dataset import open_records
+from stages.training.dataset import Samples, load, open_records
 from tests.golden.make_brisque import KINDS, image
 from tests.stages import training_data
 from tests.stages.small_training import config
@@ -43,8 +46,7 @@ def test_vectors_weights_and_ranges_are_read(tmp_path: Path):
 
 def test_qualities_lie_between_zero_and_one(tmp_path: Path):
     made = brisque_model.read(write(tmp_path))
-    images = torch.from_numpy(np.stack([image(kind) for kind in KINDS]))
-    quality_B = brisque_model.qualities(images, made)
+    quality_B = brisque_model.qualities(np.stack([image(kind) for kind in KINDS]), made)
     assert quality_B.shape == (3,)
     assert ((quality_B >= 0) & (quality_B <= 1)).all()
 
@@ -95,3 +97,17 @@ def test_a_training_follows_each_images_brisque(tmp_path: Path, monkeypatch: pyt
     assert head.quality_of_batch_B.std() > 0
     assert float(head.get_buffer("batch_mean")) != 0.5
     assert training.history[-1]["proxy_std"] < 1
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_the_scores_are_computed_where_images_are_loaded(workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    training_data.write(tmp_path)
+    (tmp_path / "model").mkdir()
+    made = brisque_model.read(write(tmp_path / "model"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FACET_LOADER_WORKERS", workers)
+    monkeypatch.setattr(brisque, "quality", lambda image_HW3, regression: float(os.getpid() % 4096))
+    samples = Samples(open_records("tiny"), Probabilities(0, 0, 0, 0), 1, ("training",), brisque=made)
+    for _, label_B, quality_B in load(samples, Order(32, 8, 1), 0, 4, torch.device("cpu")):
+        assert label_B.shape == quality_B.shape == (8,)
+        assert (quality_B == os.getpid() % 4096).all() == (workers == "0")
