@@ -19,6 +19,7 @@ from stages.core.errors import InputError, UnknownNameError
 from stages.runtime import artifacts, program
 from stages.training import cost
 from stages.training.checkpoints import KEPT
+from stages.training.dataset import POSITIONS
 
 EXAMPLES = """\
 No GPU is used: networks are run without numbers, and each operator takes the time of its arithmetic or its memory
@@ -54,8 +55,14 @@ class Planned:
             "card": card.name, "gpus": self.gpus, "classes_per_gpu": -(-self.classes // self.gpus),
             "memory_bytes": {**self.step.memory, "total": self.step.total_bytes},
             "fits": self.step.total_bytes <= card.memory_bytes, "steps": self.steps,
-            "images_per_s": batch / self.step.step_s, "hours": self.steps * self.step.step_s / 3600,
+            "images_per_s": batch / self.step.step_s, "steps_per_s": 1 / self.step.step_s,
+            "hours": self.steps * self.step.step_s / 3600,
             "head_share": self.step.head_s / (self.step.head_s + self.step.backbone_s),
+            # positions are mapped once per machine; a process keeps its part of an epoch's order
+            "host_bytes": {
+                "positions": len(POSITIONS) * 8 * self.images, "order": 8 * self.images,
+                "own_order": 8 * self.images // self.gpus,
+            },
             # weights and momentum of each kept one, and one being written
             "disk_bytes": {"checkpoints": (KEPT + 1) * 2 * (numbers + centres), "model": numbers + centres},
         }  # fmt: skip
@@ -103,7 +110,7 @@ def size_of(dataset: str, classes: int | None, images: int | None) -> tuple[int,
 
 def as_lines(run: str, made: Planned, tree: dict[str, Any]) -> list[str]:
     """Return the text that is printed."""
-    gib = 1 << 30
+    gib, host = 1 << 30, tree["host_bytes"]
     size, epochs = made.config.schedule.batch_size, made.config.schedule.epochs
     lines = [
         f"{run} on {made.gpus} x {tree['card']}: {made.images:,} images of {made.classes:,} classes, batch {size}",
@@ -112,8 +119,12 @@ def as_lines(run: str, made: Planned, tree: dict[str, Any]) -> list[str]:
         *(f"  {item:46} {value / gib:7.2f}" for item, value in tree["memory_bytes"].items()),
         f"  {'of the card' if tree['fits'] else 'MORE than the card has':46} {cost.H100.memory_bytes / gib:7.2f}",
         f"steps              {tree['steps']:,} in {epochs} epochs",
-        f"images a second    {tree['images_per_s']:,.0f} expected, the head takes {tree['head_share']:.0%} of a step",
+        f"images a second    {tree['images_per_s']:,.0f} expected in {tree['steps_per_s']:.2f} steps; the head takes "
+        f"{tree['head_share']:.0%} of a step",
+        f"by the roofline    {cost.H100.stated}, times {cost.OVERHEAD}; without optimiser and exchange",
         f"hours              {tree['hours']:,.1f}",
+        f"host memory, GiB   {host['positions'] / gib:.2f} of positions per machine, {host['own_order'] / gib:.2f} of "
+        f"order per process, {host['order'] / gib:.2f} when an epoch begins",
         f"disk, GiB          {tree['disk_bytes']['checkpoints'] / gib:.1f} of checkpoints, "
         f"{tree['disk_bytes']['model'] / gib:.1f} of the model",
     ]

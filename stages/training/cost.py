@@ -41,6 +41,14 @@ class Card:
     ieee: float
     bytes_s: float
 
+    @property
+    def stated(self) -> str:
+        """The rates as text."""
+        return (
+            f"{self.half / 1e12:.0f} TFLOP/s in half precision, {self.tf32 / 1e12:.0f} in TF32, "
+            f"{self.ieee / 1e12:.0f} in float32, {self.bytes_s / 1e12:.1f} TB/s"
+        )
+
 
 H100 = Card("H100 80 GB", 80 << 30, half=400e12, tf32=300e12, ieee=45e12, bytes_s=2.6e12)
 

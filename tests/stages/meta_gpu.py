@@ -67,7 +67,8 @@ class Memory(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         for value in _pytree.tree_leaves(made):
-            if isinstance(value, torch.Tensor) and value.device.type == "meta":
+            # a sparse tensor has no memory but that of its indices and values
+            if isinstance(value, torch.Tensor) and value.device.type == "meta" and not value.is_sparse:
                 self.note(value.untyped_storage())
         return made
 

@@ -23,10 +23,15 @@ def test_memory_time_and_disk_are_printed(capsys: pytest.CaptureFixture[str]):
     schedule = params.load().runs["adaface"].train.schedule
     assert tree["steps"] == 42_474_557 // schedule.batch_size * schedule.epochs
     assert tree["hours"] * 3600 * tree["images_per_s"] == pytest.approx(tree["steps"] * schedule.batch_size)
+    assert tree["steps_per_s"] * schedule.batch_size == pytest.approx(tree["images_per_s"])
+    # key, offset, length and label of each record, of 8 bytes each
+    assert tree["host_bytes"] == {"positions": 32 * 42_474_557, "order": 8 * 42_474_557, "own_order": 42_474_557}
     assert plan.run(["adaface", "--gpus", "8", *WEBFACE42M]) == 0
     text = capsys.readouterr().out
     assert "42,474,557 images of 2,059,906 classes" in text
     assert "classes per GPU    257,489" in text
+    assert "by the roofline    400 TFLOP/s in half precision, 300 in TF32, 45 in float32, 2.6 TB/s, times 1.45;" in text
+    assert "host memory, GiB   1.27 of positions per machine" in text
 
 
 def test_the_numbers_of_an_unpacked_data_set_are_taken_from_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
