@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch.nn import functional
 from stages.core import autocast
 from stages.core.errors import InputError
 from stages.core.losses import tuning
+from stages.core.losses.class_parallel import Shard
 from stages.core.losses.head import CosineHead, HeadOutput, directions, others, pick, put
 from stages.core.losses.margin_softmax import Sums, log_sum, target_cosine
 from stages.core.losses.margin_softmax_chunks import Plan
@@ -52,6 +53,14 @@ class MarginHead(CosineHead):
     dimension) or little (``Tuning.store_bytes``), else recompute."""
     tuned: Tuning | None = None
     """Sizes and ways; None: those of the weight's device."""
+
+    row_K: Tensor | None = None
+    """Rows of the centres that take part in the last step: unique and ascending; None: all."""
+
+    def __init__(self, feature_dim: int, num_classes: int, scale: float, shard: Shard | None = None) -> None:
+        super().__init__(feature_dim, num_classes, scale, shard)
+        if self.shard.sample_rate < 1:
+            self.weight.register_post_accumulate_grad_hook(self._mark_coalesced)  # type: ignore[no-untyped-call]
 
     @abstractmethod
     def moved(self, target: Target) -> Tensor:
@@ -153,7 +162,37 @@ class MarginHead(CosineHead):
         own_B = torch.where((label_B >= held.start) & (label_B < held.stop), label_B - held.start, -1)
         if self.shard.sample_rate == 1:
             return self.weight, own_B
-        row_K = self.shard.sample(len(held), own_B)
-        # row-sparse: a centre that does not take part is not touched, not even by weight decay
-        weight_KD = functional.embedding(row_K, self.weight, sparse=True)
+        self.row_K = row_K = self.shard.sample(len(held), own_B)
+        weight_KD: Tensor = _Rows.apply(self.weight, row_K)  # type: ignore[no-untyped-call]
         return weight_KD, torch.where(own_B >= 0, torch.searchsorted(row_K, own_B), -1)
+
+    def _mark_coalesced(self, weight: Tensor) -> None:
+        """Mark the gradient as coalesced if it is that of one use of the centres, which autograd does not keep in mind.
+
+        Else an optimiser would sort and count its rows, and a GPU would make the host wait for the count. The memory
+        tells: the sum of several gradients has indices of its own.
+        """
+        gradient = weight.grad
+        if gradient is not None and self.row_K is not None and gradient.is_sparse:
+            gradient._coalesced_(gradient.is_coalesced() or gradient._indices().data_ptr() == self.row_K.data_ptr())
+
+
+class _Rows(torch.autograd.Function):
+    """Some rows of the centres, with a row-sparse gradient.
+
+    A centre that does not take part is not touched, not even by weight decay.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight_CD: Tensor, row_K: Tensor) -> Tensor:
+        ctx.save_for_backward(row_K)
+        ctx.shape = weight_CD.shape
+        return weight_CD.index_select(0, row_K)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (row_K,) = ctx.saved_tensors
+        gradient_CD = torch.sparse_coo_tensor(
+            row_K[None], grads[0], ctx.shape, is_coalesced=True, check_invariants=False
+        )
+        return gradient_CD, None

@@ -7,7 +7,10 @@ import copy
 import pytest
 import torch
 
+from stages.core.losses import margin_head
+from stages.core.losses.class_parallel import Shard
 from stages.core.losses.sparse_sgd import RowSGD
+from stages.heads import cosface
 from tests.stages.meta_gpu import counted
 
 
@@ -71,3 +74,34 @@ def test_a_step_has_as_few_operators_for_many_weights_as_for_two(momentum: float
                 optimiser.step()
         counts.append(count.operators)
     assert counts[0] == counts[1]
+
+
+def of_centres(uses: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the gradient of sampled centres after so many uses in a step, and the same by torch's `embedding`."""
+    head = cosface.Head(cosface.Config(name="cosface", margin=0.3), 4, 40, Shard(sample_rate=0.2)).double()
+    torch.manual_seed(1)
+    feature_BD, label_B = torch.randn(5, 4, dtype=torch.float64), torch.randint(0, 40, (5,))
+    found = []
+    for rows in (margin_head._Rows.apply, lambda weight, row_K: torch.nn.functional.embedding(row_K, weight, sparse=True)):
+        head.weight.grad = None
+        torch.manual_seed(2)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(margin_head._Rows, "apply", rows)
+            sum(head(feature_BD * (1 + use), label_B).loss for use in range(uses)).backward()  # type: ignore[union-attr]
+        assert head.weight.grad is not None
+        found.append(head.weight.grad)
+    return found[0], found[1]
+
+
+def test_the_gradient_of_sampled_centres_needs_no_sorting_and_has_the_bits_of_torchs():
+    ours, theirs = of_centres(uses=1)
+    assert ours.is_coalesced()
+    assert torch.equal(ours.indices(), theirs.coalesce().indices())
+    assert torch.equal(ours.values(), theirs.coalesce().values())
+
+
+def test_the_gradient_of_centres_that_were_used_twice_is_summed():
+    ours, theirs = of_centres(uses=2)
+    assert not ours.is_coalesced()
+    torch.testing.assert_close(ours.to_dense(), theirs.to_dense())
+    assert ours.coalesce()._nnz() == len(ours.coalesce().indices()[0].unique())
