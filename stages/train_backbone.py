@@ -158,6 +158,8 @@ def validation(config: Config) -> loop.Validate:
         embedder = Embedder(
             shown, config.color_order, next(backbone.parameters()).device,
             flip=wanted.fusion != "none", value_range=config.value_range,
+            # a step of so many images, which keeps all activations, has fitted into the GPU's memory
+            most=config.schedule.batch_size // shard.world_size // config.compute.chunks,
         )  # fmt: skip
         with numerics.applied("ieee"):
             metrics = hq.measure(folder, switches, SharedEmbed(embedder, shard), {}).metrics

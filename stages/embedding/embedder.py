@@ -41,8 +41,10 @@ class Embedder:
         flip: bool = True,
         value_range: ValueRange = VALUE_RANGE,
         network: str | None = None,
+        most: int | None = None,
     ) -> None:
         self.network = network
+        self.batch_size = batch_size(device, most)
         self.color_order: ColorOrder = color_order
         self.value_range = value_range
         self.device, self.flip = device, flip
@@ -79,7 +81,7 @@ class Embedder:
     def __call__(self, images: Iterable[Image]) -> Features:
         """Return the features of aligned images, uint8 (112, 112, 3), blue first, in their order.
 
-        Images and their mirror images go through the network together, ``batch_size`` at a time, the last batch
+        Images and their mirror images go through the network together, ``self.batch_size`` at a time, the last batch
         filled up: a batch of one fixed size gives each image the same bits whatever else is in it, and whatever
         the number of threads (measured, and held by a test). What a shelf has is not embedded again.
 
@@ -117,9 +119,17 @@ Waiting = tuple[int, int, Image, feature_cache.Key]
 """Side, row, image, key."""
 
 
-def batch_size(device: torch.device) -> int:
-    """Return the number of images in a batch, the same for all batches on a device."""
-    return BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
+def batch_size(device: torch.device, most: int | None = None) -> int:
+    """Return the number of images in a batch, the same for all batches of an embedder.
+
+    Args:
+        device: where it computes.
+        most: that fit beside what else is in a GPU's memory; None: nothing else is.
+
+    >>> batch_size(torch.device("cpu"), 8), batch_size(torch.device("cuda"), 128), batch_size(torch.device("cuda"))
+    (64, 128, 512)
+    """
+    return BATCH_SIZE if device.type == "cpu" else min(GPU_BATCH_SIZE, most or GPU_BATCH_SIZE)
 
 
 class _Pass:
@@ -130,7 +140,7 @@ class _Pass:
         self.num_sides = 2 if embedder.flip else 1
         self.num_images = 0
         self.sides: list[np.ndarray] = []
-        self.size = batch_size(embedder.device)
+        self.size = embedder.batch_size
         self.waiting: list[Waiting] = []
         self.started: list[tuple[list[Waiting], Tensor]] = []
         """Batches that the device may still be computing: none on a CPU, else one at most between two images."""

@@ -18,7 +18,7 @@ from stages.config.evaluation import Fiqa, Hq, Lq
 from stages.core.errors import InputError
 from stages.core.metrics import features, scores
 from stages.core.metrics.features import Embed, Image
-from stages.core.metrics.processing import Failure, Processed, process
+from stages.core.metrics.processing import Failure, Processed, SharedPass, process
 from stages.datasets import pair_list, verification_bin
 from stages.protocols import verification
 from stages.runtime.progress import Progress
@@ -115,8 +115,7 @@ def embed_pairs(
             return Failure.of(f"image {index}", error)
 
     num_images = len(stored.images)
-    images = map(image, range(num_images))
-    processed = embed_all(str(path), images, num_images, embed, switches.max_failed, label)
+    processed = _embed_each(str(path), image, num_images, embed, switches.max_failed, label)
     embedding_ND = features.normalise(features.fuse(processed.features, switches.fusion))
     is_same_P = np.asarray(stored.is_same, dtype=np.bool_)
     first_P = 2 * np.arange(is_same_P.size)
@@ -130,7 +129,7 @@ def _listed(folder: Path, switches: Hq | Fiqa | Lq, embed: Embed, label: str) ->
     """Embed each picture of a pair list once."""
     chosen = pair_list.load(folder, swapped=getattr(switches, "stored_swapped", False))
     num_images = len(chosen.names)
-    processed = embed_all(folder.name, chosen.images(), num_images, embed, switches.max_failed, label)
+    processed = _embed_each(folder.name, chosen.image, num_images, embed, switches.max_failed, label)
     embedding_ND = features.normalise(features.fuse(processed.features, switches.fusion))
     places = (chosen.first_P, chosen.second_P, processed.processed_N)
     progress = Progress(label, chosen.first_P.size, "pairs")
@@ -138,6 +137,20 @@ def _listed(folder: Path, switches: Hq | Fiqa | Lq, embed: Embed, label: str) ->
         processed, chosen.is_same_P, scores.pair_scores(embedding_ND.astype(np.float64), *places, progress.advance),
         verification.distances(embedding_ND, *places), chosen.first_P, chosen.second_P, chosen.image, chosen,
     )  # fmt: skip
+
+
+def _embed_each(
+    what: str,
+    image: Callable[[int], Image | Failure],
+    num_images: int,
+    embed: Embed | SharedPass,
+    max_failed: float,
+    label: str,
+) -> Processed:
+    """Embed the readable images of a set; several processes read a share each."""
+    if isinstance(embed, SharedPass):
+        return embed.process(what, image, num_images, max_failed=max_failed, label=label)
+    return embed_all(what, map(image, range(num_images)), num_images, embed, max_failed, label)
 
 
 def embed_all(

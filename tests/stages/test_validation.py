@@ -11,6 +11,8 @@ import torch
 
 from stages import train_backbone
 from stages.core.losses.class_parallel import of_processes
+from stages.core.metrics.processing import Failure, process
+from stages.datasets import verification_bin
 from stages.embedding.embedder import Embedder
 from stages.embedding.shared_embed import SharedEmbed
 from stages.models import model_files
@@ -146,14 +148,16 @@ def test_processes_share_the_images_and_find_what_one_finds_with_the_weights_tha
             numbers.append(len(given))
             return call(self, given)
 
+        decode, decoded = verification_bin.decode, []
+        verification_bin.decode = lambda image: (decoded.append(1), decode(image))[1]  # type: ignore[assignment]
         Embedder.__call__ = counted  # type: ignore[method-assign]
         model_files.save_program = lambda path, *_, **__: path.write_bytes(b"")  # as in the fixture
         train_backbone.train("both", of, ours)
-        (project / f"numbers-{ours.rank}").write_text(repr(numbers))
+        (project / f"numbers-{ours.rank}").write_text(repr([*numbers, len(decoded)]))
 
     ranks.run(2, both)
-    # 40 pairs; who has not the first image embeds it too, and drops it
-    assert [(project / f"numbers-{rank}").read_text() for rank in range(2)] == ["[40]", "[41]"]
+    # 40 pairs: each process decodes the images that it embeds, and no others
+    assert [(project / f"numbers-{rank}").read_text() for rank in range(2)] == ["[40, 40]", "[40, 40]"]
     found = artifacts.read_json(Path("results/both/train.json"))["validation_lfw"]
     backbone = loop.Training(of, open_records("tiny")).networks.backbone
     backbone.load_state_dict(weights("both", "weights.pt")["backbone"])
@@ -174,3 +178,40 @@ def test_a_share_of_images_gives_the_bits_that_all_of_them_give(project: Path):
             assert np.array_equal(shared.flipped_ND, whole.flipped_ND[:number])
 
     ranks.run(2, both)
+
+
+def test_processes_agree_on_images_that_cannot_be_read_whosever_they_are(project: Path):
+    backbone = loop.Training(config(), open_records("tiny")).networks.backbone
+    embedder = Embedder(backbone, "BGR", torch.device("cpu"))
+    bad = {2, 3, 5}
+
+    def image(number: int) -> Any:
+        return Failure(f"image {number}", "cut short") if number in bad else small_sets.face(number, number)
+
+    wanted = process("set", map(image, range(9)), 9, embedder, max_failed=0.5)
+
+    def both(ours: Processes) -> None:
+        shared = SharedEmbed(embedder, of_processes())
+        found = shared.process("set", image, 9, max_failed=0.5, label="set")
+        assert found.failures == wanted.failures
+        assert np.array_equal(found.processed_N, wanted.processed_N)
+        assert np.array_equal(found.features.feature_ND, wanted.features.feature_ND)
+        assert np.array_equal(found.features.flipped_ND, wanted.features.flipped_ND)
+        with pytest.raises(ValueError, match=r"set: 3 of 9 images cannot be processed.* the first is image 2: cut short"):
+            shared.process("set", image, 9, max_failed=0.3, label="set")
+        # the second process can read none of its share
+        odd = lambda number: image(2) if number % 2 else image(0)  # noqa: E731
+        assert shared.process("set", odd, 4, max_failed=0.5, label="set").processed_N.tolist() == [True, False] * 2
+        with pytest.raises(ValueError, match="2 of 2 images cannot be processed"):
+            shared.process("set", lambda number: image(2), 2, max_failed=1.0, label="set")
+
+    ranks.run(2, both)
+
+
+def test_a_validations_batch_is_what_a_step_has_room_for(project: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[Any] = []
+    made = Embedder.__init__
+    monkeypatch.setattr(Embedder, "__init__", lambda self, *of, **named: (seen.append(named["most"]), made(self, *of, **named))[1])
+    of = config(compute={"chunks": 2}, validation={"every_epochs": 1, "sets": ["lfw"]})
+    train_backbone.validation(of)(loop.Training(of, open_records("tiny")).networks.backbone)
+    assert seen == [of.schedule.batch_size // 2]

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from stages.core.errors import InputError
 from stages.core.losses import tuning
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ class Shard:
             if self.world_size > 1:
                 distributed.broadcast(value, 0, group=self.group)
 
+    def gather_objects(self, value: V) -> list[V]:
+        """Return a value of every rank, pickled on the way, in rank order."""
+        found: list[V] = [value] * self.world_size
+        if self.world_size > 1:
+            distributed.all_gather_object(found, value, group=self.group)
+        return found
+
     def gather(self, local_L: Tensor) -> Tensor:
         """Return the rows of all ranks in rank order, without a gradient.
 
@@ -107,7 +116,6 @@ class Shard:
         chance_C[positive_P] = 2
         count = max(round(self.sample_rate * num_classes), len(positive_P))
         return chance_C.topk(count).indices.sort().values
-
 
     def _sample_unasked(self, num_classes: int, own_B: Tensor) -> Tensor:
         """Return the same without asking the device how many classes the batch has: as many as images, at most."""

@@ -6,8 +6,9 @@ Shapes: N images, D feature dimensions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -44,6 +45,16 @@ class Processed:
     def mean_feature_norm(self) -> float:
         """Mean L2 norm of the processed images' own features."""
         return float(self.features.feature_norm_N[self.processed_N].mean(dtype=np.float64))
+
+
+@runtime_checkable
+class SharedPass(Protocol):
+    """A backbone in several processes: each reads and embeds its share of a set, and all get the whole."""
+
+    def process(
+        self, what: str, image: Callable[[int], Image | Failure], num_images: int, *, max_failed: float, label: str
+    ) -> Processed:
+        """Return what ``process`` returns for all images, given how to read one by its number."""
 
 
 def decode(data: bytes | memoryview) -> Image:
