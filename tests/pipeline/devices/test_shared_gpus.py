@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.devices import leases
 from pipeline.devices.leases import Device
 from pipeline.execution import graph
 from pipeline.execution.executor import Executor
 from pipeline.execution.graph import Stage
-from stages.runtime import gpu_lock
+from stages import train_backbone
+from stages.runtime import artifacts, gpu_lock
 from stages.runtime.gpu_lock import lease_folder
+from stages.training import distributed
 from tests import fake_gpus as fake_gpus_of
 from tests.pipeline.dummy import Dummy
+from tests.stages import small_training
 from tests.support import ROOT
 
 TAKE = """
@@ -211,3 +217,31 @@ def test_a_number_of_processes_that_is_none_is_refused(given: str, monkeypatch: 
     monkeypatch.setenv("FACET_PROCS", given)
     with pytest.raises(ValueError, match=f"FACET_PROCS should be the number of processes, 1 or more, got '{given}'"):
         gpu_lock.processes(1)
+
+
+@pytest.mark.parametrize(("configured", "given", "shown"), [(2, None, "0,1"), (1, "3", "0,1,2"), (1, None, None)])
+def test_a_training_locks_a_gpu_for_each_process_before_it_starts_any(
+    fake_gpus: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    configured: int, given: str | None, shown: str | None,
+) -> None:  # fmt: skip
+    fake_gpus(3)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpu_lock, "_held", [])
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    section = small_training.config().model_dump(mode="json") | {"processes": configured}
+    artifacts.write_yaml(tmp_path / "resolved/runs/r.yaml", {"train": section})
+    if given is not None:
+        os.environ["FACET_PROCS"] = given
+    started: list[tuple[str | None, int, int]] = []
+
+    def launch(module: str, arguments: list[str], count: int) -> None:
+        started.append((os.environ.get("CUDA_VISIBLE_DEVICES"), len(gpu_lock.held()), count))
+
+    monkeypatch.setattr(distributed, "launch", launch)
+    monkeypatch.setattr(train_backbone.devices, "choose", lambda: torch.device("cpu"))
+    monkeypatch.setattr(train_backbone, "train", lambda *of: None)
+    train_backbone.main(argparse.Namespace(run="r"))
+    count = 0 if shown is None else len(shown.split(","))
+    assert started == ([] if shown is None else [(shown, count, count)])
+    for descriptor in gpu_lock.held():
+        os.close(descriptor)

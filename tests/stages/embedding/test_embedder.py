@@ -161,3 +161,11 @@ def test_a_device_that_is_none_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("FACET_DEVICE", "toaster")
     with pytest.raises(ValueError, match="FACET_DEVICE should be cpu, cuda or cuda:0, got 'toaster'"):
         Embedder.load(tmp_path / "run")
+
+
+def test_a_gpu_reads_ahead_in_large_batches_and_in_smaller_ones_beside_a_training():
+    gpu = torch.device("meta")  # as any device but a CPU
+    alone = Embedder(FirstPixel(), "BGR", gpu)
+    assert (alone.overlaps, alone.batch_size) == (True, 512)
+    assert Embedder(FirstPixel(), "BGR", gpu, most=128).batch_size == 128
+    assert Embedder(FirstPixel(), "BGR", CPU, most=8).batch_size == embedder.BATCH_SIZE

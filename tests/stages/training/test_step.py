@@ -198,3 +198,10 @@ def test_what_is_shared_among_processes_is_compiled_as_one(
             break
         called = called.network
     assert found == order
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cuda", True), ("cpu", None)])
+def test_sgd_is_one_kernel_on_a_gpu_and_keeps_its_bits_on_a_cpu(device: str, fused: bool | None):
+    made = optimiser(torch.nn.Linear(2, 2), config(), torch.device(device))
+    assert isinstance(made, torch.optim.SGD)
+    assert made.defaults["fused"] is fused
