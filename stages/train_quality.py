@@ -84,13 +84,16 @@ def write_method(folder: Path, run: str, config: BaseModel, learned: Learned) ->
     """Fill the folder of a trained method."""
     backbone, model = model_files.read_backbone(artifacts.backbone_folder(run))
     tree = {**config.model_dump(mode="json"), "backbone_sha256": model.weights_sha256}
+    method = plugins.load("quality", tree["name"])
+    if hasattr(method, "keep"):  # scores in a file of a person's: it may change or go
+        method.keep(config, folder, artifacts.sha256(Path(tree["path"])))
     if learned.weights:
         weights = {key: value.detach().cpu().contiguous() for key, value in learned.weights.items()}
         torch.save(weights, folder / "weights.pt")
         tree["weights_sha256"] = artifacts.sha256(folder / "weights.pt")
         # without weights of its own its score is what the backbone's program gives already
-        method = plugins.load("quality", tree["name"]).Scorer.load(folder).module()
-        model_files.save_program(folder / "program.pt2", backbone, model.color_order, model.value_range, method)
+        module = method.Scorer.load(folder).module()
+        model_files.save_program(folder / "program.pt2", backbone, model.color_order, model.value_range, module)
     artifacts.write_json(folder / "quality.json", tree)
 
 

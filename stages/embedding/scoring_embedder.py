@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.core.metrics.features import Embed, Features, Floats, Image
-from stages.core.metrics.quality import Scorer, SeesImages, SeesNetwork
+from stages.core.metrics.quality import ReadsNames, Scorer, SeesImages, SeesNetwork
 from stages.core.metrics.suite_result import Score
 from stages.embedding.embedder import Embedder
 from stages.runtime import artifacts, plugins
@@ -37,6 +37,13 @@ def trained(folder: Path) -> dict[str, Scorer]:
     return {name: scorer}
 
 
+def of_pictures(folder: Path | None) -> dict[str, Scorer]:
+    """Return a model's quality method for pictures of anybody: none if it has none, or scores in a file."""
+    if folder is None:
+        return {}
+    return {name: scorer for name, scorer in trained(folder).items() if not isinstance(scorer, ReadsNames)}
+
+
 def of_run(folder: Path, more: Iterable[str]) -> dict[str, Scorer]:
     """Return a run's quality method, and the other methods in ``more``, with their default options."""
     own = trained(folder)
@@ -44,8 +51,8 @@ def of_run(folder: Path, more: Iterable[str]) -> dict[str, Scorer]:
 
 
 def scores_of(scorers: Mapping[str, Scorer]) -> dict[str, Score]:
-    """Return functions that compute scores from features, by method."""
-    return {name: scorer.score for name, scorer in scorers.items()}
+    """Return functions that compute scores from features, by method; one that reads names is returned as it is."""
+    return {name: scorer if isinstance(scorer, ReadsNames) else scorer.score for name, scorer in scorers.items()}
 
 
 def untrained(names: Iterable[str]) -> dict[str, Scorer]:

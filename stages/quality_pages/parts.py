@@ -120,6 +120,6 @@ def origin(run: Run) -> str:
     entries = "".join(f"<dt>{escape(key)}</dt><dd><code>{escape(value)}</code></dd>" for key, value in facts.items())
     return (
         "<section>\n<h2>Where the numbers come from</h2>\n"
-        f'<details><summary>results/{escape(run.name)}/fiqa</summary><dl class="made">{entries}</dl></details>\n'
+        f'<details><summary>{escape(run.source)}</summary><dl class="made">{entries}</dl></details>\n'
         "</section>"
     )

@@ -30,7 +30,9 @@ class Run:
     bands: pd.DataFrame
     areas: pd.DataFrame
     texts: dict[str, str]
-    """Description of each method: the first paragraphs of its file's docstring."""
+    """Description of each method: the first paragraphs of its file's docstring, or the file its scores are from."""
+    source: str
+    """Where all this was read."""
 
     @property
     def methods(self) -> list[str]:
@@ -102,7 +104,16 @@ def read(run: str) -> Run:
         FileNotFoundError: the run was not measured, or by a version that kept less.
         ValueError: its data set has no set for quality scores.
     """
-    folder = artifacts.details_folder(run, "fiqa")
+    return read_folder(run, artifacts.details_folder(run, "fiqa"))
+
+
+def read_folder(run: str, folder: Path, source: str | None = None) -> Run:
+    """Read the results of suite `fiqa` in any folder; ``source`` is what pages call it, where it will be moved.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: there is no set for quality scores.
+    """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -116,8 +127,10 @@ def read(run: str) -> Run:
     faces = pd.read_parquet(folder / "faces.parquet")
     images = {(name, row): jpeg for name, row, jpeg in zip(faces["set"], faces["row"], faces["jpeg"], strict=True)}
     bands, areas = (pd.read_csv(folder / name) for name in ("bands.csv", "areas.csv"))
-    found = Run(run, details, scores, images, bands, areas, {})
-    return Run(**{**vars(found), "texts": {method: _say(method) for method in found.methods}})
+    found = Run(run, details, scores, images, bands, areas, {}, source or folder.as_posix())
+    of_files = details.get("files", {})
+    texts = {method: of_files.get(method) or _say(method) for method in found.methods}
+    return Run(**{**vars(found), "texts": texts})
 
 
 def _say(method: str) -> str:

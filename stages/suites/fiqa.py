@@ -23,6 +23,7 @@ from stages.core.errors import InputError
 from stages.core.metrics.discard_curves import ERC_DISCARD_K
 from stages.core.metrics.features import Embed
 from stages.core.metrics.processing import Processed
+from stages.core.metrics.quality import ReadsNames
 from stages.core.metrics.suite_result import Measured, Score, Table, describe_failures, finite
 from stages.datasets import truth
 from stages.protocols import discard
@@ -74,7 +75,7 @@ def measure(
     for name in switches.sets:
         compared = _quality_pairs.compare(folder, name, switches, embed)
         known_N, identity_N = _truth(folder / TRUTH_FILE, name, compared)
-        quality = {method: _quality(method, score, compared.processed) for method, score in methods.items()}
+        quality, matched = _qualities(name, methods, compared)
         curves: dict[str, Mapping[float, discard.Curves]] = {}
         details: dict[str, Any] = {
             "pairs": int(compared.is_same_P.size),
@@ -85,6 +86,7 @@ def measure(
         for method, quality_N in quality.items():
             tree, curves[method] = _measure_method(measured, (name, method), switches, compared, quality_N)
             tree["spearman"] = _correlate(measured, f"{name}_spearman_{method}", quality_N, known_N)
+            tree |= matched.get(method, {})
             details["methods"][method] = tree
         for other, by in others.items():
             judged = _quality_pairs.compare(folder, name, switches, by)
@@ -95,6 +97,23 @@ def measure(
     measured.curves |= kept.curves
     measured.tables = kept.tables()
     return measured
+
+
+def _qualities(
+    name: str, methods: Mapping[str, Score], compared: _quality_pairs.Compared
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, dict[str, Any]]]:
+    """Return each method's score per image, and of scores in a file how its names fit the set's."""
+    processed, found = compared.processed, dict[str, dict[str, Any]]()
+    names = compared.names or tuple(map(str, range(processed.processed_N.size)))
+    quality = dict[str, NDArray[np.float64]]()
+    for method, score in methods.items():
+        if isinstance(score, ReadsNames):
+            matched = score.of_images(name, names)
+            found[method] = {"names": matched.describe()}
+            quality[method] = np.where(processed.processed_N, matched.score_N, -np.inf)
+        else:
+            quality[method] = _quality(method, score, processed)
+    return quality, found
 
 
 def _quality(method: str, score: Score, processed: Processed) -> NDArray[np.float64]:

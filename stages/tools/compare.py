@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise InputError("; ".join(["comparing needs at least two faces", *found.left_out.values()]))
     fusion = evaluated_fusion(model)
     embedder = Embedder.load(model.backbone, flip=fusion != "none")
-    scorers = scoring_embedder.trained(model.quality) if model.quality else {}
+    scorers = scoring_embedder.of_pictures(model.quality)
     embed = scoring_embedder.watched(embedder, scorers)
     comparison = compare.compare(found.entries, embed, scoring_embedder.scores_of(scorers), fusion)
     limit, why_not = verdict_limit(model, arguments)

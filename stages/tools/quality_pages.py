@@ -35,10 +35,15 @@ def write(run: reading.Run) -> Path:
     """Write results/RUN/quality_pages; return its first page."""
     folder = artifacts.details_folder(run.name, "quality_pages")
     with artifacts.write_folder(folder) as aside:
-        for method in run.methods:
-            (aside / f"{method}.html").write_text(method_page.html(run, method), encoding="utf-8")
-        (aside / "index.html").write_text(index_page.html(run), encoding="utf-8")
+        fill(aside, run)
     return folder / "index.html"
+
+
+def fill(folder: Path, run: reading.Run) -> None:
+    """Write the pages into a folder."""
+    for method in run.methods:
+        (folder / f"{method}.html").write_text(method_page.html(run, method), encoding="utf-8")
+    (folder / "index.html").write_text(index_page.html(run), encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(f"--out should end in .csv or .parquet, got {out}")
     model = lookup.find(arguments.model)
-    scorers = scoring_embedder.trained(model.quality) if model.quality else {}
+    scorers = scoring_embedder.of_pictures(model.quality)
     scorers |= scoring_embedder.untrained(name for name in arguments.method or () if name not in scorers)
     scores = scoring_embedder.scores_of(scorers)
     options = {

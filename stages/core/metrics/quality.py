@@ -6,7 +6,7 @@ Shapes: N images, C classes, D feature dimensions.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from stages.core.errors import UnknownNameError
+from stages.core.formats.image_names import Matched
 from stages.core.metrics.features import Features, Floats, Image
 
 
@@ -66,6 +67,19 @@ class SeesNetwork(Protocol):
 
     def key(self) -> str:
         """Return a key that distinguishes this network from others on the same backbone."""
+        ...
+
+
+@runtime_checkable
+class ReadsNames(Protocol):
+    """A scorer that knows the images of a test set by their names."""
+
+    def of_images(self, name: str, images: Sequence[str]) -> Matched:
+        """Return the scores of a set's images."""
+        ...
+
+    def __call__(self, features: Features) -> Floats:
+        """Refuse: features have no names."""
         ...
 
 

@@ -16,7 +16,9 @@ from stages.core.metrics.features import Features
 from stages.core.metrics.quality import Learned, Material
 from stages.runtime import plugins
 
-METHODS = plugins.names("quality")
+# its scores stand in a file, by the names of images: tests/stages/tools/test_judge.py
+NAMED = ("scores_file",)
+METHODS = [name for name in plugins.names("quality") if name not in NAMED]
 # their scores stand in Features.seen: tests/stages/embedding/test_scoring_embedder.py has their images
 LOOKING = ("brisque", "ser_fiq", "sharpness")
 OF_FEATURES = [name for name in METHODS if name not in LOOKING]
