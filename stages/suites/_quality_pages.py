@@ -5,7 +5,7 @@ Shapes: N images, P pairs, S sides of pairs: images or templates, K steps of dis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from stages.core.metrics import curve_bands
+from stages.core.metrics import curve_bands, quality_cuts
 from stages.core.metrics.discard_curves import ERC_DISCARD_K
 from stages.core.metrics.processing import Failure
 from stages.core.metrics.resampling_units import units
@@ -39,6 +39,7 @@ class Kept:
         default_factory=lambda: {
             "bands": Table(("set", "method", "fmr", "convention", "discard", "fnmr", "low", "high")),
             "areas": Table(("set", "method", "fmr", "edc_auc", "low", "high", "less", "less_low", "less_high")),
+            "cuts": Table(("set", "method", "fmr", *quality_cuts.COLUMNS)),
         }
     )
     _scores: list[dict[str, Any]] = field(default_factory=list)
@@ -121,16 +122,20 @@ class Kept:
         weight_BU = curve_bands.draw_weights(int(max(first_P.max(), second_P.max())) + 1)
         areas: dict[tuple[str, float], Floats] = {}
         for method, score_N in quality.items():
-            pairs = curve_bands.Pairs(
-                compared.cosine_P, compared.is_same_P, compared.pair_quality(score_N), first_P, second_P
-            )
+            quality_P = compared.pair_quality(score_N)
+            pairs = curve_bands.Pairs(compared.cosine_P, compared.is_same_P, quality_P, first_P, second_P)
+            for fmr, curve in curves[method].items():
+                found = quality_cuts.cuts(
+                    score_N, quality_P, compared.cosine_P, compared.is_same_P, curve.threshold, first_P, weight_BU
+                )
+                self._add_cuts((name, method, f"{fmr:.0e}"), found)
             drawn: dict[float, dict[curve_bands.Convention, Floats]] = {
                 fmr: {"cr_fiqa": curve.erc.fnmr_K, "iso": np.array([curve.edc.at(share) for share in ERC_DISCARD_K])}
                 for fmr, curve in curves[method].items()
             }
-            for fmr, found in curve_bands.bands(pairs, weight_BU, drawn).items():
-                areas[method, fmr] = np.append(curves[method][fmr].erc.auc, found["cr_fiqa"].area_B)
-                for convention, band in found.items():
+            for fmr, band_of in curve_bands.bands(pairs, weight_BU, drawn).items():
+                areas[method, fmr] = np.append(curves[method][fmr].erc.auc, band_of["cr_fiqa"].area_B)
+                for convention, band in band_of.items():
                     self._draw((name, method, f"{fmr:.0e}", convention), drawn[fmr][convention], band)
         self._add_areas(name, areas)
         return over
@@ -142,6 +147,12 @@ class Kept:
             numbers = [area_B[0], *curve_bands.interval(area_B[1:]), less_B[0], *curve_bands.interval(less_B[1:])]
             if np.isfinite(numbers).all():
                 self.curves["areas"].rows.append((name, method, f"{fmr:.0e}", *map(float, numbers)))
+
+    def _add_cuts(self, key: tuple[str, str, str], found: Sequence[quality_cuts.Cut]) -> None:
+        """Add the cuts on a score; empty where a rate has no value."""
+        for one in found:
+            numbers = [vars(one)[column] for column in quality_cuts.COLUMNS]
+            self.curves["cuts"].rows.append((*key, *(number if np.isfinite(number) else "" for number in numbers)))
 
     def _draw(self, key: tuple[str, str, str, str], curve_K: Floats, band: curve_bands.Band) -> None:
         for share, fnmr, *limits in zip(ERC_DISCARD_K, curve_K, band.low_K, band.high_K, strict=True):

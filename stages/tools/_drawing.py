@@ -5,6 +5,7 @@ Shapes: N faces.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,24 +56,30 @@ def _put_face(axes: mpl.axes.Axes, image_HW3: Image, place: tuple[float, float])
     axes.add_artist(AnnotationBbox(OffsetImage(image_HW3[:, :, ::-1], zoom=0.72), place, frameon=False))
 
 
-def draw_sheet(path: Path, method: str, rows: Mapping[str, tuple[Sequence[Image], Sequence[float]]]) -> None:
+def draw_sheet(
+    path: Path, method: str, rows: Mapping[str, tuple[Sequence[Image], Sequence[str]]], words: str = ""
+) -> None:
     """Draw rows of faces with a score below each.
 
     Args:
         path: a PNG.
         method: what scored them.
-        rows: by name, images and their scores.
+        rows: by name, images and their scores as they are shown.
+        words: below all of them.
     """
     columns = max(len(images) for images, _ in rows.values())
-    figure = Figure(figsize=(columns + 0.4, 1.45 * len(rows) + 0.3), layout="constrained")
+    lines = [line for one in words.split("\n") for line in textwrap.wrap(one, int(15 * columns))]
+    figure = Figure(figsize=(columns + 0.4, 1.45 * len(rows) + 0.3 + 0.14 * len(lines)), layout="constrained")
+    if lines:
+        figure.supxlabel("\n".join(lines), fontsize=7, x=0.01, ha="left")
     figure.suptitle(f"quality by {method}, higher is better", fontsize=9)
     all_axes = figure.subplots(len(rows), columns, squeeze=False)
     for axes in all_axes.ravel():
         axes.set_axis_off()
-    for line, (name, (images, scores)) in zip(all_axes, rows.items(), strict=True):
+    for line, (name, (images, labels)) in zip(all_axes, rows.items(), strict=True):
         line[0].text(-0.08, 0.5, name, rotation=90, va="center", ha="right", transform=line[0].transAxes, fontsize=9)
-        for axes, image_HW3, score in zip(line, images, scores, strict=False):
+        for axes, image_HW3, label in zip(line, images, labels, strict=False):
             axes.imshow(image_HW3[:, :, ::-1])
-            axes.set_title(f"{score:.3g}", fontsize=8, y=-0.22)
+            axes.set_title(label, fontsize=8 if len(label) < 8 else 6, y=-0.22)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

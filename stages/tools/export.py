@@ -18,6 +18,7 @@ from stages.core.networks import checkpoint_convert
 from stages.models import export, lookup, model_files
 from stages.models.lookup import ModelHere
 from stages.runtime import artifacts, plugins, program
+from stages.tools import _meaning
 
 SUFFIX = {"onnx": ".onnx", "torchscript": ".ts.pt", "safetensors": ".safetensors", "state-dict": ".pth"}
 LAYOUTS = ("own", "adaface", "insightface", "magface")
@@ -41,7 +42,10 @@ def main(arguments: argparse.Namespace) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     backbone, model = model_files.read_backbone(here.backbone)
     if arguments.format in ("onnx", "torchscript"):
-        made = export.describe(backbone, model, quality_of(here), feature_only=arguments.insightface)
+        quality = quality_of(here)
+        if arguments.scale is not None:
+            quality = _meaning.on_scale(here, quality, arguments.scale)
+        made = export.describe(backbone, model, quality, feature_only=arguments.insightface)
         with artifacts.write_file(path) as aside:
             (export.write_onnx if arguments.format == "onnx" else export.write_torchscript)(aside, made)
         gives = ", ".join(made.outputs)
@@ -71,6 +75,8 @@ def check(arguments: argparse.Namespace) -> None:
     graph = arguments.format in ("onnx", "torchscript")
     if arguments.layout != "own" and graph:
         raise InputError("--layout is for weights: use it with --format safetensors or state-dict")
+    if arguments.scale is not None and (arguments.insightface or not graph):
+        raise InputError("--scale is for the output quality: use it with --format onnx or torchscript")
     if arguments.insightface and arguments.format != "onnx":
         raise InputError("--insightface is for ONNX files: use it with --format onnx")
 
@@ -119,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--format", required=True, choices=list(SUFFIX))
     options.add_argument("--output", type=Path, help="file to write (default: the model's name, in this folder)")
     options.add_argument("--insightface", action="store_true", help="ONNX with one output, as insightface requires")
+    options.add_argument("--scale", metavar="SET", help="quality from 0 to 100: share of SET's images that score lower")
     options.add_argument("--layout", choices=LAYOUTS, default="own", help="key layout of the weights (default: own)")
     return options
 

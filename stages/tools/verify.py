@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from stages.core.errors import InputError
 from stages.core.metrics.suite_result import Measured
 from stages.embedding.embedder import Embedder
@@ -89,6 +91,8 @@ def keep(here: ModelHere, measured: Mapping[str, Measured], provenance: Mapping[
             artifacts.write_json(folder / "details.json", {**provenance, **one.details})
             for name, table in one.curves.items():
                 artifacts.write_csv(folder / f"{name}.csv", table.header, table.rows)
+            for name, columns in one.tables.items():
+                pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet", index=False)
         metrics = {**one.metrics, "weights_sha256": provenance["weights_sha256"]}
         artifacts.write_json(here.results / f"{suite}.json", metrics)
 
