@@ -35,6 +35,7 @@ TOOLS = (
     Tool("compare", "compare", "Compare faces in pictures: similarity, quality and a verdict."),
     Tool("score", "score", "Score the quality of every face in a folder."),
     Tool("judge", "judge", "Judge quality scores in a file: error versus discard by any recognition models."),
+    Tool("overlap", "overlap", "List people of test sets who are also trained on, with cosines and pictures."),
     Tool("pack", "pack", "Pack a test set or a folder of people into one record file and one table."),
     Tool("quality-pages", "quality_pages", "Draw a page for each quality method of a run, and an overview."),
     Tool("draw", "draw", "Draw heads: gradient scaling term over angle and norm, margins, penalty."),

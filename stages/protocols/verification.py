@@ -84,7 +84,7 @@ def of_distances(distance_P: Distances, is_same_P: Mask, fold_P: Rows | None = N
     Raises:
         ValueError: fewer pairs than folds, fewer than two folds, distances that are not finite.
     """
-    fold_P = _folds(distance_P, fold_P)
+    fold_P = folds_of(distance_P, fold_P)
     # a pair is taken as same at every threshold from this one on
     bin_P = np.searchsorted(THRESHOLD_K, distance_P, side="right")
     return _from_counts(_count(fold_P, bin_P, is_same_P), _count(fold_P, bin_P, ~is_same_P))
@@ -93,7 +93,7 @@ def of_distances(distance_P: Distances, is_same_P: Mask, fold_P: Rows | None = N
 def of_distances_exact(distance_P: Distances, is_same_P: Mask, fold_P: Rows | None = None) -> Folds:
     """Return what ``evaluate_exact`` does, from the squared distances of the pairs; arguments as ``of_distances``."""
     on_grid = of_distances(distance_P, is_same_P, fold_P)
-    fold_P = _folds(distance_P, fold_P)
+    fold_P = folds_of(distance_P, fold_P)
     num_folds = on_grid.accuracy_F.size
     order_P = np.argsort(distance_P, kind="stable")
     accuracy_F, threshold_F = np.empty(num_folds), np.empty(num_folds)
@@ -150,7 +150,12 @@ def _distances(embedding_ND: Embeddings, num_pairs: int, processed_N: Mask | Non
     return distance_P
 
 
-def _folds(distance_P: Distances, fold_P: Rows | None) -> Rows:
+def folds_of(distance_P: Distances, fold_P: Rows | None) -> Rows:
+    """Return the fold of each pair: as given, or ten runs of pairs in list order.
+
+    Raises:
+        ValueError: fewer pairs than folds, fewer than two folds, distances that are not finite.
+    """
     if not np.isfinite(distance_P).all():
         raise InputError("embeddings hold NaN or infinity: the backbone's weights are damaged or its training diverged")
     if fold_P is None:

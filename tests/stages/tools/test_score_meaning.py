@@ -122,6 +122,7 @@ def test_the_mildest_cut_that_reaches_an_fnmr_and_its_doubts() -> None:
     assert (sure.cut.cut, sure.doubts) == (4.0, ())
 
 
+@pytest.mark.slow
 def test_an_exported_file_gives_the_scale_that_the_command_gives(project: Path, capsys) -> None:
     call(project, capsys, "--dataset", "mine", "--discard", "5%", "--out", "q.json")
     faces = json.loads((project / "q.json").read_text())["faces"]
