@@ -118,6 +118,9 @@ class Fiqa(BaseModel, extra="forbid", frozen=True):
     recognition: Annotated[tuple[str, ...], AfterValidator(_once)] = Field(
         (), description="runs or imported models whose embeddings judge this run's scores as well (cross-model)"
     )
+    pool: bool = Field(
+        False, description="also verify IJB-B's and IJB-C's templates pooled with each method's scores as weights"
+    )
     pauc_limit: float = Field(0.2, gt=0, le=1, description="share discarded up to which the ISO curve's area is taken")
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 

@@ -182,7 +182,9 @@ def _doubts(cut: Cut, asked: Asked) -> list[str]:
         said.append(
             f"not resolved: no cut drops {asked.value:.1%} of the images, the nearest drops {cut.images_dropped:.1%}"
         )
-    if not cut.less_low > 0:
+    if cut.less_high < 0:
+        said.append("this cut makes it worse: FNMR of the pairs that are left is higher, and the band excludes 0")
+    elif not cut.less_low > 0:
         said.append("not resolved: the band of the difference includes 0, so this set does not show that FNMR falls")
     if asked.kind == "fnmr" and not cut.high <= asked.value:
         said.append(f"not resolved: the band after the cut reaches {cut.high:.2%}, above {asked.value:.2%}")

@@ -27,7 +27,7 @@ from stages.core.metrics.quality import ReadsNames
 from stages.core.metrics.suite_result import Measured, Score, Table, describe_failures, finite
 from stages.datasets import truth
 from stages.protocols import discard
-from stages.suites import _quality_pages, _quality_pairs
+from stages.suites import _pooled, _quality_pages, _quality_pairs
 
 FEATURE_NORM = "feature_norm"
 TRUTH_FILE = "truth.parquet"
@@ -93,6 +93,8 @@ def measure(
             tree = _measure_by(measured, (name, other), switches, judged, quality)
             details.setdefault("recognition", {})[other] = tree
         details["bands_resampled_over"] = kept.add(name, compared, known_N, identity_N, quality, curves)
+        if switches.pool and name in _quality_pairs.TEMPLATES:
+            details["pooled_by"] = _pooled.measure(measured, folder, name, switches, compared.processed, quality)
         measured.details["sets"][name] = details
     measured.curves |= kept.curves
     measured.tables = kept.tables()

@@ -116,6 +116,8 @@ def test_the_mildest_cut_that_reaches_an_fnmr_and_its_doubts() -> None:
     assert [text.partition(":")[2].split(",")[0] for text in found.doubts] == [
         " the band of the difference includes 0", " the band after the cut reaches 25.00%",
     ]  # fmt: skip
+    worse = meaning.of_table(cuts.assign(less_high=-0.01), 9.0, ("s", "m"), 0.01, meaning.parse("discard", "10%"))
+    assert worse.doubts == ("this cut makes it worse: FNMR of the pairs that are left is higher, and the band excludes 0",)
     with pytest.raises(ValueError, match=r"brings FNMR at FMR 0.01 on s to 1.00%: the lowest is 5.00%, dropping 30% of"):
         meaning.of_table(cuts, 9.0, ("s", "m"), 0.01, meaning.parse("fnmr", "1%"))
     sure = meaning.of_table(cuts, 9.0, ("s", "m"), 0.01, meaning.parse("fnmr", "6%"))
