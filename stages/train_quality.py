@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
     records = open_records(config.dataset)
     devices.prepare(config.threads)
     num_images = method_config.num_images(len(records.key_N))
-    material = gather(run, config, records, num_images)
+    material = gather(run, config, records, num_images, pixels=getattr(method, "WANTS_PIXELS", False))
     learned: Learned = method.train(method_config, material)
     with artifacts.write_folder(artifacts.quality_folder(run)) as folder:
         write_method(folder, run, method_config, learned)
@@ -53,10 +54,17 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 @torch.no_grad()
-def gather(run: str, config: Config, records: Records, num_images: int) -> Material:
+def gather(run: str, config: Config, records: Records, num_images: int, *, pixels: bool = False) -> Material:
     """Return features of augmented training images by the run's backbone, and its class centres.
 
     They come in the order and with the augmentation that further epochs of the training would have had.
+
+    Args:
+        run: whose backbone.
+        config: of its training.
+        records: of its data set.
+        num_images: how many.
+        pixels: give the images and the network too.
     """
     folder = artifacts.backbone_folder(run)
     backbone, model = model_files.read_backbone(folder)
@@ -68,22 +76,28 @@ def gather(run: str, config: Config, records: Records, num_images: int) -> Mater
     order = Order(len(records.key_N), BATCH_SIZE, config.seed)
     begin = config.schedule.epochs * order.steps_per_epoch
     num_steps = -(-num_images // order.size)
-    features, labels = [], []
+    features, labels, kept = [], [], []
     lines = progress.Progress(f"quality {run}", num_steps * order.size, "images")
     for image_VBHW3, label_B in load(samples, order, begin, begin + num_steps, device):
         image_B3HW = to_network(from_rows(image_VBHW3[0]), model.color_order, model.value_range)
         features.append(backbone(image_B3HW).float().cpu())
         labels.append(label_B.cpu())
+        if pixels:
+            kept.append(image_B3HW)
         lines.advance(len(label_B))
     empty_0D, empty_0 = centre_CD[:0], torch.zeros(0, dtype=torch.int64)
     feature_ND, label_N = torch.cat([empty_0D, *features]), torch.cat([empty_0, *labels])
-    return Material(feature_ND[:num_images], label_N[:num_images], centre_CD, weights.get("quality"))
+    material = Material(feature_ND[:num_images], label_N[:num_images], centre_CD, weights.get("quality"))
+    if not kept:
+        return material
+    pixels_N3HW = torch.cat(kept)[:num_images]
+    return replace(material, backbone=backbone, pixels_N3HW=pixels_N3HW, black=model.value_range[0])
 
 
 def write_method(folder: Path, run: str, config: BaseModel, learned: Learned) -> None:
     """Fill the folder of a trained method."""
     backbone, model = model_files.read_backbone(artifacts.backbone_folder(run))
-    tree = {**config.model_dump(mode="json"), "backbone_sha256": model.weights_sha256}
+    tree = {**config.model_dump(mode="json"), **learned.options, "backbone_sha256": model.weights_sha256}
     method = plugins.load("quality", tree["name"])
     if hasattr(method, "keep"):  # scores in a file of a person's: it may change or go
         method.keep(config, folder, artifacts.sha256(Path(tree["path"])))

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 from torch import Tensor, nn
@@ -30,6 +30,12 @@ class Material:
     """The head's class centres, not normalised."""
     layer: Mapping[str, Tensor] | None = None
     """Weight (1, D) and bias (1,) of the quality layer that the run's objective trained, if it trains one."""
+    backbone: nn.Module | None = None
+    """The network, for a method whose module has ``WANTS_PIXELS``."""
+    pixels_N3HW: Tensor | None = None
+    """The images as the network sees them, for such a method."""
+    black: float = -1.0
+    """Value of a black pixel among them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Learned:
 
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the configuration that training has chosen; they replace those of ``quality.json``."""
 
 
 class Scorer(Protocol):

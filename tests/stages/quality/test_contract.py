@@ -18,7 +18,9 @@ from stages.runtime import plugins
 
 # its scores stand in a file, by the names of images: tests/stages/tools/test_judge.py
 NAMED = ("scores_file",)
-METHODS = [name for name in plugins.names("quality") if name not in NAMED]
+# it needs a network whose layers it chooses: tests/stages/quality/test_froq.py
+OF_LAYERS = ("froq",)
+METHODS = [name for name in plugins.names("quality") if name not in (*NAMED, *OF_LAYERS)]
 # their scores stand in Features.seen: tests/stages/embedding/test_scoring_embedder.py has their images
 LOOKING = ("brisque", "ser_fiq", "sharpness")
 OF_FEATURES = [name for name in METHODS if name not in LOOKING]
