@@ -71,6 +71,9 @@ class Hq(BaseModel, extra="forbid", frozen=True):
     group_fmr: Annotated[float, AfterValidator(_one_fmr)] = Field(
         0.01, description="FMR over all pairs that sets the threshold at which groups of a pairs.csv are read"
     )
+    quality_levels: bool = Field(
+        False, description="groups of synthetic sets: levels of the known quality of each pair's worse image"
+    )
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
 
 

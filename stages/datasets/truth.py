@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import InputError
 
+FILE = "truth.parquet"
 COLUMNS = ("set", "image", "quality")
 
 

@@ -36,7 +36,10 @@ def measure(folder: Path, switches: Hq, embed: Embed, scores: Mapping[str, Score
     for name in switches.sets:
         pairs = _pairs.embed_pairs(folder, name, switches, embed, f"hq {name}")
         details = _measure_pairs(pairs)
-        by_group, of_groups = _groups.measure(name, pairs, switches.group_fmr)
+        groups = _groups.listed(pairs)
+        if groups is None and switches.quality_levels:
+            groups = _groups.by_known_quality(folder, name, pairs)
+        by_group, of_groups = _groups.measure(name, pairs, switches.group_fmr, groups)
         chosen = details if switches.threshold == "grid" else details["exact_threshold"]
         measured.metrics[name] = chosen["accuracy"]
         measured.metrics |= by_group
