@@ -40,7 +40,7 @@ from stages.runtime import (
     progress,
     set_pins,
 )  # fmt: skip
-from stages.training import distributed, environment, initial, loop, networks
+from stages.training import averaging, distributed, environment, initial, loop, networks
 from stages.training.checkpoints import Checkpoints, code, key_of
 from stages.training.class_names import of_dataset
 from stages.training.dataset import Records, open_records
@@ -170,14 +170,12 @@ def validation(config: Config) -> loop.Validate:
 
 def write_model(folder: Path, training: loop.Training, records: Records, checkpoints: Checkpoints) -> str:
     """Fill the folder of a trained backbone; return the SHA-256 of the weights used for evaluation."""
-    config, best = training.config, training.best
-    last = last_networks(training, checkpoints)
-    kept = last
-    if best and best["step"] != training.step:
-        best_of_all = networks_at(int(best["step"]), training, checkpoints)
-        kept, other = (best_of_all, last) if config.validation.keep == "best" else (last, best_of_all)
-        name = "last.pt" if config.validation.keep == "best" else "best.pt"
-        model_files.save_weights(folder / name, other.backbone, other.head, other.objective.quality_layer())
+    config = training.config
+    made = all_networks(training, checkpoints)
+    # where the best are the last they are not kept twice
+    kept = made.pop(config.validation.keep, None) or made.pop("last")
+    for name, other in made.items():
+        model_files.save_weights(folder / f"{name}.pt", other.backbone, other.head, other.objective.quality_layer())
     model_files.save_weights(folder / "weights.pt", kept.backbone, kept.head, kept.objective.quality_layer())
     weights_sha256 = artifacts.sha256(folder / "weights.pt")
     model = model_files.Model(
@@ -195,6 +193,18 @@ def write_model(folder: Path, training: loop.Training, records: Records, checkpo
     backbone = model_files.read_backbone(folder)[0]
     model_files.save_program(folder / "program.pt2", backbone, config.color_order, config.value_range)
     return weights_sha256
+
+
+def all_networks(training: loop.Training, checkpoints: Checkpoints) -> dict[str, networks.Networks]:
+    """Return the networks to write: the last, the best if these are others, and the average if there is one."""
+    made, best = {"last": last_networks(training, checkpoints)}, training.best
+    if best and best["step"] != training.step:
+        made["best"] = networks_at(int(best["step"]), training, checkpoints)
+    if training.stepper.average is not None:
+        snapshot = checkpoints.read(training.step)
+        made["ema"] = networks.build(training.config, training.records.num_classes)
+        averaging.load_into(made["ema"], snapshot.shared["ema"], snapshot.rows["ema"])
+    return made
 
 
 def last_networks(training: loop.Training, checkpoints: Checkpoints) -> networks.Networks:
@@ -228,8 +238,10 @@ def metrics(training: loop.Training, records: Records, weights_sha256: str) -> d
     last = dict(training.history[-1])
     del last["epoch"], last["learning_rate"]
     looked: dict[str, Any] = {}
+    if best or config.schedule.ema_decay is not None:
+        looked["weights_are"] = config.validation.keep
     if best:
-        looked = {"weights_are": config.validation.keep, "best_epoch": int(best["epoch"])}
+        looked["best_epoch"] = int(best["epoch"])
         looked |= {f"best_{name}": value for name, value in best.items() if name.startswith("validation_")}
     return {
         **last,

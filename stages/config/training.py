@@ -50,21 +50,45 @@ class Augmentation(BaseModel, extra="forbid", frozen=True):
 
 
 class Schedule(BaseModel, extra="forbid", frozen=True):
-    """SGD with momentum; the learning rate falls at epoch milestones (AdaFace train_val.py) or polynomially."""
+    """Optimiser and learning rate, which falls at milestones (AdaFace train_val.py), polynomially or as a cosine."""
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2, description="batch size of one step, over all processes")
+    optimiser: Literal["sgd", "adamw"] = Field(
+        "sgd", description="adamw: Loshchilov and Hutter, ICLR 2019; insightface's and CVLface's configurations of ViTs"
+    )
     learning_rate: float = Field(gt=0, description="learning rate for that batch size; it is never scaled")
-    decay: Literal["milestones", "polynomial"] = Field(
-        "milestones", description="polynomial: (1 - share of the steps after warm-up) ^ power, per step (insightface)"
+    head_learning_rate_scale: float = Field(
+        1.0, gt=0, description="learning rate of the head as a multiple of the backbone's: insightface's lr_pfc_weight"
+        " (lr_scheduler.py at 7fadd420, 1/3 there)"
+    )
+    decay: Literal["milestones", "polynomial", "cosine"] = Field(
+        "milestones", description="polynomial: (1 - share of the steps after warm-up) ^ power, per step (insightface);"
+        " cosine: half a cosine over those steps (SGDR, Loshchilov and Hutter, ICLR 2017, eq. 5; CVLface)"
     )
     milestones: tuple[int, ...] = Field((), description="epochs after which the rate is multiplied by gamma")
     gamma: float = Field(0.1, gt=0, le=1)
     power: float = Field(1.0, gt=0, description="of the polynomial")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    decayed: Literal["all", "all_but_batch_norms", "all_but_batch_norms_and_biases"] = Field(
-        "all_but_batch_norms", description="parameters with weight decay; AdaFace: all but batch norms"
+    final_learning_rate: float = Field(0.0, ge=0, description="at the end of the cosine; CVLface: 0")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    nesterov: bool = Field(False, description="Nesterov's momentum for SGD (Sutskever et al., ICML 2013), as in torch")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="of AdamW: decay of its means of gradients and of their squares; torch's defaults,"
+        " which insightface and CVLface leave"
+    )
+    epsilon: float = Field(1e-8, gt=0, description="of AdamW, added to the root of the mean square; torch's default")
+    weight_decay: float = Field(5e-4, ge=0, description="AdamW multiplies it by the learning rate alone")
+    decayed: Literal["all", "all_but_batch_norms", "all_but_batch_norms_and_biases", "all_but_vectors"] = Field(
+        "all_but_batch_norms", description="parameters with weight decay; AdaFace: all but batch norms; CVLface: all"
+        " but vectors (norms, biases, PReLUs), position embeddings and tokens"
+    )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="weight of the earlier ones in an exponential moving average of all weights, kept"
+        " beside the last ones (Polyak and Juditsky, 1992; timm's ModelEmaV3); null: none"
+    )
+    ema_warmup: bool = Field(
+        False, description="the decay is at most (1 + n) / (10 + n) after n steps (TensorFlow's"
+        " ExponentialMovingAverage): for runs of few steps, which the average would otherwise begin in"
     )
     warmup_epochs: float = Field(0.0, ge=0, description="learning rate linear from zero")
     margin_warmup_epochs: float = Field(
@@ -78,23 +102,55 @@ class Schedule(BaseModel, extra="forbid", frozen=True):
 
     @model_validator(mode="after")
     def decays_one_way(self) -> Self:
-        """Refuse milestones that a polynomial would ignore, and a warm-up without end."""
-        if self.decay == "polynomial" and self.milestones:
-            raise InputError(f"milestones {list(self.milestones)} have no effect with decay: polynomial; remove one")
+        """Refuse milestones that a polynomial or a cosine would ignore, and a warm-up without end."""
+        if self.decay != "milestones" and self.milestones:
+            raise InputError(f"milestones {list(self.milestones)} have no effect with decay: {self.decay}; remove one")
+        if self.final_learning_rate and self.decay != "cosine":
+            raise InputError(f"final_learning_rate {self.final_learning_rate} is for decay: cosine, got {self.decay}")
+        if self.final_learning_rate > self.learning_rate:
+            raise InputError(
+                f"final_learning_rate {self.final_learning_rate} should not be above learning_rate {self.learning_rate}"
+            )
         if self.warmup_epochs >= self.epochs:
             raise InputError(f"warmup_epochs {self.warmup_epochs} should be less than epochs {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def optimiser_has_what_it_needs(self) -> Self:
+        """Refuse Nesterov's momentum without momentum, and decays that are none."""
+        if self.nesterov and (self.optimiser != "sgd" or not self.momentum):
+            raise InputError(
+                f"nesterov is for SGD with momentum, got optimiser {self.optimiser}, momentum {self.momentum}: "
+                "remove it"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas should be two numbers of at least 0 and less than 1, got {list(self.betas)}")
+        if self.ema_warmup and self.ema_decay is None:
+            raise InputError("ema_warmup needs an ema_decay, got none: give one, such as 0.9999")
         return self
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         warmup = self.warmup_epochs * steps_per_epoch
-        if self.decay == "polynomial":
-            left = 1 - max(0.0, step - warmup) / (self.epochs * steps_per_epoch - warmup)
-            rate = self.learning_rate * math.pow(left, self.power)
-        else:
+        if self.decay == "milestones":
             epoch = step // steps_per_epoch
             rate = self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        else:
+            gone = max(0.0, step - warmup) / (self.epochs * steps_per_epoch - warmup)
+            rate = self._fallen(gone)
         return rate * _risen(step + 1, warmup)
+
+    def _fallen(self, gone: float) -> float:
+        """Return the rate after a share of the steps that follow the warm-up."""
+        if self.decay == "polynomial":
+            return self.learning_rate * math.pow(1 - gone, self.power)
+        height = self.learning_rate - self.final_learning_rate
+        return self.final_learning_rate + height * (1 + math.cos(math.pi * gone)) / 2
+
+    def ema_decay_at(self, step: int) -> float:
+        """Return the weight of the earlier weights in their average after ``step`` steps, counted from 1."""
+        assert self.ema_decay is not None
+        return min(self.ema_decay, (1 + step) / (10 + step)) if self.ema_warmup else self.ema_decay
 
     def margin_share(self, step: int, steps_per_epoch: int) -> float:
         """Return the share of the head's margin in force at a step, 0 to 1."""
@@ -134,8 +190,9 @@ class Validation(BaseModel, extra="forbid", frozen=True):
     fusion: Literal["none", "pre_norm_sum"] = Field(
         "none", description="pre_norm_sum adds the mirrored image's feature, for twice the time"
     )
-    keep: Literal["last", "best"] = Field(
-        "last", description="which weights are evaluated; AdaFace: best mean accuracy on its five test sets"
+    keep: Literal["last", "best", "ema"] = Field(
+        "last", description="which weights are evaluated; AdaFace: best mean accuracy on its five test sets; ema: the"
+        " average of schedule.ema_decay"
     )
 
     @model_validator(mode="after")
@@ -182,6 +239,13 @@ class Config(BaseModel, extra="forbid", frozen=True):
         if self.initial is None:
             tree.pop("initial", None)
         return tree
+
+    @model_validator(mode="after")
+    def what_is_kept_is_there(self) -> Self:
+        """Refuse to keep an average of the weights that is not made."""
+        if self.validation.keep == "ema" and self.schedule.ema_decay is None:
+            raise InputError("validation.keep: ema needs schedule.ema_decay, got none: give one, such as 0.9999")
+        return self
 
     @model_validator(mode="after")
     def every_part_has_two_images(self) -> Self:

@@ -51,6 +51,9 @@ class Planned:
         batch, card = self.config.schedule.batch_size, cost.H100
         numbers = self.step.memory["backbone: weights, gradient, momentum"] // 3
         centres = self.classes * self.step.memory["class centres"] // -(-self.classes // self.gpus)
+        schedule = self.config.schedule
+        copies = 2 + (schedule.optimiser == "adamw") + (schedule.ema_decay is not None)
+        models = 1 + (schedule.ema_decay is not None)
         return {
             "card": card.name, "gpus": self.gpus, "classes_per_gpu": -(-self.classes // self.gpus),
             "memory_bytes": {**self.step.memory, "total": self.step.total_bytes},
@@ -63,8 +66,10 @@ class Planned:
                 "positions": len(POSITIONS) * 8 * self.images, "order": 8 * self.images,
                 "own_order": 8 * self.images // self.gpus,
             },
-            # weights and momentum of each kept one, and one being written
-            "disk_bytes": {"checkpoints": (KEPT + 1) * 2 * (numbers + centres), "model": numbers + centres},
+            # weights and what belongs to them of each kept one, and one being written
+            "disk_bytes": {
+                "checkpoints": (KEPT + 1) * copies * (numbers + centres), "model": models * (numbers + centres),
+            },
         }  # fmt: skip
 
 

@@ -4,8 +4,8 @@ Under .facet/checkpoints/KEY, where the key is a digest of parameters, records a
 ``step-NNNNNNNNNN`` a folder of
 
     checkpoint.json         what was trained, by which versions, and the SHA-256 of each file beside it
-    state.pt                what all processes hold alike: backbone, objective, momenta, loss scale, position, history
-    rank-RRRRR-of-SSSSS.pt  what one process holds: its rows of the class centres and their momenta, its queues
+    state.pt                what all hold alike: backbone and average, optimiser, loss scale, position, history
+    rank-RRRRR-of-SSSSS.pt  what one process holds: its rows of the class centres and what belongs to them, its queues
 
 Any number of processes may go on from it: each reads the rows it needs. The folder is filled aside and moved.
 """

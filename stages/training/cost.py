@@ -109,7 +109,11 @@ def cost(config: Config, num_classes: int, processes: int, card: Card = H100) ->
     taking_part = max(round(config.class_sample_rate * rows), min(size, rows))
     head_s, head = _head(config, rows, taking_part, size, card)
     backbone_s, backbone = _backbone(config, share, processes, card)
-    return Cost({**head, **backbone, "context and libraries": CONTEXT}, backbone_s, head_s)
+    numbers = backbone["backbone: weights, gradient, momentum"] // 3 + head["class centres"]
+    more = {"second means of AdamW": numbers * (config.schedule.optimiser == "adamw"),
+            "average of the weights": numbers * (config.schedule.ema_decay is not None)}  # fmt: skip
+    memory = {**head, **backbone, **{item: value for item, value in more.items() if value}}
+    return Cost({**memory, "context and libraries": CONTEXT}, backbone_s, head_s)
 
 
 def _head(config: Config, rows: int, taking_part: int, size: int, card: Card) -> tuple[float, dict[str, int]]:

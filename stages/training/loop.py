@@ -1,4 +1,4 @@
-"""The training loop of train_backbone: SGD as in AdaFace train_val.py, with checkpoints to resume from.
+"""The training loop of train_backbone, after AdaFace train_val.py, with checkpoints to resume from.
 
 The weights depend on the configuration and the records and on nothing else: not on how many processes load, nor on
 whether the training was killed and resumed. (Bit for bit on one machine's CPU; on a GPU as far as kernels allow;
@@ -200,7 +200,14 @@ class Training:
             return {}
         if epoch % every and epoch != self.config.schedule.epochs:
             return {}
-        measured = {f"validation_{name}": value for name, value in self.validate(self.networks.backbone).items()}
+        looked_at = {"validation": self.networks.backbone}
+        if self.stepper.average is not None:
+            looked_at["validation_ema"] = self.stepper.average.backbone
+        measured = {
+            f"{prefix}_{name}": value
+            for prefix, backbone in looked_at.items()
+            for name, value in self.validate(backbone).items()
+        }
         if self.processes.is_first:
             self.log_point(self.step, **measured)
         if measured["validation_avg"] > self.best.get("validation_avg", -1.0):

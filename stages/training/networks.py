@@ -173,29 +173,46 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def parameter_groups(networks: nn.Module, schedule: Schedule) -> list[dict[str, object]]:
-    """Return the parameters with weight decay and those without, as ``schedule.decayed`` says."""
+    """Return the parameters with weight decay and those without, as ``schedule.decayed`` says.
+
+    Where the head learns at a rate of its own, its parameters follow in groups with a ``rate_scale``.
+    """
+    spared = _spared(networks, schedule)
+    scale = schedule.head_learning_rate_scale
+    named = [(name, p) for name, p in networks.named_parameters() if p.requires_grad]
+    apart = {id(p) for name, p in named if scale != 1 and name.startswith("head.")}
+    groups = []
+    for of_head in (False, True) if apart else (False,):
+        for is_spared, decay in ((False, schedule.weight_decay), (True, 0.0)):
+            chosen = [p for _, p in named if (id(p) in apart) is of_head and (id(p) in spared) is is_spared]
+            if chosen or not of_head:
+                groups.append({"params": chosen, "weight_decay": decay, "rate_scale": scale if of_head else 1.0})
+    return groups
+
+
+def _spared(networks: nn.Module, schedule: Schedule) -> set[int]:
+    """Return the identities of the parameters without weight decay."""
     spared: set[int] = set()
     for module in networks.modules():
         if isinstance(module, _BatchNorm) and schedule.decayed != "all":
             spared |= {id(parameter) for parameter in module.parameters(recurse=False)}
-    if schedule.decayed == "all_but_batch_norms_and_biases":
+    if schedule.decayed in ("all_but_batch_norms_and_biases", "all_but_vectors"):
         spared |= {id(p) for name, p in networks.named_parameters() if name.rpartition(".")[2] == "bias"}
-    trained = [parameter for parameter in networks.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if id(p) not in spared], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in trained if id(p) in spared], "weight_decay": 0.0},
-    ]
+    if schedule.decayed == "all_but_vectors":
+        tokens = ("pos_embed", "mask_token")
+        spared |= {id(p) for name, p in networks.named_parameters() if p.ndim <= 1 or name.endswith(tokens)}
+    return spared
 
 
 def with_backbone_rate(
-    groups: list[dict[str, object]], networks: nn.Module, share: float
+    groups: list[dict[str, object]], networks: nn.Module, scale: float
 ) -> list[dict[str, object]]:
     """Return the groups with the backbone's parameters in groups of their own, after the others.
 
     Args:
         groups: of ``parameter_groups``.
         networks: the modules ``backbone``, ``head`` and ``objective``.
-        share: the backbone's learning rate over that of the schedule.
+        scale: the backbone's learning rate over that of the schedule.
     """
     of_backbone = {id(p) for name, p in networks.named_parameters() if name.startswith("backbone.")}
     split: list[list[dict[str, object]]] = [[], []]
@@ -203,5 +220,5 @@ def with_backbone_rate(
         parameters = list(cast("Iterable[nn.Parameter]", group["params"]))
         rest = [p for p in parameters if id(p) not in of_backbone]
         split[0].append({**group, "params": rest})
-        split[1].append({**group, "params": [p for p in parameters if id(p) in of_backbone], "share": share})
+        split[1].append({**group, "params": [p for p in parameters if id(p) in of_backbone], "rate_scale": scale})
     return split[0] + split[1]

@@ -17,32 +17,40 @@ from stages.core.images.pixels import from_rows, to_network
 from stages.core.losses.class_parallel import Shard
 from stages.core.losses.head import HeadOutput
 from stages.core.losses.sampler import Order
+from stages.core.losses.sparse_adamw import RowAdamW
 from stages.core.losses.sparse_sgd import RowSGD
 from stages.io import brisque_model
 from stages.training import networks as networks_of
+from stages.training.averaging import Average
 from stages.training.distributed import Processes
 from stages.training.initial import Start, freeze
 from stages.training.networks import Networks
 
 SEED_OF_STEP, SEED_OF_RANK = 1_000_003, 7_368_787
+OPTIMISER = "optimiser."
+"""Prefix of the rows of the optimiser's state in a checkpoint."""
 
 
 def optimiser(networks: nn.Module, config: Config, device: torch.device) -> torch.optim.Optimizer:
-    """Return SGD with momentum; on a GPU one kernel for many weights."""
+    """Return SGD with momentum or AdamW; on a GPU one kernel for many weights."""
     schedule = config.schedule
-    groups = networks_of.parameter_groups(networks, schedule)
+    rate, groups = schedule.learning_rate, networks_of.parameter_groups(networks, schedule)
     if config.initial is not None and config.initial.backbone_learning_rate is not None:
-        share = config.initial.backbone_learning_rate / schedule.learning_rate
-        groups = networks_of.with_backbone_rate(groups, networks, share)
-    if config.class_sample_rate < 1:
-        # a part of the classes takes part in a step, the others' centres keep their momentum
-        return RowSGD(groups, lr=schedule.learning_rate, momentum=schedule.momentum)
+        groups = networks_of.with_backbone_rate(groups, networks, config.initial.backbone_learning_rate / rate)
+    by_rows = config.class_sample_rate < 1  # the centres that do not take part in a step keep all they have
     fused = True if device.type == "cuda" else None  # on a CPU its bits are others
-    return torch.optim.SGD(groups, lr=schedule.learning_rate, momentum=schedule.momentum, fused=fused)
+    if schedule.optimiser == "adamw":
+        if by_rows:
+            return RowAdamW(groups, rate, schedule.betas, schedule.epsilon)
+        return torch.optim.AdamW(groups, rate, schedule.betas, schedule.epsilon, fused=fused)
+    momentum, nesterov = schedule.momentum, schedule.nesterov
+    if by_rows:
+        return RowSGD(groups, rate, momentum, nesterov=nesterov)
+    return torch.optim.SGD(groups, rate, momentum, nesterov=nesterov, fused=fused)
 
 
 class Stepper:
-    """Networks, optimiser and loss scale; ``advance`` makes one step."""
+    """Networks, their average, optimiser and loss scale; ``advance`` makes one step."""
 
     def __init__(
         self, config: Config, num_classes: int, order: Order, processes: Processes, start: Start | None = None
@@ -67,6 +75,7 @@ class Stepper:
         asks = self.networks.head.wants_quality
         self.brisque = brisque_model.read(brisque_model.installed()) if asks else None
         self.optimiser = optimiser(self.networks.modules(), config, processes.device)
+        self.average = None if config.schedule.ema_decay is None else Average(self.networks, config.schedule)
         self.networks.objective.autocast = self.autocast
         self.dtype = networks_of.autocast_type(config.compute.precision, processes.device)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.dtype == torch.float16)
@@ -80,7 +89,7 @@ class Stepper:
         """
         config, networks = self.config, self.networks
         for group in self.optimiser.param_groups:
-            group["lr"] = config.schedule.rate(step, self.order.steps_per_epoch) * group.get("share", 1.0)
+            group["lr"] = config.schedule.rate(step, self.order.steps_per_epoch) * group["rate_scale"]
         networks.head.ramp = config.schedule.margin_share(step, self.order.steps_per_epoch)
         # dropout draws from the step alone, so that no generator's state need be kept
         torch.manual_seed(config.seed + SEED_OF_STEP * (step + 1) + SEED_OF_RANK * self.processes.rank)
@@ -105,6 +114,8 @@ class Stepper:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         networks.objective.after_step(networks.backbone)
+        if self.average is not None:
+            self.average.follow(step + 1)
         return output
 
     def features(self, image_B3HW: Tensor) -> Tensor:
@@ -137,38 +148,48 @@ class Stepper:
             if self.processes.any(not bool(value.isfinite().all()))[0]:
                 weight.grad *= float("inf")
 
-    def momenta(self) -> dict[str, Tensor]:
-        """Return the optimiser's momentum of each parameter that has one, by name."""
-        named = self.networks.modules().named_parameters()
-        found = {name: self.optimiser.state[p].get("momentum_buffer") for name, p in named if p in self.optimiser.state}
-        return {name: momentum for name, momentum in found.items() if momentum is not None}
+    def optimiser_state(self) -> dict[str, dict[str, Tensor]]:
+        """Return momentum, or means and step counts, of each parameter that has them, by the parameter's name."""
+        states = self.optimiser.state
+        named = [(name, states[p]) for name, p in self.networks.modules().named_parameters() if p in states]
+        return {name: {key: value for key, value in state.items() if value is not None} for name, state in named}
 
-    def load_momenta(self, momenta: dict[str, Tensor]) -> None:
-        """Set the momentum of each named parameter."""
+    def load_optimiser_state(self, states: dict[str, dict[str, Tensor]]) -> None:
+        """Set the optimiser's state of each named parameter."""
         self.optimiser.state.clear()
+        counts_on_host = not self.optimiser.defaults.get("fused")
         for name, parameter in self.networks.modules().named_parameters():
-            if name in momenta:
-                self.optimiser.state[parameter]["momentum_buffer"] = momenta[name]
+            for key, value in states.get(name, {}).items():
+                on_host = key == "step" and counts_on_host
+                self.optimiser.state[parameter][key] = value.cpu() if on_host else value
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
         """Return the state common to all processes, the rows of this process's classes, and its other own state."""
-        networks, momenta = self.networks, self.momenta()
+        networks, states = self.networks, self.optimiser_state()
         head = dict(networks.head.state_dict())
         rows = {"weight": head.pop("weight")}
-        if "head.weight" in momenta:
-            rows["momentum"] = momenta.pop("head.weight")
+        of_weight = states.pop("head.weight", {})
+        by_row = {key for key, value in of_weight.items() if value.shape == rows["weight"].shape}
+        rows |= {f"{OPTIMISER}{key}": of_weight[key] for key in by_row}
+        states["head.weight"] = {key: value for key, value in of_weight.items() if key not in by_row}
         shared = {
-            "backbone": networks.backbone.state_dict(), "head": head, "momenta": momenta,
+            "backbone": networks.backbone.state_dict(), "head": head, "optimiser": states,
             "scaler": self.scaler.state_dict(),
         }  # fmt: skip
+        if self.average is not None:
+            shared["ema"], rows["ema"] = self.average.state()
         return shared, rows, dict(networks.objective.state_dict())
 
     def load_state(self, shared: dict[str, Any], rows: dict[str, Tensor], own: dict[str, Tensor]) -> None:
         """Restore a saved state, with this process's rows of it."""
-        networks = self.networks
+        networks, states = self.networks, dict(shared["optimiser"])
         networks.backbone.load_state_dict(shared["backbone"])
         networks.head.load_state_dict({**shared["head"], "weight": rows["weight"]})
         networks.objective.load_state_dict(own)
-        self.load_momenta(shared["momenta"] | ({"head.weight": rows["momentum"]} if "momentum" in rows else {}))
+        by_row = {key.removeprefix(OPTIMISER): value for key, value in rows.items() if key.startswith(OPTIMISER)}
+        states["head.weight"] = {**states["head.weight"], **by_row}
+        self.load_optimiser_state(states)
+        if self.average is not None:
+            self.average.load_state(shared["ema"], rows["ema"])
         if shared["scaler"]:  # none where it was not fp16: another device's `auto`
             self.scaler.load_state_dict(shared["scaler"])

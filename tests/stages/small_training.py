@@ -29,6 +29,17 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 
 
+# optimisers, schedules and averages: whatever holds for one of them holds for all
+WAYS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "nesterov": {"nesterov": True, "head_learning_rate_scale": 0.5},
+    "adamw": {
+        "optimiser": "adamw", "learning_rate": 0.005, "head_learning_rate_scale": 3.0, "decay": "cosine",
+        "milestones": [], "ema_decay": 0.9, "ema_warmup": True,
+    },
+}  # fmt: skip
+
+
 def config(
     head: str = "adaface", compute: Any = None, validation: Any = None, dropout: float = 0.2, **schedule: Any
 ) -> Config:
@@ -67,8 +78,9 @@ def train(of: Config, key: str = "key", ours: Processes | None = None) -> loop.T
 
 
 def weights(training: loop.Training) -> dict[str, torch.Tensor]:
-    networks = training.networks
-    return {**networks.backbone.state_dict(), **networks.head.state_dict(prefix="head.")}
+    networks, average = training.networks, training.stepper.average
+    averaged = {} if average is None else average.modules.state_dict(prefix="ema.")
+    return {**networks.backbone.state_dict(), **networks.head.state_dict(prefix="head."), **averaged}
 
 
 def same(left: loop.Training, right: loop.Training) -> bool:
@@ -87,10 +99,10 @@ def distance(left: Snapshot, right: Snapshot) -> float:
     def tensors(of: Snapshot) -> dict[str, torch.Tensor]:
         backbone = {f"backbone.{name}": value for name, value in of.shared["backbone"].items()}
         tree = {**of.rows, **backbone, **of.shared["head"], **of.own}
-        return {name: value.double() for name, value in (tree | momenta(of)).items()}
-
-    def momenta(of: Snapshot) -> dict[str, torch.Tensor]:
-        return {f"momentum.{name}": value for name, value in of.shared["momenta"].items()}
+        for part in ("optimiser", "ema"):
+            tree |= {f"{part}.{name}.{key}": value for name, state in of.shared.get(part, {}).items()
+                     for key, value in state.items()}  # fmt: skip
+        return {name: value.double() for name, value in tree.items()}
 
     a, b = tensors(left), tensors(right)
     assert a.keys() == b.keys()

@@ -1,8 +1,9 @@
 """SGD with momentum and weight decay that skips rows without a gradient: Partial FC's centres.
 
 torch's SGD takes a row-sparse gradient only without weight decay. Here rows in the gradient move exactly as torch's
-SGD moves them; others keep weight and momentum (insightface partial_fc_v2.py at 7fadd420 swaps them out as well).
-A dense gradient touches all rows.
+SGD moves them; others keep weight and momentum, as in insightface's first Partial FC (partial_fc.py at 92a0bb6b), which
+swaps them out. The gradient of its second (partial_fc_v2.py at 7fadd420) is dense: there the others decay, and go on
+moving by their momentum. A dense gradient touches all rows here too.
 
 Shapes: C rows, K of them in the gradient.
 """
@@ -18,12 +19,19 @@ from torch.optim import Optimizer
 
 
 class RowSGD(Optimizer):
-    """Like ``torch.optim.SGD``, without dampening and Nesterov momentum."""
+    """Like ``torch.optim.SGD``, without dampening."""
 
     def __init__(
-        self, params: Iterable[Any], lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        *,
+        nesterov: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -52,7 +60,10 @@ class RowSGD(Optimizer):
             velocities = [self._velocity(weight) for weight in weights]
             torch._foreach_mul_(velocities, group["momentum"])
             torch._foreach_add_(velocities, changes)
-            changes = velocities
+            if group["nesterov"]:
+                torch._foreach_add_(changes, velocities, alpha=group["momentum"])
+            else:
+                changes = velocities
         torch._foreach_sub_(weights, changes, alpha=group["lr"])
 
     def _move_rows(self, weight: Tensor, group: dict[str, Any]) -> None:
@@ -62,6 +73,7 @@ class RowSGD(Optimizer):
         change = gradient.values().add(weight[row_K], alpha=group["weight_decay"])
         if group["momentum"]:
             velocity = self._velocity(weight)
-            change.add_(velocity[row_K], alpha=group["momentum"])
-            velocity[row_K] = change
+            moved = change.add(velocity[row_K], alpha=group["momentum"])
+            velocity[row_K] = moved
+            change = change.add_(moved, alpha=group["momentum"]) if group["nesterov"] else moved
         weight.index_add_(0, row_K, change, alpha=-group["lr"])

@@ -22,20 +22,23 @@ SMALL = {"name": "iresnet", "style": "adaface", "units": [1, 1, 1, 1], "stem_str
          "widths": [16, 16, 32, 32], "dropout": 0.0}  # fmt: skip
 
 
-def of(backbone: dict[str, Any], size: int, head: str = "adaface", **compute: Any) -> Config:
-    tree = config(head, batch_size=size, compute=compute).model_dump()
+def of(backbone: dict[str, Any], size: int, head: str = "adaface", schedule: Any = None, **compute: Any) -> Config:
+    tree = config(head, compute=compute, **{"batch_size": size} | (schedule or {})).model_dump()
     return Config.model_validate(tree | {"backbone": backbone})
 
 
 @pytest.mark.parametrize(
-    ("size", "num_classes", "head"),
-    [(128, 20_000, "adaface"), (64, 400_000, "cosface"), (1024, 100_000, "softmax"), (8192, 30_000, "softmax")],
-)
+    ("size", "num_classes", "head", "schedule"),
+    [
+        (128, 20_000, "adaface", {}), (64, 400_000, "cosface", {}), (1024, 100_000, "softmax", {}),
+        (8192, 30_000, "softmax", {}), (64, 400_000, "cosface", {"optimiser": "adamw", "ema_decay": 0.999}),
+    ],
+)  # fmt: skip
 def test_memory_is_what_a_whole_step_holds_at_most(
-    size: int, num_classes: int, head: str, monkeypatch: pytest.MonkeyPatch
+    size: int, num_classes: int, head: str, schedule: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch, "autocast", lambda *of, **named: contextlib.nullcontext())
-    trained, meta = of(SMALL, size, head, precision="fp32"), torch.device("meta")
+    trained, meta = of(SMALL, size, head, schedule, precision="fp32"), torch.device("meta")
     reckoned = cost.cost(trained, num_classes, 1)
     with Memory() as memory:
         with meta:

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from stages.config.training import Config
 from stages.runtime import devices, plugins, program
 from stages.training import checkpoint_files, checkpoints, loop
 from stages.training.checkpoints import Checkpoints
 from stages.training.dataset import open_records
 from tests.stages import ranks, small_training, training_data
-from tests.stages.small_training import config, same, train
+from tests.stages.small_training import WAYS, config, same, train
 
 
 @pytest.fixture
@@ -167,26 +168,27 @@ def test_a_data_set_that_was_not_unpacked_says_what_to_run(project: Path):
 KILLS = ("step", "first half of a file", "before the move", "while old ones are removed")
 
 
+@pytest.mark.parametrize("way", ["sgd", "adamw"])
 def test_killed_with_sigkill_at_any_step_and_in_any_moment_of_writing_it_ends_in_the_same_bits(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A dozen kills of one training, at drawn steps, with a checkpoint after every step."""
+    """A dozen kills of one training, at drawn steps, with a checkpoint after every step; AdamW's has a cosine and an average."""
     monkeypatch.setenv("FACET_CHECKPOINT_SECONDS", "0")
-    drawn = random.Random(3)
-    wanted = train(config(), "whole")
+    drawn, of = random.Random(3), config(**WAYS[way])
+    wanted = train(of, "whole")
     died = 0
     for _ in range(12):
         kill = drawn.choice(KILLS), drawn.randrange(1, 4)
-        died += ranks.exit_code(partial(train_until_killed, *kill)) == -signal.SIGKILL
+        died += ranks.exit_code(partial(train_until_killed, of, *kill)) == -signal.SIGKILL
     assert died >= 4  # the others came to the end
-    survivor = train(config(), "killed")
+    survivor = train(of, "killed")
     assert same(wanted, survivor)
     assert survivor.history == wanted.history
 
 
-def train_until_killed(moment: str, steps: int) -> None:
+def train_until_killed(of: Config, moment: str, steps: int) -> None:
     """Go on with the training "killed"; after ``steps`` more steps end this process at a moment of its own choosing."""
-    training = loop.Training(config(), open_records("tiny"))
+    training = loop.Training(of, open_records("tiny"))
     die = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
     advance, count = training.advance, iter(range(1, 1000))
     dying = []

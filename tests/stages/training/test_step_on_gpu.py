@@ -26,8 +26,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def of(head: str, fields: dict[str, Any], rate: float = 1.0) -> Config:
-    tree = config(head, batch_size=SIZE).model_dump()
+def of(head: str, fields: dict[str, Any], rate: float = 1.0, **schedule: Any) -> Config:
+    tree = config(head, batch_size=SIZE, **schedule).model_dump()
     tree["backbone"] |= {"feature_dim": DIM}
     tree["head"] = {"name": head} | HEADS[head] | {"scale": 64.0} | fields
     return Config.model_validate(tree | {"class_sample_rate": rate})
@@ -57,3 +57,10 @@ def test_a_sample_of_the_classes_makes_the_host_wait_no_more_often():
     sampled = step(of("adaface", {}, rate=0.2), MANY[-1])
     assert sampled.waits.total() <= WAITS, sampled.waits
     assert sampled.operators <= step(of("adaface", {}), FEW).operators + MORE_OPERATORS
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.2])
+def test_adamw_and_an_average_of_the_weights_make_the_host_wait_no_more_often(rate: float):
+    few, many = (step(of("cosface", {}, rate, optimiser="adamw", ema_decay=0.999), number) for number in (FEW, MANY[-1]))
+    assert many.waits.total() <= WAITS, many.waits
+    assert many.operators <= few.operators + MORE_OPERATORS

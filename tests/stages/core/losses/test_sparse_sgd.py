@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +15,12 @@ from stages.heads import cosface
 from tests.stages.meta_gpu import counted
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_rows_that_are_always_there_move_as_in_torchs_sgd(sparse: bool, momentum: float):
+def test_rows_that_are_always_there_move_as_in_torchs_sgd(sparse: bool, momentum: float, nesterov: bool):
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Parameter(torch.arange(12.0).reshape(4, 3)) for _ in range(2))
-    options = {"lr": 0.1, "momentum": momentum, "weight_decay": 0.01}
+    options: dict[str, Any] = {"lr": 0.1, "momentum": momentum, "weight_decay": 0.01, "nesterov": nesterov}
     optimisers = RowSGD([ours], **options), torch.optim.SGD([theirs], **options)
     for _ in range(4):
         gradient = torch.randn(4, 3)
