@@ -12,18 +12,14 @@ FACET_PROCS=4 starts four processes here that share the work; started by torchru
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from stages.config.training import Config
 from stages.core.images.pixels import SIDE
-from stages.core.losses.class_parallel import of_processes
 from stages.io import class_names
 from stages.models import model_files
 from stages.runtime import (
@@ -73,8 +69,9 @@ def train(run: str, config: Config, ours: Processes) -> None:
     """Train, then write the model, its metrics and its curve."""
     records = open_records(config.dataset, shared=ours.size > 1)
     devices.prepare(config.threads)
-    set_pins.checked(config.dataset, set_pins.recorded(run, set_pins.VALIDATION))
-    validate = validation(config) if config.validation.every_epochs else None
+    validated_on = config.validation.dataset or config.dataset
+    set_pins.checked(validated_on, set_pins.recorded(run, set_pins.VALIDATION))
+    validate = validation(config) if config.validation.is_wanted else None
     start = initial.read(run, config, records.num_classes)
     if start is not None and ours.is_first:
         progress.say(f"{run} {start.note}")
@@ -133,39 +130,13 @@ def open_checkpoints(config: Config, records: Records, ours: Processes, start: S
 
 
 def validation(config: Config) -> loop.Validate:
-    """Return a function that evaluates a backbone on the sets of ``config.validation``; ``avg`` is their mean.
+    """Return a function that evaluates a backbone on the sets of ``config.validation``.
 
     The code is loaded here, because most trainings never look: what it says decides no weight, unless `keep` is best.
     """
-    from stages.config import evaluation
-    from stages.embedding.embedder import Embedder
-    from stages.embedding.shared_embed import SharedEmbed
-    from stages.suites import _pairs, hq
+    from stages.suites import _validation
 
-    wanted = config.validation
-    switches = evaluation.Hq.model_validate({"sets": wanted.sets, "fusion": wanted.fusion})
-    folder = places.eval_folder(config.dataset)
-    for name in wanted.sets:
-        try:
-            _pairs.find(folder, name)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"validation: {error}") from error
-
-    def validate(backbone: nn.Module) -> Mapping[str, float]:
-        # a copy, because an embedder arranges its network for itself
-        shown, shard = copy.deepcopy(backbone), of_processes()
-        shard.first_(shown.buffers())
-        embedder = Embedder(
-            shown, config.color_order, next(backbone.parameters()).device,
-            flip=wanted.fusion != "none", value_range=config.value_range,
-            # a step of so many images, which keeps all activations, has fitted into the GPU's memory
-            most=config.schedule.batch_size // shard.world_size // config.compute.chunks,
-        )  # fmt: skip
-        with numerics.applied("ieee"):
-            metrics = hq.measure(folder, switches, SharedEmbed(embedder, shard), {}).metrics
-        return {name: metrics[name] for name in wanted.sets} | {"avg": hq.mean_accuracy(metrics, wanted.sets)}
-
-    return validate
+    return _validation.of(config, places.eval_folder(config.validation.dataset or config.dataset))
 
 
 def write_model(folder: Path, training: loop.Training, records: Records, checkpoints: Checkpoints) -> str:
@@ -242,6 +213,8 @@ def metrics(training: loop.Training, records: Records, weights_sha256: str) -> d
         looked["weights_are"] = config.validation.keep
     if best:
         looked["best_epoch"] = int(best["epoch"])
+        if config.validation.every_steps:
+            looked["best_step"] = int(best["step"])
         looked |= {f"best_{name}": value for name, value in best.items() if name.startswith("validation_")}
     return {
         **last,

@@ -124,11 +124,8 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     train = _check(training.Config, merged, where)
     for name_of_section in ("head", "backbone", "objective"):
         check_plugin(f"{name_of_section}s", getattr(train, name_of_section), where)
-    looked_at = {"sets": train.validation.sets, "fusion": train.validation.fusion}
-    _check(benchmarks.Hq, looked_at, f"{where}, validation")
+    _check_validation(train, datasets, f"{where}, validation")
     evaluate = _check(benchmarks.Config, measured_on, where)
-    if datasets[own["dataset"]].is_synthetic:
-        _check_synthetic_sets(train.validation.sets, PAIRS, f"{where}, validation")
     if datasets[evaluate.dataset].is_synthetic:
         _check_synthetic_sets(evaluate.hq.sets, PAIRS, f"{where}, hq")
         _check_synthetic_sets(evaluate.fiqa.sets, SETS["fiqa"], f"{where}, fiqa")
@@ -152,6 +149,21 @@ def _measured_on(
     if "dataset" in datasets[name].benchmarks:
         raise InputError(f"params.yaml, datasets.{name}.benchmarks: `dataset` is for runs; remove it")
     return merge(written, datasets[name].benchmarks) | {"dataset": name}
+
+
+def _check_validation(train: training.Config, datasets: Mapping[str, Dataset], where: str) -> None:
+    """Refuse test sets for validation that are not there, as far as that is known before they are read."""
+    wanted = train.validation
+    _check(benchmarks.Hq, {"sets": wanted.sets, "fusion": wanted.fusion}, where)
+    name = wanted.dataset or train.dataset
+    if name not in datasets:
+        there = ", ".join(sorted(datasets))
+        raise UnknownNameError(f"{where}.dataset: no data set {name!r}: there are {there}")
+    if datasets[name].is_synthetic:
+        if name != train.dataset:
+            raise InputError(f"{where}.dataset: {name} is synthetic; wanted {train.dataset}, or a folder of yours")
+        _check_synthetic_sets(wanted.sets, PAIRS, where)
+        _check_synthetic_sets(wanted.suites.fiqa.sets, SETS["fiqa"], f"{where}, fiqa")
 
 
 def _check_synthetic_sets(names: tuple[str, ...], there: tuple[str, ...], where: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stages.config.initial import Initial
+from stages.config.validation import Validation
 from stages.core.errors import InputError
 from stages.core.images import augment, low_view
 from stages.core.images.pixels import VALUE_RANGE, ColorOrder
@@ -180,27 +181,6 @@ class Compute(BaseModel, extra="forbid", frozen=True):
         " and 4/3 of the time; the head sees the batch whole, batch norms see a part"
     )
     sync_batch_norm: bool = Field(False, description="batch-norm statistics over all processes, not per process")
-
-
-class Validation(BaseModel, extra="forbid", frozen=True):
-    """Evaluation on verification sets during training. `keep: best` selects on them: not a test result."""
-
-    every_epochs: int = Field(0, ge=0, description="and after the last; 0: never")
-    sets: tuple[str, ...] = Field(("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30"), min_length=1, description="of hq")
-    fusion: Literal["none", "pre_norm_sum"] = Field(
-        "none", description="pre_norm_sum adds the mirrored image's feature, for twice the time"
-    )
-    keep: Literal["last", "best", "ema"] = Field(
-        "last", description="which weights are evaluated; AdaFace: best mean accuracy on its five test sets; ema: the"
-        " average of schedule.ema_decay"
-    )
-
-    @model_validator(mode="after")
-    def best_was_looked_for(self) -> Self:
-        """Refuse to keep the best without validation."""
-        if self.keep == "best" and not self.every_epochs:
-            raise InputError("`keep: best` needs every_epochs of at least 1, got 0")
-        return self
 
 
 class Config(BaseModel, extra="forbid", frozen=True):

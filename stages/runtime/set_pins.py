@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
-from stages.runtime import artifacts, initial_folders, pin, places, program, progress, yaml_text
+from stages.runtime import artifacts, pin, places, program, progress, yaml_text
 from stages.runtime.places import Place
 
 PINS = Path("pins")
@@ -55,8 +55,7 @@ class SetPins:
         """Write the digests of the sets that the sections of a run name."""
         train = sections.get("train") or {}
         looked_at = train.get("validation") or {}
-        sets = _sets(looked_at) if looked_at.get("every_epochs") else []
-        pins = {VALIDATION: self.digests(train.get("dataset", ""), sets)}
+        pins = {VALIDATION: self.digests(looked_at.get("dataset") or train.get("dataset", ""), _validated(looked_at))}
         for name, section in sections.items():
             if name.startswith("evaluate_"):
                 sets = _sets(section.get("switches"))
@@ -179,6 +178,16 @@ def _sets(switches: Any) -> list[str]:
     return list((switches or {}).get("sets") or [])
 
 
+def _validated(section: Mapping[str, Any]) -> list[str]:
+    """Return the sets that a training is validated on, of all suites."""
+    if not (section.get("every_epochs") or section.get("every_steps")):
+        return []
+    suites = section.get("suites") or {}
+    more = [TRUTH] if _sets(suites.get("fiqa")) else []
+    found = [*_sets(section), *(name for switches in suites.values() for name in _sets(switches)), *more]
+    return list(dict.fromkeys(found))
+
+
 def _difference(folder: Path, dataset: str, name: str, wanted: str | None, found: str) -> str:
     path = list_path(dataset, name)
     listed = path.read_text(encoding="ascii") if path.is_file() else ""
@@ -192,6 +201,8 @@ def _difference(folder: Path, dataset: str, name: str, wanted: str | None, found
 
 def main(arguments: argparse.Namespace) -> None:
     """Pin what params.yaml names, and what its runs are measured on; write again what else is lost with the pins."""
+    from stages.runtime import initial_folders  # late: evaluations load this module too, and have no such folder
+
     del arguments
     tree = yaml_text.parse(Path("params.yaml").read_text(encoding="utf-8"))
     tree = tree if isinstance(tree, dict) else {}

@@ -41,7 +41,9 @@ LOG_STEPS = 20
 LogPoint = Callable[..., None]
 """Takes a step and named values, as `progress.log_point`."""
 Validate = Callable[[nn.Module], Mapping[str, float]]
-"""Maps a backbone to accuracies by test set, and their mean as ``avg``."""
+"""Maps a backbone to numbers: accuracies by test set, their mean as ``avg``, ``SUITE.METRIC`` of other suites."""
+SCORE = "validation_best_by"
+"""The number that the best weights are chosen by, where `best_by` says so."""
 
 
 @dataclass
@@ -98,6 +100,8 @@ class Training:
         self.sums = Sums()
         self.speed = Speed(self.processes.device)
         self.history: list[dict[str, float]] = []
+        self.looked: dict[str, float] = {}
+        """Results of the last validation in this epoch."""
         self.best: dict[str, float] = {}
         """Step and epoch of the best validation so far, and its results."""
 
@@ -124,12 +128,14 @@ class Training:
                 told = ended or self.step % LOG_STEPS == 0
                 if told:
                     self.report(output)
+                self.look()
                 if ended:
                     self.end_epoch(output)
-                due, stopped = ended, False
+                # the best weights so far are kept as a checkpoint
+                due, stopped = ended or self.best.get("step") == self.step, False
                 if told or between_s <= 0 or self.processes.size == 1:
                     late = self.processes.is_first and time.monotonic() - saved_s >= between_s
-                    due, stopped = self.processes.any(ended or late, is_terminated())
+                    due, stopped = self.processes.any(due or late, is_terminated())
                 if due or stopped:
                     checkpoints.save(self.snapshot())
                     saved_s = time.monotonic()
@@ -190,35 +196,43 @@ class Training:
         rate = self.stepper.optimiser.param_groups[0]["lr"]
         epoch = len(self.history) + 1
         means = self.sums.means(self.processes)
-        self.history.append({"epoch": epoch, **means, "learning_rate": rate, **terms, **self.validated(epoch)})
-        self.sums = Sums()
+        self.history.append({"epoch": epoch, **means, "learning_rate": rate, **terms, **self.looked})
+        self.sums, self.looked = Sums(), {}
 
-    def validated(self, epoch: int) -> dict[str, float]:
-        """Return the validation result after this epoch, if it is due, and remember the best; all share the work."""
-        every = self.config.validation.every_epochs
-        if not (every and self.validate):
-            return {}
-        if epoch % every and epoch != self.config.schedule.epochs:
-            return {}
-        looked_at = {"validation": self.networks.backbone}
+    def look(self) -> None:
+        """Evaluate the backbone after this step, if it is due, and remember the best; all processes share the work."""
+        wanted = self.config.validation
+        if self.validate is None or not self.is_due():
+            return
+        self.speed.pause()  # it is no part of a step's time
+        found = dict(self.validate(self.networks.backbone))
+        score = wanted.score(found)
+        self.looked = {f"validation_{name}": value for name, value in found.items()}
+        if wanted.best_by and score is not None:
+            self.looked[SCORE] = score
         if self.stepper.average is not None:
-            looked_at["validation_ema"] = self.stepper.average.backbone
-        measured = {
-            f"{prefix}_{name}": value
-            for prefix, backbone in looked_at.items()
-            for name, value in self.validate(backbone).items()
-        }
+            averaged = self.validate(self.stepper.average.backbone)
+            self.looked |= {f"validation_ema_{name}": value for name, value in averaged.items()}
         if self.processes.is_first:
-            self.log_point(self.step, **measured)
-        if measured["validation_avg"] > self.best.get("validation_avg", -1.0):
-            self.best = {"step": self.step, "epoch": epoch, **measured}
-        return measured
+            self.log_point(self.step, **self.looked)
+        if score is not None and score > self.best.get(SCORE, self.best.get("validation_avg", -math.inf)):
+            epoch = -(-self.step // self.order.steps_per_epoch)
+            self.best = {"step": self.step, "epoch": epoch, **self.looked}
+
+    def is_due(self) -> bool:
+        """Return whether the backbone is evaluated after this step: by epochs, by steps, and after the last."""
+        wanted = self.config.validation
+        epoch, within = divmod(self.step, self.order.steps_per_epoch)
+        by_epochs = wanted.every_epochs and not within and epoch % wanted.every_epochs == 0
+        by_steps = wanted.every_steps and self.step % wanted.every_steps == 0
+        return bool(by_epochs or by_steps or (wanted.is_wanted and self.step == self.num_steps))
 
     def snapshot(self) -> Snapshot:
         """Return everything that later processes, of any number, need to resume."""
         shared, rows, own = self.stepper.state()
         sums = {**vars(self.sums), "total_3": self.processes.sum(self.sums.total_3)}
-        shared |= {"sums": sums, "history": self.history, "best": self.best, "speed": self.speed.state()}
+        shared |= {"sums": sums, "history": self.history, "looked": self.looked, "best": self.best}
+        shared["speed"] = self.speed.state()
         span = self.stepper.span
         best_step = int(self.best["step"]) if self.best else None
         return Snapshot(self.step, shared, rows, span.start, self.records.num_classes, own, best_step)
@@ -231,6 +245,7 @@ class Training:
         if not self.processes.is_first:
             self.sums.total_3 = torch.zeros_like(self.sums.total_3)  # the first one has the sum of all
         self.history, self.best = snapshot.shared["history"], snapshot.shared["best"]
+        self.looked = snapshot.shared["looked"]
         self.speed.load(snapshot.shared["speed"])
 
 
