@@ -1,4 +1,4 @@
-"""`facet table`, `facet track`, `facet demo`: print and record results."""
+"""`facet table`, `facet show`, `facet track`, `facet demo`: print and record results."""
 
 from __future__ import annotations
 
@@ -60,6 +60,32 @@ def table(
     else:
         raise InputError(f"--diff is printed as md or csv, not as {format_.value}")
     typer.echo(provenance.add(shown, where) if format_ == Format.html else shown)
+
+
+@app.command(epilog="Example: facet show adaface --sets lfw,cfp_fp")
+@in_a_sentence
+def show(
+    run: Annotated[str, typer.Argument(help="A training run that is finished.")],
+    sets: Annotated[str, typer.Option(help="Verification sets whose worst pairs are shown; default: all.")] = "",
+    no_pairs: Annotated[bool, typer.Option("--no-pairs", help="Leave the pairs out: no image is read.")] = False,
+    scale: Annotated[str, typer.Option(help="Scale of `facet ablations`; default: the project's runs.")] = "",
+) -> None:
+    """Write a page of a single run: results, worst pairs, curves, configuration, environment, how to reproduce it.
+
+    The page is results/RUN/page/index.html and needs no other file. If MLflow has the run, it gets the page too.
+    """
+    from pipeline.base import workspace
+    from pipeline.tables import run_page
+
+    root = enter()
+    where = workspace.beside(root, "ablations", scale) if scale else workspace.of_project(root)
+    typer.echo(f"page     {run_page.write(where, run, _progress, sets=sets, pairs=not no_pairs)}")
+    if link := run_page.attach(where, run):
+        typer.echo(f"MLflow   {link}")
+
+
+def _progress(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 @app.command(epilog="Example: facet track")

@@ -22,7 +22,7 @@ def add(html: str, where: Workspace) -> str:
     """
     if MARKER.search(html) is None:
         return html
-    locked, runs, mlflow_url = lineage.read(where.folder).entries, recorded_ids.runs(where), _mlflow_url(where)
+    locked, runs, address = lineage.read(where.folder).entries, recorded_ids.runs(where), mlflow_url(where)
 
     def facts(found: re.Match[str]) -> str:
         stage = f"train_backbone@{found[1]}"
@@ -34,14 +34,14 @@ def add(html: str, where: Workspace) -> str:
         said = _entry("fingerprint", identity)
         # not the commit of today: the page may be made long after the training
         said += _entry("recorded at commit", (run and run.commit) or "not recorded in this store")
-        if run and mlflow_url:
-            said += f'<dt>MLflow</dt><dd><a href="{escape(run.url(mlflow_url))}">{escape(stage)}</a></dd>'
+        if run and address:
+            said += f'<dt>MLflow</dt><dd><a href="{escape(run.url(address))}">{escape(stage)}</a></dd>'
         return said
 
     return MARKER.sub(facts, html)
 
 
-def _mlflow_url(where: Workspace) -> str:
+def mlflow_url(where: Workspace) -> str:
     """Return the address of the MLflow server of a workspace's project; empty if there is none, or only a database."""
     server = servers.known(where.project).get(servers.MLFLOW)
     address = servers.elsewhere().get(servers.MLFLOW) or (server.url if server else "")

@@ -56,6 +56,7 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     top: float | None = None  # of the y axis
+    bottom: float | None = 0  # of the y axis; None: below the lowest value
     steps: bool = False
     ranks: bool = False  # x is published and measured, y the rank: a slope chart
     dots: bool = False  # x is every seed's value, y the row's place
@@ -133,7 +134,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         axes.set_yscale("log")
         axes.set_ylim(top=panel.top)
     else:
-        axes.set_ylim(bottom=0, top=panel.top)
+        axes.set_ylim(bottom=panel.bottom, top=panel.top)
 
 
 def _as_slopes(axes: Any, panel: Panel) -> None:
