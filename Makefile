@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_SYSTEM_CERTS = 1
 export PATH := $(abspath $(bin)):$(PATH)
 
-.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations browser faults machines machines-s3 audit deps quality-real-faces bench-quality lock locked clean
+.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations site browser faults machines machines-s3 audit reference deps quality-real-faces bench-quality lock locked clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -91,6 +91,10 @@ test-mxnet: $(VENV)/installed .venv-mxnet/installed  ## compare RecordIO reading
 ablations: $(VENV)/installed  ## all tables of the papers (50 minutes); SEEDS=0,1,2 TABLES="..." SCALE=faces REPORT=folder
 	$(bin)/facet ablations $(TABLES) --scale $(or $(SCALE),demo) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPORT),--report $(REPORT))
 
+site: $(VENV)/installed  ## the pages as a site, in site/; strict: a link that leads nowhere fails
+	$(call install,--extra test --extra docs)
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
+
 # pictures of invented numbers do not replace those of a table that ran
 browser: pictures = $(if $(FACET_BROWSER),docs/images,.facet/pictures)
 browser: $(VENV)/installed  ## test MLflow's pages in a headless Chromium (`chromium` of Debian), with pictures in .facet/pictures (half a minute)
@@ -111,6 +115,9 @@ machines-s3: $(VENV)/installed  ## as machines, with an S3-compatible server as 
 
 audit: | $(uv)  ## compare uv.lock with known advisories (asks api.osv.dev)
 	$(uv) audit --frozen --preview-features audit-command
+
+reference: $(VENV)/installed  ## write docs/params.md and docs/commands.md from the models and the program
+	$(bin)/python -m tests.docs.reference
 
 deps: $(VENV)/installed  ## write what each stage imports to the deps of dvc.yaml and graph/
 	$(bin)/python -m tests.deps
