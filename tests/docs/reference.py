@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -180,12 +179,12 @@ def commands() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def summary(command: click.Command) -> str:
+def summary(command: Any) -> str:
     """Return the first sentence of a command's help."""
     return (command.help or "").strip().partition("\n")[0]
 
 
-def of_command(name: str, command: click.Command) -> str:
+def of_command(name: str, command: Any) -> str:
     """Return the section of a command of pipeline/cli."""
     given = sorted(command.params, key=lambda one: one.param_type_name == "option")
     lines = [_option(one) for one in given if one.name != "help"]
@@ -194,7 +193,7 @@ def of_command(name: str, command: click.Command) -> str:
     return f"## facet {name}\n\n{body}{_table(lines)}{example}"
 
 
-def _option(one: click.Parameter) -> str:
+def _option(one: Any) -> str:
     names = (*one.opts, *one.secondary_opts) if one.param_type_name == "option" else (one.name or "",)
     default = getattr(one.default, "value", one.default)
     untold = default in (None, "", False, ()) or callable(default) or one.required
