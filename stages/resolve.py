@@ -36,7 +36,8 @@ def main(arguments: argparse.Namespace) -> None:
                 folder / "datasets" / f"{name}.yaml", {"unpack": dataset.unpack.model_dump(mode="json"), **place}
             )
         for name, run in runs.items():
-            artifacts.write_yaml(folder / "runs" / f"{name}.yaml", run)
+            summary = resolved.summary(name).model_dump(mode="json")
+            artifacts.write_yaml(folder / "runs" / f"{name}.yaml", {**run, "summary": summary})
         for name, table in resolved.tables.items():
             artifacts.write_yaml(
                 folder / "tables" / f"{name}.yaml",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import deps
 from tests.support import ROOT, Project, copy_project
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # as test_prefect_end
 RAN = re.compile(r"^Running stage '(?:[^':]*:)?([^']+)'", re.MULTILINE)
 RUNS = ("arcface", "cosface", "adaface")
 SUITES = ("hq", "ijb", "lq", "fiqa")
+COLUMNS = [column["metric"] for column in yaml.safe_load((ROOT / "tables/heads.yaml").read_text())["columns"]]
 
 
 def test_dvc_repro_alone_makes_everything(reproduced: Project):
@@ -62,7 +64,7 @@ def test_changing_one_margin_reruns_that_run_only_and_changing_it_back_costs_not
     changed, printed = remargined
     assert set(RAN.findall(printed)) == {
         "resolve", "train_backbone@cosface", "train_quality@cosface", *(f"evaluate_{suite}@cosface" for suite in SUITES),
-        "row@heads-cosface", "tabulate@heads", "report", "track",
+        "summary@cosface", "row@heads-cosface", "tabulate@heads", "report", "track",
     }
     project = copy_project(changed.path, tmp_path / "project", empty_store)
     project.edit("params.yaml", {"runs": {"cosface": {"head": {"margin": 0.35}}}})
@@ -90,12 +92,24 @@ def test_dvc_exp_run_sets_a_parameter(tried: tuple[Project, str]):
 def test_metrics_params_and_plots_show_what_dvc_users_expect(tried: tuple[Project, str]):
     project, _ = tried
     assert "runs.arcface.head.margin" in project.run("dvc", "params", "diff")
-    assert "results/arcface/train.json" in project.run("dvc", "metrics", "diff")
-    assert "results/arcface/hq.json" in project.run("dvc", "metrics", "show")
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json"))
+    assert list(changed) == ["results/arcface/summary.json"]
+    assert set(changed["results/arcface/summary.json"]) <= set(COLUMNS)
+    # a line per run, with the columns of its table, and the numbers that the suites' files have of these
+    title, *lines = project.run("dvc", "metrics", "show").splitlines()
+    assert [line.split()[0] for line in lines] == [f"results/{run}/summary.json" for run in RUNS]
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    for run in RUNS:
+        whole = {suite: json.loads((project.path / f"results/{run}/{suite}.json").read_text()) for suite in SUITES}
+        values = {f"{suite}.{key}": value for suite, tree in whole.items() for key, value in tree.items()}
+        wanted = {column: values[column] for column in COLUMNS if column in values}
+        found = shown[f"results/{run}/summary.json"]["data"]
+        assert {f"{suite}.{key}": value for suite, tree in found.items() for key, value in tree.items()} == wanted
+    assert title.split() == ["Path", *sorted(wanted)]
+    assert len(wanted) > 10
     assert "file://" in project.run("dvc", "plots", "show")
     page = (project.path / "dvc_plots/index.html").read_text()
-    assert all(f'"{name}"' in page for name in ("ROC", "DET", "CMC", "EDC"))
-    assert '"filename": "arcface/hq/roc.csv"' in page
+    assert all(f'"{curve} of {run}"' in page for curve in ("ROC", "DET", "CMC", "EDC") for run in RUNS)
 
 
 def test_a_mistake_in_params_stops_before_anything_runs_and_loses_nothing(copy_reproduced: Callable[[], Project]):

@@ -20,7 +20,7 @@ class Lines:
     def news(self, one: Snapshot, now: float) -> Iterator[str]:
         """Yield the lines for a snapshot of a run; always the same run."""
         if not self.states and one.stages:
-            left = wording.left(one.left_s, one.is_bound)
+            left = wording.left(one.left_s, one.left_is)
             yield f"{one.title}: {wording.counted(one)}" + (f", {left}" if left else "")
         for stage in one.stages:
             before = self.states.get(stage.name, "waiting")

@@ -36,7 +36,7 @@ class LiveBoard:
         """
         self.title, self.clock = title, clock
         self.snapshots: list[Snapshot] = []
-        self.with_failures = True
+        self.with_foot = True
         self.console = Console(file=stream or sys.stderr)
         self.live = Live(
             console=self.console, get_renderable=self._picture, refresh_per_second=PER_SECOND, vertical_overflow="crop"
@@ -64,5 +64,5 @@ class LiveBoard:
         if not shown:
             return Group(Text.assemble(("facet ", "dim"), (self.title, "bold"), "  reading the graph ..."))
         height = self.console.height // len(shown)
-        boards = [Board(one, now, height, self.with_failures) for one in shown]
+        boards = [Board(one, now, height, self.with_foot) for one in shown]
         return Group(*(part for board in boards for part in (board, Text()))) if len(boards) > 1 else Group(*boards)

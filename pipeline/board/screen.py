@@ -22,16 +22,16 @@ WIDE = 72
 class Board:
     """A rich renderable of a run's snapshot; it is never higher than the terminal."""
 
-    def __init__(self, one: Snapshot, now: float, height: int | None = None, with_failures: bool = True) -> None:
+    def __init__(self, one: Snapshot, now: float, height: int | None = None, with_foot: bool = True) -> None:
         """Draw ``one``.
 
         Args:
             one: the run.
             now: seconds since the epoch.
             height: most lines; default: those of the terminal.
-            with_failures: list the failed stages, and what they printed last.
+            with_foot: list the failed stages with what they printed last, and where Prefect shows the run.
         """
-        self.one, self.now, self.height, self.with_failures = one, now, height, with_failures
+        self.one, self.now, self.height, self.with_foot = one, now, height, with_foot
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the parts, from the top."""
@@ -55,11 +55,10 @@ class Board:
             yield Text()
         yield from foot
 
-
     def _foot(self, console: Console, options: ConsoleOptions, most: int) -> list[Text]:
         """Return the failures with what they printed last, and where the run is in Prefect, as single lines."""
         lines: list[Text] = []
-        failures = self.one.failures if self.with_failures else []
+        failures = self.one.failures if self.with_foot else []
         for shown, stage in enumerate(failures):
             sentence = Text.assemble((f"{stage.name}: ", "bold red"), stage.message)
             wrapped = list(sentence.wrap(console, options.max_width))
@@ -67,7 +66,8 @@ class Board:
                 lines.append(Text(f"and {len(failures) - shown} more failed", style="red"))
                 break
             lines += wrapped[:MOST_LINES_EACH]
-        ends = [("logs   ", self.one.logs)] * bool(failures) + [("Prefect", self.one.url)] * bool(self.one.url)
+        ends = [("logs   ", self.one.logs)] * bool(failures)
+        ends += [("Prefect", self.one.url)] * bool(self.one.url and self.with_foot)
         return [*lines, *(Text(f"{what} {where}", "dim", no_wrap=True, overflow="ellipsis") for what, where in ends)]
 
 
@@ -87,7 +87,7 @@ def _bar(one: Snapshot, now: float) -> Table:
     done = wording.share_done(one, now)
     words = [f"{done:.0f}%", wording.clock(max(now - one.began, 0.0))]
     if one.num_ended < len(one.stages) and not one.stopping and one.left_s is not None:
-        words.append(wording.left(max(one.left_s - (now - one.at), 0.0), one.is_bound))
+        words.append(wording.left(max(one.left_s - (now - one.at), 0.0), one.left_is))
     style = "red" if one.failures else "green" if one.stages and one.num_ended == len(one.stages) else "cyan"
     bar = ProgressBar(100, done, style="bright_black", complete_style=style, finished_style=style)
     grid.add_row(bar, Text("  ".join(filter(None, words))))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.base import environment, workspace
 from pipeline.board import progress_line
@@ -79,8 +79,8 @@ class Snapshot:
     stages: Sequence[StageNow] = ()
     left_s: float | None = None
     """Seconds that the rest takes; None if not even a part of them is known."""
-    is_bound: bool = False
-    """It takes longer than ``left_s``: of some stages nothing is known yet."""
+    left_is: Literal["about", "more than", "at most"] = "about"
+    """How ``left_s`` is meant: of some stages nothing is known yet, or perhaps not all will have to run."""
     stopping: str = ""
     """Why the run is being stopped; empty if it is not."""
     url: str = ""

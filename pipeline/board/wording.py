@@ -29,15 +29,15 @@ def kinds(names: Iterable[str]) -> str:
     return ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items())
 
 
-def left(left_s: float | None, is_bound: bool) -> str:
+def left(left_s: float | None, left_is: str = "about") -> str:
     """Return the time left in words; empty if nothing is known of it.
 
-    >>> left(80.0, False), left(80.0, True), left(None, True)
+    >>> left(80.0), left(80.0, "more than"), left(None)
     ('about 1:20 left', 'more than 1:20 left', '')
     """
-    if left_s is None or (is_bound and left_s < 1.0):
+    if left_s is None or (left_is == "more than" and left_s < 1.0):
         return ""
-    return f"{'more than' if is_bound else 'about'} {clock(left_s)} left"
+    return f"{left_is} {clock(left_s)} left"
 
 
 def percent(stage: StageNow, now: float) -> tuple[float, bool] | None:

@@ -51,7 +51,7 @@ def board(title: str, plain: bool) -> Iterator[None]:
         finally:
             _shown.reset(token)
             # the command lists them behind it, with their logs
-            live.with_failures = False
+            live.with_foot = False
 
 
 @contextmanager

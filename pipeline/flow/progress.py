@@ -12,7 +12,7 @@ from pipeline.board import estimate, snapshot
 from pipeline.board.grouping import Place
 from pipeline.board.snapshot import RUNNING, Snapshot, StageNow
 from pipeline.execution.dvc_lines import is_dvcs
-from pipeline.execution.graph import Stage
+from pipeline.execution.graph import RESOLVE, Stage
 from pipeline.execution.stage_result import StageResult
 from pipeline.flow import display
 
@@ -58,7 +58,13 @@ class Progress:
         remaining = {address: one for address, one in self.expected.items() if address not in self.ended}
         left_s = {address: _left(usual.get(address), self.running.get(address), now) for address in remaining}
         left = estimate.left(remaining, left_s, self.jobs, self.num_devices)
-        return replace(base, stages=stages, left_s=left.left_s, is_bound=left.is_bound, at=now)
+        if len(remaining) > 1 and any(one.name == RESOLVE for one in remaining.values()):
+            # only once it has run is known what is really stale
+            left_s_of_all = None if left.is_bound else left.left_s
+            return replace(base, stages=stages, left_s=left_s_of_all, left_is="at most", at=now)
+        return replace(
+            base, stages=stages, left_s=left.left_s, left_is="more than" if left.is_bound else "about", at=now
+        )
 
     def stage(self, one: Stage) -> StageNow:
         """Return one stage as it is now."""

@@ -87,7 +87,7 @@ class ProgressArtifacts:
 def sentence(one: Snapshot) -> str:
     """Return a run's progress in a sentence: what has ended, what runs, how long the rest takes."""
     now = [f"{stage.name} ({stage.line})" if stage.line else stage.name for stage in one.of(RUNNING)]
-    left = "" if one.num_ended == len(one.stages) else wording.left(one.left_s, one.is_bound)
+    left = "" if one.num_ended == len(one.stages) else wording.left(one.left_s, one.left_is)
     return "; ".join(filter(None, [wording.counted(one), left, f"now: {', '.join(now)}" if now else ""]))
 
 

@@ -87,7 +87,7 @@ class Work:
         one = self.look()
         todo = [stage.name for stage in one.stages if not stage.ended]
         if todo:
-            left = wording.left(one.left_s, one.is_bound)
+            left = wording.left(one.left_s, one.left_is)
             many = "stages" if len(todo) > 1 else "stage"
             self.story.info(f"{len(todo)} {many} to run: {wording.kinds(todo)}" + (f"; {left}" if left else ""))
 

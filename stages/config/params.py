@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from stages.config import evaluation as benchmarks
 from stages.config import initial as start
+from stages.config import shown_columns, training
 from stages.config import table as report
-from stages.config import training
+from stages.config.summary import Summary
 from stages.config.tree import Dataset, RowOfTable, Tree
 from stages.core.errors import InputError, UnknownNameError
 from stages.core.metrics.missing import SETS
@@ -51,6 +52,10 @@ class Params:
     def measured(self, table: str) -> dict[str, dict[str, str]]:
         """Return, for each measured row of a table, the names of its rows in params.yaml and their runs."""
         return _measured(table, self.rows)
+
+    def summary(self, run: str) -> Summary:
+        """Return which numbers of a run DVC shows."""
+        return shown_columns.of_run(run, self.rows.items(), self.tables)
 
     def scale(self, table: str) -> report.Scale:
         """Return the profile, and what is said of the data sets of a table's runs."""

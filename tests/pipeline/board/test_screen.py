@@ -49,7 +49,7 @@ def test_the_whole_says_how_many_are_done_and_how_long_the_rest_takes() -> None:
     assert title.startswith("facet  heads ")
     assert title.endswith("8 of 19 stages, 1 running")
     assert bar.endswith("  1:10  about 1:20 left")
-    assert draw(snapshot(*RUNNING, is_bound=True))[1].endswith("  more than 1:20 left")
+    assert draw(snapshot(*RUNNING, left_is="more than"))[1].endswith("  more than 1:20 left")
     assert draw(snapshot(*RUNNING, left_s=None))[1].endswith("%  1:10")
 
 
