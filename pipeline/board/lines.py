@@ -48,9 +48,19 @@ def ends(stage: StageNow) -> str:
 
     >>> ends(StageNow("evaluate_hq@a", state="executed", seconds=4.2, line="lfw 0.9917  cfp_fp 0.9512"))
     'evaluate_hq@a executed in 0:04: lfw 0.9917  cfp_fp 0.9512'
+    >>> line = "train a  100%  384/384 images  29/s  0 s left  loss 3.842"
+    >>> ends(StageNow("train_backbone@a", state="executed", seconds=41.0, line=line))
+    'train_backbone@a executed in 0:41: 29/s  loss 3.842'
     >>> ends(StageNow("evaluate_hq@a", state="skipped", message="needs train_backbone@a, which did not end well"))
     'evaluate_hq@a skipped: needs train_backbone@a, which did not end well'
     """
     took = f" {'in' if stage.good else 'after'} {wording.clock(stage.seconds)}" if stage.seconds else ""
-    said = stage.message if not stage.good else wording.shorter(stage.line) if stage.state == "executed" else ""
+    said = stage.message if not stage.good else _numbers(stage) if stage.state == "executed" else ""
     return f"{stage.name} {stage.state}{took}" + (f": {said}" if said else "")
+
+
+def _numbers(stage: StageNow) -> str:
+    """Return what an executed stage printed last; of a progress line what is still of interest."""
+    if (measured := stage.measured) is not None:
+        return "  ".join(filter(None, (measured.rate, measured.note)))
+    return wording.shorter(stage.line)
