@@ -15,6 +15,7 @@ from stages.config import shown_columns
 from stages.config.table import Table
 from stages.config.tree import RowOfTable
 from tests import fake_results
+from tests.support import ROOT
 
 COLUMNS = ("hq.lfw", "lq.tinyface_rank1", "fiqa.lfw_cr_fiqa_edc_auc_fmr1e-02", "hq.not_measured", "averages.hq_avg")
 
@@ -87,3 +88,19 @@ def test_a_run_shows_the_columns_of_its_tables_or_of_all(run: str, columns: tupl
 def test_without_tables_a_run_shows_what_the_papers_average() -> None:
     shown = shown_columns.of_run("a", [], {}).columns
     assert {"hq.lfw", "lq.tinyface_rank1", "ijb.ijbb_tar_at_far_1e-04", "averages.all_avg"} <= set(shown)
+
+
+def test_a_table_with_other_columns_makes_no_row_of_another_table_stale(project: Path) -> None:
+    """Rows depend on what the stage writes, so that a table brings DVC's views up to date; not on what tables change."""
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["row"]["do"]["deps"]
+    made = [dep for dep in deps if "/curves/" in dep or dep.endswith("/summary.json")]
+    assert made == ["results/${item.run}/curves/roc.csv"]
+    texts = []
+    for columns in (["hq.lfw"], ["lq.tinyface_rank1"]):
+        resolved = Path("resolved/runs/cosface.yaml")
+        tree = yaml.safe_load(resolved.read_text()) | {"summary": {"columns": columns}}
+        resolved.write_text(yaml.safe_dump(tree))
+        summary.main(summary.parser().parse_args(["cosface"]))
+        texts.append((Path("results/cosface/summary.json").read_text(), Path("results/cosface/curves/roc.csv").read_text()))
+    assert texts[0][0] != texts[1][0]
+    assert texts[0][1] == texts[1][1]
