@@ -21,9 +21,29 @@ NARROW_CONFIGS: dict[str, dict[str, Any]] = {
     "magface": {"name": "magface", "units": (2, 1, 1, 1), **NARROW},
     "cr_fiqa": {"name": "cr_fiqa", "units": (2, 1, 1, 1), **NARROW},
     "curricularface": {"name": "curricularface", "units": (2, 1, 1, 1), **NARROW},
+    "ir_se": {"name": "ir_se", "units": (2, 1, 1, 1), **NARROW},
+    "vit": {
+        "name": "vit", "patch_size": 28, "width": 16, "depth": 2, "heads": 8, "mlp_ratio": 4, "feature_dim": 16,
+        "drop_path": 0.05, "mask_ratio": 0.0,
+    },
+    "cvlface_vit": {
+        "name": "cvlface_vit", "patch_size": 16, "width": 16, "depth": 12, "heads": 8, "mlp_ratio": 5, "feature_dim": 16,
+        "drop_path": 0.1, "mask_ratio": 0.0,
+    },
     "mobilefacenet": {"name": "mobilefacenet", "units": (1, 1, 2, 1), "base_width": 4, "scale": 2, "feature_dim": 16},
 }
 """By family of checkpoint."""
+INSIGHTFACE_VIT = {"name": "vit", "patch_size": 9, "heads": 8, "mlp_ratio": 4, "feature_dim": 512, "drop_path": 0.05}
+CVLFACE_VIT = {"name": "cvlface_vit", "patch_size": 8, "width": 512, "feature_dim": 512, "drop_path": 0.1, "mask_ratio": 0.0}
+VITS: dict[str, dict[str, Any]] = {
+    "insightface_vit_t": {**INSIGHTFACE_VIT, "width": 256, "depth": 12, "mask_ratio": 0.0},
+    "insightface_vit_s": {**INSIGHTFACE_VIT, "width": 512, "depth": 12, "mask_ratio": 0.0},
+    "insightface_vit_b": {**INSIGHTFACE_VIT, "width": 512, "depth": 24, "mask_ratio": 0.1},
+    "insightface_vit_l": {**INSIGHTFACE_VIT, "width": 768, "depth": 24, "mask_ratio": 0.1},
+    "cvlface_vit_small": {**CVLFACE_VIT, "depth": 12, "heads": 8, "mlp_ratio": 5},
+    "cvlface_vit_base": {**CVLFACE_VIT, "depth": 24, "heads": 16, "mlp_ratio": 3},
+}
+"""The published ViTs."""
 
 
 def config_of(tree: dict[str, Any]) -> BaseModel:
@@ -65,13 +85,18 @@ def published_file(family: str, state: dict[str, Tensor]) -> dict[str, Any]:
     """Return the file as the family's training program writes it: container, prefixes, class centres."""
     generator = torch.Generator().manual_seed(0)
     centre_DC = torch.randn(16, 5, generator=generator)
-    if family == "adaface":
+    if family in ("adaface", "ir_se"):
         head = {"head.kernel": centre_DC, "head.batch_mean": torch.tensor([20.0]), "head.t": torch.zeros(1)}
         return {"epoch": 3, "state_dict": {f"model.{key}": value for key, value in state.items()} | head}
     if family == "magface":
         prefixed = {f"features.module.{key}": value for key, value in state.items()}
         return {"epoch": 3, "arch": "iresnet50", "state_dict": prefixed | {"fc.weight": centre_DC}}
     return dict(state)
+
+
+def six_images() -> Tensor:
+    """Return images for golden training steps: batch norms of two are saturated, and their gradients rounding errors."""
+    return torch.from_numpy(np.random.default_rng(6).uniform(-1, 1, (6, 3, 112, 112)).astype(np.float32))
 
 
 def golden_image() -> Tensor:

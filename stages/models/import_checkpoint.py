@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def place(checkpoint: Path, folder: Path, said: Said) -> model_files.Model:
             f"{checkpoint} has the keys of insightface's networks (RGB, -1 to 1) and of MagFace's without their prefix "
             "(BGR, 0 to 1): give --architecture insightface or --architecture magface"
         )
-    depth = 2 * sum(config["units"]) + 2
+    depth = config["depth"] if "depth" in config else 2 * sum(config["units"]) + 2
     if said.depth not in (None, depth, depth + 1):  # 100 and 101 are two names of one depth
         raise InputError(f"{checkpoint} has {depth} layers, but {said.published or 'you'} expected {said.depth}")
     head = import_head.find(recognised, config["feature_dim"], said.head, said.classes, keep=said.keep_head)
@@ -87,11 +88,19 @@ def load(recognised: Recognised) -> tuple[nn.Module, dict[str, Any]]:
     try:
         state = checkpoint_keys.fit(recognised.state, wanted)
     except ValueError as error:
-        units = ", ".join(str(number) for number in tree["units"])
-        network = f"the network {recognised.family} with {units} blocks"
+        network = f"the network {recognised.family} with {blocks(tree)} blocks"
         raise InputError(f"the keys are not those of {network}: {error}") from error
     backbone.load_state_dict(state, assign=True)
     return backbone.eval(), config.model_dump(mode="json")
+
+
+def blocks(backbone: Mapping[str, Any]) -> str:
+    """Return the numbers of blocks of a network's configuration: of its stages, or of a ViT as a whole.
+
+    >>> blocks({"units": [3, 4, 14, 3]}), blocks({"depth": 12})
+    ('3, 4, 14, 3', '12')
+    """
+    return ", ".join(str(number) for number in backbone.get("units", [backbone.get("depth")]))
 
 
 def describe(

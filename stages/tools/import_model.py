@@ -35,9 +35,9 @@ def main(arguments: argparse.Namespace) -> None:
     said = complete(arguments)
     model = import_checkpoint.place(arguments.checkpoint, folder, said)
     assert model.source is not None
-    units = " ".join(str(number) for number in model.backbone["units"])
+    blocks = import_checkpoint.blocks(model.backbone).replace(",", "")
     low, high = model.value_range
-    print(f"{folder}: {model.source.family} network, blocks {units}, {model.feature_dim} dimensions")
+    print(f"{folder}: {model.source.family} network, blocks {blocks}, {model.feature_dim} dimensions")
     print(f"takes {model.color_order} in [{low:g}, {high:g}]; trained on {model.dataset}")
     if arguments.head or arguments.keep_head:
         print(f"class centres of {model.num_classes} classes kept" if model.num_classes else "no class centres in it")

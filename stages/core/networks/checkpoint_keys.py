@@ -1,7 +1,8 @@
 """Recognises published checkpoints by their keys, and reads depth and width from their shapes.
 
 Facts of the layouts: AdaFace (Lightning, ``model.*``), insightface (plain), MagFace (``features.module.*`` or
-``module.features.*``), CR-FIQA (plain, with ``qs``) and CurricularFace (plain, blocks without their middle batch norm).
+``module.features.*``), CR-FIQA (plain, with ``qs``), CurricularFace (plain, blocks without their middle batch norm) and
+the ViTs of insightface (plain, with a mask token) and CVLface (``net.*``, without).
 
 Shapes: C classes, D feature dimensions.
 """
@@ -21,7 +22,9 @@ from stages.core.errors import InputError
 from stages.core.images.pixels import ColorOrder, ValueRange
 
 State = Mapping[str, Tensor]
-FamilyName = Literal["adaface", "insightface", "magface", "cr_fiqa", "curricularface", "mobilefacenet"]
+FamilyName = Literal[
+    "adaface", "ir_se", "insightface", "magface", "cr_fiqa", "curricularface", "mobilefacenet", "vit", "cvlface_vit"
+]
 SHOWN = 8
 """Maximum number of keys of each kind in an error."""
 
@@ -45,6 +48,7 @@ FAMILIES: dict[FamilyName, Family] = {
         {"name": "iresnet", "style": "adaface", "dropout": 0.4},
         "input_layer.0.weight", "BGR", (-1.0, 1.0), "head.kernel",
     ),
+    "ir_se": Family({"name": "ir_se", "dropout": 0.4}, "input_layer.0.weight", "BGR", (-1.0, 1.0), "head.kernel"),
     "insightface": Family(
         {"name": "iresnet", "style": "insightface", "dropout": 0.0}, "layer1.0.conv1.weight", "RGB", (-1.0, 1.0)
     ),
@@ -56,9 +60,17 @@ FAMILIES: dict[FamilyName, Family] = {
         {"name": "curricularface", "dropout": 0.4}, "input_layer.0.weight", "RGB", (-1.0, 1.0)
     ),
     "mobilefacenet": Family({"name": "mobilefacenet"}, "conv_sep.layers.0.weight", "RGB", (-1.0, 1.0)),
+    "vit": Family(
+        {"name": "vit", "heads": 8, "drop_path": 0.05, "mask_ratio": 0.0}, "patch_embed.proj.weight", "RGB", (-1.0, 1.0)
+    ),
+    "cvlface_vit": Family(
+        {"name": "cvlface_vit", "drop_path": 0.1, "mask_ratio": 0.0}, "patch_embed.proj.weight", "RGB", (-1.0, 1.0)
+    ),
 }  # fmt: skip
 NESTED = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net")
 """Names under which training programs keep the weights."""
+CVLFACE_HEADS = {12: 8, 24: 16}
+"""Heads of the attention of CVLface's ViTs by depth: no tensor tells them (models/vit/__init__.py at d3d09c93)."""
 MAGFACE_PREFIXES = ("features.module.", "module.features.")
 
 
@@ -121,6 +133,7 @@ def read_config(recognised: Recognised) -> dict[str, Any]:
         "input_layer.0.weight": _read_flat,
         "layer1.0.conv1.weight": _read_staged,
         "conv_sep.layers.0.weight": _read_mobile,
+        "patch_embed.proj.weight": _read_transformer,
     }
     fixed = FAMILIES[recognised.family]
     try:
@@ -174,7 +187,11 @@ def _tensors(tree: Mapping[str, Any]) -> dict[str, Tensor]:
 def _family_of(anchor: str, prefix: str, state: State) -> FamilyName:
     if anchor == FAMILIES["mobilefacenet"].anchor:
         return "mobilefacenet"
+    if anchor == FAMILIES["vit"].anchor:
+        return "vit" if "mask_token" in state else "cvlface_vit"
     if anchor == FAMILIES["adaface"].anchor:
+        if any(".res_layer.se_block." in key for key in state):
+            return "ir_se"
         normed = any(re.fullmatch(r"body\.\d+\.res_layer\.2\.running_mean", key) for key in state)
         return "adaface" if normed else "curricularface"
     if any(key.startswith("qs.") for key in state):
@@ -247,3 +264,23 @@ def _read_mobile(state: State) -> dict[str, Any]:
         "scale": narrow // base,
         "feature_dim": state["features.layers.2.weight"].shape[0],
     }
+
+
+def _read_transformer(state: State) -> dict[str, Any]:
+    numbers = [int(match[1]) for key in state if (match := re.match(r"blocks\.(\d+)\.", key))]
+    width, depth = state["patch_embed.proj.weight"].shape[0], max(numbers, default=-1) + 1
+    read = {
+        "patch_size": state["patch_embed.proj.weight"].shape[2],
+        "width": width,
+        "depth": depth,
+        "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] // width,
+        "feature_dim": state["feature.2.weight"].shape[0],
+    }
+    if "mask_token" in state:
+        return read
+    if depth not in CVLFACE_HEADS:
+        known = " and ".join(str(number) for number in CVLFACE_HEADS)
+        raise InputError(
+            f"a CVLface ViT of {depth} blocks: its heads are not in the keys, and only {known} are published"
+        )
+    return {**read, "heads": CVLFACE_HEADS[depth]}

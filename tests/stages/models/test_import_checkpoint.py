@@ -21,6 +21,7 @@ CPU = torch.device("cpu")
 DECLARED = {
     "adaface": ("BGR", (-1.0, 1.0)), "insightface": ("RGB", (-1.0, 1.0)), "magface": ("BGR", (0.0, 1.0)),
     "cr_fiqa": ("RGB", (-1.0, 1.0)), "curricularface": ("RGB", (-1.0, 1.0)), "mobilefacenet": ("RGB", (-1.0, 1.0)),
+    "ir_se": ("BGR", (-1.0, 1.0)), "vit": ("RGB", (-1.0, 1.0)), "cvlface_vit": ("RGB", (-1.0, 1.0)),
 }  # fmt: skip
 SEEN = {
     ("BGR", (-1.0, 1.0)): [-1.0, -1.0, 1.0], ("RGB", (-1.0, 1.0)): [1.0, -1.0, -1.0], ("BGR", (0.0, 1.0)): [0.0, 0.0, 1.0]

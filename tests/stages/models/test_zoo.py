@@ -11,6 +11,7 @@ from stages.models import zoo
 from tests.support import ROOT
 
 LISTED = zoo.load(ROOT / "models.yaml")
+FAMILIES = {"adaface", "insightface", "magface", "cr_fiqa", "curricularface", "mobilefacenet", "cvlface_vit"}
 
 
 def test_the_adaface_readmes_table_is_there_with_every_published_accuracy():
@@ -22,7 +23,7 @@ def test_the_adaface_readmes_table_is_there_with_every_published_accuracy():
         # their averages are of unrounded numbers: R18 on CASIA is printed as 92.82, and its five come to 92.818
         assert scores["hq.avg"] == pytest.approx(sum(five) / 5, abs=0.011)
     assert LISTED.entry("adaface_ir101_webface12m").scores["ijb.ijbc_tar_at_far_1e-04"] == 97.66
-    assert len([name for name, model in LISTED.models.items() if model.source == "cvlface"]) == 11
+    assert len([name for name, model in LISTED.models.items() if model.source == "cvlface"]) == 12
     assert LISTED.entry("cvlface_adaface_ir18_casia").scores["ijb.ijbb_tar_at_far_1e-04"] == 30.36
     assert LISTED.entry("adaface_ir50_ms1mv2").file == "adaface_ir50_ms1mv2.ckpt"
 
@@ -30,9 +31,10 @@ def test_the_adaface_readmes_table_is_there_with_every_published_accuracy():
 def test_every_entry_says_where_it_is_and_whose_layout_it_has():
     for name, model in LISTED.models.items():
         assert model.obtain.startswith("https://")
-        assert LISTED.family(name) in ("adaface", "insightface", "magface", "cr_fiqa", "curricularface", "mobilefacenet")
+        assert LISTED.family(name) in FAMILIES
         assert all(0 < score <= 100 for score in model.scores.values())
     assert LISTED.family("insightface_mbf_ms1mv3") == "mobilefacenet"
+    assert LISTED.family("cvlface_adaface_vit_base_webface4m") == "cvlface_vit"
     assert [LISTED.depth(name) for name in ("adaface_ir101_ms1mv2", "crfiqa_s", "insightface_mbf_ms1mv3")] == [101, 50, None]
 
 

@@ -23,8 +23,8 @@ from stages.runtime import artifacts, program
 from stages.tools import export
 from tests.support_backbones import NARROW_CONFIGS, build, fill, published_file
 
-# one that reverses channels and has no method, one that does neither the one nor the other; the rest are tested below
-FAMILIES = ["adaface", "cr_fiqa"]
+# one that reverses channels and has no method, one that does neither the one nor the other, and a ViT; the rest are tested below
+FAMILIES = ["adaface", "cr_fiqa", "vit"]
 
 
 def calm(network: nn.Module) -> nn.Module:

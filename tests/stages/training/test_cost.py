@@ -20,6 +20,8 @@ FULL = {"widths": [64, 128, 256, 512], "stem_stride": 1, "feature_dim": 512, "dr
 IR_50 = {"name": "iresnet", "style": "adaface", "units": [3, 4, 14, 3], **FULL}
 SMALL = {"name": "iresnet", "style": "adaface", "units": [1, 1, 1, 1], "stem_stride": 1, "feature_dim": 512,
          "widths": [16, 16, 32, 32], "dropout": 0.0}  # fmt: skip
+VIT = {"name": "vit", "patch_size": 9, "width": 128, "depth": 3, "heads": 8, "mlp_ratio": 4, "feature_dim": 512,
+       "drop_path": 0.0, "mask_ratio": 0.0}  # fmt: skip
 
 
 def of(backbone: dict[str, Any], size: int, head: str = "adaface", schedule: Any = None, **compute: Any) -> Config:
@@ -28,17 +30,19 @@ def of(backbone: dict[str, Any], size: int, head: str = "adaface", schedule: Any
 
 
 @pytest.mark.parametrize(
-    ("size", "num_classes", "head", "schedule"),
+    ("backbone", "size", "num_classes", "head", "schedule"),
     [
-        (128, 20_000, "adaface", {}), (64, 400_000, "cosface", {}), (1024, 100_000, "softmax", {}),
-        (8192, 30_000, "softmax", {}), (64, 400_000, "cosface", {"optimiser": "adamw", "ema_decay": 0.999}),
+        ("cnn", 128, 20_000, "adaface", {}), ("cnn", 64, 400_000, "cosface", {}), ("cnn", 1024, 100_000, "softmax", {}),
+        ("cnn", 8192, 30_000, "softmax", {}), ("cnn", 64, 400_000, "cosface", {"optimiser": "adamw", "ema_decay": 0.999}),
+        ("vit", 128, 20_000, "cosface", {"optimiser": "adamw"}),
     ],
 )  # fmt: skip
 def test_memory_is_what_a_whole_step_holds_at_most(
-    size: int, num_classes: int, head: str, schedule: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    backbone: str, size: int, num_classes: int, head: str, schedule: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch, "autocast", lambda *of, **named: contextlib.nullcontext())
-    trained, meta = of(SMALL, size, head, schedule, precision="fp32"), torch.device("meta")
+    network = SMALL if backbone == "cnn" else VIT
+    trained, meta = of(network, size, head, schedule, precision="fp32"), torch.device("meta")
     reckoned = cost.cost(trained, num_classes, 1)
     with Memory() as memory:
         with meta:

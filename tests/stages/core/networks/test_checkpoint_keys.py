@@ -78,7 +78,7 @@ def test_a_checkpoint_gives_back_the_configuration_it_was_made_with(family: str)
     read = type(wanted).model_validate(checkpoint_keys.read_config(found))
     same = {"dropout": 0.0} if family == "insightface" else {}  # published without; training alone would see it
     assert read == wanted.model_copy(update=same)
-    assert (found.head_CD is not None) == (family in ("adaface", "magface"))
+    assert (found.head_CD is not None) == (family in ("adaface", "ir_se", "magface"))
     if found.head_CD is not None:
         assert found.head_CD.shape == (5, 16)
 

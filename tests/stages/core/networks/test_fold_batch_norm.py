@@ -9,7 +9,8 @@ from torch import nn
 from stages.core.networks.fold_batch_norm import fold
 from tests.support_backbones import NARROW_CONFIGS, build, fill, golden_image
 
-LEFT = {"adaface": 6, "insightface": 6, "magface": 6, "cr_fiqa": 6, "curricularface": 6, "mobilefacenet": 0}
+LEFT = {"adaface": 6, "ir_se": 6, "insightface": 6, "magface": 6, "cr_fiqa": 6, "curricularface": 6, "mobilefacenet": 0,
+        "vit": 0, "cvlface_vit": 0}  # fmt: skip
 """One before the first convolution of each of five blocks, and one before the last linear layer."""
 
 
