@@ -25,7 +25,7 @@ from stages.runtime import yaml_text
 
 # what a recorded run is made of, beside code and metrics
 TRAINING, EVALUATION = "training", "evaluation"
-_BINARY = ("data/", "runs/")
+_BINARY = ("data/", "runs/", "initial/")
 
 
 @dataclass(frozen=True)
