@@ -61,7 +61,8 @@ def main(arguments: argparse.Namespace) -> None:
     texts = {_writing.PARAMS: edit.text()}
     checked = _writing.check(texts)
     if table is not None:
-        label = arguments.label or ", ".join([arguments.like, *arguments.set])
+        start = [] if arguments.initial is None else [f"from {arguments.initial}"]
+        label = arguments.label or ", ".join([arguments.like, *start, *arguments.set])
         texts = _with_row(edit, table, name, label, checked.runs[name].evaluate)
         _writing.check(texts)
     if _writing.offer(texts, yes=arguments.yes):

@@ -37,8 +37,11 @@ def written() -> dict[str, object]:
 
 
 def test_a_run_starts_from_another_run_whose_network_it_has_already():
-    assert run_add_run("tuned", "--like", "arcface", "--initial", "adaface", "--set", "initial.frozen=[backbone]") == 0
+    given = ("--like", "arcface", "--initial", "adaface", "--set", "initial.frozen=[backbone]")
+    assert run_add_run("tuned", *given, "--table", "tuning") == 0
     tree = written()
+    rows = yaml_text.parse(Path("tables/tuning.yaml").read_text())["rows"]
+    assert rows == {"tuned": {"label": "arcface, from adaface, initial.frozen=[backbone]", "run": "tuned"}}
     assert tree["runs"]["tuned"] == {
         "dataset": "demo", "head": {"name": "arcface", "margin": 0.5},
         "initial": {"model": "adaface", "frozen": ["backbone"]},
