@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from stages.config import params
-from stages.runtime import artifacts, initial_folders, merged, pin, program, set_pins
+from stages.runtime import artifacts, initial_folders, merged, pin, program, progress, set_pins
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Resolve, validate and write everything."""
     resolved = params.load()
+    say_missing_models(resolved)
     datasets = {name: dataset.model_dump(mode="json") for name, dataset in resolved.datasets.items()}
     tree = {"synthetic": resolved.synthetic, "datasets": datasets}
     together = merged.described(tree)
@@ -49,6 +51,16 @@ def main(arguments: argparse.Namespace) -> None:
             )
     set_pins.write_all(pin.roots_of(tree), runs)
     initial_folders.write(runs, resolved.initial)
+
+
+def say_missing_models(resolved: params.Params) -> None:
+    """Say which imported models are not there that runs start from: DVC's own message names the folder alone."""
+    for run, entry in resolved.initial.items():
+        initial = resolved.runs[run].train.initial
+        assert initial is not None
+        if initial.model not in resolved.runs and not Path(entry.folder, "model.json").is_file():
+            command = f"facet import CHECKPOINT {initial.model}"
+            progress.say(f"initial@{run} will fail: {entry.folder} holds no model; `{command}` makes it")
 
 
 def place_of_merged(both: merged.Merged) -> dict[str, object]:

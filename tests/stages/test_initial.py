@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from stages import initial
+from stages import initial, resolve
 from stages.runtime import artifacts, initial_folders
-from tests.support import Project
+from tests.support import ROOT, Project
 
 RAN = re.compile(r"^Running stage '(?:[^':]*:)?([^']+)'", re.MULTILINE)
 TRAIN = "graph/train_backbone/dvc.yaml:train_backbone"
@@ -57,6 +59,25 @@ def test_a_folder_without_a_model_or_with_other_weights_is_refused_and_leaves_wh
     with pytest.raises(ValueError, match=r"models/one/weights.pt does not match its model.json: import it again"):
         run("models/one")
     assert {path.name: path.read_bytes() for path in artifacts.initial_folder("tuned").iterdir()} == made
+
+
+def test_resolve_says_which_model_is_not_there_and_writes_the_folders_of_all_other_runs(
+    here: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("profiles", "tables"):
+        (here / name).symlink_to(ROOT / name)
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    other = next(iter(tree["runs"].values()))
+    tree["runs"] |= {"tuned": {**other, "initial": {"model": "ir101"}}, "more": {**other, "initial": {"model": "tuned"}}}
+    tree["initial"] = {"tuned": {"folder": "models/ir101"}, "more": {"folder": "runs/tuned/backbone"}}
+    (here / "params.yaml").write_text(yaml.safe_dump(tree))
+    resolve.main(argparse.Namespace())
+    missing = "initial@tuned will fail: models/ir101 holds no model; `facet import CHECKPOINT ir101` makes it"
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("initial@")] == [missing]
+    assert {path.name for path in (here / "initial").iterdir()} == {"README.txt", *tree["runs"]} - {"tuned", "more"}
+    write_model(here / "models/ir101")
+    resolve.main(argparse.Namespace())
+    assert "initial@" not in capsys.readouterr().err
 
 
 @pytest.mark.slow

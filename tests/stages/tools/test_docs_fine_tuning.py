@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import shlex
@@ -65,7 +66,7 @@ def test_the_commands_of_the_page_make_a_run_that_trains_on_the_folder_from_the_
     assert (loaded.initial["tuned"].folder, list(loaded.tables)[-1]) == ("models/adaface_r50", "mine")
     train = loaded.runs["tuned"].train
     assert (train.dataset, train.schedule.learning_rate, train.head["scale"]) == ("mine", 0.01, 64)
-    resolve.main(resolve.argparse.Namespace())
+    resolve.main(argparse.Namespace())
     unpack.main(unpack.parser().parse_args(["mine"]))
     initial.main(initial.parser().parse_args(["tuned", loaded.initial["tuned"].folder]))
     train_backbone.train("tuned", train, Processes())
