@@ -39,7 +39,7 @@ def main() -> int:
     os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
     # trainings go first
     with contextlib.suppress(OSError):
-        os.nice(10)
+        os.nice(5)
     signal.signal(signal.SIGTERM, _leave)
     with alone(root) as first:
         if first:

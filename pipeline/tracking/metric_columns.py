@@ -96,15 +96,19 @@ def measured_on(
     found = {}
     for column in table["columns"]:
         suite, key = _place(column, row)
-        fitting = [name for name in sets if "/" not in name or _is_of(key, name.partition("/")[2])]
-        if len(fitting) == 1 and suite not in ("train", "quality"):
+        if suite in ("train", "quality"):
+            continue
+        # lfw_mask_...: of lfw_mask, not of lfw
+        own = sorted((name for name in sets if _is_of(key, name.partition("/")[2])), key=len)
+        fitting = own[-1:] or [name for name in sets if "/" not in name]
+        if len(fitting) == 1:
             found[metric_name(column["name"])] = (fitting[0], sets[fitting[0]])
     return found
 
 
 def _is_of(key: str, name: str) -> bool:
     """Return whether a metric is named after a test set."""
-    return f"{key}_".lower().startswith(f"{name}_".lower())
+    return bool(name) and f"{key}_".lower().startswith(f"{name}_".lower())
 
 
 def _value(column: Mapping[str, Any], gathered: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:

@@ -56,8 +56,8 @@ class Speed:
 
     def summary(self) -> dict[str, float | None]:
         """Return the speed of the whole training and its peak memory; null without a GPU for what only a GPU has."""
-        nothing: dict[str, float | None] = {"peak_device_memory_gib": None}
-        return {**_rates(self.images, self.seconds, self.wait_s), **nothing, **self._peaks()}
+        peaks: dict[str, float | None] = {"peak_memory_gib": None, "peak_device_memory_gib": None}
+        return {**_rates(self.images, self.seconds, self.wait_s), **peaks, **self._peaks()}
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""

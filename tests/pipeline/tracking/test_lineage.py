@@ -103,3 +103,11 @@ def test_a_checkout_that_git_refuses_is_a_problem_and_not_nothing(checkout: Path
 def test_a_checkout_without_a_commit_is_no_problem(tmp_path: Path):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     assert lineage.git_state(tmp_path) == {}
+
+
+def test_a_test_set_of_an_own_folder_is_a_data_set_of_its_own_with_its_digest():
+    pins = {"pins/r.yaml": {"evaluate_hq": {"lfw": "a" * 64, "rfw": None}}, "resolved/runs/r.yaml": {"evaluate_hq": {"x": 1}}}
+    evaluation = Entry("evaluate_hq@r", "e", {"data/mine/eval": "9.dir", "data/other/train": "1.dir"}, {"results/r/hq.json": "2"}, pins)
+    locked = Locked({evaluation.name: evaluation})
+    # what DVC has of an own folder's eval never changes; a set that is not there has no digest
+    assert lineage.datasets(locked, evaluation) == (("mine/lfw", "a" * 64, "evaluation"), ("other", "1.dir", "training"))

@@ -85,3 +85,15 @@ def test_columns_that_mlflow_cannot_tell_apart_are_refused():
     with pytest.raises(ValueError, match="columns 'TAR@FAR' and 'TAR at FAR' are equal in MLflow"):
         metric_columns.check({"columns": twins})
     metric_columns.check(full(TABLE))
+
+
+def test_each_column_has_the_data_set_that_it_was_measured_on():
+    columns = [
+        {"name": "LFW", "metric": "hq.lfw"}, {"name": "Mask", "metric": "hq.lfw_mask"}, {"name": "Mean", "metric": "hq.avg"},
+        {"name": "Images/s", "metric": "train.images_per_s", "unit": "number"},
+    ]  # fmt: skip
+    table = full({"title": "T", "source": "S", "columns": columns, "rows": {"a": {"label": "A", "run": "a"}}})
+    synthetic = metric_columns.measured_on(table, {}, {"demo": "1"})
+    assert synthetic == dict.fromkeys(("LFW", "Mask", "Mean"), ("demo", "1"))
+    own = metric_columns.measured_on(table, {}, {"mine/lfw": "1", "mine/lfw_mask": "2"})
+    assert own == {"LFW": ("mine/lfw", "1"), "Mask": ("mine/lfw_mask", "2")}
