@@ -175,8 +175,8 @@ def _commands(root: Path, name: str, port: int) -> tuple[list[str], dict[str, st
         "--artifacts-destination",
         (folder / "artifacts").as_uri(),
     ]
-    # its job runner is seven more processes, which outlive the server
-    return command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # its job runner is seven more processes, which outlive the server; the gateway is for chat models
+    return command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ENABLE_AI_GATEWAY": "false"}
 
 
 def flow_run_url(prefect_url: str, flow_run_id: str) -> str:

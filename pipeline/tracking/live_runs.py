@@ -14,7 +14,7 @@ from mlflow.entities import Experiment, Metric, Param, Run
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
-from pipeline.tracking import metric_columns, store
+from pipeline.tracking import desired, metric_columns, saved_views, store
 from pipeline.tracking.desired import CURRENT, FINGERPRINT, TRAINING_KEY, TRAININGS, WHERE, Scope
 from pipeline.tracking.experiments import Experiments
 from stages.runtime.measurements import Point
@@ -25,6 +25,8 @@ ENDED = "facet.ended"
 """Why a run failed or was killed."""
 PREFIX = "steps/"
 """Of metrics by step; those without are by epoch."""
+NOTE = "Trainings that are under way, and those that were."
+SHOWN = tuple(("metrics", PREFIX + name) for name in ("steps_left", "images_per_s", "loss", "accuracy"))
 PAGE = 1000
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100  # MLflow refuses more
 
@@ -151,7 +153,12 @@ def _trainings(root: Path, experiments: Experiments, scope: Scope) -> Experiment
     if there is not None and there.lifecycle_stage == "active":
         return there
     with store.alone(root):  # `track` may be about to make it
-        return experiments.put(key, scope.name(TRAININGS), experiments.ours().get(key))
+        found = experiments.put(key, scope.name(TRAININGS), experiments.ours().get(key))
+        if "mlflow.note.content" not in found.tags:  # of `track`, which knows all that is there
+            link = f"[As the table](#{saved_views.path(str(found.experiment_id))})"
+            wanted = desired.Experiment(key, scope.name(TRAININGS), NOTE, (), desired.Look(shown=SHOWN))
+            experiments.describe(found, wanted, [link])
+        return found
 
 
 def live_runs(client: MlflowClient, experiment_id: str) -> list[Run]:

@@ -55,6 +55,9 @@ def test_a_training_is_a_running_run_with_its_parameters_and_its_curve(root: Pat
     assert run.data.metrics["steps/loss"] == pytest.approx(10 / 3)
     assert run.data.metrics["steps/steps_left"] == 97
     assert run.data.tags["facet.current"] == "true"
+    tags = MlflowClient(store.uri(root)).get_experiment(run.info.experiment_id).tags
+    assert f"/experiments/{run.info.experiment_id}/runs?" in tags["mlflow.note.content"]
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
     training.steps(4, 5)
     follower.tick()
     assert steps(root) == [1, 2, 3, 4, 5]
