@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_SYSTEM_CERTS = 1
 export PATH := $(abspath $(bin)):$(PATH)
 
-.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations site browser faults machines machines-s3 audit reference deps quality-real-faces bench-quality lock locked clean
+.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations site browser faults operations machines machines-s3 audit reference deps quality-real-faces bench-quality lock locked clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -104,6 +104,9 @@ browser: $(VENV)/installed  ## test MLflow's pages in a headless Chromium (`chro
 
 faults: $(VENV)/installed  ## kill each process, fill disks, write docs/faults.md (some minutes)
 	FACET_FAULTS=$(CURDIR)/docs/faults.md $(bin)/python -m pytest -m faults tests/faults
+
+operations: $(VENV)/installed  ## fail each file operation of everything that writes, write docs/operations.md (half an hour)
+	$(bin)/python -m tests.operations.table --write docs/operations.md
 
 machines: $(VENV)/installed  ## run over several clones, write the transcript in docs/machines.md (ten minutes)
 	$(bin)/python -m tests.machines.proof --write docs/machines.md

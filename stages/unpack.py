@@ -32,7 +32,7 @@ from stages.core.formats.data_card import describe_images, ranges_that_disagree
 from stages.core.recordio.reader import RecordError
 from stages.datasets.insightface_rec import Config, TrainSet
 from stages.datasets.people import PeopleFolder
-from stages.runtime import artifacts, merged, pin, places, program
+from stages.runtime import artifacts, files, merged, pin, places, program
 from stages.runtime.progress import say
 from stages.unpacking import labels
 from stages.unpacking.check import COLUMNS, Checked
@@ -200,9 +200,7 @@ def begin_aside(target: Path, state: Mapping[str, Any]) -> Path:
 def finish_aside(aside: Path, target: Path) -> None:
     """Move the finished files to their place."""
     (aside / "source.json").unlink()
-    if target.exists():
-        shutil.rmtree(target)
-    aside.replace(target)
+    files.replace_folder(aside, target)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from pipeline.cli.app import app, enter, in_a_sentence
 from pipeline.flow.launch import leave_if_bad, run_stale
 from pipeline.flow.run_options import RunOptions, with_run_options
 from stages.core.errors import InputError
-from stages.runtime import yaml_text
+from stages.runtime import files, yaml_text
 
 Tables = Annotated[list[str] | None, typer.Argument(help="Names of files in tables/; default: all tables of the scale")]
 Scale = Annotated[str, typer.Option(help="Scale: the name of a file in ablations/, such as demo, faces or paper.")]
@@ -78,9 +78,11 @@ def _say_where(where: Workspace, tables: Sequence[str], copy: Path | None) -> No
         return
     typer.echo(f"report  {_short(root, whole / 'index.html')}")
     if copy is not None:
-        shutil.copytree(whole, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.csv", "*.tex"))
-        for page in copy.glob("*.html"):
-            page.write_text(provenance.add(page.read_text(encoding="utf-8"), where), encoding="utf-8")
+        for page in (path for path in whole.rglob("*") if path.is_file() and path.suffix not in (".csv", ".tex")):
+            with files.replacing(copy / page.relative_to(whole)) as aside:
+                shutil.copyfile(page, aside)
+                if page.suffix == ".html" and page.parent == whole:
+                    aside.write_text(provenance.add(page.read_text(encoding="utf-8"), where), encoding="utf-8")
         typer.echo(f"copied to {copy}")
 
 

@@ -13,6 +13,7 @@ import psutil
 
 from pipeline.base import environment
 from pipeline.execution.stage_result import StageResult
+from stages.runtime import files
 
 # clocks are set while processes run; no pid comes again so soon
 BIRTH_TOLERANCE_S = 5.0
@@ -105,6 +106,8 @@ def add_attempt(root: Path, attempt: StageResult) -> None:
     line = json.dumps(asdict(attempt) | {"ended": attempt.ended or time.time()}) + "\n"
     with _as_far_as_possible():
         path.parent.mkdir(parents=True, exist_ok=True)
+        if files.is_cut_short(path):
+            line = "\n" + line
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, line.encode())  # one write of a short line is not torn by another's

@@ -8,7 +8,6 @@ any number. What is written is what DVC would have written; a file that is not a
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -151,7 +150,8 @@ def _write(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def _aside(path: Path) -> Iterator[Path]:
     """Yield a path to write to, which then takes the place of ``path``: a full disk or a kill leaves the one before."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # of one name, for the next write to take: who writes holds DVC's lock
+    aside = path.with_name(f"{path.name}.partial")
     try:
         yield aside
         if path.exists():

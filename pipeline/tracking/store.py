@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.tracking.desired import Scope
 from stages.core.errors import InputError
+from stages.runtime import files
 
 TRACKING = Path("tracking")
 MARKER = "store.json"
@@ -99,7 +100,8 @@ def prepare(tracking_uri: str) -> None:
         )
     if made != state or not path.is_file():
         _create_or_upgrade(path)
-        marker.write_text(json.dumps(state) + "\n", encoding="utf-8")
+        with files.replacing(marker) as aside:
+            aside.write_text(json.dumps(state) + "\n", encoding="utf-8")
 
 
 def is_prepared(tracking_uri: str) -> bool:

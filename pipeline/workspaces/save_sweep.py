@@ -18,7 +18,8 @@ from stages.runtime.yaml_edit import YamlEdit
 def save(root: Path, asked: Sweep, table: str) -> int:
     """Add runs, rows and the table ``table`` to params.yaml and tables/; return how many runs are new.
 
-    Comments in params.yaml stay as they are. Both files are written, or neither.
+    Comments in params.yaml stay as they are. It is written last: a kill before it leaves a table that nothing names,
+    and the same save goes on from there.
 
     Raises:
         ValueError: the name does not fit, or the table or another run of that name is there already.
@@ -26,9 +27,9 @@ def save(root: Path, asked: Sweep, table: str) -> int:
     if re.fullmatch(r"[a-z][a-z0-9_]*", table) is None:
         raise InputError(f"--save needs a name of lower-case letters, digits and _, such as margins; got {table!r}")
     file = root / "tables" / f"{table}.yaml"
-    if file.exists():
+    text, edit = yaml_text.dump(asked.table()), YamlEdit(root / "params.yaml")
+    if file.exists() and (table in edit.section("tables") or file.read_text(encoding="utf-8") != text):
         raise InputError(f"{file.relative_to(root)} already exists: save under another name")
-    edit = YamlEdit(root / "params.yaml")
     runs, added = edit.section("runs"), 0
     for name, own in asked.runs().items():
         if name not in runs:
@@ -42,5 +43,5 @@ def save(root: Path, asked: Sweep, table: str) -> int:
     for name, row in asked.rows(table).items():
         edit.section("rows")[name] = yaml_edit.flow(row)
     edit.section("tables")[table] = {}
-    yaml_edit.write_all({file: yaml_text.dump(asked.table()), edit.path: edit.text()})
+    yaml_edit.write_all({edit.path: edit.text(), file: text})
     return added

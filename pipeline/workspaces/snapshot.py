@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from stages.core.errors import OperationError, UnknownNameError
-from stages.runtime import yaml_text
+from stages.runtime import files, yaml_text
 
 GENERATED = ("dvc.yaml", "params.yaml")
 RUNS = "${runs}"
@@ -190,8 +190,8 @@ def _copy(root: Path, path: Path, split: Container[str]) -> list[str]:
     for name in wanted:
         source, target = root / name, path / name
         if not _same(source, target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target)
+            with files.replacing(target) as aside:
+                shutil.copy2(source, aside)
     return wanted
 
 
@@ -251,5 +251,5 @@ def _as_yaml(tree: Mapping[str, Any]) -> str:
 def _write(path: Path, text: str) -> None:
     """Write a file only if it differs: a new time would make DVC hash it again."""
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with files.replacing(path) as aside:
+            aside.write_text(text, encoding="utf-8")

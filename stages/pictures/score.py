@@ -18,7 +18,7 @@ from stages.core.formats.file_names import readable
 from stages.core.metrics.features import Embed
 from stages.core.metrics.suite_result import Score
 from stages.pictures.detect import Detect, Face, Image, read_picture
-from stages.runtime import artifacts, progress
+from stages.runtime import artifacts, files, progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 BATCH_SIZE = 64
@@ -133,7 +133,9 @@ def score_folder(folder: Path, scoring: Scoring, journal: Path) -> list[Row]:
         progress.say(f"{len(paths) - len(left)} of {len(paths)} pictures were already scored")
     lines = progress.Progress("score", len(left), "pictures")
     journal.parent.mkdir(parents=True, exist_ok=True)
+    cut_short = files.is_cut_short(journal)
     with journal.open("a", encoding="utf-8") as stream:
+        stream.write("\n" if cut_short else "")
         for start in range(0, len(left), BATCH_SIZE):
             batch = left[start : start + BATCH_SIZE]
             by_name: dict[str, list[Row]] = {}

@@ -136,9 +136,7 @@ def write_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     yield aside
-    if path.exists():
-        shutil.rmtree(path)
-    aside.replace(path)
+    files.replace_folder(aside, path)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from stages.runtime import files
+
 T = TypeVar("T")
 Clock = Callable[[], float]
 
@@ -64,7 +66,8 @@ def log_point(step: int, **values: float) -> None:
         return
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        begin = "\n" if files.is_cut_short(Path(path)) else ""
         with Path(path).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"time": time.time(), "step": step, **values}) + "\n")
+            stream.write(begin + json.dumps({"time": time.time(), "step": step, **values}) + "\n")
     except OSError as error:
         say(f"warning: cannot write {path}: {error}")

@@ -64,7 +64,10 @@ def diff(name: str, before: str, after: str) -> str:
 
 
 def write_all(texts: Mapping[Path, str]) -> None:
-    """Write several files: all are written aside before the first is moved to its place."""
+    """Write several files: all are written aside before the first is moved to its place.
+
+    They are moved in reverse: the first may name the others, which are then there.
+    """
     with ExitStack() as stack:
         for path, text in texts.items():
             stack.enter_context(files.replacing(path)).write_text(text, encoding="utf-8")

@@ -16,6 +16,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from numpy.typing import NDArray
 
 from stages.pictures.compare import Calibration, Comparison
+from stages.runtime import artifacts
 
 Image = NDArray[np.uint8]
 FACE_INCHES = 1.3
@@ -47,8 +48,8 @@ def draw_comparison(path: Path, comparison: Comparison, images: Sequence[Image],
     axes.spines[:].set_visible(False)
     if limit is not None:
         axes.set_title(f"framed: cosine of {limit.threshold:.3f} or more", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with artifacts.write_file(path) as aside:
+        figure.savefig(aside, dpi=110, format=path.suffix.removeprefix(".") or "png")
 
 
 def _put_face(axes: mpl.axes.Axes, image_HW3: Image, place: tuple[float, float]) -> None:
@@ -81,5 +82,5 @@ def draw_sheet(
         for axes, image_HW3, label in zip(line, images, labels, strict=False):
             axes.imshow(image_HW3[:, :, ::-1])
             axes.set_title(label, fontsize=8 if len(label) < 8 else 6, y=-0.22)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with artifacts.write_file(path) as aside:
+        figure.savefig(aside, dpi=110, format=path.suffix.removeprefix(".") or "png")

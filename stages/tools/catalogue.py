@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.core.errors import UnknownNameError
-from stages.runtime import program, yaml_text
+from stages.runtime import artifacts, program, yaml_text
 
 EXAMPLES = """\
 examples:
@@ -50,7 +50,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Print one kind or all of them, or write the page."""
     root = Path(arguments.root)
     if arguments.write:
-        Path(arguments.write).write_text(markdown(root), encoding="utf-8")
+        with artifacts.write_file(Path(arguments.write)) as aside:
+            aside.write_text(markdown(root), encoding="utf-8")
     elif arguments.kind:
         print("\n".join(in_full(entries(root, arguments.kind))))
     else:

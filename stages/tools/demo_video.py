@@ -18,7 +18,7 @@ from stages.models import lookup
 from stages.pictures import blur
 from stages.pictures import detect as faces
 from stages.pictures.blur import Gallery, Matcher, Probe
-from stages.runtime import places, program, progress
+from stages.runtime import artifacts, places, program, progress
 from stages.tools._screen import Canvas, Screen
 
 EXAMPLES = """\
@@ -102,8 +102,8 @@ def draw_curve(path: Path, rates: dict[str, list[float]]) -> None:
     axes.set_ylim(0, 102)
     axes.grid(alpha=0.3)
     axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with artifacts.write_file(path) as aside:
+        figure.savefig(aside, dpi=110, format=path.suffix.removeprefix(".") or "png")
 
 
 def parser() -> argparse.ArgumentParser:

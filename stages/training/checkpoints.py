@@ -186,8 +186,15 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove the states of a training run that has succeeded."""
-        if self.processes.is_first and self.folder.is_dir():
-            shutil.rmtree(self.folder)
+        if not self.processes.is_first:
+            return
+        aside = self.folder.with_name(f"{self.folder.name}.partial")
+        # what a kill leaves half removed must not be found: it would pass for damaged, and stop the next run
+        if self.folder.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+            self.folder.replace(aside)
+        if aside.is_dir():
+            shutil.rmtree(aside)
 
     def _aside(self, step: int) -> Path:
         return self.path(step).with_suffix(".partial")

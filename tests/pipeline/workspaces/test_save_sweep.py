@@ -46,3 +46,19 @@ def test_params_yaml_that_cannot_be_written_leaves_no_table(root: Path):
         save_sweep.save(root, sweep(), "margins")
     assert (root / "params.yaml").read_text() == WRITTEN
     assert list((root / "tables").iterdir()) == []
+
+
+def test_a_save_that_was_killed_between_its_two_files_goes_on(root: Path):
+    save_sweep.save(root, sweep(), "margins")
+    saved = {path: path.read_text() for path in (root / "params.yaml", root / "tables/margins.yaml")}
+    # the table is moved first: until params.yaml names it, nothing reads it
+    (root / "params.yaml").write_text(WRITTEN)
+    assert save_sweep.save(root, sweep(), "margins") == 1
+    assert {path: path.read_text() for path in saved} == saved
+
+
+def test_a_table_of_the_same_name_with_other_rows_is_refused(root: Path):
+    (root / "tables/margins.yaml").write_text("title: mine\n")
+    with pytest.raises(ValueError, match="already exists"):
+        save_sweep.save(root, sweep(), "margins")
+    assert (root / "params.yaml").read_text() == WRITTEN
