@@ -18,7 +18,7 @@ from types import FrameType
 from pipeline.base import environment, workspace
 from pipeline.tracking.following import Follower
 from stages.core.errors import UnknownNameError
-from stages.runtime import locks
+from stages.runtime import files, locks
 
 POLL_S = 2.0
 IDLE_S = 900.0
@@ -68,7 +68,9 @@ def alone(root: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        (state / PID).write_text(f"{os.getpid()}\n", encoding="utf-8")
+        # whole or not at all: half of a pid is another process's
+        with files.replacing(state / PID) as aside:
+            aside.write_text(f"{os.getpid()}\n", encoding="utf-8")
         yield True
     finally:
         os.close(held)

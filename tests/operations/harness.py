@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SOURCE = Path(__file__).with_name("failing.c")
-LIBRARY = "FACET_TEST_FAILING"
+LIBRARY = "OPERATIONS_TO_FAIL"
 OPERATIONS = ("open", "write", "fsync", "rename", "mkdir", "unlink", "link")
 ENDLESS = 4000
 """More operations than any piece of work has."""
