@@ -218,7 +218,7 @@ def table(arguments: argparse.Namespace) -> Iterator[str]:
     columns = (
         "head", "B, C", "official, CPU s", "ours, CPU s", "official / ours: CPU", "wall", "memory",
         "ours / 3 products: CPU", "/ 3 best products", "recompute / 3 products: CPU", "/ 3 best products",
-        "official / recompute: memory",
+        "official / recompute: memory", "ours, MB", "recompute, MB",
     )  # fmt: skip
     yield "| " + " | ".join(columns) + " |"
     yield "|" + "---|" * len(columns)
@@ -247,10 +247,13 @@ def row(name: str, size: int, num_classes: int, taken: dict[str, list[dict[str, 
     def above(way: str, floor: str) -> str:
         return f"{ratio(taken[way], taken[floor], 'cpu_s'):.2f}"
 
+    def megabytes(way: str) -> str:
+        return f"{statistics.median(took['bytes'] for took in taken[way]) / 1e6:.0f}"
+
     cells = [
         name, f"{size}, {num_classes}", seconds("official"), seconds("ours"), gain("cpu_s"), gain("wall_s"),
         gain("bytes"), above("ours", "floor"), above("ours", "best floor"), above("again", "floor"),
-        above("again", "best floor"), gain("bytes", "again"),
+        above("again", "best floor"), gain("bytes", "again"), megabytes("ours"), megabytes("again"),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
