@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Meaning:
     scale: Scale
     doubts: tuple[str, ...]
     """What the set cannot resolve, in words; empty if nothing."""
+    over: str = "people"
+    """What bands were resampled over."""
 
     def text(self) -> str:
         """Return it in words."""
@@ -52,7 +54,7 @@ class Meaning:
             f"{one.genuine_dropped:.1%} of its genuine pairs; FNMR at FMR {self.fmr:g} is {self.whole.fnmr:.2%} "
             f"[{self.whole.low:.2%}, {self.whole.high:.2%}] before and {one.fnmr:.2%} [{one.low:.2%}, {one.high:.2%}] "
             f"after, {points:.2f} points lower [{100 * one.less_low:.2f}, {100 * one.less_high:.2f}] (95 % over "
-            f"{self.whole.people_left} people, at the threshold of all pairs)"
+            f"{self.whole.people_left} {self.over}, at the threshold of all pairs)"
         )
         return "\n".join([said, *self.doubts])
 
@@ -62,6 +64,7 @@ class Meaning:
         before = {key: _finite(getattr(self.whole, key)) for key in ("fnmr", "low", "high", "people_left")}
         return {
             "method": self.method, "set": self.where, "fmr": self.fmr, "before": before, "after": numbers,
+            "bands_resampled_over": self.over,
             "not_resolved": list(self.doubts),
         }  # fmt: skip
 
@@ -100,7 +103,9 @@ def read(folder: Path, set_name: str, method: str, asked: Asked) -> Meaning:
         ValueError: the set cannot resolve the rate, or no cut reaches what was asked; the message says what it can.
     """
     table, measured, highest = _of(folder, set_name, method)
-    return of_table(table, highest, (set_name, method), _rate(table, measured, set_name, asked.fmr), asked)
+    found = of_table(table, highest, (set_name, method), _rate(table, measured, set_name, asked.fmr), asked)
+    over = artifacts.read_json(folder / "details.json")["sets"][set_name]["bands_resampled_over"]
+    return replace(found, over=over)
 
 
 def scale(folder: Path, set_name: str, method: str) -> Scale:

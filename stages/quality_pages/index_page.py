@@ -22,8 +22,9 @@ def html(run: Run) -> str:
 def _head(run: Run) -> str:
     rate = run.rates[0]
     items = "".join(
-        f'<li><a href="{escape(method)}.html">{escape(method)}</a>: {escape(method_page.verdict(run, method))}</li>'
+        f'<li><a href="{escape(method)}.html">{escape(method)}</a>: {escape(said)}</li>'
         for method in run.methods
+        if (said := method_page.verdict(run, method))
     )
     facts = [
         ("methods", len(run.methods)),

@@ -43,13 +43,15 @@ def navigation(run: Run, here: str) -> str:
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
-    """Return a number as text, a dash for none.
+    """Return a number as text, a dash for none; a number below a hundredth has one decimal more.
 
-    >>> number(0.12345), number(None), number(0.5, 2, signed=True)
-    ('0.123', '–', '+0.50')
+    >>> number(0.12345), number(None), number(0.5, 2, signed=True), number(0.00123), number(0.0)
+    ('0.123', '–', '+0.50', '0.0012', '0.000')
     """
     if value is None or not np.isfinite(value):
         return "–"
+    if 0 < abs(value) < 0.01:
+        digits += 1
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 

@@ -69,6 +69,8 @@ def test_a_cut_is_measured_and_said_of_each_face(project: Path, capsys) -> None:
     assert tree["cut"]["after"]["images_dropped"] == 0.25
     assert f"FNMR at FMR 0.01 is {before:.2%}" in told
     assert "drops 25.0% of the images of lfw" in told
+    # in a .bin file nobody is named
+    assert "(95 % over 200 pairs, at the threshold" in told
     for one in tree["faces"]:
         assert one["kept"] == (one["feature_norm"] >= cut)
         assert (one["percent"] < 25) == (not one["kept"])
