@@ -120,7 +120,7 @@ def test_score_writes_a_row_for_every_picture_and_a_sheet(project: Path, suffix:
 
 def test_score_refuses_a_table_of_another_kind(project: Path) -> None:
     answer = call(project, "score", "pictures", "--model", "small", "--out", "quality.xlsx")
-    assert (answer.returncode, answer.stderr) == (2, "error: --out should end in .csv or .parquet, got quality.xlsx\n")
+    assert (answer.returncode, answer.stderr) == (2, "error: --out should end in .csv, .parquet or .json, got quality.xlsx\n")
 
 
 def test_models_are_found_by_run_by_name_and_by_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
