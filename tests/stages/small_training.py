@@ -26,6 +26,10 @@ HEADS: dict[str, dict[str, Any]] = {
     "magface": {"min_norm": 1.0, "max_norm": 10.0, "norm_weight": 1.0},
     "mv_softmax": {"kind": "am", "margin": 0.35},
     "softmax": {},
+    "sphereface": {"margin": 1.4},
+    "combined": {"m1": 1.1, "m2": 0.2, "m3": 0.1},
+    "elasticface": {"margin_kind": "arc", "margin": 0.4},
+    "uniface": {"margin": 0.3},
 }
 
 

@@ -95,6 +95,20 @@ class Shard:
         gathered_BD: Tensor = _Gather.apply(feature_LD, self)  # type: ignore[no-untyped-call]
         return gathered_BD
 
+    def shared(self, value: Tensor) -> Tensor:
+        """Return ``value``, which all ranks have; its gradient becomes the sum of the ranks' gradients."""
+        if self.world_size == 1:
+            return value
+        same: Tensor = _Shared.apply(value, self)  # type: ignore[no-untyped-call]
+        return same
+
+    def summed(self, value: Tensor) -> Tensor:
+        """Return the sum of ``value`` over the ranks; each rank's part gets the gradient of the sum."""
+        if self.world_size == 1:
+            return value
+        total: Tensor = _Summed.apply(value, self)  # type: ignore[no-untyped-call]
+        return total
+
     def local(self, whole_B: Tensor) -> Tensor:
         """Return this rank's rows of the result of ``gather``."""
         each = len(whole_B) // self.world_size
@@ -151,3 +165,28 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         shard: Shard = ctx.shard
         return shard.local(grads[0]) * shard.world_size, None
+
+
+class _Shared(torch.autograd.Function):
+    """The identity, whose gradient is summed over the ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, shard: Shard) -> Tensor:
+        ctx.shard = shard
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.shard.sum_(grads[0].clone()), None
+
+
+class _Summed(torch.autograd.Function):
+    """The sum over the ranks, whose gradient goes to each rank's part."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, shard: Shard) -> Tensor:
+        return shard.sum_(value.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None

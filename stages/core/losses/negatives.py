@@ -109,6 +109,27 @@ class Filtered(Clamped):
         return slope_BC.masked_fill_(near_BC, False)
 
 
+@dataclass(frozen=True)
+class Widened(Negatives):
+    """SphereFace-R's (spherefacer.py at 310d889, v2): cos(angle / divisor), with the gradient of the cosine."""
+
+    limit: float
+    """Cosines are kept within it first."""
+    divisor: float
+
+    @property
+    def unchanged(self) -> tuple[float, float]:
+        """Within the limit if angles are not divided; else nowhere."""
+        return (-self.limit, self.limit) if self.divisor == 1 else (math.inf, -math.inf)
+
+    def value(self, cosine_BC: Tensor) -> Tensor:
+        """Return the cosines of the divided angles."""
+        with torch.no_grad():
+            kept_BC = cosine_BC.clamp(-self.limit, self.limit)
+            new_BC = kept_BC if self.divisor == 1 else (kept_BC.acos() / self.divisor).cos()
+        return cosine_BC + (new_BC - cosine_BC).detach()
+
+
 @dataclass(frozen=True, eq=False)
 class _Hard(Negatives):
     threshold_B: Tensor

@@ -56,6 +56,7 @@ def steps(shard: Shard, name: str, overrides: dict[str, Any], mode: str) -> list
                 "cosine": output.target_cosine_B,
                 "nearest": output.nearest_cosine_B,
                 "state": {key: value.clone() for key, value in head.named_buffers()},
+                "common_grads": {key: value.grad.clone() for key, value in head.named_parameters() if key != "weight"},
             }
         )
         head.weight.data.sub_(head.weight.grad, alpha=0.01)

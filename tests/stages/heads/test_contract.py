@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from stages.core.losses.head import HeadOutput
-from tests.stages.heads.support import HEADS, VARIANTS, build, quality_for
+from tests.stages.heads.support import HEADS, VARIANTS, build, loss_of, quality_for
 
 # fields that take a head's margin away; heads that change negatives without a margin are not here
 NEUTRAL: dict[str, dict[str, Any]] = {
@@ -19,6 +19,10 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "magface": {"min_margin": 0.0, "max_margin": 0.0, "norm_weight": 0.0},
     "mv_softmax": {"margin": 0.0, "weight": 1.0},
     "softmax": {},
+    "sphereface": {"margin": 1.0},
+    "combined": {"m1": 1.0, "m2": 0.0, "m3": 0.0},
+    "elasticface": {"margin": 0.0, "deviation": 0.0},
+    "uniface": {"margin": 0.0},
 }
 
 
@@ -61,9 +65,10 @@ def test_the_weight_is_class_major(name: str):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_the_loss_is_the_cross_entropy_of_the_logits_plus_the_heads_penalty(name: str):
+def test_the_loss_is_the_plain_one_of_the_logits_plus_the_heads_penalty(name: str):
+    """Cross-entropy over all classes; UniFace's is with each of them."""
     feature_BD, label_B = batch()
-    wanted = functional.cross_entropy(build(name).logits(feature_BD, label_B), label_B)
+    wanted = loss_of(build(name), build(name).logits(feature_BD, label_B), label_B)
     added = build(name).penalty(feature_BD.norm(dim=1))
     wanted = wanted if added is None else wanted + added[0]
     torch.testing.assert_close(build(name)(feature_BD, label_B).loss, wanted)

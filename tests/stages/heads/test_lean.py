@@ -9,10 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
 
 from stages.core.losses import margin_softmax_chunks, tuning
-from tests.stages.heads.support import VARIANTS, build, quality_for
+from tests.stages.heads.support import VARIANTS, build, loss_of, quality_for
 
 SIZE, DIM, CLASSES, STEPS = 12, 16, 43, 3
 
@@ -21,7 +20,7 @@ def plain(head: Any, feature_BD: torch.Tensor, label_B: torch.Tensor) -> torch.T
     quality = (quality_for(head, len(label_B)),) if head.wants_quality else ()
     logits_BC = head.logits(feature_BD, label_B, *quality)
     added = head.penalty(feature_BD.norm(dim=1))
-    loss = functional.cross_entropy(logits_BC, label_B)
+    loss = loss_of(head, logits_BC, label_B)
     return loss if added is None else loss + added[0]
 
 
@@ -156,7 +155,7 @@ def test_a_factor_multiplies_each_images_logits(name: str, overrides: dict[str, 
     quality_B = quality_for(head, SIZE)
     loss = head(mine_BD, label_B, quality_B, factor_B).loss
     logits_BC = twin.logits(other_BD, label_B, *(() if quality_B is None else (quality_B,)))
-    wanted = functional.cross_entropy(logits_BC * factor_B[:, None], label_B)
+    wanted = loss_of(twin, logits_BC * factor_B[:, None], label_B)
     added = twin.penalty(other_BD.norm(dim=1))
     wanted = wanted if added is None else wanted + added[0]
     for made in (loss, wanted):

@@ -55,6 +55,10 @@ def test_two_processes_equal_one(ranks: list[dict[str, Any]], index: int):
                     assert off(other["state"][name], value) < 1e-5, name
             # a checkpoint keeps one rank's: they must be the same to the bit
             assert all(torch.equal(others[0]["state"][name], others[1]["state"][name]) for name in one["state"])
+            # parameters that every rank has and moves itself, as UniFace's threshold
+            for name, gradient in one["common_grads"].items():
+                assert off(others[0]["common_grads"][name], gradient) < 1e-5, name
+                assert torch.equal(others[0]["common_grads"][name], others[1]["common_grads"][name]), name
 
 
 def test_two_processes_with_broadfaces_queue_equal_one(ranks: list[dict[str, Any]]):

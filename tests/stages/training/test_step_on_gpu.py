@@ -23,6 +23,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *[(head, {}) for head in plugins.names("heads")],
     ("arcface", {"beyond_pi": "wrap", "gradient": "straight_through"}), ("arcface", {"interclass_filter": 0.4}),
     ("adaface", {"program": "cvlface"}), ("adaface", {"proxy": "p_true_class"}),
+    ("sphereface", {"variant": "v2"}), ("elasticface", {"plus": True}),
 ]  # fmt: skip
 
 
