@@ -13,6 +13,7 @@ from torch import nn
 from stages.core.networks.fold_batch_norm import fold
 from stages.quality import ser_fiq
 from stages.runtime import plugins
+from tests.support_backbones import NARROW_CONFIGS
 
 TINY = {"units": [1, 1, 1, 1], "widths": [4, 4, 8, 8], "stem_stride": 2, "feature_dim": 16}
 
@@ -103,6 +104,8 @@ def test_stretching_changes_no_order():
 FIELDS = {
     "iresnet": {"style": "insightface", "dropout": 0.0, **TINY},
     "mobilefacenet": {"units": [1, 1, 1, 1], "base_width": 4, "scale": 2, "feature_dim": 16},
+    "vit": NARROW_CONFIGS["vit"],
+    "cvlface_vit": NARROW_CONFIGS["cvlface_vit"],
 }
 
 
