@@ -11,7 +11,7 @@ import yaml
 
 from tests.support import ROOT, Project
 
-# real DVC trains a run of its own before the update: half a minute
+# real DVC trains a run of its own before the update: what is stale afterwards is the question
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 RAN = re.compile(r"^Running stage '(?:[^':]*:)?([^']+)'", re.MULTILINE)
