@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from stages.core.errors import InputError
-from stages.quality_pages import parts
+from stages.quality_pages import parts, reading
 from stages.reporting import page, plots
 from stages.run_page import charts, head_figures, head_settings, sections
 from stages.run_page.reading import RunResults
@@ -31,6 +31,7 @@ def html(run: RunResults, worst: Mapping[str, WorstPairs], *, synthetic: bool, h
         *sections.results(run),
         _worst(worst),
         sections.quality(run, has_quality_pages),
+        _images(run),
         *_curves(run),
         _head_figure(run),
         sections.configuration(run),
@@ -84,6 +85,28 @@ def _head_figure(run: RunResults) -> str:
     return (
         f'<section>\n<h2>The head</h2>\n<p class="key">{escape(captions)}{escape(said)}</p>\n'
         f'<div class="panels">{shown}</div>\n</section>'
+    )
+
+
+def _images(run: RunResults) -> str:
+    """Return the worst and the best images of each set by the run's own quality method; nothing without such sets."""
+    if not run.sets("fiqa"):
+        return ""
+    scored = reading.read(run.name)
+    method = scored.methods[0]
+    shown = []
+    for name in scored.sets:
+        rising = scored.of(name).dropna(subset=[method]).sort_values(method, kind="stable")
+        strips = (
+            parts.strip(scored, "worst first", rising.head(parts.NUM_FACES), method),
+            parts.strip(scored, "best first", rising.iloc[::-1].head(parts.NUM_FACES), method),
+        )
+        shown.append(f'<h3>{escape(name)}</h3>\n<div class="strips">{"".join(strips)}</div>')
+    return (
+        f"<section>\n<h2>Worst and best images by {escape(method)}</h2>\n"
+        '<p class="key">Under each image its score, and its known quality where somebody knows it.</p>\n'
+        + "\n".join(shown)
+        + "\n</section>"
     )
 
 

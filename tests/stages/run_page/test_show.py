@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 
+import pandas as pd
 import pytest
 
 from stages.tools import show
@@ -62,6 +63,18 @@ def test_worst_pairs_are_counted_as_the_evaluation_did(shown: tuple[Project, str
         threshold = 1 - sum(one["threshold_per_fold"]) / len(one["threshold_per_fold"]) / 2
         assert f"<h3>{name}, threshold: a cosine of {threshold:.3f}</h3>" in page
     assert page.count('<div class="two">') == sum(2 * min(5, one["pairs"] // 2) for one in details["sets"].values())
+
+
+def test_it_shows_the_worst_and_the_best_images_by_the_runs_own_method(shown: tuple[Project, str]):
+    project, _ = shown
+    section = page_of(project).partition("<h2>Worst and best images by cr_fiqa</h2>")[2].partition("</section>")[0]
+    details = json.loads((project.path / "results/adaface/fiqa/details.json").read_text())
+    assert re.findall(r"<h3>(.*?)</h3>", section) == list(details["sets"])
+    scores = pd.read_parquet(project.path / "results/adaface/fiqa/scores.parquet")
+    of_lfw = scores.loc[scores["set"] == "lfw", "cr_fiqa"].sort_values()
+    said = [float(one) for one in re.findall(r"<span>([-\d.e]+)</span>", section.partition("</h3>")[2])]
+    assert said[:8] == pytest.approx(of_lfw.head(8).tolist(), rel=1e-3)
+    assert said[8:16] == pytest.approx(of_lfw.tail(8).tolist()[::-1], rel=1e-3)
 
 
 def test_it_says_how_to_make_the_run_again(shown: tuple[Project, str]):
