@@ -54,7 +54,7 @@ def main(arguments: argparse.Namespace) -> None:
     like = plain(runs[arguments.like])
     if arguments.initial is not None:
         like |= starting_from(arguments.initial, arguments.like)
-    run = changed(like, arguments.set)
+    run = changed(without_sections_of_recipe(like, arguments.set), arguments.set)
     runs[name] = yaml_edit.block(run)
     if model := (run.get("initial") or {}).get("model"):
         edit.section("initial")[name] = yaml_edit.flow({"folder": initial.folder_of(model, runs)})
@@ -67,6 +67,20 @@ def main(arguments: argparse.Namespace) -> None:
         _writing.check(texts)
     if _writing.offer(texts, yes=arguments.yes):
         print(f"Next: facet run {table or f'evaluate_hq@{name}'}")
+
+
+def without_sections_of_recipe(run: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Return a run without the sections that a recipe among the settings gives: a run's own would override it.
+
+    Of the head the name stays, which a run must give itself.
+    """
+    named = [said.strip() for path, _, said in (one.partition("=") for one in settings) if path.strip() == "recipe"]
+    file = Path("profiles/recipes", f"{named[-1]}.yaml") if named else None
+    if file is None or not file.is_file():
+        return run
+    given = yaml_text.parse(file.read_text(encoding="utf-8"))
+    head = {"head": {"name": run["head"]["name"]}} if "head" in given else {}
+    return {key: value for key, value in run.items() if key not in given or key == "head"} | head
 
 
 def changed(run: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
@@ -185,7 +199,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--initial", metavar="MODEL", help="run or imported checkpoint that it starts from; the network is then its"
     )
-    options.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="what differs; repeatable")
+    options.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="what differs, repeatable; with recipe=NAME the sections of that recipe are not copied")
     options.add_argument("--table", metavar="TABLE", help="table that gets a row of it, which is made if missing")
     options.add_argument("--label", help="what the row is called; default: RUN and what differs")
     options.add_argument("--yes", action="store_true", help="write without asking")

@@ -219,6 +219,15 @@ def test_data_sets_are_merged_and_measured_on_the_first_ones_sets(flat: Path, tm
     assert (both.sources, both.benchmarks) == (("web", "crowd"), params.load().datasets["web"].benchmarks)
 
 
+def test_a_run_by_a_recipe_copies_no_section_that_the_recipe_gives():
+    wanted = ("--set", "recipe=adaface", "--set", "augmentation.crop_probability=.1", "--yes")
+    assert run_add_run("published", "--like", "adaface", "--set", "head.margin=0.3", "--yes") == 0
+    assert run_add_run("by_recipe", "--like", "published", *wanted) == 0
+    run = yaml_text.parse(Path("params.yaml").read_text())["runs"]["by_recipe"]
+    assert run == {"dataset": "demo", "head": {"name": "adaface"}, "recipe": "adaface",
+                   "augmentation": {"crop_probability": 0.1}}
+
+
 def test_a_run_like_another_gets_its_row_and_comments_stay(capsys: pytest.CaptureFixture[str]):
     assert run_add_run("wide", "--like", "adaface", "--set", "head.margin=.3", "--table", "heads", "--yes") == 0
     added, gone = changes("params.yaml")
