@@ -35,6 +35,7 @@ define install
 	$(uv) pip install --python $(VENV) --no-deps --require-hashes --requirements $(VENV)/locked.txt
 	$(if $(UV_TORCH_BACKEND),$(uv) pip install --python $(VENV) --torch-backend $(UV_TORCH_BACKEND) $(locked_torch))
 	$(uv) pip install --quiet --python $(VENV) --no-deps --editable .
+	cp pipeline/base/facet_path.pth "$$($(bin)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 endef
 
 # pip before 24.2 knows neither the machine's certificates nor SSL_CERT_FILE: Debian's and Red Hat's places are given to it

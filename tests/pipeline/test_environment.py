@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pipeline.base import environment
 from pipeline.base.workspace import of_project
 from pipeline.servers import servers
 from pipeline.tracking import recorded_ids
+from tests.support import ROOT
 
 SECRET = "p@ss/w#rd?x"
 DATABASE = f"postgresql+psycopg2://me:{SECRET}@db.example:5432/mlflow?sslmode=require&password=other"
@@ -124,3 +126,26 @@ def test_a_home_that_there_is_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr("os.environ", {**os.environ, "HOME": "/srv/home"})
     environment.enter(tmp_path)
     assert os.environ["HOME"] == "/srv/home"
+
+
+def test_dvc_of_an_environment_that_nobody_activated_runs_its_own_python(tmp_path: Path):
+    line = Path(environment.__file__).with_name("facet_path.pth")
+    site_packages, project = tmp_path / "site-packages", tmp_path / "project"
+    site_packages.mkdir()
+    project.mkdir()
+    shutil.copy(line, site_packages)
+    (project / "dvc.yaml").write_text("stages:\n  which:\n    cmd: python -c 'import sys; print(sys.prefix)' > out\n    outs: [out]\n")
+    # what Python does with site-packages as it starts, then what the program `dvc` does
+    code = f"import site; site.addsitedir({str(site_packages)!r}); from dvc.cli import main; exit(main({{}}))"
+    kept = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DVC_NO_ANALYTICS": "1"}
+    for words in ("['init', '--no-scm']", "['repro']"):
+        answer = subprocess.run(
+            [sys.executable, "-c", code.format(words)], cwd=project, env=kept, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+    assert (project / "out").read_text() == f"{sys.prefix}\n"
+
+
+def test_make_install_puts_that_line_into_the_environment():
+    made = subprocess.run(["make", "-n", "-W", "uv.lock", "install"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    assert "cp pipeline/base/facet_path.pth" in made
