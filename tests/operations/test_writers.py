@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tests.operations import writers
+from tests.operations import table, writers
 from tests.operations.cases import ALL
 from tests.operations.exempt import EXEMPT
 from tests.support import ROOT
@@ -44,6 +44,6 @@ def test_every_writer_is_covered_or_says_why_not() -> None:
 
 def test_the_page_has_a_row_for_each_case() -> None:
     text = Path(ROOT, "docs/operations.md").read_text(encoding="utf-8")
-    table = text.partition("<!-- table")[2]
-    rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
+    lines = text.partition(table.BEGIN)[2].partition(table.END)[0].splitlines()
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
     assert rows[1:] == list(ALL)
