@@ -104,3 +104,22 @@ def test_a_table_with_other_columns_makes_no_row_of_another_table_stale(project:
         texts.append((Path("results/cosface/summary.json").read_text(), Path("results/cosface/curves/roc.csv").read_text()))
     assert texts[0][0] != texts[1][0]
     assert texts[0][1] == texts[1][1]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("graph/*/dvc.yaml")), ids=lambda path: path.parent.name)
+def test_dvc_keeps_a_run_cache_of_every_stage_of_a_run(path: Path) -> None:
+    """It writes no entry for a stage with an uncached output that is neither a metric nor a plot."""
+    for stage in yaml.safe_load(path.read_text())["stages"].values():
+        outs = [out for out in stage["do"].get("outs", []) if isinstance(out, dict)]
+        assert [out for out in outs if not next(iter(out.values())).get("cache", True)] == []
+
+
+def test_one_file_of_each_run_is_a_metric_and_the_others_are_in_git_all_the_same() -> None:
+    metrics, uncached = [], []
+    for path in ROOT.glob("graph/*/dvc.yaml"):
+        (stage,) = yaml.safe_load(path.read_text())["stages"].values()
+        metrics += [name for out in stage["do"].get("metrics", []) for name in out]
+        named = [out for kind in ("metrics", "plots") for out in stage["do"].get(kind, []) if isinstance(out, dict)]
+        uncached += [name for out in named for name, more in out.items() if not more.get("cache", True)]
+    assert metrics == ["results/${key}/summary.json"]
+    assert {Path(name).name for name in uncached} >= {f"{suite}.json" for suite in ("summary", *summary.SUITES)}
