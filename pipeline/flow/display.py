@@ -20,8 +20,8 @@ from pipeline.board.snapshot import Snapshot
 
 Show = Callable[[Snapshot], None]
 OF_STAGES = "prefect.task_runs"
-PREFECTS_END = "Finished in state"
-"""With which Prefect ends each task, as a line of ours has done."""
+PREFECTS_END = ("Finished in state", "Task run failed with state")
+"""How Prefect's own lines at the end of a task begin, where a line of ours has said more."""
 
 ON_BOARD = "on_board"
 """Set in records of what the board shows anyway."""

@@ -213,8 +213,16 @@ class Work:
             return
 
         def body() -> State[Any]:
-            code = subprocess_client.track(self.where, get_run_logger().info, lambda: self.stop.asked)
-            self.story.info("results are recorded in MLflow" if code == 0 else "results are not all recorded in MLflow")
+            log, said = get_run_logger(), ["no output"]
+
+            def say(line: str) -> None:
+                said.append(line)
+                log.info(line)
+                self.story.info(line)  # few, and what became of the results
+
+            code = subprocess_client.track(self.where, say, lambda: self.stop.asked)
+            if code != 0:
+                self.story.warning(f"MLflow does not have all results, try `facet track`: {said[-1]}")
             return Completed() if code == 0 else Failed(message=f"exit code {code}: try `facet track`")
 
         # not by asking for its state, which is the server's to tell, and that may be away

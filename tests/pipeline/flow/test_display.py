@@ -28,6 +28,7 @@ def test_each_task_has_a_line_per_half_minute_and_the_flow_has_all_of_its_own() 
 
 
 def test_prefects_own_line_at_the_end_of_a_task_is_left_out_for_ours_says_more() -> None:
-    brief = Brief(clock=iter([0.0, 100.0]).__next__)
+    brief = Brief(clock=iter([0.0, 100.0, 200.0]).__next__)
     assert not brief.filter(record("begins", "a"))
     assert not brief.filter(record("Finished in state Failed('exited with 2')", "a", logging.ERROR))
+    assert not brief.filter(record("Task run failed with state: Failed(message='exited with 2')", "a", logging.ERROR))
