@@ -65,4 +65,5 @@ class LiveBoard:
             return Group(Text.assemble(("facet ", "dim"), (self.title, "bold"), "  reading the graph ..."))
         height = self.console.height // len(shown)
         boards = [Board(one, now, height, self.with_foot) for one in shown]
-        return Group(*(part for board in boards for part in (board, Text()))) if len(boards) > 1 else Group(*boards)
+        # the last line stays empty: what is typed, and the ^C of Ctrl-C, appears there and wraps no other
+        return Group(*(part for board in boards for part in (board, Text())))
