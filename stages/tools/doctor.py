@@ -116,8 +116,9 @@ def look(names: Sequence[str], folder: str | None, *, everything: bool) -> Itera
         root = next(iter(roots.values()))
         others = {one.name: one for one in own_sets(root)}
         others |= {name: own(name, f"eval/{name}.bin") for name in wanted if name not in {"train", *KNOWN, *others}}
-        evaluated = [run.evaluate for run in chosen.runs.values() if run.evaluate.dataset == dataset]
-        one_to_n = any("1:N" in one.ijb.protocols for one in evaluated)
+        evaluated = [run.evaluate.ijb for run in chosen.runs.values() if run.evaluate.dataset == dataset]
+        evaluated += [run.train.validation.suites.ijb for run in chosen.runs.values() if _validates(run, dataset)]
+        one_to_n = any("1:N" in ijb.protocols for ijb in evaluated)
         known_sets = [*KNOWN.values(), *others.values()]
         yield from _lines(title, known_sets, root, wanted, synthetic, everything=everything, one_to_n=one_to_n)
         if folder:
@@ -143,10 +144,18 @@ def wanted_sets(chosen: params.Params, dataset: str) -> dict[str, list[str]]:
     for run, resolved in chosen.runs.items():
         if resolved.train.dataset == dataset:
             wanted.setdefault("train", []).append(run)
-        if resolved.evaluate.dataset == dataset:
-            for name in _sets_of(resolved.evaluate):
-                wanted.setdefault(name, []).append(run)
+        names = set(_sets_of(resolved.evaluate)) if resolved.evaluate.dataset == dataset else set()
+        if _validates(resolved, dataset):
+            names |= {*resolved.train.validation.sets, *_sets_of(resolved.train.validation.suites)}
+        for name in sorted(names):
+            wanted.setdefault(name, []).append(run)
     return wanted
+
+
+def _validates(run: params.Run, dataset: str) -> bool:
+    """Return whether a run is validated on a data set while it trains."""
+    validation = run.train.validation
+    return validation.is_wanted and (validation.dataset or run.train.dataset) == dataset
 
 
 def _sets_of(switches: BaseModel) -> list[str]:

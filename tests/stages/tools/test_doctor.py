@@ -124,3 +124,22 @@ def test_a_test_set_under_a_persons_own_name_is_shown_and_missed(
     assert {line["set"]: line["status"] for line in json.loads(capsys.readouterr().out)} == {
         "African": "ok", "Indian": "missing",
     }  # fmt: skip
+
+
+def test_a_set_that_a_training_is_validated_on_alone_is_missed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("profiles", "tables"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    small_sets.write_train(tmp_path / "mine")
+    run = {"dataset": "mine", "head": {"name": "softmax"}, "backbone": {"name": "iresnet"}}
+    validation = {"every_steps": 9, "sets": ["African"], "suites": {"ijb": {"sets": ["IJBC"]}}, "dataset": "far"}
+    measured = {"datasets": {"mine": {"root": str(tmp_path / "mine"), "benchmarks": dict.fromkeys(("hq", "ijb", "lq", "fiqa"))},
+                             "far": {"root": str(tmp_path)}}}  # fmt: skip
+    for every, wanted in ((9, {"African": ["r"], "IJBC": ["r"]}), (0, {})):
+        tree = {"profile": "demo", **measured, "runs": {"r": {**run, "validation": {**validation, "every_steps": every}}}}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+        monkeypatch.chdir(tmp_path)
+        doctor.run(["far", "--json"])
+        found = {line["set"]: line["wanted_by"] for line in json.loads(capsys.readouterr().out) if line["wanted_by"]}
+        assert found == wanted
