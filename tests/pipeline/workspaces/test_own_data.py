@@ -50,6 +50,10 @@ def test_lost_pins_of_resolved_runs_are_written_again_where_all_data_are_synthet
     (tmp_path / "resolved/runs/a.yaml").write_text("evaluate_hq: {dataset: demo, switches: {sets: [lfw]}}")
     own_data.look(tmp_path)
     assert yaml.safe_load((tmp_path / "pins/a.yaml").read_text()) == {"validation": {}, "evaluate_hq": {}}
+    # trainings depend on the weights that they start from, and those of this one are drawn from its seed
+    shutil.rmtree(tmp_path / "initial")
+    own_data.look(tmp_path)
+    assert [path.name for path in (tmp_path / "initial/a").iterdir()] == ["none.txt"]
 
 
 @pytest.mark.parametrize("entry", ["demo", "demo_ms1mv2"])
