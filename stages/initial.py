@@ -4,7 +4,7 @@
 
 Writes initial/RUN: weights.pt, initial.json (network, head, colour order, value range, digest) and, where the model
 knows them, classes.txt. The model may be another run of the graph or an imported checkpoint. Another folder with the
-same weights makes nothing stale, and a machine that has the copy needs no folder.
+same weights makes no training stale.
 """
 
 from __future__ import annotations

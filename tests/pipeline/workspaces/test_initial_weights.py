@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import yaml
@@ -10,6 +11,8 @@ from pipeline.workspaces import ablations, initial_weights, save_sweep, sweeps
 from pipeline.workspaces.ablations import Ablations
 from pipeline.workspaces.sweep_grid import Variant
 from pipeline.workspaces.sweeps import Sweep
+from stages.config import params
+from tests.support import ROOT
 
 RUNS = {
     "base": {"dataset": "demo", "head": {"name": "softmax"}},
@@ -75,3 +78,26 @@ def test_a_table_of_the_papers_trains_the_model_that_a_row_starts_from(tmp_path:
     assert made["initial"] == {name: {"folder": "runs/clean/backbone"} for name in ("tuned", "tuned_s1")}
     assert set(made["rows"]) == {"tuning-scratch", "tuning-scratch-1", "tuning-tuned", "tuning-tuned-1"}
     assert set(made["synthetic"]) == {"a", "b"}
+
+
+def test_the_rows_of_the_fine_tuning_table_differ_in_what_they_start_from_alone(tmp_path: Path):
+    for name in ("ablations", "profiles", "tables"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    assert ablations.tables(tmp_path, "fine_tuning") == ["fine_tuning"]
+    assert "fine_tuning" not in ablations.tables(tmp_path, "demo")  # whose runs are the papers'
+    made = ablations.params(tmp_path, Ablations("fine_tuning", {"fine_tuning": (0, 1)}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(made))
+    loaded = params.load(tmp_path)
+    runs = {name: run.train for name, run in loaded.runs.items() if not name.endswith("_s1")}
+    first = runs.pop("ft_first")
+    assert (first.dataset, first.initial) == ("ft_clean", None)
+    plain = [run.model_copy(update={"initial": None}) for run in runs.values()]
+    assert len(plain) == len(loaded.tables["fine_tuning"].rows) == 5
+    assert all(run == plain[0] for run in plain)
+    assert plain[0].dataset == "ft_low"
+    assert {run.initial.model for run in runs.values() if run.initial} == {"ft_first"}
+    evaluate = loaded.runs["ft_tuned"].evaluate
+    for column in loaded.tables["fine_tuning"].columns:
+        suite, _, metric = column.metric.partition(".")
+        assert any(metric.startswith(name) for name in getattr(evaluate, suite).sets), column.metric
