@@ -129,6 +129,11 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     train = _check(training.Config, merged, where)
     for name_of_section in ("head", "backbone", "objective"):
         check_plugin(f"{name_of_section}s", getattr(train, name_of_section), where)
+    if train.shares is not None and set(train.shares) != set(datasets[own["dataset"]].sources):
+        sources = ", ".join(datasets[own["dataset"]].sources) or "none, it is a single one"
+        raise InputError(
+            f"{where}, shares: wanted one per source of {own['dataset']} ({sources}), got {', '.join(train.shares)}"
+        )
     _check_validation(train, datasets, f"{where}, validation")
     evaluate = _check(benchmarks.Config, measured_on, where)
     if datasets[evaluate.dataset].is_synthetic:

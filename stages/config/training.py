@@ -6,7 +6,7 @@ trainer.py runs it. What changes no weight (loader processes, how often a checkp
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -193,6 +193,10 @@ class Config(BaseModel, extra="forbid", frozen=True):
         default={"name": "classification"}, description="name and the fields of stages/objectives/NAME.py"
     )
     initial: Initial | None = Field(None, description="weights to start from; null: drawn from the seed")
+    shares: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="of a merged data set, by source, its share of every batch, as {web: .7, crowd: .3}; null: as"
+        " many images as it has"
+    )
     augmentation: Augmentation
     schedule: Schedule
     class_sample_rate: float = Field(
@@ -214,11 +218,10 @@ class Config(BaseModel, extra="forbid", frozen=True):
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # what a run does not use is no dependency of it: one without `initial` has the parameters it always had
+        # what a run does not use is no dependency of it: one without these has the parameters it always had
         tree: dict[str, Any] = handler(self)
-        if self.initial is None:
-            tree.pop("initial", None)
-        return tree
+        unused = [name for name in ("initial", "shares") if getattr(self, name) is None]
+        return {name: value for name, value in tree.items() if name not in unused}
 
     @model_validator(mode="after")
     def what_is_kept_is_there(self) -> Self:

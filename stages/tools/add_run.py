@@ -199,7 +199,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--initial", metavar="MODEL", help="run or imported checkpoint that it starts from; the network is then its"
     )
-    options.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="what differs, repeatable; with recipe=NAME the sections of that recipe are not copied")
+    options.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE",
+        help="what differs, repeatable; with recipe=NAME the sections of that recipe are not copied",
+    )  # fmt: skip
     options.add_argument("--table", metavar="TABLE", help="table that gets a row of it, which is made if missing")
     options.add_argument("--label", help="what the row is called; default: RUN and what differs")
     options.add_argument("--yes", action="store_true", help="write without asking")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.config.training import Config
 from stages.core.errors import InputError
 from stages.core.images import augment, jpeg, low_view
 from stages.core.images.augment_views import Views
 from stages.core.images.brisque import Regression
 from stages.core.images.pixels import SIDE
+from stages.core.losses.mixed_order import MixedOrder, counts_of
 from stages.core.losses.sampler import Order, Streams
 from stages.core.recordio.images import ManyRecordImages, RecordImages
 from stages.io import brisque_model
@@ -47,6 +49,8 @@ class Records:
     num_classes: int
     fingerprint: str
     """Identity of the records, their labels, the classes and the file; a checkpoint belongs to one of these."""
+    positions: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Of a merged data set, the positions of the images of each source."""
 
 
 def open_records(dataset: str, *, shared: bool = False) -> Records:
@@ -69,7 +73,8 @@ def open_records(dataset: str, *, shared: bool = False) -> Records:
     key_N, offset_N, length_N, label_N = (columns[name] for name in POSITIONS)
     card = artifacts.read_json(path.with_name("card.json"))
     paths = record_files(dataset, card["sources"])
-    images = _images(path, paths, (key_N, offset_N, length_N))
+    file_N = _columns(path, ["source"])["source"] if len(paths) > 1 else np.zeros(len(key_N), np.int64)
+    images = _images(paths, file_N, (key_N, offset_N, length_N))
     size = "+".join(str(records.stat().st_size) for records in paths)
     # what was declared, or the labels say: bad records that `unpack` allowed are not among them
     num_classes = int(card["num_classes"])
@@ -79,7 +84,9 @@ def open_records(dataset: str, *, shared: bool = False) -> Records:
             f"run `dvc repro --force unpack@{dataset}`"
         )
     fingerprint = hashlib.sha256(f"{digest} {size} {num_classes}".encode()).hexdigest()
-    return Records(images, key_N, label_N, num_classes, fingerprint)
+    names = [source.get("dataset", dataset) for source in card["sources"]] if len(paths) > 1 else []
+    of_sources = {name: np.flatnonzero(file_N == number) for number, name in enumerate(names)}
+    return Records(images, key_N, label_N, num_classes, fingerprint, of_sources)
 
 
 def _positions(path: Path) -> positions.Columns:
@@ -99,16 +106,33 @@ def _positions(path: Path) -> positions.Columns:
 
 
 def _images(
-    path: Path, files: Sequence[Path], column_3N: tuple[NDArray[np.int64], ...]
+    files: Sequence[Path], file_N: NDArray[np.int64], column_3N: tuple[NDArray[np.int64], ...]
 ) -> RecordImages | ManyRecordImages:
     if len(files) == 1:
         return RecordImages(files[0], *column_3N)
-    file_N = _columns(path, ["source"])["source"]
     parts = [
         RecordImages(records, *(column_N[file_N == number] for column_N in column_3N))
         for number, records in enumerate(files)
     ]
     return ManyRecordImages(parts, file_N)
+
+
+def order_of(records: Records, config: Config, rank: int, world_size: int) -> Order:
+    """Return the order of a training run's images: all of them shuffled, or each source with its share of a batch.
+
+    Raises:
+        ValueError: a batch cannot be shared evenly among processes, or a source would have no image in it.
+    """
+    plain = Order(len(records.key_N), config.schedule.batch_size, config.seed, rank, world_size)
+    if config.shares is None:
+        return plain
+    if config.shares.keys() != records.positions.keys():
+        there = ", ".join(records.positions) or "none, it is a single one"
+        given = ", ".join(config.shares)
+        raise InputError(f"shares: wanted one for each source of {config.dataset} ({there}), got {given}")
+    counts = counts_of(config.shares, plain.size)
+    of_sources = [records.positions[name] for name in config.shares]
+    return MixedOrder(plain.num_samples, plain.batch_size, plain.seed, rank, world_size, of_sources, counts)
 
 
 def record_files(dataset: str, sources: Sequence[Mapping[str, Any]]) -> list[Path]:

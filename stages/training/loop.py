@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from stages.config.training import Config
 from stages.core.errors import InputError
 from stages.core.losses.head import HeadOutput
-from stages.core.losses.sampler import Order
 from stages.runtime import program, progress
 from stages.training.checkpoints import Checkpoints, Snapshot
-from stages.training.dataset import Batch, Records, Samples, load
+from stages.training.dataset import Batch, Records, Samples, load, order_of
 from stages.training.distributed import Processes
 from stages.training.initial import Start
 from stages.training.speed import Speed
@@ -88,9 +87,9 @@ class Training:
         assert (start is None) == (config.initial is None)
         self.config, self.records, self.validate, self.log_point = config, records, validate, log_point
         self.processes = processes or Processes()
-        batch_size, ranks = config.schedule.batch_size, self.processes
+        ranks = self.processes
         config.check_parts(ranks.size)  # FACET_PROCS may say another number than the run
-        self.order = Order(len(records.key_N), batch_size, config.seed, ranks.rank, ranks.size)
+        self.order = order_of(records, config, ranks.rank, ranks.size)
         if not ranks.alike(int(records.fingerprint[:15], 16)):
             raise InputError(f"the processes see different records of {config.dataset}: let them share data/unpacked")
         self.stepper = Stepper(config, records.num_classes, self.order, self.processes, start)

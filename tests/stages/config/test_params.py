@@ -78,6 +78,7 @@ def test_every_profile_resolves(project: Path, profile: str):
         ({"rows": {"other-x": {"table": "other", "run": "adaface"}}}, LookupError, ["'other'", "there are heads"]),
         ({"rows": {"heads-adaface-x": {"table": "heads", "run": "adaface"}}}, ValueError, ["heads-adaface-x"]),
         ({"rows": {"heads-adaface-1": {"table": "heads", "run": "adaface"}}}, ValueError, ["train.seed", "nothing"]),
+        ({"runs": {"adaface": {"shares": {"web": 1}}}}, ValueError, ["runs.adaface, shares", "single one", "got web"]),
         ({"recognition": {"judge": {"foldr": "models/judge"}}}, ValueError, ["recognition.judge", "foldr"]),
         ({"rows": {"heads-adaface-1": {"table": "heads", "run": "cosface"}}}, ValueError,
          ["rows.heads-adaface-1", "train.seed alone", "train.head.margin", "train.head.name"]),
