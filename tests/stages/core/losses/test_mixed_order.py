@@ -28,8 +28,12 @@ def test_every_batch_has_so_many_of_each_and_each_pass_shows_every_image_once():
     assert {epoch for epoch, position in seen if position < 10} == set(range(6))
     assert Counter(position for epoch, position in seen if position < 10) == dict.fromkeys(range(10), 6)
     assert Counter(position for epoch, position in seen if position >= 10) == dict.fromkeys(range(10, 40), 2)
-    passes = [[position for batch in batches for e, position in batch if position < 10 and e == epoch] for epoch in range(6)]
-    assert len({tuple(one) for one in passes}) > 1
+
+
+def test_each_pass_is_shuffled_anew():
+    # five of the first source's ten a batch: every other batch begins a pass
+    begun = list(order(shares=(5, 3)).batches(0, 12))[::2]
+    assert len({frozenset(position for _, position in batch if position < 10) for batch in begun}) > 3
 
 
 @given(st.integers(0, 30), st.integers(0, 10), st.sampled_from([1, 2, 4]))
