@@ -51,6 +51,7 @@ def follow(root: Path) -> None:
     """Bring runs up to date every few seconds until nothing has trained for a while."""
     follower = Follower(root, _say)
     try:
+        follower.prepare()
         while follower.clock() - follower.busy_s < IDLE_S and root.is_dir():
             follower.tick()
             time.sleep(POLL_S)

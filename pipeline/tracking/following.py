@@ -33,6 +33,15 @@ STATUS: dict[State, str] = {"failed": "FAILED", "stopped": "KILLED", "killed": "
 Say = Callable[[str], None]
 
 
+def prepared_store(root: Path) -> str:
+    """Return the tracking URI of a store that is ready for MLflow."""
+    tracking_uri = store.uri(root)
+    if not store.is_prepared(tracking_uri):
+        sync.initialise_store(root)
+    store.settle_environment()
+    return tracking_uri
+
+
 @dataclass
 class Followed:
     """One training and its run."""
@@ -44,6 +53,7 @@ class Followed:
     run: LiveRun | None = None
     shown: str = ""
     """Status of the run as it was set last."""
+    _made: int = 0
 
     def update(self) -> bool:
         """Bring the run up to date; return whether nothing more is expected of the training.
@@ -56,6 +66,8 @@ class Followed:
             self.file.look()  # it may have ended well since
         if self.run is None and self._is_complete():
             return True
+        if self.run is not None and self.file.made != self._made:
+            self.start_over()
         run = self.run or self._open()
         run.log(self.file.waiting)
         self.file.waiting = []
@@ -66,7 +78,7 @@ class Followed:
         fingerprint = self.locks.fingerprint(self.file) if self.file.state == "finished" else None
         if fingerprint is None:
             return False
-        tracking_uri = self._prepared_store()
+        tracking_uri = prepared_store(self.root)
         from pipeline.tracking import live_runs  # imports MLflow
 
         return live_runs.is_complete(tracking_uri, scope_of(self.where), fingerprint)
@@ -77,15 +89,8 @@ class Followed:
         if run is not None:
             run.release()
 
-    def _prepared_store(self) -> str:
-        tracking_uri = store.uri(self.root)
-        if not store.is_prepared(tracking_uri):
-            sync.initialise_store(self.root)
-        store.settle_environment()
-        return tracking_uri
-
     def _open(self) -> LiveRun:
-        tracking_uri = self._prepared_store()
+        tracking_uri = prepared_store(self.root)
         from pipeline.tracking import live_runs  # imports MLflow
 
         resolved = self.where.folder / "resolved/runs" / f"{self.file.name}.yaml"
@@ -95,6 +100,7 @@ class Followed:
         )
         self.file.again(measurements.Curve(self.run.last_steps()))
         self.file.look()
+        self._made = self.file.made
         return self.run
 
     def _show(self, run: LiveRun) -> bool:
@@ -138,6 +144,14 @@ class Follower:
     def __post_init__(self) -> None:
         self.busy_s = self.clock()
         self.settled = environment.read_json(self._memory)
+
+    def prepare(self) -> None:
+        """Import MLflow and make its database before the first training has anything to show: that takes seconds."""
+        try:
+            prepared_store(self.root)
+            from pipeline.tracking import live_runs  # noqa: F401
+        except Exception as error:  # as in `tick`, which tries again
+            self._tell(f"{type(error).__name__}: {error}".partition("\n")[0])
 
     def tick(self) -> None:
         """Bring every run up to date once; the store's errors are reported, and all is tried again."""

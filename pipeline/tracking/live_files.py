@@ -40,6 +40,8 @@ class LiveFile:
     curve: Curve = field(default_factory=Curve)
     heard_s: float = 0.0
     """Time of the last line, in seconds since the epoch."""
+    made: int = 0
+    """Grows when a training begins anew in the same file."""
     _head: bytes = b""
     _offset: int = 0
 
@@ -54,6 +56,7 @@ class LiveFile:
             if head != self._head:
                 self.again(Curve())
                 self._head = head if head.endswith(b"\n") else b""
+                self.made += 1
             stream.seek(self._offset)
             for line in stream:
                 if not line.endswith(b"\n"):

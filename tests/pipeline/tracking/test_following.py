@@ -192,3 +192,21 @@ def test_files_of_other_machines_and_half_written_lines_are_passed_over(root: Pa
     follower.tick()
     assert (follower.followed, runs(store.uri(root))) == ({}, [])
     assert list(live_files.found(root)) == [path]
+
+
+@pytest.mark.parametrize("meanwhile", ["followed", "follower was killed"])
+def test_a_training_that_is_made_again_because_dvc_did_not_record_it_is_the_same_run(root: Path, meanwhile: str) -> None:
+    follower = Follower(root, print)
+    first = Training(root)
+    first.steps(1, 4)
+    first.finish()
+    follower.tick()
+    again = Training(root)  # there is no checkpoint of one that has finished
+    again.steps(1, 6)
+    if meanwhile == "follower was killed":
+        follower.close()
+        follower = Follower(root, print)
+    follower.tick()
+    assert (only(root).info.status, steps(root)) == ("RUNNING", [1, 2, 3, 4, 5, 6])
+    again.end(signal.SIGKILL)
+    follower.close()
