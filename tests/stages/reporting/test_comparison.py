@@ -214,3 +214,18 @@ def test_a_column_takes_each_rows_own_quality_method():
     del runs["a"][0].measured["s"]["norm_auc"]
     with pytest.raises(LookupError, match=r"column X: no s\.norm_auc; s has"):
         compare("t", shown, DEMO, {"a": runs["a"]})
+
+
+def test_a_number_is_shown_as_it_is_and_the_page_says_which_columns_are_percent():
+    speed = {"name": "Images/s", "metric": "s.speed", "unit": "number", "decimals": 1}
+    runs = {"a": [gathered("a", x_one=0.5, y_one=0.25, speed=312.54)]}
+
+    def said(*columns: dict[str, object]) -> str:
+        return wording.units(compare("t", table(*columns, a={}), DEMO, runs))
+
+    shown = compare("t", table(X, Y, speed, a={}), DEMO, runs).lines[0]
+    assert [cell.measured for cell in shown.cells] == [50.0, 0.25, 312.5]
+    assert said(X, Y, speed) == "Values are percent; fractions: Y; as named: Images/s."
+    assert said(X) == "Values are percent."
+    assert said(Y) == "Values are fractions."
+    assert said(Y, speed) == "Values are fractions; as named: Images/s."
