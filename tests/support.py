@@ -45,6 +45,7 @@ class Project:
             "DO_NOT_TRACK": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "OMP_NUM_THREADS": "1",
+            "FACET_FOLLOW": os.environ.get("FACET_FOLLOW", "0"),  # `make deps` removes the project when it has run
             "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c",
             "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.c",
         }
