@@ -7,7 +7,6 @@ child for each try: real files, real system calls, no import paid twice.
 from __future__ import annotations
 
 import ctypes
-import errno
 import json
 import os
 import pickle
@@ -18,65 +17,16 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stages.core.errors import InputError, OperationError
+from tests.operations.case import FAULTS, OPERATIONS, Case, Fault
+
 SOURCE = Path(__file__).with_name("failing.c")
 LIBRARY = "OPERATIONS_TO_FAIL"
-OPERATIONS = ("open", "write", "fsync", "rename", "mkdir", "unlink", "link")
 ENDLESS = 4000
 """More operations than any piece of work has."""
-
-
-class Fault(NamedTuple):
-    """How an operation fails."""
-
-    name: str
-    error: int
-    """0: the process is killed."""
-    lasting: bool
-    """All later ones fail as well."""
-    of: tuple[str, ...]
-    """Operations that can fail so."""
-
-
-FAULTS = {
-    fault.name: fault
-    for fault in (
-        # a full disk stays full, and lets files be removed
-        Fault("ENOSPC", errno.ENOSPC, True, ("open", "write", "fsync", "rename", "mkdir", "link")),
-        Fault("EIO", errno.EIO, False, OPERATIONS),
-        Fault("EACCES", errno.EACCES, False, ("open", "rename", "mkdir", "unlink", "link")),
-        Fault("killed", 0, False, OPERATIONS),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A piece of work that writes files, in a folder of its own, which is the working directory."""
-
-    name: str
-    what: str
-    """For the table of the pages."""
-    covers: tuple[str, ...]
-    """Functions ``module.function`` that write, and that the work runs."""
-    work: Callable[[], object]
-    look: Callable[[], dict[str, Any]]
-    """What a reader finds; a value is whole before the work or whole after it."""
-    prepare: Callable[[], object] = lambda: None
-    """Makes what is there before."""
-    best_effort: bool = False
-    """The work may succeed without having written: a cache, a log."""
-    may_vanish: tuple[str, ...] = ()
-    """What may be absent in between, because it is made again and nobody made it by hand."""
-    within: str = "."
-    """Folder in which operations count: elsewhere a library works on files of its own."""
-    stays: tuple[str, ...] = ()
-    """Patterns of temporary files that the next run does not have to remove."""
-    slow: bool = False
-    """Takes seconds each time: not part of `make test`."""
 
 
 class Tried(NamedTuple):
@@ -140,21 +90,23 @@ class Harness:
         assert after != before or case.best_effort, f"{case.name} changes nothing that a reader finds"
         tries, problems = 0, []
         for fault in faults:
-            for number, found in self._tries(case, fault, template, before, after):
+            for found in self._tries(case, fault, template, before, after):
                 tries += 1
-                problems += [f"{fault.name} at operation {number} ({found[0]}): {text}" for text in found[1]]
+                problems += found
         names = [fault.name for fault in faults]
         return {"operations": counts, "ran": ran, "tries": tries, "problems": problems, "faults": names}
 
     def _tries(
         self, case: Case, fault: Fault, template: Path, before: Any, after: Any
-    ) -> Iterator[tuple[int, tuple[str, list[str]]]]:
+    ) -> Iterator[list[str]]:
+        """Yield what is wrong after each try, until the fault is not met."""
         for number in range(1, ENDLESS):
             scene = self._fresh(template)
             tried = self._armed(scene / case.within, scene, case.work, fault, number)
             if not tried.hit:
                 return
-            yield number, (tried.operation, list(self._judged(case, scene, tried, before, after)))
+            where = f"{fault.name} at operation {number} ({tried.operation})"
+            yield [f"{where}: {text}" for text in self._judged(case, scene, tried, before, after)]
         raise AssertionError(f"{case.name} has more than {ENDLESS} operations")
 
     def _judged(self, case: Case, scene: Path, tried: Tried, before: Any, after: Any) -> Iterator[str]:
@@ -291,8 +243,6 @@ def _said(error: BaseException) -> str:
 
 def _is_expected(error: BaseException) -> bool:
     """Return whether a program of ours ends with one sentence because of it, as ``program.run`` does."""
-    from stages.core.errors import InputError, OperationError
-
     return isinstance(error, InputError | OperationError | OSError)
 
 

@@ -15,7 +15,7 @@ from pipeline.servers.daemons import Service
 from pipeline.tracking import recorded_ids
 from pipeline.tracking.recorded_ids import RecordedIds
 from pipeline.workspaces import snapshot
-from tests.operations.harness import Case
+from tests.operations.case import Case
 from tests.operations.reading import texts
 
 SIDE = Path(".facet/sweeps/s")

@@ -19,7 +19,7 @@ from stages.pictures.detect import Face
 from stages.runtime import artifacts, locks, pin, places, progress, set_pins
 from stages.synthesis import cache
 from stages.training.checkpoints import Checkpoints, Snapshot
-from tests.operations.harness import Case
+from tests.operations.case import Case
 from tests.operations.reading import folder, texts
 from tests.stages import small_sets, unpacking
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.operations import harness
+from tests.operations.case import FAULTS, OPERATIONS
 from tests.operations.cases import ALL
-from tests.operations.harness import FAULTS, OPERATIONS
 
 BEGIN, END = "<!-- table: make operations -->\n", "<!-- end of table -->\n"
 

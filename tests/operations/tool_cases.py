@@ -19,7 +19,7 @@ from stages.models import import_checkpoint
 from stages.models.import_checkpoint import Said
 from stages.runtime import yaml_text
 from stages.tools import _drawing, add, add_run, catalogue, demo_video, export
-from tests.operations.harness import Case
+from tests.operations.case import Case
 from tests.operations.reading import folder, texts
 from tests.stages import small_sets
 from tests.support import ROOT
