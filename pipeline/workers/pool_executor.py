@@ -77,17 +77,10 @@ class PoolExecutor(Executor):
     """Runs stages on the workers of a work pool; may be used from several threads."""
 
     def __init__(
-        self,
-        root: Path,
-        pool: str,
-        jobs: int | None = None,
-        patience: Patience | None = None,
-        forker: Forker | None = None,
-    ) -> None:
-        """Create the pool if it is missing, and start to watch it.
-
-        A server that is away is waited for.
-        """
+        self, root: Path, pool: str, jobs: int | None = None,
+        patience: Patience | None = None, forker: Forker | None = None,
+    ) -> None:  # fmt: skip
+        """Create the pool if it is missing, and start to watch it; a server that is away is waited for."""
         super().__init__(root, jobs or JOBS, patience=patience, forker=forker)
         self.threads_per_stage = environment.num_cores()
         self.pool = StagePool(pool)
