@@ -13,12 +13,13 @@ MARKER = re.compile(r"<!-- recorded ([a-z][a-z0-9_]*) -->")
 """Placeholder that stages/reporting/provenance.py leaves for a run."""
 
 
-def add(html: str, where: Workspace) -> str:
+def add(html: str, where: Workspace, *, pages: bool = True) -> str:
     """Return a page with the fingerprint, the commit and the link of each run.
 
     Args:
         html: a page of a table, or of all.
         where: the workspace in which it was made.
+        pages: whether to link to the pages of single runs.
     """
     if MARKER.search(html) is None:
         return html
@@ -34,11 +35,21 @@ def add(html: str, where: Workspace) -> str:
         said = _entry("fingerprint", identity)
         # not the commit of today: the page may be made long after the training
         said += _entry("recorded at commit", (run and run.commit) or "not recorded in this store")
+        said += _page(where, found[1]) if pages else ""
         if run and address:
             said += f'<dt>MLflow</dt><dd><a href="{escape(run.url(address))}">{escape(stage)}</a></dd>'
         return said
 
     return MARKER.sub(facts, html)
+
+
+def _page(where: Workspace, run: str) -> str:
+    """Return the link to the page of a single run, or the command that draws it; `facet show` knows no sweeps."""
+    path = where.folder / "results" / run / "page" / "index.html"
+    if path.is_file():
+        return f'<dt>page of the run</dt><dd><a href="{escape(path.resolve().as_uri())}">{escape(run)}</a></dd>'
+    scale = f" --scale {where.name}" if where.kind == "ablations" else ""
+    return "" if where.kind == "sweep" else _entry("page of the run", f"facet show {run}{scale}")
 
 
 def mlflow_url(where: Workspace) -> str:

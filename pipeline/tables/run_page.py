@@ -61,7 +61,7 @@ def write(
         text = error or f"the program that draws the page of {run} failed; its last lines are above"
         raise (InputError if process.returncode == _REFUSED else OperationError)(text)
     path = path_of(where, run)
-    completed = provenance.add(path.read_text(encoding="utf-8"), where)
+    completed = provenance.add(path.read_text(encoding="utf-8"), where, pages=False)
     with files.replacing(path) as aside:
         aside.write_text(completed, encoding="utf-8")
     return path.relative_to(where.project) if path.is_relative_to(where.project) else path

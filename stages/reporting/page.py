@@ -14,15 +14,13 @@ from stages.reporting.compact import compact, share
 from stages.reporting.comparison import Cell, Comparison, Line
 
 STYLE = Path(__file__).with_name("page.css")
-RESULTS = "../../.."
-"""The folder ``results`` from ``results/tables/TABLE/report``."""
 
 
 def html(comparison: Comparison, drawn: Sequence[plots.Plot]) -> str:
     """Return the whole page of a table."""
     body = [head(comparison), measured(comparison), claims(comparison), groups.html(comparison), elsewhere(comparison)]
     body += _plots(comparison, drawn)
-    return document(comparison.table.title, [*body, provenance.section([comparison], RESULTS)])
+    return document(comparison.table.title, [*body, provenance.section([comparison])])
 
 
 def document(title: str, body: Sequence[str]) -> str:

@@ -27,15 +27,10 @@ class Made:
     settings: Mapping[str, Mapping[str, str]]  # by heading: the switches of each suite, and the parameters
 
 
-def section(comparisons: Sequence[Comparison], results: str = "") -> str:
-    """Return one entry a row, one of what all rows of a table have in common, and the metrics behind the columns.
-
-    Args:
-        comparisons: the tables.
-        results: where the page finds the folder ``results``, for links to the pages of single runs; empty: no links.
-    """
+def section(comparisons: Sequence[Comparison]) -> str:
+    """Return one entry a row, one of what all rows of a table have in common, and the metrics behind the columns."""
     several = len(comparisons) > 1
-    parts = [part for comparison in comparisons for part in _table(comparison, several, results)]
+    parts = [part for comparison in comparisons for part in _table(comparison, several)]
     return "<section>\n<h2>Where the numbers come from</h2>\n" + "\n".join(parts) + "\n</section>" if parts else ""
 
 
@@ -80,21 +75,19 @@ def _settings(settings: Mapping[str, Mapping[str, str]]) -> str:
     return "".join(f'<h4>{escape(heading)}</h4><dl class="made">{_entries(said)}</dl>' for heading, said in some)
 
 
-def _table(comparison: Comparison, several: bool, results: str) -> Iterator[str]:
+def _table(comparison: Comparison, several: bool) -> Iterator[str]:
     if several:
         yield f"<h3>{escape(comparison.table.title)}</h3>"
-    yield from rows([_made(comparison, line, results) for line in comparison.runs])
+    yield from rows([_made(comparison, line) for line in comparison.runs])
     metrics = _entries((column.name, column.metric) for column in comparison.table.columns)
     yield f'<details><summary>Columns</summary><dl class="made">{metrics}</dl></details>'
 
 
-def _made(comparison: Comparison, line: Line, results: str) -> Made:
+def _made(comparison: Comparison, line: Line) -> Made:
     first = line.gathered
     assert first is not None
     runs = "".join(
-        _entries([("run", run.run), ("seed", seed), ("weights, SHA-256", run.weights_sha256)])
-        + _page(run.run, results)
-        + marker(run.run)
+        _entries([("run", run.run), ("seed", seed), ("weights, SHA-256", run.weights_sha256)]) + marker(run.run)
         for seed, run in line.by_seed.items()
     )
     parameters = {name: value for name, value in first.parameters.items() if len(line.seeds) == 1 or name != "seed"}
@@ -108,14 +101,6 @@ def _made(comparison: Comparison, line: Line, results: str) -> Made:
         for heading, said in {**settings, "Training": parameters}.items()
     }
     return Made(line.label, anchor(comparison, line), runs, _each_seed(comparison, line), texts)
-
-
-def _page(run: str, results: str) -> str:
-    """Return the link to the page of a single run, and the command that draws it."""
-    if not results:
-        return ""
-    address = escape(f"{results}/{run}/page/index.html")
-    return f'<dt>page of the run</dt><dd><a href="{address}">drawn by facet show {escape(run)}</a></dd>'
 
 
 def marker(run: str) -> str:

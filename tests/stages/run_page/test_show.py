@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pytest
@@ -86,12 +88,12 @@ def test_it_says_how_to_make_the_run_again(shown: tuple[Project, str]):
     assert "<!-- recorded" not in page
 
 
-def test_the_tables_page_leads_to_it(shown: tuple[Project, str]):
+def test_a_tables_page_leads_to_it_and_names_the_command_where_there_is_none(shown: tuple[Project, str]):
     project, _ = shown
-    table = project.path / "results/tables/heads/report/table.html"
-    found = re.search(r'href="([^"]+/adaface/page/index\.html)"', table.read_text(encoding="utf-8"))
-    assert found
-    assert (table.parent / found[1]).resolve() == project.path / "results/adaface/page/index.html"
+    page = project.run("facet", "table", "heads", "--format", "html")
+    (address,) = re.findall(r'<dt>page of the run</dt><dd><a href="(file:[^"]+)">adaface</a>', page)
+    assert Path(unquote(urlsplit(address).path)) == (project.path / "results/adaface/page/index.html").resolve()
+    assert "<dt>page of the run</dt><dd>facet show cosface</dd>" in page
 
 
 def test_chosen_sets_and_no_pairs_at_all(shown: tuple[Project, str], monkeypatch: pytest.MonkeyPatch):
