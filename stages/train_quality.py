@@ -103,7 +103,7 @@ def write_method(folder: Path, run: str, config: BaseModel, learned: Learned) ->
         method.keep(config, folder, artifacts.sha256(Path(tree["path"])))
     if learned.weights:
         weights = {key: value.detach().cpu().contiguous() for key, value in learned.weights.items()}
-        torch.save(weights, folder / "weights.pt")
+        model_files.save(weights, folder / "weights.pt")
         tree["weights_sha256"] = artifacts.sha256(folder / "weights.pt")
         # without weights of its own its score is what the backbone's program gives already
         module = method.Scorer.load(folder).module()

@@ -140,7 +140,7 @@ def write_quality(folder: Path, backbone: nn.Module, model: model_files.Model) -
     if isinstance(layer, nn.Linear):
         tree["name"] = "cr_fiqa"
         tree["target"] = "code"  # as released
-        torch.save({"weight": layer.weight.detach(), "bias": layer.bias.detach()}, folder / "weights.pt")
+        model_files.save({"weight": layer.weight.detach(), "bias": layer.bias.detach()}, folder / "weights.pt")
         tree["weights_sha256"] = artifacts.sha256(folder / "weights.pt")
         method = plugins.load("quality", "cr_fiqa").Scorer.load(folder).module()
         model_files.save_program(folder / "program.pt2", backbone, model.color_order, model.value_range, method)

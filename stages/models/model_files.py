@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +100,22 @@ def save_weights(path: Path, backbone: nn.Module, head: nn.Module, quality: nn.M
         name: {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
         for name, module in parts.items()
     }
-    torch.save(tree, path)
+    save(tree, path)
+
+
+def save(tree: Mapping[str, Any], path: Path) -> None:
+    """Write a tree of tensors; a file of torch's own, whose bytes a file of Python's would not have.
+
+    Raises:
+        OSError: it cannot be written whole; torch hides the reason, and raises what looks like a bug.
+    """
+    try:
+        torch.save(tree, path)
+    except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        if not any(sign in said for sign in ("inline_container", "iostream")):
+            raise
+        raise OSError(f"{path} cannot be written whole: make room, or make its folder writable ({said})") from error
 
 
 def save_program(

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from stages.core.errors import InputError
@@ -62,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
         if arguments.format == "safetensors":
             export.write_safetensors(aside, state, about)
         else:
-            torch.save(state, aside)
+            model_files.save(state, aside)
     print(f"{path}: {len(state)} tensors; the network takes {model.color_order} in [{low:g}, {high:g}]")
 
 

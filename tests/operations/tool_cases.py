@@ -123,7 +123,7 @@ CASES = [
         _export("safetensors", "out/mine.safetensors"), _there("out/mine.safetensors"), _model, slow=True,
     ),
     Case(
-        "model export, state dict", "`facet export`", ("stages.tools.export.main",),
+        "model export, state dict", "`facet export`", ("stages.tools.export.main", "stages.models.model_files.save"),
         _export("state-dict", "out/mine.pt"), _there("out/mine.pt"), _model, slow=True,
     ),
     Case(
