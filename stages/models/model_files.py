@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,10 +108,17 @@ def save(tree: Mapping[str, Any], path: Path) -> None:
     """Write a tree of tensors; a file of torch's own, whose bytes a file of Python's would not have.
 
     Raises:
-        OSError: it cannot be written whole; torch hides the reason, and raises what looks like a bug.
+        OSError: it cannot be written whole.
     """
-    try:
+    with written_by_torch(path):
         torch.save(tree, path)
+
+
+@contextmanager
+def written_by_torch(path: Path) -> Iterator[None]:
+    """Raise an ``OSError`` where torch cannot write a file whole: it hides the reason, in what looks like a bug."""
+    try:
+        yield
     except RuntimeError as error:
         said = str(error).splitlines()[0]
         if not any(sign in said for sign in ("inline_container", "iostream")):
@@ -141,7 +149,8 @@ def save_program(
         for node in exported.graph.nodes:
             # it names files by absolute path: the same training in another folder would give other bytes
             node.meta.pop("stack_trace", None)
-        torch.export.save(exported, path)
+        with written_by_torch(path):
+            torch.export.save(exported, path)
         measured = torch.export.load(path).module()(image_N3HW)
         wanted = program(image_N3HW)
     for got, expected in zip(measured, wanted, strict=True):
