@@ -42,6 +42,8 @@ def merged(copy_reproduced: Callable[[], Project], tmp_path_factory: pytest.Temp
     project.run("git", "remote", "add", "upstream", str(upstream.path))
     project.run("git", "fetch", "-q", "upstream")
     project.run("git", "merge", "--no-edit", f"upstream/{upstream.run('git', 'branch', '--show-current').strip()}")
+    # before a test runs anything in it
+    assert project.run("git", "status", "--porcelain", "--untracked-files=no") == ""
     return project, before
 
 
@@ -70,7 +72,6 @@ def outputs(project: Project) -> dict[str, str]:
 
 def test_the_merge_leaves_no_conflict_and_both_sides_work(merged: tuple[Project, dict[str, str]]):
     project, _ = merged
-    assert project.run("git", "status", "--porcelain", "--untracked-files=no") == ""
     params = (project.path / "params.yaml").read_text()
     assert params.startswith("# of the new release\n")
     assert yaml.safe_load(params)["runs"]["li_arcface"]["head"]["name"] == "li_arcface"
