@@ -21,11 +21,15 @@ from stages.runtime import numerics, plugins
 FIELDS: dict[str, dict[str, Any]] = {
     "adaface": {"margin": 0.4, "h": 0.333},
     "arcface": {"margin": 0.5},
+    "combined": {"m1": 1, "m2": 0.3, "m3": 0.2},
     "cosface": {"margin": 0.35},
     "curricularface": {"margin": 0.5},
+    "elasticface": {"margin_kind": "arc", "margin": 0.5},
     "magface": {},
     "mv_softmax": {"kind": "arc", "margin": 0.35},
     "softmax": {},
+    "sphereface": {"margin": 1.7},
+    "uniface": {"margin": 0.4},
 }
 """Published values of what has no default; a head that is not here is measured with its defaults."""
 DIM = 512
@@ -76,6 +80,7 @@ def gradients(
         head.weight.copy_(weight_CD)
     head = head.to(device, kind)
     row_K = torch.cat([label_B.unique(), torch.arange(num_classes // 5)]).unique().to(device)
+    torch.manual_seed(1)  # ElasticFace draws its margins
     with numerics.applied("ieee"), mock.patch.object(Shard, "sample", return_value=row_K):
         loss = head(feature_BD, label_B.to(device)).loss
         loss.backward()
