@@ -122,8 +122,13 @@ class TestTorchBackend:
     def project(self, tmp_path: Path) -> Path:
         for name in ("Makefile", "pyproject.toml", "uv.lock"):
             shutil.copy(ROOT / name, tmp_path)
+        (tmp_path / "pipeline/base").mkdir(parents=True)
+        shutil.copy(ROOT / "pipeline/base/facet_path.pth", tmp_path / "pipeline/base")
         python = f"{tmp_path}/.venv/bin"
-        program(tmp_path / "bin", "uv", f'echo "$*" >> {tmp_path}/calls; mkdir -p {python}; touch {python}/python')
+        # a Python that is asked for its folder of packages alone
+        program(tmp_path, "python", f"echo {tmp_path}")
+        made = f"mkdir -p {python}; cp {tmp_path}/python {python}"
+        program(tmp_path / "bin", "uv", f'echo "$*" >> {tmp_path}/calls; {made}')
         return tmp_path
 
     def calls(self, project: Path, **environment: str) -> list[str]:
