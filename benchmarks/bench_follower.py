@@ -14,14 +14,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from pipeline.base import environment
 from pipeline.servers import follower
 from pipeline.tracking import sync
 from stages.runtime import artifacts
+from tests.pipeline.mlflow_server import MlflowServer
 from tests.stages import training_data
 from tests.stages.small_training import config
 
@@ -41,40 +40,6 @@ ROOT = Path(__file__).resolve().parents[1]
 OFF, ALIVE, DEAD, STOPPED = SIDES = ("nobody follows", "MLflow answers", "MLflow is dead", "MLflow is stopped")
 LIMIT = 1.05
 BATCH = 8
-
-
-class Server:
-    """MLflow's server on loopback, with a database of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, environment.free_port(0)
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.store = sync.initialise_store(folder)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", self.store]
-        settings = environment.for_children() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=settings, stdout=log, stderr=log, start_new_session=True)
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5):
-                return
-            time.sleep(0.2)
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to all its processes."""
-        assert self.process is not None
-        os.killpg(self.process.pid, number)
-
-    def kill(self) -> None:
-        """End it at once, if it runs."""
-        if self.process is not None:
-            self.send(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
 
 def make_project(folder: Path, epochs: int) -> None:
@@ -100,7 +65,7 @@ def train(folder: Path, url: str, follow: bool) -> float:
 
 
 @contextlib.contextmanager
-def side(server: Server, name: str) -> Iterator[None]:
+def side(server: MlflowServer, name: str) -> Iterator[None]:
     """Have the server as a side wants it."""
     if name in (ALIVE, STOPPED) and server.process is None:
         server.start()
@@ -115,7 +80,7 @@ def side(server: Server, name: str) -> Iterator[None]:
             server.send(signal.SIGCONT)
 
 
-def round_of(order: Sequence[str], server: Server, make: Callable[[str], Path]) -> dict[str, float]:
+def round_of(order: Sequence[str], server: MlflowServer, make: Callable[[str], Path]) -> dict[str, float]:
     """Return the milliseconds of a step for each side, in this order."""
     found = {}
     for name in order:
@@ -143,7 +108,8 @@ def main() -> int:
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as text:
         base = Path(text)
-        server = Server(base / "mlflow")
+        folder = base / "mlflow"
+        server = MlflowServer(folder, sync.initialise_store(folder))
         rounds: list[dict[str, float]] = []
 
         def make(name: str) -> Path:

@@ -11,6 +11,8 @@ from types import FrameType
 
 import psutil
 
+from stages.runtime import program
+
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = int(os.environ.get("FACET_GRACE_S", "15"))
 """How long a stage may take to keep what it has after SIGTERM."""
@@ -71,17 +73,8 @@ def _shells_and_programs() -> list[psutil.Process]:
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
             words = child.cmdline()
-            found += [child, *(child.children() if _is_shell(words) else [])]
+            found += [child, *(child.children() if program.is_shell(words) else [])]
     return found
-
-
-def _is_shell(words: list[str]) -> bool:
-    """Return whether a command line is that of a shell with a command.
-
-    >>> _is_shell(["/bin/sh", "-c", "sleep 1"]), _is_shell(["python", "-c", "1"]), _is_shell([])
-    (True, False, False)
-    """
-    return bool(words) and words[0].endswith("sh") and "-c" in words[1:]
 
 
 def kill_descendants() -> list[str]:

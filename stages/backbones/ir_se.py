@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from stages.core.networks.residual_nets import FlatNet, ResidualConfig
+from stages.core.networks.residual_nets import FlatNet, ResidualConfig, two_convolutions
 
 REDUCTION = 16
 """Channels of a block for each one between the two convolutions of its squeeze-and-excitation."""
@@ -46,13 +46,6 @@ class SqueezeExcitation(nn.Module):
 
 def _branch(in_width: int, out_width: int, stride: int) -> nn.Sequential:
     """Return BN, conv, BN, PReLU, conv with stride, BN, squeeze-and-excitation."""
-    branch = nn.Sequential(
-        nn.BatchNorm2d(in_width),
-        nn.Conv2d(in_width, out_width, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(out_width),
-        nn.PReLU(out_width),
-        nn.Conv2d(out_width, out_width, 3, stride, 1, bias=False),
-        nn.BatchNorm2d(out_width),
-    )
+    branch = two_convolutions(in_width, out_width, stride)
     branch.add_module("se_block", SqueezeExcitation(out_width))
     return branch

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from stages.core.networks.residual_nets import FlatNet, ResidualConfig, StagedNet
+from stages.core.networks.residual_nets import FlatNet, ResidualConfig, StagedNet, two_convolutions
 
 
 class Config(ResidualConfig, extra="forbid", frozen=True):
@@ -28,7 +28,7 @@ class Config(ResidualConfig, extra="forbid", frozen=True):
 
 def build(config: Config) -> nn.Module:
     """Return the network: image_B3HW, float, in the declared colour order and range -> feature_BD."""
-    return FlatNet(config, _branch) if config.style == "adaface" else InsightFaceNet(config)
+    return FlatNet(config, two_convolutions) if config.style == "adaface" else InsightFaceNet(config)
 
 
 class InsightFaceNet(StagedNet):
@@ -40,15 +40,3 @@ class InsightFaceNet(StagedNet):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0, 0.1)
-
-
-def _branch(in_width: int, out_width: int, stride: int) -> nn.Sequential:
-    """Return BN, conv, BN, PReLU, conv with stride, BN."""
-    return nn.Sequential(
-        nn.BatchNorm2d(in_width),
-        nn.Conv2d(in_width, out_width, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(out_width),
-        nn.PReLU(out_width),
-        nn.Conv2d(out_width, out_width, 3, stride, 1, bias=False),
-        nn.BatchNorm2d(out_width),
-    )

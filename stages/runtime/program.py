@@ -135,11 +135,19 @@ def die_with_parent() -> None:
         threading.Thread(target=_follow, args=[starter], daemon=True, name="die with DVC").start()
 
 
+def is_shell(words: Sequence[str]) -> bool:
+    """Return whether a command line is that of a shell with a command.
+
+    >>> is_shell(["/bin/sh", "-c", "sleep 1"]), is_shell(["python", "-c", "1"]), is_shell([])
+    (True, False, False)
+    """
+    return bool(words) and words[0].endswith("sh") and "-c" in words[1:]
+
+
 def _starter_of_shell(pid: int) -> int | None:
     """Return a descriptor of the process that started the shell ``pid`` with ``-c``; None if it is no such shell."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if not words[0].endswith(b"sh") or b"-c" not in words[1:]:
+        if not is_shell(os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")):
             return None
         return os.pidfd_open(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]))
     except (OSError, ValueError):

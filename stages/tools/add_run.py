@@ -75,10 +75,9 @@ def without_sections_of_recipe(run: dict[str, Any], settings: Sequence[str]) -> 
     Of the head the name stays, which a run must give itself.
     """
     named = [said.strip() for path, _, said in (one.partition("=") for one in settings) if path.strip() == "recipe"]
-    file = Path("profiles/recipes", f"{named[-1]}.yaml") if named else None
-    if file is None or not file.is_file():
+    if not named:
         return run
-    given = yaml_text.parse(file.read_text(encoding="utf-8"))
+    given = params.under({"recipe": named[-1]}, {}, Path("profiles/recipes"))
     head = {"head": {"name": run["head"]["name"]}} if "head" in given else {}
     return {key: value for key, value in run.items() if key not in given or key == "head"} | head
 

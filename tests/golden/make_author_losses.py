@@ -74,6 +74,13 @@ def set_centres(weight: nn.Parameter) -> None:
     weight.data.copy_(centre_CD if weight.shape == centre_CD.shape else centre_CD.T)
 
 
+def descend(loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    """Clear the gradients, compute them and make one step."""
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
 def adaface(home: Path) -> Step:
     """Their Lightning module's own steps, without Lightning."""
     core = types.ModuleType("core")
@@ -94,9 +101,7 @@ def adaface(home: Path) -> Step:
 
     def step(image: Tensor, label: Tensor, number: int) -> Tensor:
         loss: Tensor = trainer.training_step((image, label), number)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        descend(loss, optimiser)
         if number % 10 == 9:
             schedule.step()
         return loss
@@ -158,9 +163,7 @@ def magface(home: Path) -> Step:
         output, x_norm = network(image, label)
         loss_id, loss_g, _ = criterion(output, label, x_norm)
         loss: Tensor = loss_id + given.lambda_g * loss_g
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        descend(loss, optimiser)
         return loss
 
     return step
@@ -183,9 +186,7 @@ def curricularface(home: Path) -> Step:
         features, _ = network(image)
         outputs, _ = head(features, label)
         loss: Tensor = nn.functional.cross_entropy(outputs, label)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        descend(loss, optimiser)
         return loss
 
     return step
@@ -250,9 +251,7 @@ def qgface(home: Path) -> Step:
         # a batch of theirs has the low view first
         both = torch.stack([author_steps.pixels("QGFace", number, 1), image], 1)
         loss: Tensor = model.training_step((both, label), number)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        descend(loss, optimiser)
         if number % 10 == 9:
             schedule.step()
         return loss

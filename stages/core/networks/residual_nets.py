@@ -149,6 +149,18 @@ class Pointwise(nn.Conv2d):
         return functional.conv2d(x_BCHW[:, :, ::row, ::column], self.weight, self.bias)
 
 
+def two_convolutions(in_width: int, out_width: int, stride: int) -> nn.Sequential:
+    """Return a residual branch: BN, conv, BN, PReLU, conv with stride, BN."""
+    return nn.Sequential(
+        nn.BatchNorm2d(in_width),
+        nn.Conv2d(in_width, out_width, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(out_width),
+        nn.PReLU(out_width),
+        nn.Conv2d(out_width, out_width, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(out_width),
+    )
+
+
 def shortcut(in_width: int, out_width: int, stride: int) -> nn.Sequential:
     """Return the shortcut with parameters: 1x1 convolution with stride, BN."""
     return nn.Sequential(Pointwise(in_width, out_width, 1, stride, bias=False), nn.BatchNorm2d(out_width))
