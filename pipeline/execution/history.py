@@ -11,12 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.base import environment
+from pipeline.base import environment, process_identity
 from pipeline.execution.stage_result import StageResult
 from stages.runtime import files
-
-# clocks are set while processes run; no pid comes again so soon
-BIRTH_TOLERANCE_S = 5.0
 
 
 def _as_far_as_possible() -> AbstractContextManager[None]:
@@ -50,17 +47,8 @@ class FlowRun:
 
     @property
     def alive(self) -> bool:
-        """Return whether its process still runs and works on it; pids are reused, start times are not."""
-        if self.state:
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            # dead, though nobody has waited for it yet
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return False
-            return bool(abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S)
-        except psutil.NoSuchProcess:
-            return False
+        """Return whether its process still runs and works on it."""
+        return not self.state and process_identity.is_alive(self.pid, self.born)
 
 
 def _open_folder(root: Path) -> Path:

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
@@ -26,30 +25,21 @@ PREFECTS_END = ("Finished in state", "Task run failed with state")
 ON_BOARD = "on_board"
 """Set in records of what the board shows anyway."""
 
-_shown: ContextVar[Show | None] = ContextVar("shown", default=None)
 
-
-def show() -> Show:
-    """Return what takes the snapshots of the flow run that this context works on."""
-    return _shown.get() or _nowhere
-
-
-def _nowhere(one: Snapshot) -> None:
+def nowhere(one: Snapshot) -> None:
     """Take a snapshot that no terminal shows."""
 
 
 @contextmanager
-def board(title: str, plain: bool) -> Iterator[None]:
-    """Draw the board on standard error, if that is a terminal and ``plain`` is not set."""
+def board(title: str, plain: bool) -> Iterator[Show]:
+    """Draw the board on standard error, if that is a terminal and ``plain`` is not set; yield what takes snapshots."""
     if plain or not is_terminal(sys.stderr):
-        yield
+        yield nowhere
         return
     with LiveBoard(title) as live, _filtering(_Above(live)):
-        token = _shown.set(live.show)
         try:
-            yield
+            yield live.show
         finally:
-            _shown.reset(token)
             # the command lists them behind it, with their logs
             live.with_foot = False
 

@@ -27,6 +27,7 @@ from pipeline.execution import history
 from pipeline.execution.executor import Executor
 from pipeline.execution.graph import RESOLVE, Graph, Stage
 from pipeline.flow import display, prefect_patches, reconcile
+from pipeline.flow.display import Show
 from pipeline.flow.progress import Publisher
 from pipeline.flow.progress_artifacts import ProgressArtifacts
 from pipeline.flow.run_options import Prepared, RunOptions
@@ -46,17 +47,18 @@ def run(
     """Run the flow in this process, named after its targets if it has no title, and return how it ended."""
     name = title or ", ".join(targets) or "all"
 
-    @flow(flow_run_name=name, **OF_FLOW)
-    @functools.wraps(facet_run.fn)
-    def prepared_run(*_: Any, **__: Any) -> State[Any]:
-        return _bring_up_to_date(where, targets, options, prepared)
-
     prefect_patches.install()
     ended = None
     arguments = asdict(options)
     plain = arguments.pop("plain")
     try:
-        with display.board(name, plain):
+        with display.board(name, plain) as show:
+
+            @flow(flow_run_name=name, **OF_FLOW)
+            @functools.wraps(facet_run.fn)
+            def prepared_run(*_: Any, **__: Any) -> State[Any]:
+                return _bring_up_to_date(where, targets, options, prepared, show)
+
             state = prepared_run(list(targets), workspace=where.text, **arguments, return_state=True)
         last = history.LastRun(str(state.state_details.flow_run_id or ""), name, state.type.value, state.message or "")
         ended = history.ended_here(where.folder)
@@ -104,23 +106,27 @@ def facet_run(
     environment.enter(root)
     prefect_patches.install()
     options = RunOptions(jobs, per_device, retries, timeout_minutes, track, pool)
-    return _bring_up_to_date(workspaces.parse(root, workspace), targets, options, None)
+    return _bring_up_to_date(workspaces.parse(root, workspace), targets, options)
 
 
 def _bring_up_to_date(
-    where: Workspace, targets: Sequence[str], options: RunOptions, prepared: Prepared | None
+    where: Workspace,
+    targets: Sequence[str],
+    options: RunOptions,
+    prepared: Prepared | None = None,
+    show: Show = display.nowhere,
 ) -> State[Any]:
     reconcile.settle_all(where.folder)
     forker, graph = (prepared.forker, prepared.graph) if prepared else (None, None)
     with display.brief(), snapshot.kept(where), contextlib.closing(options.executor(where, forker)) as executor:
-        state = _work_on(where, executor, graph, targets, options.track)
+        state = _work_on(where, executor, graph, targets, options.track, show)
     last = history.LastRun(str(flow_run.get_id()), flow_run.get_name() or "", state.type.value, state.message or "")
     history.write_last_run(where.folder, last)
     return state
 
 
 def _work_on(
-    where: Workspace, executor: Executor, graph: Graph | None, targets: Sequence[str], track: bool
+    where: Workspace, executor: Executor, graph: Graph | None, targets: Sequence[str], track: bool, show: Show
 ) -> State[Any]:
     """Run the stages, watch for requests to stop, and return how the run ended."""
     identity = UUID(flow_run.get_id())
@@ -132,7 +138,7 @@ def _work_on(
         prefect_patches.no_limits_by_tag(),
         prefect_patches.task_lines_on_their_tasks(),
         stop.watching(),
-        Publisher(where, work.look),
+        Publisher(where, work.look, show),
         ProgressArtifacts(identity, work.look, lambda: work.links) as artifacts,
     ):
         try:

@@ -14,7 +14,7 @@ from pipeline.board.snapshot import RUNNING, Snapshot, StageNow
 from pipeline.execution.dvc_lines import is_dvcs
 from pipeline.execution.graph import RESOLVE, Stage
 from pipeline.execution.stage_result import StageResult
-from pipeline.flow import display
+from pipeline.flow.display import Show
 
 EVERY_S = 1.0
 
@@ -98,8 +98,8 @@ def _left(usual_s: float | None, running: Running | None, now: float) -> float |
 class Publisher:
     """Hands the snapshots of a flow run to the terminal and to a file, from its own thread."""
 
-    def __init__(self, where: Workspace, look: Callable[[], Snapshot]) -> None:
-        self.where, self.look, self.show = where, look, display.show()
+    def __init__(self, where: Workspace, look: Callable[[], Snapshot], show: Show) -> None:
+        self.where, self.look, self.show = where, look, show
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._keep, name="publisher", daemon=True)
 

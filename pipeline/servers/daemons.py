@@ -20,8 +20,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from pipeline.base import environment
-from pipeline.execution.history import BIRTH_TOLERANCE_S
+from pipeline.base import environment, process_identity
 from stages.runtime import locks
 
 PREFECT, MLFLOW, WORKER = "prefect", "mlflow", "worker"
@@ -48,14 +47,7 @@ class Service:
         """Return whether the process that was started still runs."""
         if self.pid in children:
             children[self.pid].poll()
-        try:
-            process = psutil.Process(self.pid)
-            return bool(self._is(process) and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
-
-    def _is(self, process: psutil.Process) -> bool:
-        return bool(abs(process.create_time() - self.born) < BIRTH_TOLERANCE_S)
+        return process_identity.is_alive(self.pid, self.born)
 
     @property
     def healthy(self) -> bool:
@@ -80,10 +72,10 @@ class Service:
 
     def members(self) -> list[psutil.Process]:
         """Return the living processes of its session: the server and its children, even if the server is dead."""
-        if psutil.boot_time() > self.born + BIRTH_TOLERANCE_S:
+        if psutil.boot_time() > self.born + process_identity.BIRTH_TOLERANCE_S:
             return []
         with contextlib.suppress(psutil.NoSuchProcess):
-            if not self._is(psutil.Process(self.pid)):
+            if not process_identity.is_same(psutil.Process(self.pid), self.born):
                 # the pid is someone else's now: the kernel gives it only when the session is empty
                 return []
         found = []

@@ -12,12 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
-from pipeline.base import environment, workspace
+from pipeline.base import environment, process_identity, workspace
 from pipeline.base.workspace import Workspace
 from pipeline.execution import lock_damage
-from pipeline.execution.history import BIRTH_TOLERANCE_S
 from pipeline.tracking import lineage
 from stages.core.errors import InputError
 from stages.runtime import measurements
@@ -94,7 +91,8 @@ class LiveFile:
         if self.end:
             ended: State = self.end[measurements.EVENT]
             return ended
-        return "running" if _is_alive(int(self.about["pid"]), float(self.about["born"])) else "killed"
+        alive = process_identity.is_alive(int(self.about["pid"]), float(self.about["born"]))
+        return "running" if alive else "killed"
 
     def _take(self, tree: dict[str, Any]) -> None:
         self.heard_s = float(tree.get("time", self.heard_s))
@@ -168,13 +166,3 @@ class Locks:
                 self._entries = dict(lineage.read(self.root).entries)
                 self._seen = seen
         return self._entries
-
-
-def _is_alive(pid: int, born: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return bool(abs(process.create_time() - born) < BIRTH_TOLERANCE_S) and (
-            process.status() != psutil.STATUS_ZOMBIE
-        )
-    except psutil.NoSuchProcess:
-        return False

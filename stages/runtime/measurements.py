@@ -116,7 +116,7 @@ class Measurements:
             for other in self.path.parent.glob(f"{self.about['run']}.*.jsonl"):
                 if other != self.path or _is_over(other):
                     other.unlink()
-            if self.path.is_file() and not self.path.read_bytes().endswith(b"\n"):
+            if files.is_cut_short(self.path):
                 with self.path.open("a", encoding="utf-8") as stream:
                     stream.write("\n")  # the line that a killed process was writing
         except OSError as error:
