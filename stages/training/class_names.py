@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from stages.io.class_names import ENCODING, ERRORS, UNKNOWN, unambiguous
 from stages.runtime import artifacts
+from stages.training.dataset import read_columns
 
 
 def of_dataset(dataset: str) -> list[str] | None:
@@ -28,7 +27,10 @@ def of_dataset(dataset: str) -> list[str] | None:
     sources = card.get("sources", [])
     if not any(source.get("people") for source in sources):
         return None
-    key_N, label_N, source_N = _columns(folder / "manifest.parquet", len(sources) > 1)
+    many = len(sources) > 1
+    found = read_columns(folder / "manifest.parquet", ["key", "label", *(["source"] if many else [])])
+    key_N, label_N = found["key"], found["label"]
+    source_N = found["source"] if many else np.zeros_like(key_N)
     names = [UNKNOWN] * int(card["num_classes"])
     for number, source in enumerate(sources):
         if source.get("people"):
@@ -37,14 +39,6 @@ def of_dataset(dataset: str) -> list[str] | None:
             for label, key in zip(label_L.tolist(), key_N[source_N == number][first_L].tolist(), strict=True):
                 names[label] = names[label] or identities[key - 1]
     return unambiguous(names)
-
-
-def _columns(manifest: Path, has_sources: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return key, label and number of the source of each image."""
-    with pq.ParquetFile(manifest, pre_buffer=False) as file:
-        table = file.read(["key", "label", *(["source"] if has_sources else [])], use_threads=False)
-    found = [np.from_dlpack(column.combine_chunks()).astype(np.int64) for column in table.columns]
-    return found[0], found[1], found[2] if has_sources else np.zeros_like(found[0])
 
 
 def _identities(path: Path) -> Iterator[str]:

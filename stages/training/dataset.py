@@ -73,7 +73,7 @@ def open_records(dataset: str, *, shared: bool = False) -> Records:
     key_N, offset_N, length_N, label_N = (columns[name] for name in POSITIONS)
     card = artifacts.read_json(path.with_name("card.json"))
     paths = record_files(dataset, card["sources"])
-    file_N = _columns(path, ["source"])["source"] if len(paths) > 1 else np.zeros(len(key_N), np.int64)
+    file_N = read_columns(path, ["source"])["source"] if len(paths) > 1 else np.zeros(len(key_N), np.int64)
     images = _images(paths, file_N, (key_N, offset_N, length_N))
     size = "+".join(str(records.stat().st_size) for records in paths)
     # what was declared, or the labels say: bad records that `unpack` allowed are not among them
@@ -91,7 +91,7 @@ def open_records(dataset: str, *, shared: bool = False) -> Records:
 
 def _positions(path: Path) -> positions.Columns:
     """Return keys, positions and labels of a manifest, whose images have all the right size."""
-    columns = _columns(path, [*POSITIONS, "width", "height"])
+    columns = read_columns(path, [*POSITIONS, "width", "height"])
     key_N, width_N, height_N = columns["key"], columns.pop("width"), columns.pop("height")
     if not len(key_N):
         raise InputError(f"{path} lists no good record, so there are no training images")
@@ -151,7 +151,8 @@ def record_files(dataset: str, sources: Sequence[Mapping[str, Any]]) -> list[Pat
     ]
 
 
-def _columns(path: Path, names: list[str]) -> dict[str, NDArray[np.int64]]:
+def read_columns(path: Path, names: list[str]) -> dict[str, NDArray[np.int64]]:
+    """Return columns of a manifest by name."""
     found = {}
     with pq.ParquetFile(path, pre_buffer=False) as manifest:
         for name in names:  # one at a time: with 42 million records a column has 340 MB
