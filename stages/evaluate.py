@@ -59,7 +59,7 @@ def measure_run(run: str, suite: str, section: evaluation.Section[Any]) -> Measu
         FileNotFoundError: a set is missing; the message says where the sets are named.
         ValueError: files of a set are not those that were pinned, or changed meanwhile.
     """
-    flip = uses_flip(section.switches)
+    flip = evaluation.uses_flip(section.switches)
     scorers: dict[str, Scorer] = {}
     others: dict[str, Embed] = {}
     if isinstance(section.switches, evaluation.Fiqa):
@@ -127,23 +127,25 @@ def measure(
     return measured
 
 
-def uses_flip(switches: Switches) -> bool:
-    """Return whether mirrored images are needed: embedding them doubles the time."""
-    if isinstance(switches, evaluation.Lq):
-        return switches.fusion != "none" or ("ijbs" in switches.sets and switches.ijbs_fusion != "none")
-    return switches.fusion != "none"
-
-
 def write(run: str, suite: str, measured: Measured, provenance: Mapping[str, Any]) -> None:
-    """Write details and curves, then the metrics: if these exist, so do the rest."""
-    with artifacts.write_folder(artifacts.details_folder(run, suite)) as folder:
-        artifacts.write_json(folder / "details.json", {**provenance, **measured.details})
-        for name, table in measured.curves.items():
-            artifacts.write_csv(folder / f"{name}.csv", table.header, table.rows)
-        for name, columns in measured.tables.items():
-            pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet", index=False)
-    metrics = {**measured.metrics, "weights_sha256": provenance["weights_sha256"]}
-    artifacts.write_json(artifacts.metrics_file(run, suite), metrics)
+    """Write the outputs of a stage."""
+    write_beside(artifacts.metrics_file(run, suite), artifacts.details_folder(run, suite), measured, provenance)
+
+
+def write_beside(file: Path, folder: Path, measured: Measured, provenance: Mapping[str, Any]) -> None:
+    """Write details and curves into a folder, then the metrics: if these exist, so do the rest."""
+    with artifacts.write_folder(folder) as aside:
+        fill(aside, measured, provenance)
+    artifacts.write_json(file, {**measured.metrics, "weights_sha256": provenance["weights_sha256"]})
+
+
+def fill(folder: Path, measured: Measured, provenance: Mapping[str, Any]) -> None:
+    """Write details, curves and tables into a folder that is there."""
+    artifacts.write_json(folder / "details.json", {**provenance, **measured.details})
+    for name, table in measured.curves.items():
+        artifacts.write_csv(folder / f"{name}.csv", table.header, table.rows)
+    for name, columns in measured.tables.items():
+        pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet", index=False)
 
 
 def parser() -> argparse.ArgumentParser:

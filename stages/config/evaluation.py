@@ -163,3 +163,14 @@ SECTIONS: dict[str, type[Section[Hq]] | type[Section[Ijb]] | type[Section[Lq]] |
     "lq": Section[Lq],
     "fiqa": Section[Fiqa],
 }
+
+
+def uses_flip(switches: Hq | Ijb | Lq | Fiqa) -> bool:
+    """Return whether a suite needs mirrored images: embedding them doubles the time.
+
+    >>> uses_flip(Hq(sets=("lfw",), fusion="none")), uses_flip(Lq(sets=("ijbs",), fusion="none"))
+    (False, False)
+    """
+    if isinstance(switches, Lq) and "ijbs" in switches.sets and switches.ijbs_fusion != "none":
+        return True
+    return bool(switches.sets) and switches.fusion != "none"

@@ -47,7 +47,7 @@ def of(config: Config, folder: Path) -> Callable[[nn.Module], Mapping[str, float
         shard.first_(shown.buffers())
         embedder = Embedder(
             shown, config.color_order, next(backbone.parameters()).device,
-            flip=any(map(flips, (of_hq, *suites.values()))), value_range=config.value_range,
+            flip=any(map(evaluation.uses_flip, (of_hq, *suites.values()))), value_range=config.value_range,
             # a step of so many images, which keeps all activations, has fitted into the GPU's memory
             most=config.schedule.batch_size // shard.world_size // config.compute.chunks,
         )  # fmt: skip
@@ -65,14 +65,3 @@ def of(config: Config, folder: Path) -> Callable[[nn.Module], Mapping[str, float
         return found
 
     return validate
-
-
-def flips(switches: evaluation.Hq | evaluation.Ijb | evaluation.Lq | evaluation.Fiqa) -> bool:
-    """Return whether a suite needs mirrored images, which take as long again.
-
-    >>> flips(evaluation.Hq(sets=("lfw",), fusion="none")), flips(evaluation.Lq(sets=("ijbs",), fusion="none"))
-    (False, False)
-    """
-    if isinstance(switches, evaluation.Lq) and "ijbs" in switches.sets and switches.ijbs_fusion != "none":
-        return True
-    return bool(switches.sets) and switches.fusion != "none"

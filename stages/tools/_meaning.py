@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stages import evaluate
-from stages.config.evaluation import Fiqa
+from stages.config.evaluation import Fiqa, uses_flip
 from stages.core.errors import InputError
 from stages.core.metrics.quality import Scorer
 from stages.core.metrics.quality_cuts import Scale
@@ -55,7 +55,7 @@ def measure(
     An imported model keeps them in its own folder. A run's folder is DVC's: they lie under ``.facet``.
     """
     switches = Fiqa.model_validate({"sets": [set_name], "fmr": sorted({1e-2, 1e-3, asked.fmr or 1e-2}, reverse=True)})
-    embedder = Embedder.load(model.backbone, flip=evaluate.uses_flip(switches), keep=True)
+    embedder = Embedder.load(model.backbone, flip=uses_flip(switches), keep=True)
     embed, scores = scoring_embedder.watched(embedder, scorers), scoring_embedder.scores_of(scorers)
     measured = evaluate.measure("fiqa", folder, switches, embed, scores)
     weights = model_files.read_model(model.backbone).weights_sha256

@@ -13,10 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from stages import evaluate
-from stages.config.evaluation import Fiqa
+from stages.config.evaluation import Fiqa, uses_flip
 from stages.core.errors import InputError, UnknownNameError
 from stages.core.metrics.suite_result import Measured
 from stages.embedding import scoring_embedder
@@ -72,7 +70,7 @@ def main(arguments: argparse.Namespace) -> None:
 def judge(model: ModelHere, folder: Path, switches: Fiqa, files: Mapping[str, Scorer]) -> Measured:
     """Return the suite `fiqa` of the files' scores, of the model's feature norm and of further methods."""
     scorers = {**scoring_embedder.untrained(switches.methods), **files}
-    embedder = Embedder.load(model.backbone, flip=evaluate.uses_flip(switches), keep=True)
+    embedder = Embedder.load(model.backbone, flip=uses_flip(switches), keep=True)
     embed, scores = scoring_embedder.watched(embedder, scorers), scoring_embedder.scores_of(scorers)
     return evaluate.measure("fiqa", folder, switches, embed, scores)
 
@@ -120,11 +118,7 @@ def keep(folder: Path, model: ModelHere, sets: Path, measured: Measured) -> None
     weights = artifacts.read_json(model.backbone / "model.json")["weights_sha256"]
     provenance = {"run": model.name, "dataset": str(sets), "weights_sha256": weights}
     with artifacts.write_folder(folder) as aside:
-        artifacts.write_json(aside / "details.json", {**provenance, **measured.details})
-        for name, table in measured.curves.items():
-            artifacts.write_csv(aside / f"{name}.csv", table.header, table.rows)
-        for name, columns in measured.tables.items():
-            pd.DataFrame(columns).to_parquet(aside / f"{name}.parquet", index=False)
+        evaluate.fill(aside, measured, provenance)
         artifacts.write_json(aside / "metrics.json", measured.metrics)
         quality_pages.fill(aside, reading.read_folder(model.name, aside, folder.as_posix()))
     progress.say(f"{folder / 'index.html'}")

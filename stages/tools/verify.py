@@ -11,8 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
+from stages import evaluate
 from stages.core.errors import InputError
 from stages.core.metrics.suite_result import Measured
 from stages.embedding.embedder import Embedder
@@ -87,14 +86,7 @@ def chosen(
 def keep(here: ModelHere, measured: Mapping[str, Measured], provenance: Mapping[str, str]) -> None:
     """Write details, curves and metrics like the stage `evaluate`, beside the model."""
     for suite, one in measured.items():
-        with artifacts.write_folder(here.results / suite) as folder:
-            artifacts.write_json(folder / "details.json", {**provenance, **one.details})
-            for name, table in one.curves.items():
-                artifacts.write_csv(folder / f"{name}.csv", table.header, table.rows)
-            for name, columns in one.tables.items():
-                pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet", index=False)
-        metrics = {**one.metrics, "weights_sha256": provenance["weights_sha256"]}
-        artifacts.write_json(here.results / f"{suite}.json", metrics)
+        evaluate.write_beside(here.results / f"{suite}.json", here.results / suite, one, provenance)
 
 
 def report(compared: Sequence[Compared], listed: Published, entry: str | None) -> str:

@@ -24,6 +24,7 @@ EXEMPT = {
     "stages.synthesis.layouts_other_sets.write_xqlfw": _FILLS,
     "stages.synthesize.Studio.write_eval": _FILLS,
     "stages.synthesize.Studio.write_train": _FILLS,
+    "stages.evaluate.fill": _FILLS,
     "stages.io.class_names.write": _FILLS,
     "stages.quality.scores_file.keep": _FILLS,
     "stages.tools.quality_pages.fill": _FILLS,

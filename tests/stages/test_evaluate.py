@@ -149,10 +149,10 @@ def test_a_set_that_is_named_and_not_there_is_an_error_that_says_where_it_is_nam
 
 
 def test_mirrored_images_are_embedded_only_where_a_switch_wants_them():
-    assert evaluate.uses_flip(evaluation.Hq(sets=("lfw",)))
-    assert not evaluate.uses_flip(evaluation.Hq(sets=("lfw",), fusion="none"))
-    assert not evaluate.uses_flip(evaluation.Ijb(sets=("IJBB",), fusion="none"))
-    assert not evaluate.uses_flip(evaluation.Lq(sets=("scface",), fusion="none"))
+    assert evaluation.uses_flip(evaluation.Hq(sets=("lfw",)))
+    assert not evaluation.uses_flip(evaluation.Hq(sets=("lfw",), fusion="none"))
+    assert not evaluation.uses_flip(evaluation.Ijb(sets=("IJBB",), fusion="none"))
+    assert not evaluation.uses_flip(evaluation.Lq(sets=("scface",), fusion="none"))
 
 
 def test_a_curve_of_many_ranks_is_thinned_and_keeps_its_ends():

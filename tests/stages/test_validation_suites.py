@@ -63,7 +63,7 @@ def points() -> list[dict[str, Any]]:
 def evaluated(run: str, suite: str, **switches: Any) -> dict[str, float]:
     """Return what `evaluate` measures of the weights that were written."""
     chosen = evaluation.SUITES[suite].model_validate({**SUITES.get(suite, {}), **switches})
-    embedder = Embedder.load(artifacts.backbone_folder(run), torch.device("cpu"), flip=evaluate.uses_flip(chosen))
+    embedder = Embedder.load(artifacts.backbone_folder(run), torch.device("cpu"), flip=evaluation.uses_flip(chosen))
     return evaluate.measure(suite, Path("data/tiny/eval"), chosen, embedder, {}).metrics
 
 
