@@ -73,13 +73,24 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
         errors: list[Exception] = []
         writing = Lock()
 
+        def begin(name: str, port: int) -> Service:
+            service = _start(root, name, port)
+            with writing:  # before it answers: `down` must find it whatever happens next
+                services[name] = service
+                daemons.write(root, there | services)
+            return service
+
         def start(name: str) -> None:
             try:
-                service = _start(root, name, own_ports[name])
-                with writing:  # before it answers: `down` must find it whatever happens next
-                    services[name] = service
-                    daemons.write(root, there | services)
-                _await_health(root, service)
+                service = begin(name, own_ports[name])
+                try:
+                    _await_health(root, service)
+                except OperationError:
+                    if service.alive or _is_free(service):
+                        raise
+                    # another program took its port between our look at it and the server's own
+                    daemons.end_remains(service)
+                    _await_health(root, begin(name, environment.free_port(0)))
             except Exception as error:  # a thread dies silently, and all would look well
                 errors.append(error)
 
@@ -137,6 +148,12 @@ def _ports(root: Path, names: Sequence[str], ports: Mapping[str, int]) -> dict[s
             port = environment.free_port(0)
         found[name] = port
     return found
+
+
+def _is_free(service: Service) -> bool:
+    """Return whether nothing listens on the port of a server that has ended."""
+    port = urlsplit(service.url).port or 0
+    return environment.free_port(port) == port
 
 
 def _start(root: Path, name: str, port: int) -> Service:
