@@ -47,7 +47,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
         longest: dict[Path, float] = {}
         for item in items:
             longest[item.path] = max(weight(item), longest.get(item.path, 0.0))
-        items.sort(key=lambda item: -longest[item.path])
+        copies = list(dict.fromkeys(item.path for item in items if "reproduced" in getattr(item, "fixturenames", ())))
+        copies.sort(key=lambda path: -longest[path])
+        # the first makes the project that the others copy: they would wait for it
+        place = {path: 2 if number else 0 for number, path in enumerate(copies)}
+        items.sort(key=lambda item: (-longest[item.path], place.get(item.path, 1)))
 
 
 def weight(item: pytest.Item) -> float:

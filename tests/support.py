@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from tests import quick_start
+
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = ROOT / "tests/project/params.yaml"
 """The params.yaml of projects that tests make; that of the repository is the demo's."""
@@ -53,8 +55,11 @@ class Project:
 
     def run(self, *command: str, check: bool = True, timeout: float = 280, **environment: str) -> str:
         """Run a command in the project and return what it printed, both streams."""
+        settings = {**self.environment, **environment}
+        if command[0] == "dvc":
+            settings["PATH"] = f"{quick_start.folder()}:{settings['PATH']}"
         done = subprocess.run(
-            command, cwd=self.path, env={**self.environment, **environment}, text=True, timeout=timeout,
+            command, cwd=self.path, env=settings, text=True, timeout=timeout,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )
         assert not check or done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}"

@@ -287,7 +287,7 @@ def wait_until_dead(pid: int, timeout_s: float = 10) -> None:
         time.sleep(0.05)
 
 
-def wait_until(look: Callable[[], bool], timeout_s: float = 60) -> None:
+def wait_until(look: Callable[[], bool], timeout_s: float = 150) -> None:
     """Wait until a condition holds."""
     until_s = time.monotonic() + timeout_s
     while not look():
