@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TextIO
@@ -53,6 +54,8 @@ class Journal:
         self.rows = list(self._kept(stamps))
         self.end = self.rows[-1].end if self.rows else len(head)
         self._written = 0  # rows in the journal
+        self._is_sound = True
+        """Every write has come to its end: a second try would write again what the first one has written of it."""
 
     def __enter__(self) -> Self:
         self._records: BinaryIO = self.records.open("r+b" if self.rows else "wb")
@@ -69,14 +72,20 @@ class Journal:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._flush()
-        self._records.close()
-        self._lines.close()
+        try:
+            if self._is_sound:
+                self._flush()
+        finally:
+            with suppress(OSError):  # of what a failed write left behind, which the next pack cuts off
+                self._records.close()
+            self._lines.close()
 
     def add(self, payload: bytes | None, stamp: str, **more: Any) -> None:
         """Append a record, None for an image without one, and its row."""
         framed = b"" if payload is None else frame(payload)
+        self._is_sound = False
         self._records.write(framed)
+        self._is_sound = True
         self.end += len(framed)
         row = Row(self.end, stamp, **more)
         self.rows.append(row)
@@ -89,10 +98,12 @@ class Journal:
 
     def _flush(self) -> None:
         # the records first: a line says that its record is there
+        self._is_sound = False
         self._records.flush()
         first, self._written = self._written, len(self.rows)
         self._lines.writelines(row.line(number) for number, row in enumerate(self.rows[first:], first))
         self._lines.flush()
+        self._is_sound = True
 
     def _kept(self, stamps: Sequence[str]) -> Iterator[Row]:
         if not (self.path.is_file() and self.records.is_file()):

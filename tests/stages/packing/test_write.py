@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 import shutil
 import signal
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,6 +59,35 @@ def killed_at(source: Path, target: Path, number: int) -> None:
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert not target.exists()
+
+
+class HalfOnce(io.FileIO):
+    """A file of which one write fails, when half of it is written."""
+
+    def write(self, data: Any) -> int:
+        if not getattr(self, "failed", False):
+            self.failed = True
+            super().write(data[: len(data) // 2])
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(data)
+
+
+def test_a_write_that_failed_half_way_is_not_tried_again_and_the_next_pack_goes_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    begin = journal.Journal.__enter__
+
+    def fragile(self: journal.Journal) -> journal.Journal:
+        begin(self)
+        self._records.close()
+        self._records = io.BufferedWriter(HalfOnce(self.records, "r+"))
+        return self
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.Journal, "__enter__", fragile)
+        with pytest.raises(OSError, match="Input/output error"):
+            packed(source, tmp_path / "packed")
+    assert packed(source, tmp_path / "packed") == packed(source, tmp_path / "undisturbed")
 
 
 class Counting:
