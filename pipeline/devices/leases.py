@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline.devices.fairness import Turns
 from stages.core.errors import InputError
-from stages.runtime import locks
+from stages.runtime import gpu_rest, locks
 from stages.runtime.gpu_lock import lease_folder, visible
 from stages.runtime.gpu_lock import list_gpus as _list_gpus
 
@@ -33,7 +33,7 @@ class Device:
     visible: str | None = None
     """Its value for CUDA_VISIBLE_DEVICES; None for a CPU slot."""
     identity: str = ""
-    """Name of its lock: the same for one GPU, however a mask names it."""
+    """Name of its lock: the same for one GPU, however a mask names it; of several GPUs their names with commas."""
     share: int | None = None
     """Number of its share of the device, from 0; None for the whole device."""
 
@@ -47,7 +47,8 @@ class Device:
             return names
         # CUDA numbers by speed unless told otherwise; nvidia-smi, whose numbers we use, by bus
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        return order | names | {"CUDA_VISIBLE_DEVICES": self.visible}
+        held = {gpu_rest.HELD: self.identity} if self.identity else {}
+        return order | names | held | {"CUDA_VISIBLE_DEVICES": self.visible}
 
 
 @dataclass
@@ -70,11 +71,13 @@ class Lease:
 
 
 def try_lease(device: Device, folder: Path) -> Lease | None:
-    """Return a lease of ``device``, or None if another holds it; never waits.
+    """Return a lease of ``device``, or None if another holds it or it rests after a fault; never waits.
 
     Who wants a whole device locks its file alone. Who wants a share locks that file together with other sharers,
     and the share's own file alone: so nobody shares with one who counts on having it whole.
     """
+    if device.identity and gpu_rest.is_resting(folder, device.identity):
+        return None
     name = device.identity or device.name.replace(":", "-")
     lease = Lease(device, [])
     wanted = [(f"{name}.lock", fcntl.LOCK_EX)]
@@ -186,7 +189,8 @@ class Pool:
                 lease.release()
             return None
         visible = ",".join(str(lease.device.visible) for lease in held)
-        return Lease(Device(f"gpu:{visible}", visible), [fd for lease in held for fd in lease.descriptors])
+        identities = ",".join(lease.device.identity for lease in held)
+        return Lease(Device(f"gpu:{visible}", visible, identities), [fd for lease in held for fd in lease.descriptors])
 
     def lease(self, needs_device: bool, timeout_s: float | None = None) -> Lease:
         """Wait for a device that fits.

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.core.errors import InputError, OperationError
-from stages.runtime import gpu_lock, locks
+from stages.runtime import gpu_lock, gpu_rest, locks
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,8 @@ def _gpus() -> str:
     lines = []
     for index, name, free, total, uuid in listed:
         hidden = "" if uuid in allowed.values() else f", hidden by CUDA_VISIBLE_DEVICES={mask}"
-        lines.append(f"{index}: {name}, {free} of {total} free{', leased' if _is_leased(uuid) else ''}{hidden}")
+        rests = ", rests after a fault" if gpu_rest.is_resting(gpu_lock.lease_folder(), uuid) else ""
+        lines.append(f"{index}: {name}, {free} of {total} free{', leased' if _is_leased(uuid) else ''}{rests}{hidden}")
     return "\n".join(lines)
 
 

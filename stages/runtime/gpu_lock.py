@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.core.errors import InputError, OperationError
-from stages.runtime import locks, progress
+from stages.runtime import gpu_rest, locks, progress
 
 POLL_S = 1.0
 SMI_S = 60.0
@@ -63,11 +63,18 @@ def take(count: int = 1) -> None:
     said = False
     while gpus:
         if taken := _try_take(gpus, count):
-            os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(taken)}
+            names = dict(gpus)
+            os.environ |= {
+                "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(taken),
+                gpu_rest.HELD: ",".join(names[entry] for entry in taken),
+            }  # fmt: skip
             return
         if not said:
             what = "a GPU" if count == 1 else f"{count} GPUs"
-            progress.say(f"waiting for {what}: {', '.join(entry for entry, _ in gpus)} taken by other stages")
+            resting = [entry for entry, identity in gpus if gpu_rest.is_resting(lease_folder(), identity)]
+            rest = f", {', '.join(resting)} rests after a fault" if resting else ""
+            taken_by_others = ", ".join(entry for entry, _ in gpus if entry not in resting) or "none"
+            progress.say(f"waiting for {what}: {taken_by_others} taken by other stages{rest}")
             said = True
         time.sleep(POLL_S)
 
@@ -89,6 +96,8 @@ def _try_take(gpus: Sequence[tuple[str, str]], count: int) -> list[str]:
     """Lock ``count`` of the GPUs and return their entries; none if fewer are free."""
     taken: list[str] = []
     for entry, identity in gpus:
+        if gpu_rest.is_resting(lease_folder(), identity):
+            continue
         if len(taken) < count and (descriptor := locks.try_lock(lease_folder() / f"{identity}.lock")) is not None:
             _held.append(descriptor)
             taken.append(entry)

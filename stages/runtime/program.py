@@ -101,13 +101,26 @@ def _report(error: BaseException) -> int | None:
         return 141
     text: str | None = str(error)
     if not isinstance(error, (InputError, OperationError, OSError)):
-        text = gpu_errors.sentence(error) if isinstance(error, RuntimeError) else None
+        text = _no_memory(error) or (gpu_errors.sentence(error) if isinstance(error, RuntimeError) else None)
     if text is None:
         return None
+    if os.environ.get("FACET_GPUS"):
+        from stages.runtime import gpu_lock, gpu_rest  # late: most programs have no GPU
+
+        text += gpu_rest.note(gpu_lock.lease_folder(), error)
     if os.environ.get("FACET_DEBUG"):
         traceback.print_exc()
     print(f"error: {text}", file=sys.stderr, flush=True)
     return 2
+
+
+def _no_memory(error: BaseException) -> str | None:
+    """Return a sentence for memory that the machine, or a limit of it, refused; None for any other error."""
+    said = str(error)
+    if not isinstance(error, MemoryError) and "DefaultCPUAllocator: can't allocate memory" not in said:
+        return None
+    advice = "stop other programs, use smaller batches or fewer workers, or raise the limit (ulimit -v, a cgroup's)"
+    return f"there is no memory left ({(said.splitlines() or ['MemoryError'])[0][:200]}): {advice}"
 
 
 def leave_at_once() -> None:

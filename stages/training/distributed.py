@@ -19,13 +19,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, OperationError
 from stages.runtime import gpu_lock, program
 
 PATIENCE = timedelta(hours=2)
@@ -36,8 +37,11 @@ END_S = 60.0
 """Seconds for a process to end after SIGTERM: it finishes its step and writes a checkpoint."""
 STUCK_S = 10.0
 """Seconds for a process to end after SIGTERM when another has failed: alone it can write none."""
+STOPPED_S = 60.0
+"""Seconds that a process may be stopped (SIGSTOP, a debugger) while the others wait for it."""
 LOOK_S = 2.0
 """Seconds between looks at whether a process failed, maybe on another machine."""
+_POLL_S = 0.05
 FAILED = "failed"
 """Key in the processes' store."""
 
@@ -182,6 +186,7 @@ def launch(module: str, arguments: Sequence[str], count: int) -> None:
 
     Raises:
         ValueError: one of them was killed.
+        OperationError: one of them is stopped, and the others wait for it.
         SystemExit: one of them failed, and has said why.
         Terminated: a signal ended this process, and those with it.
     """
@@ -191,14 +196,19 @@ def launch(module: str, arguments: Sequence[str], count: int) -> None:
     command = [sys.executable, "-m", module, *arguments]
     started = [_Started(command, rank, count, port) for rank in range(count)]
     end_s = END_S
+    asleep = _Asleep(started)
     try:
         while any(one.process.poll() is None for one in started) and not any(one.process.poll() for one in started):
-            time.sleep(0.05)
+            asleep.look()
+            time.sleep(_POLL_S)
         # those that lost a partner end by themselves, and may say less than the one that left them
         deadline = time.monotonic() + GRACE_S
         while any(one.process.poll() is None for one in started) and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(_POLL_S)
         end_s = STUCK_S
+    except OperationError:
+        end_s = STUCK_S
+        raise
     finally:
         for one in started:
             one.stop()
@@ -216,6 +226,34 @@ def launch(module: str, arguments: Sequence[str], count: int) -> None:
         name = signal.Signals(-codes[culprit]).name
         raise InputError(f"process {culprit} of {count} was killed by {name}: out of memory? Run again to resume")
     raise SystemExit(codes[culprit])
+
+
+class _Asleep:
+    """Notices a process that is stopped: it neither ends nor fails, and the others would wait for it for hours."""
+
+    def __init__(self, started: Sequence[_Started]) -> None:
+        self.started = started
+        self.looks = [0] * len(started)
+
+    def look(self) -> None:
+        """Count how long each process is stopped, by looks: while this process is stopped too, none passes.
+
+        Raises:
+            OperationError: one is stopped for too long.
+        """
+        for rank, one in enumerate(self.started):
+            self.looks[rank] = self.looks[rank] + 1 if _is_stopped(one.process.pid) else 0
+            if self.looks[rank] * _POLL_S >= STOPPED_S:
+                raise OperationError(
+                    f"process {rank} of {len(self.started)} (pid {one.process.pid}) is stopped for {STOPPED_S:g} s, by "
+                    "SIGSTOP or a debugger, and the others wait for it: all were ended; run again to resume"
+                )
+
+
+def _is_stopped(pid: int) -> bool:
+    with suppress(psutil.Error):
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    return False
 
 
 class _Started:

@@ -48,6 +48,7 @@ EXEMPT = {
     "stages.runtime.measurements.Measurements._append": _LINES,
     "stages.runtime.measurements.Measurements.begin": _LINES,
     "stages.runtime.measurements.Measurements.write": _ONE + "; the curve is written aside",
+    "stages.runtime.gpu_rest.note": "a mark whose time alone is read; half of its text marks as well",
     "stages.runtime.followers.spawn": "the log of the follower, which the follower writes",
     "stages.tools.score.main": _ONE + "; the rest is `scores of pictures`",
     "stages.training.checkpoints.Checkpoints._give_up": "runs only after a fault: those of the case `checkpoint`",

@@ -45,6 +45,17 @@ def test_a_defect_of_ours_keeps_its_traceback(defect: str):
     assert "error:" not in err
 
 
+@pytest.mark.parametrize("error", [
+    "MemoryError('Unable to allocate 9.31 GiB for an array')",
+    "RuntimeError(\"[enforce fail at alloc_cpu.cpp:125] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes\")",
+])  # fmt: skip
+def test_memory_that_there_is_not_is_one_sentence(error: str):
+    child = start(f"raise {error}")
+    _, err = child.communicate(timeout=60)
+    assert (child.returncode, err.count("\n")) == (2, 1)
+    assert err.startswith("error: there is no memory left (")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     child = start("time.sleep(.1); print('x', flush=True)")
     assert child.stdout is not None

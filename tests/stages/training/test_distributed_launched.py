@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from stages.core.errors import OperationError
 from stages.training import distributed
 from tests.stages import small_training
 
@@ -38,6 +45,11 @@ elif way == "one is stuck" and rank == "0":  # as in a kernel of NCCL
     time.sleep(1000)
 elif way == "one is killed" and rank == "1":
     os.kill(os.getpid(), signal.SIGKILL)
+elif way == "one is stopped" and rank == "1":
+    os.kill(os.getpid(), signal.SIGSTOP)
+elif way == "one is stopped" and rank == "0":  # as in a collective
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(1000)
 elif way == "one loses the other" and rank == "0":
     time.sleep(0.1)
     sys.exit(1)
@@ -96,3 +108,27 @@ def test_the_process_that_says_why_is_believed_before_those_that_lost_it(
 def test_a_process_that_was_killed_is_named_with_its_signal(project: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValueError, match="process 1 of 2 was killed by SIGKILL: out of memory"):
         launch("one is killed", project, monkeypatch)
+
+
+def test_a_process_that_is_stopped_ends_all_with_a_sentence(project: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(distributed, "STOPPED_S", 0.5)
+    monkeypatch.setattr(distributed, "STUCK_S", 0.2)
+    monkeypatch.setattr(distributed, "END_S", 1000.0)
+    began_s = time.monotonic()
+    with pytest.raises(OperationError, match=r"process 1 of 2 \(pid [0-9]+\) is stopped for 0.5 s, by SIGSTOP"):
+        launch("one is stopped", project, monkeypatch)
+    assert time.monotonic() - began_s < 30
+    assert not psutil.Process().children()
+
+
+def test_a_process_that_goes_on_in_time_is_let_be(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(distributed, "STOPPED_S", 4 * distributed._POLL_S)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as process:
+        asleep = distributed._Asleep([type("One", (), {"process": process})])  # type: ignore[list-item]
+        for number in (signal.SIGSTOP, signal.SIGCONT) * 3:
+            os.kill(process.pid, number)
+            while distributed._is_stopped(process.pid) != (number == signal.SIGSTOP):
+                time.sleep(0.001)
+            for _ in range(3):
+                asleep.look()
+        process.kill()
