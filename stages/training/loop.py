@@ -25,6 +25,7 @@ from stages.config.training import Config
 from stages.core.errors import InputError
 from stages.core.losses.head import HeadOutput
 from stages.runtime import program, progress
+from stages.training import other_checkpoints
 from stages.training.checkpoints import Checkpoints, Snapshot
 from stages.training.dataset import Batch, Records, Samples, load, order_of
 from stages.training.distributed import Processes
@@ -153,6 +154,8 @@ class Training:
         checkpoints.prepare()
         snapshot = checkpoints.last(self.stepper.span, self.processes.device)
         if snapshot is None:
+            if self.processes.is_first and (told := other_checkpoints.sentence(checkpoints)):
+                progress.say(f"{label}: {told}")
             return
         self.load(snapshot)
         if self.processes.is_first:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from stages.runtime import artifacts
+from stages.training import other_checkpoints
 from stages.training.checkpoints import Checkpoints, Snapshot, key_of
 from tests.support import ROOT
 
@@ -63,6 +64,24 @@ def test_it_says_what_was_trained_by_which_code_on_which_records():
     tree = artifacts.read_json(Checkpoints("key").path(1) / "checkpoint.json")
     assert (tree["records"], tree["train"], tree["step"], tree["processes"]) == ("abc", {"seed": 1}, 1, 1)
     assert tree["torch"] == torch.__version__
+
+
+def test_those_of_other_code_are_named_and_not_resumed_from():
+    about = {"train": {"seed": 0}, "records": "r"}
+    Checkpoints("old", {**about, "code": {"stages.a": "1", "stages.b": "1"}}).save(snapshot(7))
+    Checkpoints("another", {**about, "records": "s", "code": {}}).save(snapshot(9))
+    told = other_checkpoints.sentence(Checkpoints("new", {**about, "code": {"stages.a": "2", "stages.b": "1"}}))
+    assert f"though {artifacts.STATE}/checkpoints/old has a checkpoint after step 7: the code has changed since (stages.a)," in told
+    (Checkpoints("old").path(7) / "checkpoint.json").write_text("{")
+    assert other_checkpoints.sentence(Checkpoints("new", {**about, "code": {}})) == ""
+
+
+def test_those_of_another_torch_are_named(monkeypatch: pytest.MonkeyPatch):
+    about = {"train": {"seed": 0}, "records": "r", "code": {"stages.a": "1"}}
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "__version__", "2.0.0")
+        Checkpoints("old", about).save(snapshot(7))
+    assert f"torch 2.0.0 wrote it, and this is {torch.__version__}" in other_checkpoints.sentence(Checkpoints("new", about))
 
 
 def test_the_last_few_are_kept_and_those_that_did_best_as_long_as_one_refers_to_them():
