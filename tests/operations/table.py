@@ -19,7 +19,7 @@ BEGIN, END = "<!-- table: make operations -->\n", "<!-- end of table -->\n"
 
 
 def main() -> int:
-    """Run, print what is wrong, write the table if nothing is."""
+    """Run, print what is wrong, write the line of each piece of work with which nothing is."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--write", type=Path, help="page with the table")
     options.add_argument("--only", nargs="+", choices=list(ALL), default=list(ALL), metavar="NAME")
@@ -35,12 +35,12 @@ def main() -> int:
             found |= harness.report(library, Path(folder), [name], arguments.faults)
             print(f"{name}: {found[name]['tries']} tries, {len(found[name]['problems'])} problems", flush=True)
             print("".join(f"    {problem}\n" for problem in found[name]["problems"]), end="", flush=True)
+        if arguments.write and not found[name]["problems"]:
+            write(arguments.write, {name: found[name]})
     wrong = [name for name in found if found[name]["problems"] or not set(ALL[name].covers) <= set(found[name]["ran"])]
     if wrong:
         print(f"error: {', '.join(wrong)}", file=sys.stderr)
         return 1
-    if arguments.write:
-        write(arguments.write, found)
     return 0
 
 

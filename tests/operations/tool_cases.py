@@ -22,7 +22,7 @@ from stages.tools import _drawing, add, add_run, catalogue, demo_video, export
 from tests.operations.case import Case
 from tests.operations.reading import folder, texts
 from tests.stages import small_sets
-from tests.support import ROOT
+from tests.support import PARAMS, ROOT
 from tests.support_backbones import NARROW_CONFIGS, build, fill, published_file
 
 MODEL = "models/mine"
@@ -31,7 +31,7 @@ MODEL = "models/mine"
 def _parameters() -> None:
     for name in ("profiles", "tables"):
         shutil.copytree(ROOT / name, name)
-    shutil.copy(ROOT / "params.yaml", ".")
+    shutil.copy(PARAMS, "params.yaml")
     small_sets.write_bin(Path("faces/lfw.bin"), num_pairs=4)
 
 
