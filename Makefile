@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_SYSTEM_CERTS = 1
 export PATH := $(abspath $(bin)):$(PATH)
 
-.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations site browser faults operations machines machines-s3 audit reference deps quality-real-faces bench-quality lock locked clean
+.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations site browser faults operations fuzz soak machines machines-s3 audit reference deps quality-real-faces bench-quality lock locked clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -108,6 +108,14 @@ faults: $(VENV)/installed  ## kill each process, fill disks, write docs/faults.m
 
 operations: $(VENV)/installed  ## fail each file operation of everything that writes, write docs/operations.md (half an hour)
 	$(bin)/python -m tests.operations.table --write docs/operations.md
+
+# another seed each time, which is printed: SEED=7 repeats one
+fuzz: $(VENV)/installed  ## read mutated files with every reader: INPUTS=1000000 within MINUTES=60; ONLY=".bin" SEED=7 KEEP=folder
+	$(bin)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep $(KEEP)) --write docs/damaged-files.md
+
+soak: $(VENV)/installed  ## disturb one run after another for MINUTES=60: kill, stop, starve, edit; SEED=7; curves in .facet/soak
+	$(bin)/python -m tests.faults.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 machines: $(VENV)/installed  ## run over several clones, write the transcript in docs/machines.md (ten minutes)
 	$(bin)/python -m tests.machines.proof --write docs/machines.md

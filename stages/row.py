@@ -132,7 +132,7 @@ def read_parameters(run: str) -> dict[str, Any]:
     """Return the section `train` of the resolved run, flattened."""
     path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
     _must_be_there(path)
-    return dict(flatten(yaml_text.parse(path.read_text(encoding="utf-8"))["train"]))
+    return dict(flatten(yaml_text.read(path)["train"]))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

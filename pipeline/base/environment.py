@@ -156,10 +156,10 @@ def free_port(wanted: int) -> int:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of ours; empty if the file is missing or truncated, because state may be deleted."""
+    """Read a JSON object of ours; empty if the file is missing or damaged, because state may be deleted."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        tree = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return tree if isinstance(tree, dict) else {}
 

@@ -85,7 +85,7 @@ def understand(root: Path, targets: Sequence[str], asked: Asked) -> Sweep:
     from pipeline.workspaces import sweep_grid as sweep
     from pipeline.workspaces.sweeps import Sweep
 
-    tree: dict[str, Any] = yaml_text.parse((root / "params.yaml").read_text(encoding="utf-8"))
+    tree: dict[str, Any] = yaml_text.read(root / "params.yaml")
     runs = {name: tree["runs"][name] for name in (_runs_of(tree, targets) if targets else tree["runs"])}
     settings = [sweep.parse_setting(text) for text in asked.settings]
     chosen = () if asked.seeds is None else seeds.parse(asked.seeds)
@@ -117,7 +117,7 @@ def _table(root: Path, tree: Mapping[str, Any], table: str | None, bases: Sequen
     if name is None or not path.is_file():
         there = ", ".join(sorted(path.stem for path in (root / "tables").glob("*.yaml"))) or "none"
         raise UnknownNameError(f"--columns: no table {name!r}: there are {there}")
-    found: dict[str, Any] = yaml_text.parse(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = yaml_text.read(path)
     return found
 
 

@@ -117,8 +117,8 @@ class QueuedLock:
 def paths_being_written(folder: Path) -> dict[str, int]:
     """Return the outputs that live processes write at this moment, from DVC's own record, with their pids."""
     try:
-        record = json.loads((folder / "rwlock").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        record = json.loads((folder / "rwlock").read_bytes())
+    except (FileNotFoundError, ValueError):
         return {}
     writers = {path: int(info["pid"]) for path, info in record.get("write", {}).items()}
     return {path: pid for path, pid in writers.items() if psutil.pid_exists(pid)}

@@ -152,7 +152,7 @@ def num_gpus(root: Path, stage: Stage) -> int:
     path = root / "resolved" / "runs" / f"{stage.key}.yaml"
     if stage.kind != TRAIN or not path.is_file():
         return 1
-    section = yaml_text.parse(path.read_text(encoding="utf-8")).get("train")
+    section = yaml_text.read(path).get("train")
     return gpu_lock.processes(int(section.get("processes", 1)) if isinstance(section, Mapping) else 1)
 
 

@@ -6,12 +6,12 @@ import json
 import os
 import time
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
-from pipeline.base import environment, process_identity
+from pipeline.base import environment, process_identity, records
 from pipeline.execution.stage_result import StageResult
 from stages.runtime import files
 
@@ -69,9 +69,8 @@ def write_open(root: Path, one: FlowRun) -> None:
 def unsettled(root: Path) -> list[FlowRun]:
     """Return the flow runs that have ended, killed or not, and may not be reported to Prefect."""
     trees = [environment.read_json(path) for path in sorted(_open_folder(root).glob("*.json"))]
-    names = [field.name for field in fields(FlowRun)]  # an earlier version wrote more
-    found = [FlowRun(**{name: tree[name] for name in names}) for tree in trees if tree]
-    return [one for one in found if not one.alive]
+    found = [records.of(FlowRun, tree) for tree in trees]
+    return [one for one in found if one is not None and not one.alive]
 
 
 def ended_here(root: Path) -> FlowRun | None:
@@ -106,16 +105,17 @@ def add_attempt(root: Path, attempt: StageResult) -> None:
 def attempts(root: Path) -> list[StageResult]:
     """Return all attempts, oldest first; truncated lines are left out."""
     try:
-        lines = _attempts_file(root).read_text(encoding="utf-8").splitlines()
+        lines = _attempts_file(root).read_bytes().splitlines()
     except FileNotFoundError:
         return []
-    found = []
-    for line in lines:
-        try:
-            found.append(StageResult(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError):
-            continue
-    return found
+    return [one for line in lines if (one := records.of(StageResult, _tree(line))) is not None]
+
+
+def _tree(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def last_attempts(root: Path) -> dict[str, StageResult]:
@@ -136,5 +136,4 @@ def write_last_run(root: Path, run: LastRun) -> None:
 
 def last_run(root: Path) -> LastRun | None:
     """Return the flow run that was started last, or None."""
-    tree = environment.read_json(environment.state_folder(root) / "last_run.json")
-    return LastRun(**tree) if tree else None
+    return records.of(LastRun, environment.read_json(environment.state_folder(root) / "last_run.json"))

@@ -56,7 +56,7 @@ def apply(root: Path) -> list[str]:
     path = root / "prefect.yaml"
     if not path.is_file():
         return []
-    entries = yaml_text.parse(path.read_text(encoding="utf-8")).get("deployments") or []
+    entries = yaml_text.read(path).get("deployments") or []
     with get_client(sync_client=True) as api:
         pools = sorted({entry["work_pool"]["name"] for entry in entries})
         for pool in pools:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from pipeline.base import environment, process_identity
+from pipeline.base import environment, process_identity, records
 from stages.runtime import locks
 
 PREFECT, MLFLOW, WORKER = "prefect", "mlflow", "worker"
@@ -93,7 +93,8 @@ def known(root: Path) -> dict[str, Service]:
 
 def recorded(root: Path) -> dict[str, Service]:
     """Return the services that were started here and not ended by `down`, alive or dead."""
-    return {name: Service(**entry) for name, entry in environment.read_json(record(root)).items()}
+    entries = environment.read_json(record(root)).items()
+    return {name: one for name, entry in entries if (one := records.of(Service, entry)) is not None}
 
 
 def add(root: Path, name: str, command: Sequence[str], settings: Mapping[str, str]) -> Service:

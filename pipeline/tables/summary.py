@@ -90,7 +90,7 @@ def workspace_with(root: Path, path: str) -> Workspace:
 
 def _how_to_make(where: Workspace, name: str) -> str:
     if where.kind == "project":
-        listed = yaml_text.parse((where.project / "params.yaml").read_text(encoding="utf-8"))
+        listed = yaml_text.read(where.project / "params.yaml")
         if name in (listed.get("tables") or {}):
             return f"facet run {name}"
     return f"facet ablations {name}" + (f" --scale {where.name}" if where.name else "")

@@ -16,8 +16,6 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from pipeline.base import environment
 from pipeline.execution import lock_damage
 from stages.core.errors import InputError, OperationError
@@ -90,9 +88,9 @@ def read(root: Path) -> Locked:
     entries = {}
     try:
         for path in lock_damage.files(root):
-            tree = yaml_text.parse(path.read_text(encoding="utf-8")) or {}
+            tree = yaml_text.read(path) or {}
             entries.update({entry.name: entry for entry in _entries(tree)})
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+    except (InputError, AttributeError, KeyError, TypeError) as error:
         if told := lock_damage.sentence(root):
             raise InputError(told) from error
         raise

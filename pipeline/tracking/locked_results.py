@@ -88,7 +88,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 def read_yaml(path: Path) -> Any:
     """Read plain YAML."""
-    return yaml_text.parse(path.read_text(encoding="utf-8"))
+    return yaml_text.read(path)
 
 
 def read_json(path: Path) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipeline.base import environment
+from pipeline.base import environment, records
 from pipeline.base.workspace import Workspace
 from pipeline.tracking import desired, saved_views, store
 from pipeline.tracking.desired import scope_of
@@ -59,8 +59,17 @@ def read(root: Path) -> RecordedIds:
     database = store.database(tracking_uri)
     if tree.get("store") != environment.without_password(tracking_uri) or not (database is None or database.is_file()):
         return RecordedIds()
-    runs = {key: {one: RecordedRun(**run) for one, run in found.items()} for key, found in tree["runs"].items()}
-    return RecordedIds(tree["experiments"], runs)
+    runs, experiments = tree.get("runs"), tree.get("experiments")
+    if not isinstance(runs, dict) or not isinstance(experiments, dict):
+        return RecordedIds()
+    found = {key: of_key for key, of_key in runs.items() if isinstance(of_key, dict)}
+    return RecordedIds(
+        {key: one for key, one in experiments.items() if isinstance(one, str)},
+        {
+            key: {name: one for name, run in of_key.items() if (one := records.of(RecordedRun, run)) is not None}
+            for key, of_key in found.items()
+        },
+    )
 
 
 def forget(root: Path) -> None:

@@ -153,6 +153,6 @@ def read_facts(path: Path) -> dict[str, Any]:
     """Return a JSON object from a file; empty if it cannot be read."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return tree if isinstance(tree, dict) else {}

@@ -16,8 +16,6 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.base import workspace
 from pipeline.base.workspace import Workspace
 from pipeline.workspaces import initial_weights, own_data, seeds, snapshot
@@ -269,10 +267,4 @@ def _read(root: Path, name: str) -> dict[str, Any]:
     path = root / name
     if not path.is_file():
         raise UnknownNameError(f"{name} is missing")
-    try:
-        tree = yaml_text.parse(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise InputError(f"{name} should hold a mapping, got {type(tree).__name__}")
-    return tree
+    return yaml_text.read_mapping(path)

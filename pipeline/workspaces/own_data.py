@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.base import environment
 from stages.core.errors import InputError
 from stages.runtime import yaml_text
@@ -25,8 +23,8 @@ def look(root: Path) -> None:
     """
     path = root / "params.yaml"
     try:
-        tree = yaml_text.parse(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        tree = yaml_text.read(path)
+    except (OSError, InputError):
         return  # DVC says what is wrong with it
     if not isinstance(tree, Mapping) or not (roots(tree) or _pins_are_lost(root)):
         return

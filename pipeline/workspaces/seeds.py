@@ -70,5 +70,5 @@ def row(table: str, key: str, seed: int, first: int) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     # what is missing or wrong in it is for `resolve` to report
-    tree = yaml_text.parse(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    tree = yaml_text.read(path) if path.is_file() else {}
     return tree if isinstance(tree, dict) else {}

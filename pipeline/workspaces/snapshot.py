@@ -97,7 +97,7 @@ def graph(root: Path, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         root: of the project.
         params: the workspace's params.yaml.
     """
-    tree = yaml_text.parse((root / "dvc.yaml").read_text(encoding="utf-8"))
+    tree = yaml_text.read(root / "dvc.yaml")
     # records of a side workspace are made by the flow
     main = {"stages": {name: stage for name, stage in tree["stages"].items() if name != "track"}}
     repeated = {name: stage for stages in _repeated(root).values() for name, stage in stages.items()}

@@ -112,7 +112,7 @@ def opened(root: Path, asked: Sweep) -> Iterator[tuple[Workspace, bool]]:
 
 def generated(root: Path, asked: Sweep) -> dict[str, Mapping[str, Any]]:
     """Return the files of its workspace that are not the project's, by name."""
-    tree = yaml_text.parse((root / "params.yaml").read_text(encoding="utf-8"))
+    tree = yaml_text.read(root / "params.yaml")
     tree = params(root, tree, asked)
     graph = snapshot.graph(root, tree)
     named = {str(column["metric"]).partition(".")[0] for column in asked.columns}

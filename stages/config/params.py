@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from stages.config import evaluation as benchmarks
@@ -77,9 +76,10 @@ def load(root: Path = Path()) -> Params:
     pin.roots_of(written)
     profile_path = root / "profiles" / f"{tree.profile}.yaml"
     profile = _read_yaml(profile_path)
-    if set(profile) - {"defaults"}:
-        raise InputError(f"{profile_path}: wanted only `defaults`, got {sorted(profile)}")
-    defaults = merge(tree.defaults, profile.get("defaults", {}))
+    defaults_of_profile = profile.get("defaults") or {}
+    if set(profile) - {"defaults"} or not isinstance(defaults_of_profile, dict):
+        raise InputError(f"{profile_path}: wanted only `defaults`, a mapping, got {', '.join(map(str, profile))}")
+    defaults = merge(tree.defaults, defaults_of_profile)
     for name, dataset in tree.datasets.items():
         if dataset.is_synthetic and name not in tree.synthetic:
             raise UnknownNameError(
@@ -121,7 +121,7 @@ def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], 
     where = f"params.yaml, runs.{name}"
     if "name" not in (own.get("head") or {}) or "dataset" not in own:
         raise InputError(f"{where}: a run must give its own `dataset` and `head: {{name: ...}}`, got {dict(own)}")
-    if own["dataset"] not in datasets:
+    if str(own["dataset"]) not in datasets:
         raise UnknownNameError(f"{where}: no data set {own['dataset']!r}: there are {', '.join(sorted(datasets))}")
     merged = merge(defaults, {key: value for key, value in own.items() if key != "recipe"})
     measured_on = _measured_on(merged.pop("benchmarks", None) or {}, own["dataset"], datasets, where)
@@ -146,7 +146,8 @@ def _measured_on(
     written: Mapping[str, Any], trained_on: str, datasets: Mapping[str, Dataset], where: str
 ) -> dict[str, Any]:
     """Return the section `benchmarks` of a run, with what the data set that it is measured on says of itself."""
-    name = written.get("dataset", trained_on)
+    if not isinstance(written, dict) or not isinstance(name := written.get("dataset", trained_on), str):
+        raise InputError(f"{where}, benchmarks: wanted a mapping, with the name of a data set as `dataset`")
     if name not in datasets:
         there = ", ".join(sorted(datasets))
         raise UnknownNameError(f"{where}, benchmarks.dataset: no data set {name!r}: there are {there}")
@@ -275,13 +276,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
-    try:
-        tree = yaml_text.parse(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise InputError(f"{path} should hold a mapping, got {type(tree).__name__}")
-    return tree
+    return yaml_text.read_mapping(path)
 
 
 def _check(model: type[M], tree: Mapping[str, Any], where: str) -> M:

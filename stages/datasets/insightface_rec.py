@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from stages.core.errors import InputError
+from stages.core.formats.whole_numbers import whole_number
 from stages.core.recordio.reader import Header, RecordError, RecordReader, RecordWriter, frame, pack
 
+_ROUNDING = 8
+"""By how much float32 may miss a number of images, of which there are fewer than 2**28."""
 EXACT_LABELS = 1 << 24  # float32 holds every whole number below it, and only every second one above
 
 
@@ -201,7 +204,7 @@ def _read_header(reader: RecordReader) -> tuple[float, ...] | None:
     if header.flag == 0 or len(image):
         return None
     numbers = tuple(np.atleast_1d(np.asarray(header.label)).tolist())
-    if len(numbers) < 2 or not 1 <= numbers[0] <= numbers[1]:
+    if len(numbers) < 2 or not 1 <= numbers[0] <= numbers[1] < np.inf:
         raise _bad_header(reader, f"images end before key {numbers[0]}, all records before key {numbers[1:]}")
     return numbers
 
@@ -209,6 +212,8 @@ def _read_header(reader: RecordReader) -> tuple[float, ...] | None:
 def _image_keys(reader: RecordReader, header: tuple[float, ...] | None) -> NDArray[np.int64]:
     if header is None:
         return reader.keys
+    if header[0] > len(reader) + _ROUNDING:  # before there is an array of so many
+        raise _bad_header(reader, f"images end before key {header[0]:.0f}, but there are {len(reader)} records")
     keys_N = np.arange(1, _image_end(reader, header[0]), dtype=np.int64)
     missing_N = ~np.isin(keys_N, reader.keys)
     if missing_N.any() or not len(keys_N):
@@ -229,7 +234,7 @@ def _image_end(reader: RecordReader, said: float) -> int:
         if _holds_image(reader, int(said)):
             raise _bad_header(reader, f"images end before key {said:.0f}, but record {said:.0f} holds one")
         return int(said)
-    for end in range(int(said) - 8, int(said) + 9):
+    for end in range(int(said) - _ROUNDING, int(said) + _ROUNDING + 1):
         if np.float32(end) == said and _holds_image(reader, end - 1) and not _holds_image(reader, end):
             return end
     raise _bad_header(
@@ -251,6 +256,7 @@ def _read_property(path: Path) -> int | None:
         return None
     text = path.read_text(encoding="utf-8", errors="replace").strip()
     first = text.split(",")[0].strip()
-    if not first.isdecimal() or int(first) < 1:
+    num_classes = whole_number(first)
+    if not num_classes:
         raise InputError(f"{path}: wanted num_classes,height,width, got {text[:60]!r}")
-    return int(first)
+    return num_classes

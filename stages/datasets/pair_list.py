@@ -24,6 +24,7 @@ Shapes: N images, P pairs.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -118,8 +119,9 @@ def load(folder: Path, *, swapped: bool = False) -> PairSet:
 
 def _load_own(folder: Path) -> PairSet:
     path = folder / OWN_PAIRS
+    lines = text.read_lines(path)
     try:
-        table = pairs_csv.parse("\n".join(text.read_lines(path)))
+        table = pairs_csv.parse("\n".join(lines))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return PairSet(
@@ -240,5 +242,16 @@ def _load_published(folder: Path, swapped: bool) -> PairSet:
         pairs.append((first, second, len(fields) == 3))
     if not pairs:
         raise InputError(f"{path} lists no pairs")
+    _check_number(path, lines[0], len(pairs))
     pair_P3 = np.array(pairs, dtype=np.int32)
     return PairSet(folder.name, folder, tuple(rows), pair_P3[:, 0], pair_P3[:, 1], pair_P3[:, 2] == 1, swapped)
+
+
+def _check_number(path: Path, first: str, num_pairs: int) -> None:
+    """Refuse a list that is shorter or longer than its first line says: folds, and pairs of each kind in a fold."""
+    numbers = [whole_number(field) for field in first.split()]
+    if len(numbers) != 2 or None in numbers:
+        raise InputError(f"{path}, line 1: wanted how many folds, and pairs of a kind in each, got {first[:60]!r}")
+    wanted = 2 * math.prod(number or 0 for number in numbers)
+    if wanted != num_pairs:
+        raise InputError(f"{path}: its first line says {wanted} pairs, it lists {num_pairs}: was it cut short?")

@@ -74,9 +74,9 @@ def load(folder: Path) -> ScfaceSet:
     rows: list[tuple[int, int]] = []
     num_left_out = 0
     for number, line in _lines(path):
-        name = line.split("\t")[0].strip().removesuffix(".jpg")
-        if not name:
+        if not line.strip():
             continue
+        name = line.split("\t")[0].strip().removesuffix(".jpg")
         if name in lines:
             raise InputError(f"{path}, line {number}: {name} is also in line {lines[name]}")
         lines[name] = number

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
+from stages.io import parquet
+from stages.io.parquet import Kind
 
 FILE = "truth.parquet"
-COLUMNS = ("set", "image", "quality")
+COLUMNS: Mapping[str, Kind] = {"set": "text", "image": "text", "quality": "numbers"}
 
 
 def load(path: Path, name: str, num_images: int) -> NDArray[np.float64] | None:
@@ -48,9 +49,7 @@ def load_named(path: Path, name: str, images: Sequence[str]) -> NDArray[np.float
     rows = _rows(path, name)
     if rows.empty:
         return None
-    missing = sorted(set(images) - set(rows.index))
-    if missing:
-        raise InputError(f"{path}, set {name}: no quality of {len(missing)} images; see {missing[:3]}")
+    _refuse_missing(path, name, rows, images, "quality")
     return _checked(rows.loc[list(images), "quality"], f"{path}, set {name}")
 
 
@@ -62,28 +61,30 @@ def people(path: Path, name: str, images: Sequence[str]) -> NDArray[np.int64] | 
         name: of the set.
         images: names; of a ``.bin`` set, indices as text.
     """
-    if "identity" not in pyarrow.parquet.read_schema(path).names:
+    if "identity" not in parquet.read(path).column_names:
         return None
-    table = pd.read_parquet(path, columns=["set", "image", "identity"])
-    rows = table[table["set"] == name].astype({"image": str}).set_index("image")["identity"]
+    rows = _rows(path, name, {"set": "text", "image": "text", "identity": "whole numbers"})
     if rows.empty:
         return None
-    identity_N: NDArray[np.int64] = rows.loc[list(images)].to_numpy(dtype=np.int64)
+    _refuse_missing(path, name, rows, images, "person")
+    identity_N: NDArray[np.int64] = rows.loc[list(images), "identity"].to_numpy(dtype=np.int64)
     return identity_N
 
 
-def _rows(path: Path, name: str) -> pd.DataFrame:
+def _rows(path: Path, name: str, columns: Mapping[str, Kind] = COLUMNS) -> pd.DataFrame:
     """Return the rows of a set by image."""
-    try:
-        table = pd.read_parquet(path, columns=list(COLUMNS))
-    except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path} should be a Parquet table with the columns {', '.join(COLUMNS)}: {error}") from error
+    table = parquet.read_frame(path, columns)
     rows = table[table["set"] == name].set_index("image")
-    rows.index = rows.index.astype(str)
     twice = sorted(rows.index[rows.index.duplicated()])
     if twice:
         raise InputError(f"{path}, set {name}: images should be listed once each; see {twice[:3]}")
     return rows
+
+
+def _refuse_missing(path: Path, name: str, rows: pd.DataFrame, images: Sequence[str], what: str) -> None:
+    missing = sorted(set(images) - set(rows.index))
+    if missing:
+        raise InputError(f"{path}, set {name}: no {what} of {len(missing)} images; see {missing[:3]}")
 
 
 def _checked(quality: pd.Series[float], where: str) -> NDArray[np.float64]:

@@ -86,13 +86,13 @@ def see_onnx(path: Path) -> Sight:
 
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        said = dict(session.get_modelmeta().custom_metadata_map)
+        faces = {"input": session.get_inputs(), "output": session.get_outputs()}
+        shown = {f"{what} {one.name}": f"{one.type} {one.shape}" for what, every in faces.items() for one in every}
     except Exception as error:  # its errors have no other common base
         raise InputError(f"{path} is not an ONNX model that onnxruntime can load: {str(error)[:200]}") from error
     sight = Sight("ONNX model")
-    for what, values in (("input", session.get_inputs()), ("output", session.get_outputs())):
-        for value in values:
-            sight.facts[f"{what} {value.name}"] = f"{value.type} {value.shape}"
-    said = dict(session.get_modelmeta().custom_metadata_map)
+    sight.facts |= shown
     for key in ("color_order", "value_range"):
         sight.facts[key.replace("_", " ")] = said.get(key, "not given in the file: ask its author")
     return sight

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -23,7 +24,7 @@ HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse."
 """Objects that published training programs store beside the weights; read as ``Inert``."""
 DAMAGED = (
     RuntimeError, EOFError, KeyError, IndexError, TypeError, AttributeError, ValueError, AssertionError,
-    pickle.UnpicklingError, zipfile.BadZipFile,
+    pickle.UnpicklingError, zipfile.BadZipFile, struct.error, OverflowError, NotImplementedError,
 )  # fmt: skip
 
 
@@ -73,6 +74,9 @@ def load(path: Path) -> Any:
         with torch.serialization.safe_globals(known), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read is an error anyway
             return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError as error:
+        size = path.stat().st_size
+        raise InputError(f"{path} has {size:,} bytes and wants more memory than is left: is it damaged?") from error
     except DAMAGED as error:
         raise InputError(f"{path} is damaged or not a PyTorch checkpoint: {_reason(error)}") from error
 
@@ -98,9 +102,9 @@ def stand_ins(path: Path) -> list[Any]:
     Raises:
         ValueError: it names something that no checkpoint needs.
     """
-    if not zipfile.is_zipfile(path):
-        return []
     try:
+        if not zipfile.is_zipfile(path):
+            return []
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except DAMAGED:
         return []  # reading it says what is wrong

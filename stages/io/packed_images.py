@@ -14,12 +14,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stages.core.errors import InputError
 from stages.core.recordio.reader import RecordReader
-from stages.io import text
+from stages.io import parquet, text
 
 RECORDS, INDEX, TABLE = "images.rec", "images.idx", "images.parquet"
 
@@ -37,10 +35,7 @@ class PackedImages:
         for name in (RECORDS, INDEX, TABLE):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder / name} is missing: a packed set has {RECORDS}, {INDEX} and {TABLE}")
-        try:
-            table = pq.read_table(folder / TABLE, columns=["key", "path"])
-        except (pa.ArrowException, KeyError) as error:
-            raise InputError(f"{folder / TABLE} should have the columns key and path: {error}") from error
+        table = parquet.read(folder / TABLE, {"key": "whole numbers", "path": "text"})
         self._reader = RecordReader(folder / RECORDS, folder / INDEX)
         key_N = table["key"].to_numpy()
         if not np.array_equal(np.sort(key_N[key_N >= 0]), np.sort(self._reader.keys)):

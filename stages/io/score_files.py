@@ -26,7 +26,7 @@ import pandas as pd
 
 from stages.core.errors import InputError, UnknownNameError
 from stages.core.formats import score_pickle
-from stages.io import text
+from stages.io import parquet, text
 
 DASEC = "quality_scores_by_sample_id_per_algorithm"
 OFIQ_COLUMN = "UnifiedQualityScore.scalar"
@@ -90,19 +90,18 @@ def read(path: Path, column: str | None = None) -> ScoreFile:
 
 
 def _parquet(path: Path, column: str | None) -> tuple[str, str, Iterable[Row]]:
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a Parquet table: {error}") from error
-    return "Parquet", *_of_frame(path, frame, column)
+    return "Parquet", *_of_frame(path, parquet.read_frame(path), column)
 
 
 def _of_frame(path: Path, frame: pd.DataFrame, column: str | None) -> tuple[str, Iterable[Row]]:
     names = _name_column(path, list(map(str, frame.columns)))
     numeric = [str(one) for one in frame.columns if pd.api.types.is_numeric_dtype(frame[one]) and one != names]
     chosen = _choose(path, column, numeric)
-    sets = frame["set"].astype(str) if "set" in frame.columns else [ANY] * len(frame)
-    return chosen, zip(sets, frame[names].astype(str), frame[chosen].astype(float), strict=True)
+    for text_column in {names, "set"} & set(frame.columns):
+        if any(isinstance(one, bytes) for one in frame[text_column]):
+            raise InputError(f"{path}, column {text_column}: wanted text, got bytes")
+    sets = frame["set"].map(str) if "set" in frame.columns else [ANY] * len(frame)
+    return chosen, zip(sets, frame[names].map(str), frame[chosen].astype(float), strict=True)
 
 
 def _name_column(path: Path, columns: Sequence[str]) -> str:

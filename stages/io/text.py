@@ -8,20 +8,26 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from stages.core.errors import InputError
+
 _BLOCK = 1 << 20
 
 
 def encoding_of(path: Path) -> str:
     """Return the encoding of a text file: UTF-8 with or without a byte-order mark, UTF-16 with one, else Windows-1252.
 
-    Where Windows-1252 does not know a byte it is Latin-1. A file in UTF-8 is read once for it, in blocks.
+    Where Windows-1252 does not know a byte it is Latin-1. The file is read once for it, in blocks.
 
     Raises:
         FileNotFoundError: no such file.
+        ValueError: it begins as UTF-16 does, and is cut short or damaged.
     """
     with path.open("rb") as stream:
-        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return "utf-16"
+        is_utf16 = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if is_utf16 and not _fits(path, "utf-16"):
+        raise InputError(f"{path} begins as a text in UTF-16 does, and is cut short or damaged: save it as UTF-8")
+    if is_utf16:
+        return "utf-16"
     return next(one for one in ("utf-8-sig", "cp1252", "latin-1") if one == "latin-1" or _fits(path, one))
 
 
@@ -64,6 +70,7 @@ def read_lines(path: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: no such file.
+        ValueError: it is a text in UTF-16, cut short or damaged.
     """
     with path.open(encoding=encoding_of(path)) as stream:  # its line ends become "\n"
         return stream.read().split("\n")

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from stages.core.errors import InputError, UnknownNameError
@@ -92,7 +91,6 @@ def load(path: Path = LIST) -> Published:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it is part of the repository; start facet in its folder")
     try:
-        return Published.model_validate(yaml_text.parse(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        said = explain(error) if isinstance(error, ValidationError) else str(error)
-        raise InputError(f"{path}: {said}") from error
+        return Published.model_validate(yaml_text.read(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error)}") from error

@@ -80,7 +80,7 @@ def of_run(run: str) -> Setting:
     path = artifacts.RESOLVED / "runs" / f"{run}.yaml"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: `dvc repro resolve` writes it for each run of params.yaml")
-    section = yaml_text.parse(path.read_text(encoding="utf-8"))["train"]["head"]
+    section = yaml_text.read(path)["train"]["head"]
     module = plugins.load("heads", section["name"])
     buffers = dict(module.Head(module.Config(**section), 2, 2).named_buffers())
     last = _last_statistics(run)

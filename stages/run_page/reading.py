@@ -60,7 +60,7 @@ def read(run: str) -> RunResults:
     names = ("train", "quality", *SUITES)
     return RunResults(
         run,
-        yaml_text.parse(resolved.read_text(encoding="utf-8")),
+        yaml_text.read(resolved),
         {name: found for name in names if (found := _json(artifacts.metrics_file(run, name)))},
         {name: found for name in SUITES if (found := _json(artifacts.details_folder(run, name) / "details.json"))},
         {

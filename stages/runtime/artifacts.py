@@ -87,9 +87,10 @@ def read_section(path: Path, section: str, config: type[C]) -> C:
         raise FileNotFoundError(
             f"{path} is missing: it is written by the stage `resolve` from params.yaml; run `dvc repro`"
         )
-    tree = yaml_text.parse(path.read_text(encoding="utf-8")) or {}
+    tree = yaml_text.read_mapping(path)
     if section not in tree:
-        raise InputError(f"{path} has no section {section!r}, only {sorted(tree)}: run `dvc repro resolve`")
+        there = ", ".join(map(str, tree))
+        raise InputError(f"{path} has no section {section!r}, only {there}: run `dvc repro resolve`")
     try:
         return config.model_validate(tree[section])
     except ValidationError as error:
@@ -155,8 +156,16 @@ def write_json(path: Path, tree: Mapping[str, Any], *, ascii_only: bool = False)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object."""
-    tree = json.loads(path.read_text(encoding="utf-8"))
+    """Return a JSON object.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON in UTF-8, or no object.
+    """
+    try:
+        tree = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(tree, dict):
         raise InputError(f"{path} should hold a JSON object, not {type(tree).__name__}")
     return tree

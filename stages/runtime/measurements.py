@@ -45,21 +45,24 @@ class Curve:
     """The last step of each name."""
 
     def point(self, tree: Mapping[str, Any]) -> Point | None:
-        """Return what is new in a line; None of an event, or if all of it was there before."""
+        """Return what is new in a line; None of an event or a damaged line, or if all of it was there before."""
         if EVENT in tree or "step" not in tree:
             return None
-        step = int(tree["step"])
-        values = {name: float(value) for name, value in tree.items() if name not in ("time", "step")}
+        try:
+            step, time_s = int(tree["step"]), float(tree["time"])
+            values = {name: float(value) for name, value in tree.items() if name not in ("time", "step")}
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
         new = {name: value for name, value in values.items() if step > self.last.get(name, -1)}
         self.last |= dict.fromkeys(new, step)
-        return Point(step, float(tree["time"]), new) if new else None
+        return Point(step, time_s, new) if new else None
 
 
 def parse(line: str | bytes) -> dict[str, Any]:
     """Return a line as a tree; empty if a killed process left it half written."""
     try:
         tree = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return tree if isinstance(tree, dict) else {}
 

@@ -103,7 +103,7 @@ def _refuse_twice(roots: Mapping[str, Path], where: str) -> None:
 def of(dataset: str) -> Merged | None:
     """Return a merged data set as `resolve` wrote it down, None if it is a single one."""
     path = artifacts.RESOLVED / "datasets" / f"{dataset}.yaml"
-    tree = (yaml_text.parse(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    tree = yaml_text.read_mapping(path) if path.is_file() else {}
     if "sources" not in tree:
         return None
     same = tree.get("same")

@@ -75,7 +75,7 @@ def find(root: Path, part: str) -> Place:
 def of(dataset: str, part: str) -> Place:
     """Return the place of a part of a data set of params.yaml: in its ``root`` if it has one, else below ``data``."""
     described = artifacts.RESOLVED / "datasets" / f"{dataset}.yaml"
-    root = (yaml_text.parse(described.read_text(encoding="utf-8")) or {}).get("root") if described.is_file() else None
+    root = yaml_text.read_mapping(described).get("root") if described.is_file() else None
     return Place(artifacts.DATA / dataset / part) if root is None else find(anchored(root), part)
 
 

@@ -101,7 +101,7 @@ def write_all(roots: Mapping[str, Path], runs: Mapping[str, Mapping[str, Any]]) 
 def resolved_runs() -> dict[str, dict[str, Any]]:
     """Return the sections of each run as `resolve` wrote them last."""
     paths = sorted((artifacts.RESOLVED / "runs").glob("*.yaml"))
-    return {path.stem: yaml_text.parse(path.read_text(encoding="utf-8")) for path in paths}
+    return {path.stem: yaml_text.read(path) for path in paths}
 
 
 def checked(dataset: str, files: Mapping[str, str | None]) -> Path:
@@ -133,7 +133,7 @@ def checked(dataset: str, files: Mapping[str, str | None]) -> Path:
 def recorded(run: str, section: str) -> Digests:
     """Return the digests of the sets of ``evaluate_SUITE`` or ``VALIDATION``; none for a synthetic data set."""
     path = pin_path(run)
-    sections = yaml_text.parse(path.read_text(encoding="utf-8")) if path.is_file() else None
+    sections = yaml_text.read(path) if path.is_file() else None
     return dict((sections or {}).get(section) or {})
 
 
@@ -204,7 +204,7 @@ def main(arguments: argparse.Namespace) -> None:
     from stages.runtime import initial_folders  # late: evaluations load this module too, and have no such folder
 
     del arguments
-    tree = yaml_text.parse(Path("params.yaml").read_text(encoding="utf-8"))
+    tree = yaml_text.read(Path("params.yaml"))
     tree = tree if isinstance(tree, dict) else {}
     pin.pin_all(tree)
     runs = resolved_runs()

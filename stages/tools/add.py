@@ -150,7 +150,7 @@ def _in_order(names: Sequence[str], order: Sequence[str]) -> list[str]:
 
 
 def _defaults(chosen: params.Params) -> dict[str, Any]:
-    tree = yaml_text.parse(Path("profiles", f"{chosen.profile}.yaml").read_text(encoding="utf-8"))
+    tree = yaml_text.read(Path("profiles", f"{chosen.profile}.yaml"))
     section: dict[str, Any] = (tree.get("defaults") or {}).get("benchmarks") or {}
     return section
 

@@ -102,7 +102,7 @@ def _fields(tree: ast.Module) -> Iterator[str]:
 
 
 def _table(root: Path, path: Path) -> Entry:
-    tree = yaml_text.parse(path.read_text(encoding="utf-8"))
+    tree = yaml_text.read(path)
     return Entry(path.stem, tree["title"], " ".join(tree["source"].split()), (), path.relative_to(root).as_posix())
 
 

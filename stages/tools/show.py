@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def is_synthetic(dataset: str) -> bool:
     """Return whether params.yaml has the data set rendered."""
-    tree = yaml_text.parse(Path("params.yaml").read_text(encoding="utf-8")) or {}
+    tree = yaml_text.read_mapping(Path("params.yaml"))
     return dataset in (tree.get("synthetic") or {})
 
 

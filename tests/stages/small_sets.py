@@ -184,7 +184,7 @@ def write_pair_list(folder: Path, num_people: int = 4, images_each: int = 3) -> 
 
 def write_xqlfw(folder: Path, people: tuple[str, ...] = ("Ann_Lee", "José_Niño", "Bo_Ek")) -> Path:
     """Write XQLFW as published; return its pairs."""
-    lines = ["10\t3"]
+    lines = [f"1\t{len(people)}"]
     for number, name in enumerate(people):
         (folder / "xqlfw_aligned_112" / name).mkdir(parents=True)
         for k in (1, 2):

@@ -115,6 +115,14 @@ def test_a_published_pair_that_does_not_fit_is_refused_with_its_line(tmp_path, l
         pair_list.load(tmp_path / "xqlfw")
 
 
+@pytest.mark.parametrize("keep", range(2, 7))
+def test_an_xqlfw_list_that_was_cut_between_two_lines_is_refused(tmp_path, keep):
+    path = small_sets.write_xqlfw(tmp_path / "xqlfw")
+    path.write_text("\n".join(path.read_text().splitlines()[:keep]) + "\n")
+    with pytest.raises(ValueError, match=f"its first line says 6 pairs, it lists {keep - 1}: was it cut short"):
+        pair_list.load(tmp_path / "xqlfw")
+
+
 def test_images_without_list_and_without_persons_in_their_names_are_refused(tmp_path, listing):
     listing.unlink()
     (tmp_path / "adience/images/other.jpg").write_bytes(b"")
