@@ -146,6 +146,8 @@ def fill(folder: Path, measured: Measured, provenance: Mapping[str, Any]) -> Non
         artifacts.write_csv(folder / f"{name}.csv", table.header, table.rows)
     for name, columns in measured.tables.items():
         pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet", index=False)
+    for name, document in measured.documents.items():
+        artifacts.write_json(folder / f"{name}.json", document)
 
 
 def parser() -> argparse.ArgumentParser:

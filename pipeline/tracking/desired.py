@@ -26,6 +26,7 @@ class Model:
 
     folder: Path  # runs/RUN/backbone, with program.pt2 and model.json
     key: str  # SHA-256 of what DVC locked for it: the same model is logged once
+    scales: Path | None = None  # of its quality scores, from 0 to 100, where suite fiqa was measured
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,17 @@ class Finished:
             for part, stage in (("backbone", "train_backbone"), ("quality", "train_quality"))
             if (entry := self.locked.entries.get(f"{stage}@{run}"))
         }
-        text = json.dumps([weights_sha256, made], sort_keys=True)
-        return Model(folder, hashlib.sha256(text.encode()).hexdigest())
+        identity, scales = [weights_sha256, made], self._scales(run)
+        if scales is not None:
+            identity.append(hashlib.sha256(scales.read_bytes()).hexdigest())
+        return Model(folder, hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(), scales)
+
+    def _scales(self, run: str) -> Path | None:
+        """Return the scales of a run's quality scores, if the suite that measures them is here as DVC locked it."""
+        folder = f"results/{run}/fiqa"
+        locked = next((one.outs[folder] for one in self.locked.entries.values() if folder in one.outs), "")
+        path = self.root / folder / "scales.json"
+        return path if path.is_file() and lineage.matches(self.root / folder, locked) else None
 
     def common(self, entry: Entry) -> dict[str, Any]:
         """Return the fields of a record that come from its lineage."""

@@ -17,7 +17,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array
 
 from pipeline.tracking.desired import Best, Model, Record
@@ -30,7 +30,7 @@ SERVED_WITH = ("mlflow", "numpy", "opencv-python-headless", "opencv-python", "pa
 """Packages that the served model imports; of the two OpenCV packages, the installed one."""
 NOTE = (
     "The best model of table `{table}` has the alias `best`; `mlflow.pyfunc.load_model` takes its address, "
-    "`models:/{name}@best`. Aligned faces in; embeddings, feature norms and qualities out."
+    "`models:/{name}@best`. Aligned faces in; embeddings, feature norms and qualities, also from 0 to 100, out."
 )
 
 
@@ -87,16 +87,22 @@ class Models:
         # with the score of the run's quality method, where it has one
         scoring = model.folder.parent / "quality" / "program.pt2"
         program = scoring if scoring.is_file() else model.folder / "program.pt2"
+        method = _method(scoring)
+        files = {"program": str(program), "about": str(model.folder / "model.json")}
+        if model.scales is not None:
+            files["scales"] = str(model.scales)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it advises an example beside the signature
             made = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(SERVED_MODEL),
-                artifacts={"program": str(program), "about": str(model.folder / "model.json")},
+                artifacts=files,
+                model_config={"quality_method": method},
                 signature=signature(),
                 # said, not inferred: inference would import everything and take ten seconds
                 pip_requirements=[f"{name}=={release}" for name in SERVED_WITH if (release := _release(name))],
-                metadata={"weights_sha256": facts["weights_sha256"], "color_order": facts["color_order"]},
+                metadata={"weights_sha256": facts["weights_sha256"], "color_order": facts["color_order"],
+                          "quality_method": method},
                 tags={KEY: model.key},
             )
         return str(made.model_id)
@@ -139,10 +145,23 @@ def uri(model_id: str) -> str:
 
 def signature() -> ModelSignature:
     """Return the input and output of the served model; an image is bytes, base64 text, an array or a nested list."""
-    optional = (("feature_norm", DataType.double), ("quality", DataType.double), ("error", DataType.string))
+    optional = (
+        ("feature_norm", DataType.double), ("quality", DataType.double), ("percent", DataType.double),
+        ("scale", DataType.string), ("error", DataType.string),
+    )  # fmt: skip
     outputs = [ColSpec(Array(DataType.double), "embedding", required=False)]
     outputs += [ColSpec(kind, name, required=False) for name, kind in optional]
-    return ModelSignature(inputs=Schema([ColSpec(AnyType(), "image")]), outputs=Schema(outputs))
+    params = ParamSchema([ParamSpec("scale", DataType.string, "")])
+    return ModelSignature(inputs=Schema([ColSpec(AnyType(), "image")]), outputs=Schema(outputs), params=params)
+
+
+def _method(program: Path) -> str | None:
+    """Return the method whose scores a model serves; None for a norm that was measured on another scale only."""
+    options = program.with_name("quality.json")
+    tree = json.loads(options.read_text(encoding="utf-8")) if options.is_file() else {}
+    if program.is_file():
+        return str(tree["name"])
+    return None if tree.get("scale", "norm") != "norm" else "feature_norm"
 
 
 def _release(package: str) -> str | None:

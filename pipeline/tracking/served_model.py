@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import mlflow.models
@@ -20,47 +22,61 @@ from numpy.typing import NDArray
 
 BATCH_SIZE = 64
 SIDE = 112
+COLUMNS = ("embedding", "feature_norm", "quality", "percent", "scale", "error")
 WANTED = f"wanted an aligned face: JPEG or PNG bytes (base64 in JSON), or uint8 ({SIDE}, {SIDE}, 3) with blue first"
 
 Image = NDArray[np.uint8]
 
 
 class FaceEmbedder(PythonModel):  # type: ignore[misc]
-    """Maps aligned faces to embeddings, feature norms and the quality score that the run has learned."""
+    """Maps aligned faces to embeddings, feature norms, and the run's quality score with its place from 0 to 100."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the exported program; it holds its own colour order and value range."""
         import torch
 
         self.program = torch.export.load(context.artifacts["program"]).module()
+        kept = context.artifacts.get("scales")
+        by_method = json.loads(Path(kept).read_text(encoding="utf-8")) if kept else {}
+        self.scales: dict[str, Any] = by_method.get((context.model_config or {}).get("quality_method"), {})
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return a row for each image: ``embedding`` (unit length, no flip), ``feature_norm``, ``quality``, ``error``.
+        """Return a row for each image, with the columns ``COLUMNS``.
 
-        An image that cannot be used has an ``error`` and nothing else; the others are answered. ``quality`` is None
-        where the run has no quality method.
+        ``embedding`` has unit length and no flip. ``quality`` is the score of the run's quality method, None where it
+        has none with weights. ``percent`` is that score, or else the feature norm, on a scale from 0 to 100, and
+        ``scale`` tells in words of which set and how sure; both are None where no set was measured. An image that
+        cannot be used has an ``error`` and nothing else; the others are answered.
 
         Args:
             context: unused.
             model_input: a table with the column ``image``, each the bytes of a JPEG or PNG, the same in base64, or an
                 array or nested list of uint8 (112, 112, 3), blue first, as OpenCV reads them.
-            params: none are known.
+            params: ``scale`` names the set; without it, the first of the model's sets.
+
+        Raises:
+            ValueError: the model has no scale of this set.
         """
+        scale = self._scale((params or {}).get("scale"))
         found = [read(value) for value in pd.DataFrame(model_input)["image"]]
         images = [image for image in found if not isinstance(image, str)]
-        answers = iter(self._answers(images))
-        rows = [
-            {"embedding": None, "feature_norm": None, "quality": None, "error": image}
-            if isinstance(image, str)
-            else next(answers)
-            for image in found
-        ]
+        answers = iter(self._answers(images, scale))
+        none = dict.fromkeys(COLUMNS)
+        rows = [none | {"error": image} if isinstance(image, str) else next(answers) for image in found]
         # objects, because a number column would turn None into NaN, which JSON has not
-        return pd.DataFrame(rows, columns=["embedding", "feature_norm", "quality", "error"], dtype=object)
+        return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
 
-    def _answers(self, images: Sequence[Image]) -> list[dict[str, Any]]:
+    def _scale(self, name: str | None) -> Mapping[str, Any] | None:
+        if not name:
+            return next(iter(self.scales.values()), None)
+        if name not in self.scales:
+            raise ValueError(f"no scale of a set {name!r}: there are {', '.join(self.scales) or 'none'}")
+        scale: Mapping[str, Any] = self.scales[name]
+        return scale
+
+    def _answers(self, images: Sequence[Image], scale: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         import torch
 
         rows: list[dict[str, Any]] = []
@@ -69,9 +85,22 @@ class FaceEmbedder(PythonModel):  # type: ignore[misc]
                 batch_B3HW = np.stack(images[start : start + BATCH_SIZE]).transpose(0, 3, 1, 2)
                 embedding_BD, norm_B, *quality = self.program(torch.from_numpy(np.ascontiguousarray(batch_B3HW)))
                 score_B = quality[0].tolist() if quality else [None] * len(norm_B)
-                for embedding_D, norm, score in zip(embedding_BD.tolist(), norm_B.tolist(), score_B, strict=True):
-                    rows.append({"embedding": embedding_D, "feature_norm": norm, "quality": score, "error": None})
+                percent_B = percents((quality[0] if quality else norm_B).numpy(), scale)
+                for values in zip(embedding_BD.tolist(), norm_B.tolist(), score_B, percent_B, strict=True):
+                    said = (scale["meaning"] if scale else None, None)
+                    rows.append(dict(zip(COLUMNS, (*values, *said), strict=True)))
         return rows
+
+
+def percents(score_N: NDArray[Any], scale: Mapping[str, Any] | None) -> list[float | None]:
+    """Return each score's place on a scale: 0 below all of the set's images, 100 above them; None without a scale.
+
+    >>> percents(np.array([0.0, 1.5, 9.0]), {"score": [1.0, 3.0], "percent": [0.0, 100.0]})
+    [0.0, 25.0, 100.0]
+    """
+    if scale is None or len(scale["score"]) < 2:
+        return [None] * len(score_N)  # equal scores are no scale
+    return list(np.interp(score_N, scale["score"], scale["percent"], left=0.0, right=100.0).tolist())
 
 
 def read(value: Any) -> Image | str:

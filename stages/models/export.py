@@ -98,7 +98,8 @@ class Portable:
 
 
 def describe(
-    backbone: nn.Module, model: model_files.Model, quality: tuple[str, nn.Module] | None, *, feature_only: bool
+    backbone: nn.Module, model: model_files.Model, quality: tuple[str, nn.Module] | None, *, feature_only: bool,
+    scales: Mapping[str, Any] | None = None,
 ) -> Portable:
     """Return what to export.
 
@@ -107,6 +108,7 @@ def describe(
         model: what is known of it.
         quality: name of the quality method and the method from feature_ND to score_N; the feature norm needs none.
         feature_only: one output, as insightface wants it.
+        scales: what the scores mean on test sets, by set.
     """
     names = ["feature"] if feature_only else ["embedding", "feature_norm"] + ["quality"] * (quality is not None)
     about = {
@@ -118,6 +120,7 @@ def describe(
         "inside": {"color_order": model.color_order, "value_range": list(model.value_range)},
         "outputs": {name: MEANING[name] for name in names},
         "quality_method": quality[0] if quality else "feature_norm",
+        "quality_scales": scales or {},
         "flip_fusion": f"{model.fusion}; not in the file: embed the mirror image too and add",
         "backbone": model.backbone,
         "dataset": model.dataset,

@@ -1,6 +1,6 @@
 """What a quality score means: a cut with what it does on a measured set, and a scale from 0 to 100.
 
-Reads what suite `fiqa` keeps of a model: ``cuts.csv``, ``scores.parquet``, ``details.json``.
+Reads what suite `fiqa` keeps of a model: ``cuts.csv``, ``scales.json``, ``details.json``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import pandas as pd
 
 from stages.core.errors import InputError, UnknownNameError
 from stages.core.metrics import quality_cuts
-from stages.core.metrics.quality_cuts import Cut, Scale
+from stages.core.metrics.quality_cuts import Cut
+from stages.core.metrics.quality_scale import Scale
 from stages.runtime import artifacts
 
+SCALES = "scales.json"
 _ASKED = re.compile(r"\s*([0-9.eE+-]+)\s*(%?)\s*(?:@\s*fmr\s*=\s*([0-9.eE+-]+))?\s*")
 
 
@@ -56,7 +58,7 @@ class Meaning:
             f"after, {points:.2f} points lower [{100 * one.less_low:.2f}, {100 * one.less_high:.2f}] (95 % over "
             f"{self.whole.people_left} {self.over}, at the threshold of all pairs)"
         )
-        return "\n".join([said, *self.doubts])
+        return "\n".join([said, self.scale.text(self.method, self.where), *self.doubts])
 
     def tree(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -64,7 +66,7 @@ class Meaning:
         before = {key: _finite(getattr(self.whole, key)) for key in ("fnmr", "low", "high", "people_left")}
         return {
             "method": self.method, "set": self.where, "fmr": self.fmr, "before": before, "after": numbers,
-            "bands_resampled_over": self.over,
+            "bands_resampled_over": self.over, "scale": self.scale.text(self.method, self.where),
             "not_resolved": list(self.doubts),
         }  # fmt: skip
 
@@ -102,41 +104,56 @@ def read(folder: Path, set_name: str, method: str, asked: Asked) -> Meaning:
         LookupError: not this set, or not this method.
         ValueError: the set cannot resolve the rate, or no cut reaches what was asked; the message says what it can.
     """
-    table, measured, highest = _of(folder, set_name, method)
-    found = of_table(table, highest, (set_name, method), _rate(table, measured, set_name, asked.fmr), asked)
-    over = artifacts.read_json(folder / "details.json")["sets"][set_name]["bands_resampled_over"]
-    return replace(found, over=over)
+    details = _details(folder, set_name, method)
+    table = pd.read_csv(folder / "cuts.csv")
+    table = table[(table["set"] == set_name) & (table["method"] == method)]
+    fmr = _rate(table, details["methods"][method], set_name, asked.fmr)
+    found = of_table(table, scale(folder, set_name, method), (set_name, method), fmr, asked)
+    return replace(found, over=details["bands_resampled_over"])
 
 
 def scale(folder: Path, set_name: str, method: str) -> Scale:
     """Return the scale of a method's scores on a set; arguments and errors as ``read``."""
-    table, measured, highest = _of(folder, set_name, method)
-    fmr = _rate(table, measured, set_name, None)
-    # any cut will do: the scale is that of the images
-    return of_table(table, highest, (set_name, method), fmr, Asked("discard", 0.0, fmr)).scale
+    _details(folder, set_name, method)
+    found = scales(folder, method)
+    if set_name not in found:
+        raise InputError(f"{folder}: {method} has no score of any image of {set_name}, so there is no scale")
+    return Scale.read(found[set_name])
 
 
-def _of(folder: Path, set_name: str, method: str) -> tuple[pd.DataFrame, dict[str, Any], float]:
-    """Return the cuts, the details and the best score of a method on a set."""
-    if not (folder / "cuts.csv").is_file():
-        raise FileNotFoundError(
-            f"{folder / 'cuts.csv'} is missing: evaluate the model's suite fiqa (`facet run`), or measure it with "
-            "`facet score --discard 5% --dataset NAME`"
-        )
-    details = artifacts.read_json(folder / "details.json")
-    if set_name not in details["sets"]:
-        raise UnknownNameError(f"{folder} has no set {set_name!r}: there are {', '.join(details['sets']) or 'none'}")
-    methods = details["sets"][set_name]["methods"]
+def scales(folder: Path, method: str) -> dict[str, Any]:
+    """Return the scales of a method's scores by set, as they are kept; none where suite `fiqa` was not measured.
+
+    Args:
+        folder: results of the suite.
+        method: a quality method.
+    """
+    path = folder / SCALES
+    found: dict[str, Any] = artifacts.read_json(path).get(method, {}) if path.is_file() else {}
+    return found
+
+
+def _details(folder: Path, set_name: str, method: str) -> dict[str, Any]:
+    """Return what is known of a set, after looking whether the method was measured on it."""
+    for name in ("cuts.csv", SCALES):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name} is missing: evaluate the model's suite fiqa (`facet run`), or measure it with "
+                "`facet score --discard 5% --dataset NAME`"
+            )
+    tree = artifacts.read_json(folder / "details.json")
+    sets: dict[str, Any] = tree["sets"] | tree.get("pooled", {})
+    if set_name not in sets:
+        raise UnknownNameError(f"{folder} has no set {set_name!r}: there are {', '.join(sets) or 'none'}")
+    methods = sets[set_name]["methods"]
     if method not in methods:
         raise UnknownNameError(f"{folder} has no scores by {method!r} on {set_name}: there are {', '.join(methods)}")
-    table = pd.read_csv(folder / "cuts.csv")
-    scores = pd.read_parquet(folder / "scores.parquet", columns=["set", method])
-    highest = float(scores.loc[scores["set"] == set_name, method].max())
-    return table[(table["set"] == set_name) & (table["method"] == method)], methods[method], highest
+    details: dict[str, Any] = sets[set_name]
+    return details
 
 
-def of_table(table: pd.DataFrame, highest: float, key: tuple[str, str], fmr: float, asked: Asked) -> Meaning:
-    """Return the meaning from a table of cuts, ``key`` being set and method."""
+def of_table(table: pd.DataFrame, scale: Scale, key: tuple[str, str], fmr: float, asked: Asked) -> Meaning:
+    """Return the meaning from a table of cuts and a scale, ``key`` being set and method."""
     rows = table[np.isclose(table["fmr"], fmr)]
     # read as a number, an endless cut is empty
     found = [
@@ -144,7 +161,6 @@ def of_table(table: pd.DataFrame, highest: float, key: tuple[str, str], fmr: flo
         for row in rows.fillna({"cut": -math.inf}).to_dict("records")
     ]
     whole, at = found[0], found[1:]
-    scale = Scale.of(np.array([one.cut for one in at]), np.array([one.percent for one in at]), highest)
     if asked.kind == "discard":
         # by the images that are dropped: with ties a percentile may drop fewer
         cut = min(at, key=lambda one: (abs(one.images_dropped - asked.value), one.percent))
@@ -172,7 +188,9 @@ def _rate(table: pd.DataFrame, measured: dict[str, Any], set_name: str, fmr: flo
     near = [rate for rate in rates if fmr is not None and math.isclose(rate, fmr)]
     if near:
         return float(near[0])
-    reasons = {rate: tree["reason"] for rate, tree in measured.items() if isinstance(tree, dict) and "edc_auc" in tree
+    if not any("edc_auc" in tree for tree in measured.values()):
+        raise InputError(f"{set_name} has no pairs, so it does not say what a cut does: name a set of pairs")
+    reasons = {rate: tree["reason"] for rate, tree in measured.items() if "edc_auc" in tree
                and tree.get("reason")}  # fmt: skip
     for rate, reason in reasons.items():
         if fmr is None or math.isclose(float(rate), fmr):

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from stages.core.metrics import curve_bands, quality_cuts
+from stages.core.metrics import curve_bands, quality_cuts, quality_scale
 from stages.core.metrics.discard_curves import ERC_DISCARD_K
 from stages.core.metrics.processing import Failure
 from stages.core.metrics.resampling_units import units
@@ -42,6 +42,8 @@ class Kept:
             "cuts": Table(("set", "method", "fmr", *quality_cuts.COLUMNS)),
         }
     )
+    scales: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By method and set."""
     _scores: list[dict[str, Any]] = field(default_factory=list)
     _faces: dict[str, list[Any]] = field(default_factory=lambda: {"set": [], "row": [], "jpeg": []})
 
@@ -78,7 +80,15 @@ class Kept:
             }
         )
         self._add_faces(name, compared, quality, known_N)
+        self.add_scales(name, identity_N, quality)
         return self._add_bands(name, compared, identity_N, quality, curves)
+
+    def add_scales(self, name: str, identity_N: Units | None, quality: Mapping[str, Floats]) -> None:
+        """Add the scale of each method on one set; arguments as ``add``."""
+        for method, score_N in quality.items():
+            scale = quality_scale.of_scores(score_N, identity_N)
+            if scale is not None:
+                self.scales.setdefault(method, {})[name] = scale.tree(method, name)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Return ``scores``, one row per image, and ``faces``, JPEGs of those that pages show.

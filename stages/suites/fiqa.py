@@ -98,6 +98,7 @@ def measure(
         measured.details["sets"][name] = details
     measured.curves |= kept.curves
     measured.tables = kept.tables()
+    measured.documents["scales"] = kept.scales
     return measured
 
 

@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from stages import evaluate
 from stages.config.evaluation import Fiqa, uses_flip
 from stages.core.errors import InputError
 from stages.core.metrics.quality import Scorer
-from stages.core.metrics.quality_cuts import Scale
+from stages.core.metrics.quality_scale import Scale
 from stages.embedding import scoring_embedder
 from stages.embedding.embedder import Embedder
 from stages.models import model_files
@@ -107,6 +108,20 @@ def on_scale(here: ModelHere, quality: tuple[str, nn.Module] | None, set_name: s
         FileNotFoundError: the model's quality was not measured.
         LookupError: not on this set.
     """
-    name, method = quality or ("feature_norm", feature_norm.Scorer().module())
+    name, method = quality or ("feature_norm", _norm(here).module())
     scale = meaning.scale(here.results / "fiqa", set_name, name)
-    return f"{name} from 0 to 100: percentage of the images of {set_name} that score lower", OnScale(method, scale)
+    return scale.text(name, set_name), OnScale(method, scale)
+
+
+def scales(here: ModelHere, quality: tuple[str, nn.Module] | None) -> dict[str, Any]:
+    """Return the scales of the score in a file, or of its feature norm, by set; empty where none was measured."""
+    if quality is None and _norm(here).config.scale != "norm":
+        return {}  # these are of OFIQ's numbers, and the file has the norm
+    return meaning.scales(here.results / "fiqa", quality[0] if quality else "feature_norm")
+
+
+def _norm(here: ModelHere) -> feature_norm.Scorer:
+    """Return the model's own feature norm, if that is its method, else the plain one."""
+    if here.quality is None or artifacts.read_json(here.quality / "quality.json")["name"] != "feature_norm":
+        return feature_norm.Scorer()
+    return feature_norm.Scorer.load(here.quality)

@@ -23,9 +23,10 @@ SUFFIX = {"onnx": ".onnx", "torchscript": ".ts.pt", "safetensors": ".safetensors
 LAYOUTS = ("own", "adaface", "insightface", "magface")
 EXAMPLES = """\
 ONNX and TorchScript take float32 images (N, 3, 112, 112), RGB, 0 to 255, any N, and give embedding, feature_norm and,
-if the model has a quality method with weights, quality. With --insightface the only output is the
-feature, as insightface's ArcFaceONNX requires. safetensors and state-dict hold the weights alone; the network's own
-colour order and value range are in the file or are printed.
+if the model has a quality method with weights, quality. Their metadata hold the scales from 0 to 100 of that score (or
+of the feature norm) on the sets that suite fiqa has measured. With --insightface the only output is the feature, as
+insightface's ArcFaceONNX requires. safetensors and state-dict hold the weights alone; the network's own colour order
+and value range are in the file or are printed.
 
 examples:
   facet export adaface --format onnx
@@ -42,9 +43,10 @@ def main(arguments: argparse.Namespace) -> None:
     backbone, model = model_files.read_backbone(here.backbone)
     if arguments.format in ("onnx", "torchscript"):
         quality = quality_of(here)
+        scales = _meaning.scales(here, quality)
         if arguments.scale is not None:
-            quality = _meaning.on_scale(here, quality, arguments.scale)
-        made = export.describe(backbone, model, quality, feature_only=arguments.insightface)
+            quality, scales = _meaning.on_scale(here, quality, arguments.scale), {}
+        made = export.describe(backbone, model, quality, feature_only=arguments.insightface, scales=scales)
         with artifacts.write_file(path) as aside:
             (export.write_onnx if arguments.format == "onnx" else export.write_torchscript)(aside, made)
         gives = ", ".join(made.outputs)

@@ -75,7 +75,8 @@ def test_the_stage_writes_metrics_details_and_curves(run_folder, suite):
     assert (details["run"], details["suite"], details["dataset"]) == ("r", suite, "small")
     curves = {path.stem: path for path in (run_folder / f"results/r/{suite}").glob("*.csv")}
     # what the pages of quality methods are drawn from, and what a cut on a score means
-    pages = {"bands.csv", "areas.csv", "cuts.csv", "scores.parquet", "faces.parquet"} if suite == "fiqa" else set()
+    pages = {"bands.csv", "areas.csv", "cuts.csv", "scores.parquet", "faces.parquet", "scales.json"}
+    pages = pages if suite == "fiqa" else set()
     assert pages <= {path.name for path in (run_folder / f"results/r/{suite}").iterdir()}
     curves = {stem: path for stem, path in curves.items() if path.name not in pages}
     main, *beside = {"hq": ["roc"], "ijb": ["roc", "cmc"], "lq": ["cmc", "roc"], "fiqa": ["edc"]}[suite]

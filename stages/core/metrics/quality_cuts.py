@@ -1,8 +1,8 @@
 """What a cut on a quality score means on a set: share of images and pairs it drops, FNMR before and after, with bands.
 
 A cut is a score; images below it are dropped, and with them every pair that has one. Cuts lie at the percentiles of
-the set's own images, so the same table is a scale from 0 to 100: the share of the set's images that score lower. The
-threshold is fixed on all impostor pairs, as in ISO/IEC 29794-1: a system runs at one threshold.
+the set's own images. The threshold is fixed on all impostor pairs, as in ISO/IEC 29794-1: a system runs at one
+threshold.
 
 Bands are those of 200 resamples of people, as in ``curve_bands``, with threshold and cut as measured.
 
@@ -122,39 +122,6 @@ def _with_band(rate_B: Floats, people: int) -> tuple[float, float, float]:
 def _between(less_B: Floats) -> tuple[float, float, float]:
     low, high = interval(less_B[1:])
     return float(less_B[0]), low, high
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A score on a scale from 0 to 100: the percentage of a set's images that score lower."""
-
-    score_K: Floats
-    percent_K: Floats
-
-    @classmethod
-    def of(cls, cut_K: Floats, percent_K: Floats, highest: float) -> Scale:
-        """Return the scale of a table of cuts.
-
-        Args:
-            cut_K: rising scores, without -inf.
-            percent_K: their percentiles.
-            highest: the best score in the set, which is 100.
-        """
-        score_K = np.append(cut_K, max(highest, float(cut_K[-1])))
-        found, inverse = np.unique(score_K, return_inverse=True)
-        # equal scores share the middle of their percentiles
-        mean_K = np.bincount(inverse, np.append(percent_K, 100.0)) / np.bincount(inverse)
-        return cls(found, mean_K)
-
-    def percent(self, score_N: Floats) -> Floats:
-        """Return each score's place, 0 below all images of the set and 100 above them.
-
-        >>> Scale(np.array([1.0, 3.0]), np.array([0.0, 100.0])).percent(np.array([0.0, 1.5, 9.0])).tolist()
-        [0.0, 25.0, 100.0]
-        """
-        low, high = (0.0, 100.0) if self.score_K.size > 1 else (self.percent_K[0], self.percent_K[0])
-        percent_N: Floats = np.interp(score_N, self.score_K, self.percent_K, left=low, right=high)
-        return percent_N
 
 
 def smallest(found: list[Cut], fnmr: float) -> Cut | None:

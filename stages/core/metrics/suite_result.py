@@ -41,6 +41,8 @@ class Measured:
     curves: dict[str, Table] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Columns of equal length by name, of larger tables: written as Parquet."""
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What other programs read: written as JSON."""
 
 
 def describe_failures(processed: Processed) -> dict[str, Any]:

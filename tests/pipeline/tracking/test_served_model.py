@@ -25,7 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.base import environment
-from pipeline.tracking import served_model
+from pipeline.tracking import lineage, served_model
+from pipeline.tracking.desired import Scope
+from pipeline.tracking.locked_results import Finished
 
 NOISE = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
 
@@ -71,6 +73,15 @@ class Means(nn.Module):
         return nn.functional.normalize(feature_N4, dim=1), feature_N4.norm(dim=1), mean_N3[:, 2]
 
 
+SCALES = {
+    "cr_fiqa": {
+        "lfw": {"meaning": "of lfw", "score": [10.0, 50.0], "percent": [0.0, 100.0]},
+        "adience": {"meaning": "of adience", "score": [30.0], "percent": [50.0]},
+    },
+    "feature_norm": {"lfw": {"meaning": "of another method", "score": [0.0, 1.0], "percent": [0.0, 100.0]}},
+}
+
+
 def save(folder: Path) -> None:
     """As a row of a table is logged."""
     import mlflow
@@ -82,7 +93,8 @@ def save(folder: Path) -> None:
         mlflow.pyfunc.save_model(
             folder / "model",
             python_model=str(mlflow_models.SERVED_MODEL),
-            artifacts={"program": str(folder / "program.pt2")},
+            artifacts={"program": str(folder / "program.pt2"), "scales": str(folder / "scales.json")},
+            model_config={"quality_method": "cr_fiqa"},
             signature=mlflow_models.signature(),
             pip_requirements=["torch"],
         )
@@ -96,6 +108,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     dynamic = {"image_N3HW": {0: torch.export.Dim("N", min=1)}}
     torch.export.save(torch.export.export(Means(), (images,), dynamic_shapes=dynamic), folder / "program.pt2")
     (folder / "model.json").write_text("{}")
+    (folder / "scales.json").write_text(json.dumps(SCALES))
     save(folder)
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -144,10 +157,63 @@ def test_a_request_over_http_is_answered_row_by_row(address: str) -> None:
     assert np.allclose(np.array(rows[0]["embedding"]) * rows[0]["feature_norm"], [0, 0, 30, 12])
     assert rows[0]["quality"] == pytest.approx(30)
     assert rows[0]["error"] is None
-    assert rows[1]["embedding"] is rows[1]["feature_norm"] is rows[1]["quality"] is None
+    # 30 is half way between 10 and 50
+    assert (rows[0]["percent"], rows[0]["scale"]) == (pytest.approx(50), "of lfw")
+    assert rows[1]["embedding"] is rows[1]["feature_norm"] is rows[1]["quality"] is rows[1]["percent"] is None
     assert "got 9 bytes that are not an image" in rows[1]["error"]
     assert np.allclose(np.array(rows[2]["embedding"]) * rows[2]["feature_norm"], [*NOISE.mean(axis=(0, 1)), 12])
     # the same image as nested lists, beside a bad one
     again = ask(address, {"inputs": [{"image": red.tolist()}, {"image": 3}]})
     assert again[0] == rows[0]
     assert "got shape ()" in again[1]["error"]
+    # a set whose images have the same score has no scale, and its words say so
+    [other] = ask(address, {"inputs": [{"image": red.tolist()}], "params": {"scale": "adience"}})
+    assert (other["quality"], other["percent"], other["scale"]) == (pytest.approx(30), None, "of adience")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(address, {"inputs": [{"image": red.tolist()}], "params": {"scale": "cplfw"}})
+    assert "no scale of a set 'cplfw': there are lfw, adience" in refused.value.read().decode()
+
+
+def test_a_model_with_other_scales_is_another_model_and_without_the_suite_it_has_none(tmp_path: Path) -> None:
+    for name, text in (("program.pt2", ""), ("model.json", '{"weights_sha256": "w"}')):
+        path = tmp_path / "runs/r/backbone" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    scales = tmp_path / "results/r/fiqa/scales.json"
+    scales.parent.mkdir(parents=True)
+    found = {}
+    for text in ("{}", json.dumps(SCALES)):
+        scales.write_text(text)
+        out = {"path": "results/r/fiqa", "md5": lineage.folder_md5(scales.parent)}
+        lock = {"schema": "2.0", "stages": {"evaluate_fiqa@r": {"cmd": "", "outs": [out]}}}
+        (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+        found[text] = Finished(tmp_path, Scope(), tmp_path).model("r", "w")
+        assert found[text].scales == scales
+    assert len({model.key for model in found.values()}) == 2
+    scales.write_text("not what DVC locked")
+    without = Finished(tmp_path, Scope(), tmp_path).model("r", "w")
+    assert without.scales is None
+    assert without.key not in {model.key for model in found.values()}
+
+
+class Context:
+    """What MLflow hands to a model when it is loaded."""
+
+    def __init__(self, folder: Path, method: str | None) -> None:
+        self.artifacts = {"program": str(folder / "program.pt2")}
+        if method is not None:
+            self.artifacts["scales"] = str(folder / "scales.json")
+        self.model_config = {"quality_method": method}
+
+
+def test_the_scale_is_that_of_the_method_whose_score_is_served(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "scales.json").write_text(json.dumps(SCALES))
+    monkeypatch.setattr(torch.export, "load", lambda path: torch.nn.ModuleList().append(Means()))
+    monkeypatch.setattr(torch.nn.ModuleList, "module", lambda modules: modules[0], raising=False)
+    for method, percent, said in (("cr_fiqa", 50.0, "of lfw"), ("feature_norm", 100.0, "of another method"), (None,) * 3):
+        model = served_model.FaceEmbedder()
+        model.load_context(Context(tmp_path, method))
+        red = np.zeros((112, 112, 3), np.uint8)
+        red[:, :, 2] = 30
+        [row] = model.predict(None, {"image": [red]}).to_dict("records")
+        assert (row["percent"], row["scale"]) == (percent, said)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from stages.core.metrics import features, quality_cuts, rates
+from stages.core.metrics import features, rates
+from stages.core.metrics.quality_scale import Scale
 from stages.embedding.embedder import Embedder
 from stages.models import export
 from stages.pictures import meaning
@@ -71,6 +73,10 @@ def test_a_cut_is_measured_and_said_of_each_face(project: Path, capsys) -> None:
     assert "drops 25.0% of the images of lfw" in told
     # in a .bin file nobody is named
     assert "(95 % over 200 pairs, at the threshold" in told
+    # sqrt(ln(40) / 1600), since nobody knows the people
+    scale = "feature_norm from 0 to 100: percentage of the 800 images of lfw that score lower, known to within 4.8 points"
+    assert tree["cut"]["scale"] == f"{scale} (95 % over 800 images)"
+    assert tree["cut"]["scale"] in told
     for one in tree["faces"]:
         assert one["kept"] == (one["feature_norm"] >= cut)
         assert (one["percent"] < 25) == (not one["kept"])
@@ -78,7 +84,7 @@ def test_a_cut_is_measured_and_said_of_each_face(project: Path, capsys) -> None:
     assert (project / "sheet.png").stat().st_size > 10_000
     # an imported model keeps what was measured in its folder: it need not be measured again
     again = call(project, capsys, "--discard", "25%@fmr=1e-2", "--out", "q.csv")
-    assert again.splitlines()[-2:] == told.splitlines()[-2:]
+    assert again.splitlines()[-3:] == told.splitlines()[-3:]
     assert "fiqa lfw" in told
     assert "fiqa lfw" not in again
     table = pd.read_csv(project / "q.csv")
@@ -99,6 +105,9 @@ def test_what_the_set_cannot_resolve_is_said(project: Path, capsys) -> None:
         call(project, capsys, "--discard", "much", "--out", "q.csv")
 
 
+SCALE = Scale(np.array([1.0, 9.0]), np.array([0.0, 100.0]), 40, None, 21.0)
+
+
 def table(fnmr: list[float], high: list[float], less_low: list[float]) -> pd.DataFrame:
     """Cuts at 0, 10, 20, ... percent, after the whole set."""
     rows = [
@@ -113,16 +122,16 @@ def table(fnmr: list[float], high: list[float], less_low: list[float]) -> pd.Dat
 def test_the_mildest_cut_that_reaches_an_fnmr_and_its_doubts() -> None:
     cuts = table([0.3, 0.3, 0.2, 0.1, 0.05], [0.4, 0.4, 0.25, 0.2, 0.05], [0, 0, -0.01, 0.05, 0.1])
     asked = meaning.parse("fnmr", "0.2")
-    found = meaning.of_table(cuts, 9.0, ("s", "m"), 0.01, asked)
+    found = meaning.of_table(cuts, SCALE, ("s", "m"), 0.01, asked)
     assert (found.cut.cut, found.cut.images_dropped) == (2.0, 0.1)
     assert [text.partition(":")[2].split(",")[0] for text in found.doubts] == [
         " the band of the difference includes 0", " the band after the cut reaches 25.00%",
     ]  # fmt: skip
-    worse = meaning.of_table(cuts.assign(less_high=-0.01), 9.0, ("s", "m"), 0.01, meaning.parse("discard", "10%"))
+    worse = meaning.of_table(cuts.assign(less_high=-0.01), SCALE, ("s", "m"), 0.01, meaning.parse("discard", "10%"))
     assert worse.doubts == ("this cut makes it worse: FNMR of the pairs that are left is higher, and the band excludes 0",)
     with pytest.raises(ValueError, match=r"brings FNMR at FMR 0.01 on s to 1.00%: the lowest is 5.00%, dropping 30% of"):
-        meaning.of_table(cuts, 9.0, ("s", "m"), 0.01, meaning.parse("fnmr", "1%"))
-    sure = meaning.of_table(cuts, 9.0, ("s", "m"), 0.01, meaning.parse("fnmr", "6%"))
+        meaning.of_table(cuts, SCALE, ("s", "m"), 0.01, meaning.parse("fnmr", "1%"))
+    sure = meaning.of_table(cuts, SCALE, ("s", "m"), 0.01, meaning.parse("fnmr", "6%"))
     assert (sure.cut.cut, sure.doubts) == (4.0, ())
 
 
@@ -142,8 +151,23 @@ def test_an_exported_file_gives_the_scale_that_the_command_gives(project: Path, 
     assert np.ptp(percent_N) > 0
 
 
+@pytest.mark.slow
+def test_the_metadata_of_an_exported_file_turn_its_score_into_the_scale(project: Path, capsys) -> None:
+    call(project, capsys, "--dataset", "mine", "--discard", "5%", "--out", "q.json")
+    faces = json.loads((project / "q.json").read_text())["faces"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        export_tool.main(export_tool.parser().parse_args(["small", "--format", "onnx", "--output", "plain.onnx"]))
+    said = {item.key: json.loads(item.value) for item in onnx.load(project / "plain.onnx").metadata_props}
+    scale = said["facet.quality_scales"]["lfw"]
+    assert said["facet.quality_method"] == "feature_norm"
+    assert scale["meaning"].startswith("feature_norm from 0 to 100: percentage of the 800 images of lfw that score lower")
+    percent_N = np.interp([one["feature_norm"] for one in faces], scale["score"], scale["percent"], left=0, right=100)
+    assert percent_N == pytest.approx([one["percent"] for one in faces])
+
+
 def test_the_module_of_a_scale_equals_the_scale_beyond_its_ends_and_between() -> None:
-    scale = quality_cuts.Scale(np.array([1.0, 2.0, 4.0]), np.array([10.0, 50.0, 97.0]))
+    scale = Scale(np.array([1.0, 2.0, 4.0]), np.array([10.0, 50.0, 97.0]), 9, None, 1.0)
     score_N = np.array([0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0])
     made = _meaning.OnScale(nn.Identity(), scale)(torch.from_numpy(score_N).float())
     assert made.numpy() == pytest.approx(scale.percent(score_N))

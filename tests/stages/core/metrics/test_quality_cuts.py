@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from stages.core.metrics import curve_bands, group_rates, quality_cuts
-from stages.core.metrics.quality_cuts import Scale
 
 
 def drawn(ties: bool, num: int = 400):
@@ -61,24 +60,3 @@ def test_four_images_by_hand() -> None:
 def test_nothing_is_cut_where_nobody_has_a_score() -> None:
     none_N = np.full(4, -np.inf)
     assert quality_cuts.cuts(none_N, none_N[:2], np.ones(2), np.array([True, False]), 0.5, np.arange(2), np.ones((2, 2))) == []
-
-
-def test_the_scale_is_the_share_of_images_that_score_lower() -> None:
-    rng = np.random.default_rng(1)
-    score_N = rng.gamma(2, size=5000)
-    found = quality_cuts.cuts(
-        score_N, score_N[:2], np.ones(2), np.array([True, False]), 0.5, np.arange(2), np.ones((2, 2), np.float32)
-    )[1:]
-    scale = Scale.of(
-        np.array([one.cut for one in found]), np.array([one.percent for one in found]), float(score_N.max())
-    )
-    asked_N = np.quantile(score_N, [0.003, 0.1, 0.5, 0.97])
-    lower_N = np.array([np.mean(score_N < one) for one in asked_N])
-    assert scale.percent(asked_N) == pytest.approx(100 * lower_N, abs=0.5)
-    assert scale.percent(np.array([-1.0, 1e9])).tolist() == [0, 100]
-    assert (np.diff(scale.percent(np.sort(rng.gamma(2, size=99)))) >= 0).all()
-
-
-def test_equal_scores_share_the_middle_of_their_percentiles() -> None:
-    scale = Scale.of(np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.0, 25.0, 50.0, 75.0]), 2.0)
-    assert scale.percent(np.array([1.0, 2.0])).tolist() == [25.0, 87.5]
