@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from stages.core.errors import InputError
 
+IJBS = "ijbs"
 IjbName = Literal["IJBB", "IJBC"]
 Fusion = Literal["pre_norm_sum", "norm_weighted_avg", "average", "concat", "none"]
 
@@ -109,7 +110,9 @@ class Fiqa(BaseModel, extra="forbid", frozen=True):
     CR-FIQA's own: ``fusion: concat``, ``fmr: [1e-2, 1e-3, 1e-4]``.
     """
 
-    sets: Annotated[tuple[str, ...], AfterValidator(_names)] = Field((), description=f"{_SETS}; {_MORE}, IJBB, IJBC")
+    sets: Annotated[tuple[str, ...], AfterValidator(_names)] = Field(
+        (), description=f"{_SETS}; {_MORE}, IJBB, IJBC; with `pool` also ijbs"
+    )
     fmr: Annotated[tuple[float, ...], AfterValidator(_one_digit)] = Field(
         (1e-2, 1e-3), description="false match rates at which the curves are read"
     )
@@ -122,10 +125,16 @@ class Fiqa(BaseModel, extra="forbid", frozen=True):
         (), description="runs or imported models whose embeddings judge this run's scores as well (cross-model)"
     )
     pool: bool = Field(
-        False, description="also verify IJB-B's and IJB-C's templates pooled with each method's scores as weights"
+        False, description="also compare templates of IJB-B, IJB-C and IJB-S that are pooled with each method's scores"
     )
     pauc_limit: float = Field(0.2, gt=0, le=1, description="share discarded up to which the ISO curve's area is taken")
     max_failed: float = Field(0.01, ge=0, le=1, description=_MAX_FAILED)
+
+    @model_validator(mode="after")
+    def _check_pool(self) -> Self:
+        if IJBS in self.sets and not self.pool:
+            raise InputError(f"{IJBS} has searches and no pairs: suite fiqa only pools its templates; set pool: true")
+        return self
 
 
 _NoSet = BeforeValidator(_none_is_no_set)

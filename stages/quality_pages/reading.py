@@ -121,7 +121,7 @@ def read_folder(run: str, folder: Path, source: str | None = None) -> Run:
         )
     details = artifacts.read_json(folder / "details.json")
     if not details["sets"]:
-        raise InputError(f"run {run} has no pages: {details['not_measured']}")
+        raise InputError(f"run {run} has no pages: {details.get('not_measured', 'its sets have no pairs')}")
     scores = pd.read_parquet(folder / "scores.parquet")
     scores["level"] = (scores["known_quality"] * len(LEVELS)).clip(upper=len(LEVELS) - 1) // 1
     faces = pd.read_parquet(folder / "faces.parquet")

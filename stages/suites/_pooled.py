@@ -1,11 +1,11 @@
-"""IJB 1:1 verification of templates that are pooled with quality scores as weights, for the suite `fiqa`.
+"""IJB-B, IJB-C and IJB-S with templates that are pooled with quality scores as weights, for the suite `fiqa`.
 
 Shapes: N images, P pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from stages.core.metrics import features, pooling, rates
 from stages.core.metrics.processing import Processed
 from stages.core.metrics.suite_result import Measured, describe_rates
 from stages.datasets import ijb
-from stages.protocols import ijb_1to1
+from stages.datasets.ijbs import PROTOCOLS, IjbsSet
+from stages.protocols import ijb_1to1, ijbs
 
 UNIT, NORM = "unit", "norm"
 """Beside the methods: all images alike, and each with the norm of its fused feature (AdaFace's published rule)."""
 
 Floats = NDArray[np.float64]
+Features = NDArray[np.floating[Any]]
 
 
 def measure(
@@ -47,13 +49,8 @@ def measure(
         quality: scores of each image by method, -inf for one that was not processed or assessed.
     """
     chosen = ijb.load(folder / "ijb", name)
-    fused_ND = features.fuse(processed.features, switches.fusion)
-    unit_ND = features.normalise(fused_ND)
-    ways = {UNIT: unit_ND, NORM: fused_ND}
-    for method, quality_N in quality.items():
-        ways[method] = unit_ND * weights(quality_N).astype(np.float32)[:, np.newaxis]
     details: dict[str, Any] = {}
-    for way, weighed_ND in ways.items():
+    for way, weighed_ND in _ways(processed, switches, quality):
         templates = ijb_1to1.Templates(
             *pooling.pool_templates(weighed_ND, chosen.template_N, chosen.media_N, processed.processed_N)
         )
@@ -63,6 +60,45 @@ def measure(
             measured.metrics[f"{name}_pooled_by_{way}_tar_at_far_{fmr:.0e}"] = point.tar
         details[way] = {"tar_at_far": describe_rates(read)}
     return details
+
+
+def search(
+    measured: Measured, chosen: IjbsSet, switches: Fiqa, processed: Processed, quality: Mapping[str, Floats]
+) -> dict[str, Any]:
+    """Run IJB-S's five searches with templates pooled in each way; return the details.
+
+    Metrics: ``ijbs_pooled_by_METHOD_PROTOCOL_rank1`` and others, as in suite `lq`.
+
+    Args:
+        measured: gets the metrics.
+        chosen: the set.
+        switches: fusion of image and flip.
+        processed: its faces.
+        quality: scores of each face by method, -inf for one that was not processed or assessed.
+    """
+    details: dict[str, Any] = {}
+    for way, weighed_ND in _ways(processed, switches, quality):
+        templates = ijbs.pool(weighed_ND, *chosen.frame_template, chosen.subject_T, processed.processed_N)
+        tree: dict[str, Any] = {}
+        for protocol in PROTOCOLS:
+            galleries = (chosen.gallery1[protocol], chosen.gallery2[protocol])
+            found = ijbs.search(templates, chosen.probes[protocol], *galleries)
+            for key, value in ijbs.summary(found).items():
+                measured.metrics[f"ijbs_pooled_by_{way}_{protocol}_{key}"] = value
+            reasons = [reason for reason in found.reasons if reason is not None]
+            tree[protocol] = {"probes": int(found.closed.rank_P.size)} | ({"reason": reasons[0]} if reasons else {})
+        details[way] = tree
+    return details
+
+
+def _ways(processed: Processed, switches: Fiqa, quality: Mapping[str, Floats]) -> Iterator[tuple[str, Features]]:
+    """Yield each way of pooling with the features to be added: their length is their weight."""
+    fused_ND = features.fuse(processed.features, switches.fusion)
+    unit_ND = features.normalise(fused_ND)
+    yield UNIT, unit_ND
+    yield NORM, fused_ND
+    for method, quality_N in quality.items():
+        yield method, unit_ND * weights(quality_N).astype(np.float32)[:, np.newaxis]
 
 
 def weights(quality_N: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """Suite `fiqa`: error versus discard for the run's quality score, its feature norm, and untrained methods.
 
-On verification sets, on the pair lists of Adience and XQLFW, and on the template pairs of IJB-B and IJB-C.
+On verification sets, on the pair lists of Adience and XQLFW, and on the template pairs of IJB-B and IJB-C; templates
+of these and of IJB-S pooled with the scores as weights.
 
 Where the quality an image was rendered with is known (``truth.parquet``), the scores' rank correlation with it
 is given.
@@ -10,7 +11,7 @@ Shapes: N images, P pairs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,16 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from stages.config.evaluation import Fiqa
+from stages.config.evaluation import IJBS, Fiqa
 from stages.core.errors import InputError
 from stages.core.metrics.discard_curves import ERC_DISCARD_K
 from stages.core.metrics.features import Embed
 from stages.core.metrics.processing import Processed
 from stages.core.metrics.quality import ReadsNames
 from stages.core.metrics.suite_result import Measured, Score, Table, describe_failures, finite
-from stages.datasets import truth
+from stages.datasets import ijbs, truth
 from stages.protocols import discard
-from stages.suites import _pooled, _quality_pages, _quality_pairs
+from stages.suites import _pairs, _pooled, _quality_pages, _quality_pairs
 
 FEATURE_NORM = "feature_norm"
 TRUTH_FILE = "truth.parquet"
@@ -45,7 +46,8 @@ def measure(
     Metrics by set and method: ``SET_METHOD_edc_auc_fmrR`` (CR-FIQA's area over discard 0 to 0.95; lower is
     better), ``SET_METHOD_iso_pauc_fmrR`` (ISO, up to ``pauc_limit``; lower is better),
     ``SET_spearman_METHOD``. With another network's embeddings in the place of the run's own (cross-model):
-    ``SET_METHOD_edc_auc_fmrR_by_NETWORK``, ``SET_METHOD_iso_pauc_fmrR_by_NETWORK``.
+    ``SET_METHOD_edc_auc_fmrR_by_NETWORK``, ``SET_METHOD_iso_pauc_fmrR_by_NETWORK``. Templates pooled with the
+    scores: ``_pooled.py``.
 
     Args:
         folder: holds ``NAME.bin``, the folder ``adience`` or ``xqlfw``, or ``ijb/IJBC`` for each set,
@@ -73,9 +75,12 @@ def measure(
     methods = dict(scores)
     methods.setdefault(FEATURE_NORM, lambda features: features.feature_norm_N)
     for name in switches.sets:
+        if name == IJBS:
+            measured.details["pooled"] = {IJBS: _measure_ijbs(measured, folder, switches, embed, methods, kept)}
+            continue
         compared = _quality_pairs.compare(folder, name, switches, embed)
         known_N, identity_N = _truth(folder / TRUTH_FILE, name, compared)
-        quality, matched = _qualities(name, methods, compared)
+        quality, matched = _qualities(name, methods, compared.processed, compared.names)
         curves: dict[str, Mapping[float, discard.Curves]] = {}
         details: dict[str, Any] = {
             "pairs": int(compared.is_same_P.size),
@@ -103,11 +108,11 @@ def measure(
 
 
 def _qualities(
-    name: str, methods: Mapping[str, Score], compared: _quality_pairs.Compared
+    name: str, methods: Mapping[str, Score], processed: Processed, listed: Sequence[str] | None
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, dict[str, Any]]]:
     """Return each method's score per image, and of scores in a file how its names fit the set's."""
-    processed, found = compared.processed, dict[str, dict[str, Any]]()
-    names = compared.names or tuple(map(str, range(processed.processed_N.size)))
+    found = dict[str, dict[str, Any]]()
+    names = listed or tuple(map(str, range(processed.processed_N.size)))
     quality = dict[str, NDArray[np.float64]]()
     for method, score in methods.items():
         if isinstance(score, ReadsNames):
@@ -128,6 +133,33 @@ def _quality(method: str, score: Score, processed: Processed) -> NDArray[np.floa
             f"{quality_N.size}, or some that are not finite"
         )
     return np.where(processed.processed_N, quality_N, -np.inf)
+
+
+def _measure_ijbs(
+    measured: Measured,
+    folder: Path,
+    switches: Fiqa,
+    embed: Embed,
+    methods: Mapping[str, Score],
+    kept: _quality_pages.Kept,
+) -> dict[str, Any]:
+    """Search IJB-S with templates pooled by each method; without pairs it has no curve."""
+    chosen = ijbs.load(folder / IJBS)
+    processed = _pairs.embed_all(
+        IJBS, chosen.images(), len(chosen.names), embed, switches.max_failed, f"fiqa {IJBS}"
+    )
+    quality, matched = _qualities(IJBS, methods, processed, chosen.names)
+    known_N = truth.load_named(folder / TRUTH_FILE, IJBS, chosen.names) if (folder / TRUTH_FILE).is_file() else None
+    kept.add_scales(IJBS, np.unique([name.split("/")[0] for name in chosen.names], return_inverse=True)[1], quality)
+    return {
+        **describe_failures(processed),
+        "methods": {
+            method: {"spearman": _correlate(measured, f"{IJBS}_spearman_{method}", quality_N, known_N)}
+            | matched.get(method, {})
+            for method, quality_N in quality.items()
+        },
+        "pooled_by": _pooled.search(measured, chosen, switches, processed, quality),
+    }
 
 
 def _measure_method(

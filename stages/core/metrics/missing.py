@@ -16,7 +16,9 @@ SETS = {
     "hq": ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp", "xqlfw"),
     "ijb": ("IJBB", "IJBC"),
     "lq": ("tinyface", "scface", "ijbs", "crlfw"),
-    "fiqa": ("lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp", "adience", "xqlfw", "IJBB", "IJBC"),
+    "fiqa": (
+        "lfw", "cfp_fp", "cplfw", "calfw", "agedb_30", "cfp_ff", "vgg2_fp", "adience", "xqlfw", "IJBB", "IJBC", "ijbs"
+    ),
 }
 _KINDS = {"hq": "verification set", "ijb": "IJB set", "lq": "low-quality set", "fiqa": "set for quality scores"}
 _ONE_TO_MANY = ("_rank", "_tpir")
@@ -100,6 +102,8 @@ def left_out(
     'data set mine: fiqa.sets does not name xqlfw'
     >>> left_out("fiqa", "lfw_joint_edc_auc_fmr1e-02_by_norm", switches)
     'fiqa.recognition does not name norm'
+    >>> left_out("fiqa", "lfw_pooled_by_joint_tar_at_far_1e-04", switches)
+    'fiqa.pool is false'
     >>> left_out("fiqa", "lwf_joint", switches) is None
     True
     >>> left_out("ijb", "ijbb_rank1", {"sets": ["IJBB"], "protocols": ["1:1"]})
@@ -114,6 +118,8 @@ def left_out(
     name = max(named, key=len)
     if name not in switches["sets"]:
         return f"data set {dataset}: {suite}.sets does not name {name}"
+    if suite == "fiqa" and "_pooled_by_" in key:
+        return None if switches.get("pool") else "fiqa.pool is false"
     if "_by_" in key:
         judge = key.rpartition("_by_")[2]
         return None if judge in switches.get("recognition", ()) else f"{suite}.recognition does not name {judge}"
