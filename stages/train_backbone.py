@@ -155,7 +155,7 @@ def write_model(folder: Path, training: loop.Training, records: Records, checkpo
         color_order=config.color_order,
         value_range=config.value_range,
         image_size=SIDE,
-        feature_dim=kept.head.weight.shape[1],
+        feature_dim=kept.head.weight.shape[1] // kept.head.centres,
         num_classes=records.num_classes,
         dataset=config.dataset,
         weights_sha256=weights_sha256,

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from stages.config.training import Config
 from stages.core.images.pixels import from_rows, to_network
+from stages.core.losses import sub_centres
 from stages.core.losses.sampler import Order
 from stages.core.metrics.quality import Learned, Material
 from stages.models import model_files
@@ -85,8 +86,9 @@ def gather(run: str, config: Config, records: Records, num_images: int, *, pixel
         if pixels:
             kept.append(image_B3HW)
         lines.advance(len(label_B))
-    empty_0D, empty_0 = centre_CD[:0], torch.zeros(0, dtype=torch.int64)
+    empty_0D, empty_0 = torch.zeros(0, model.feature_dim), torch.zeros(0, dtype=torch.int64)
     feature_ND, label_N = torch.cat([empty_0D, *features]), torch.cat([empty_0, *labels])
+    centre_CD = sub_centres.dominant(centre_CD, feature_ND, label_N)
     material = Material(feature_ND[:num_images], label_N[:num_images], centre_CD, weights.get("quality"))
     if not kept:
         return material

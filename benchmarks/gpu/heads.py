@@ -29,6 +29,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "mv_softmax": {"kind": "arc", "margin": 0.35},
     "softmax": {},
     "sphereface": {"margin": 1.7},
+    "subcenter_arcface": {"margin": 0.5},
     "uniface": {"margin": 0.4},
 }
 """Published values of what has no default; a head that is not here is measured with its defaults."""
@@ -76,8 +77,8 @@ def gradients(
     # near their own centre and of the usual length, as in a training
     near_BD = weight_CD[label_B] + torch.randn(size, DIM, generator=draw) / DIM**0.5
     feature_BD = (22 * torch.nn.functional.normalize(near_BD, dim=1)).to(device, kind).requires_grad_()
-    with torch.no_grad():
-        head.weight.copy_(weight_CD)
+    with torch.no_grad():  # further centres of a class, where a head has them, are anywhere
+        head.weight.copy_(torch.cat([weight_CD, torch.randn(num_classes, (head.centres - 1) * DIM, generator=draw)], 1))
     head = head.to(device, kind)
     row_K = torch.cat([label_B.unique(), torch.arange(num_classes // 5)]).unique().to(device)
     torch.manual_seed(1)  # ElasticFace draws its margins

@@ -24,6 +24,8 @@ class Config(BaseModel, extra="forbid", frozen=True):
 class Classification(Objective):
     """The loss of the head on the configured augmentation."""
 
+    needs_centres = False
+
     def forward(
         self, backbone: Backbone, head: CosineHead, views: Sequence[Tensor], label_B: Tensor, epoch: float
     ) -> HeadOutput:

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from stages.config.training import Compute, Config, Precision, Schedule
+from stages.core.errors import InputError
 from stages.core.losses.class_parallel import Shard
 from stages.core.losses.head import CosineHead
 from stages.core.losses.objective import Objective
@@ -65,6 +66,11 @@ def build(config: Config, num_classes: int, shard: Shard | None = None) -> Netwo
     head = heads.Head(head_config, dim, num_classes, **({} if shard is None else {"shard": shard}))
     objective = objectives.build(objectives.Config.model_validate(config.objective), dim, num_classes)
     objective.epochs = config.schedule.epochs
+    if head.centres > 1 and objective.needs_centres:
+        raise InputError(
+            f"objective {config.objective['name']} compares features with one centre of each class, and head "
+            f"{config.head['name']} has {head.centres}: take objective classification, or another head"
+        )
     return Networks(backbone, head, objective, backbone_config, head_config)
 
 

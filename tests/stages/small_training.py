@@ -30,6 +30,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "combined": {"m1": 1.1, "m2": 0.2, "m3": 0.1},
     "elasticface": {"margin_kind": "arc", "margin": 0.4},
     "uniface": {"margin": 0.3},
+    "subcenter_arcface": {"margin": 0.4},
 }
 
 

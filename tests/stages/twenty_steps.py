@@ -32,6 +32,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "sphereface": ({"name": "sphereface", "margin": 1.7}, PLAIN),
     "elasticface": ({"name": "elasticface", "margin_kind": "arc", "margin": 0.5}, PLAIN),
     "uniface": ({"name": "uniface", "margin": 0.4}, PLAIN),
+    "subcenter_arcface": ({"name": "subcenter_arcface", "margin": 0.5}, PLAIN),
     "broadface": ({"name": "arcface", "margin": 0.5}, {"name": "broadface", "queue_size": 24}),
     "cr_fiqa": ({"name": "arcface", "margin": 0.5}, {"name": "cr_fiqa"}),
     "ig_fiqa": ({"name": "arcface", "margin": 0.5}, {"name": "ig_fiqa"}),

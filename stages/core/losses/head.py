@@ -51,6 +51,8 @@ class CosineHead(nn.Module, ABC):
     """Whether ``forward`` needs ``quality_B``."""
     quality_of_batch_B: Tensor | None = None
     """Default of ``quality_B`` in ``forward``: the training loop sets it before each step."""
+    centres = 1
+    """Centres of each class; of several, ``weight`` has them one after another in the class's row."""
     shardable = False
     """Whether the classes may be spread over processes, or a part of them drawn for each step."""
 

@@ -27,6 +27,9 @@ class Objective(nn.Module, ABC):
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Context in which a further backbone computes as the trained one does; set when training starts."""
 
+    needs_centres = True
+    """Whether it compares features with the one centre of each class; then no head with sub-centres will do."""
+
     epochs = 1
     """Number of epochs of the training run; set when the objective is built."""
 

@@ -36,6 +36,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("combined", {"m1": 1.35, "m2": 0.1, "m3": 0.05}), ("combined", {"m2": 0.0}),
     ("elasticface", {"margin_kind": "cosine"}), ("elasticface", {"plus": True}),
     ("uniface", {"negatives_weight": 0.3, "sample_rate": 0.5}),
+    ("subcenter_arcface", {"centres": 1}),
 ]  # fmt: skip
 
 # heads that stand on margin_head.py; others hold all classes in one process
@@ -50,6 +51,12 @@ def build(name: str, feature_dim: int = 8, num_classes: int = 5, shard: Any = No
     fields = {"name": name} | ({"margin": 0.4} if "margin" in module.Config.model_fields else {})
     config = module.Config(**fields | EXTRA.get(name, {}) | overrides)
     return module.Head(config, feature_dim, num_classes, **({} if shard is None else {"shard": shard}))
+
+
+def cosines(feature_BD: torch.Tensor, weight_CX: torch.Tensor) -> torch.Tensor:
+    """Return the cosine of each feature with the nearest of the centres in each class's row."""
+    centre_CKD = weight_CX.unflatten(1, (-1, feature_BD.shape[1]))
+    return functional.cosine_similarity(feature_BD[:, None, None], centre_CKD[None], dim=3).amax(dim=2)
 
 
 def loss_of(head: Any, logits_BC: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:

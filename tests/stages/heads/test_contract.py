@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from stages.core.losses.head import HeadOutput
-from tests.stages.heads.support import HEADS, VARIANTS, build, loss_of, quality_for
+from tests.stages.heads.support import HEADS, VARIANTS, build, cosines, loss_of, quality_for
 
 # fields that take a head's margin away; heads that change negatives without a margin are not here
 NEUTRAL: dict[str, dict[str, Any]] = {
@@ -23,6 +23,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "combined": {"m1": 1.0, "m2": 0.0, "m3": 0.0},
     "elasticface": {"margin": 0.0, "deviation": 0.0},
     "uniface": {"margin": 0.0},
+    "subcenter_arcface": {"margin": 0.0},
 }
 
 
@@ -53,7 +54,7 @@ def test_a_step_gives_one_loss_and_one_cosine_and_hit_per_image(name: str):
     output = step(head, feature_BD, label_B)
     assert output.loss.shape == ()
     assert output.target_cosine_B.shape == output.hit_B.shape == label_B.shape
-    cosine_BC = functional.cosine_similarity(feature_BD[:, None], head.weight[None], dim=2)
+    cosine_BC = cosines(feature_BD, head.weight)
     torch.testing.assert_close(output.target_cosine_B, cosine_BC.gather(1, label_B[:, None])[:, 0].detach())
     assert torch.equal(output.hit_B, cosine_BC.argmax(dim=1) == label_B)
     assert not output.target_cosine_B.requires_grad
@@ -61,7 +62,8 @@ def test_a_step_gives_one_loss_and_one_cosine_and_hit_per_image(name: str):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_weight_is_class_major(name: str):
-    assert build(name).weight.shape == (5, 8)
+    head = build(name)
+    assert head.weight.shape == (5, 8 * head.centres)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -95,7 +97,7 @@ def test_identical_features_and_norms_without_deviation_stay_finite(name: str, o
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_cosines_at_exactly_one_and_minus_one_stay_finite(name: str, overrides: dict[str, Any], sign: float):
     head = build(name, feature_dim=8, num_classes=8, **overrides)
-    head.weight.data.copy_(torch.eye(8))
+    head.weight.data.copy_(torch.eye(8).repeat(1, head.centres))
     feature_BD = sign * 16 * torch.eye(8)
     output = step(head, feature_BD, torch.arange(8))
     assert torch.equal(output.target_cosine_B, torch.full((8,), sign))
@@ -119,7 +121,7 @@ def test_norms_beyond_half_precision_never_reach_a_buffer(name: str, overrides: 
 def test_margin_zero_is_plain_scaled_softmax(name: str):
     feature_BD, label_B = batch(64)
     head = build(name, **NEUTRAL[name])
-    cosine_BC = functional.normalize(feature_BD, dim=1) @ functional.normalize(head.weight, dim=1).T
+    cosine_BC = cosines(feature_BD, head.weight)
     torch.testing.assert_close(head.logits(feature_BD, label_B), head.scale * cosine_BC, rtol=1e-5, atol=1e-4)
 
 

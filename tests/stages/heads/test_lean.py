@@ -96,7 +96,7 @@ def test_cosines_at_the_ends_of_their_range_equal_the_plain_ones(
     head, twin = (build(name, 8, 8, **overrides).double() for _ in range(2))
     head.tuned = tuned
     for module in (head, twin):
-        module.weight.data.copy_(torch.eye(8))
+        module.weight.data.copy_(torch.eye(8).repeat(1, head.centres))
     feature_BD = sign * 16 * torch.eye(8, dtype=torch.float64)
     # the own centre at the end of the range, then another's
     compare(head, twin, feature_BD, torch.arange(8), 1e-10)
