@@ -50,9 +50,9 @@ def _numbers(run: Run) -> str:
     return (
         '<section>\n<h2>Numbers</h2>\n<div class="blocks">\n' + "\n".join(tables) + "\n</div>\n"
         '<p class="key"><b>Bold</b>: best of the set. ↓ lower is better. A dash: the quality is not known, or the '
-        "pairs cannot resolve the rate. In brackets 95 % intervals over the people of the set. All methods are judged "
-        "on the same resamples, so a difference can be significant although the intervals overlap; each method’s "
-        "page says whether its difference from the feature norm is significant.</p>\n</section>"
+        f"pairs cannot resolve the rate. In brackets 95 % intervals, resampled over {escape(run.resampled_over)}. All "
+        "methods are judged on the same resamples, so a difference can be significant although the intervals overlap; "
+        "each method’s page says whether its difference from the feature norm is significant.</p>\n</section>"
     )
 
 

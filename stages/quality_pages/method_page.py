@@ -63,7 +63,7 @@ def verdict(run: Run, method: str) -> str:
         sentences.append(
             f"At FMR {float(run.rates[0]):g} its area under CR-FIQA’s curve is smaller than the feature norm’s on "
             f"{less or 'none'} of {len(areas)} sets and larger on {more or 'none'}, beyond chance (95 % interval of "
-            f"the difference); on {len(areas) - less - more or 'none'} there are too few people to decide."
+            f"the difference); on {len(areas) - less - more or 'none'} the set is too small to decide."
         )
     return " ".join(sentences)
 

@@ -114,10 +114,9 @@ def _face(run: Run, row: dict[str, object], method: str) -> str:
 def origin(run: Run) -> str:
     """Return a note on the source of the numbers."""
     details = run.details
-    over = ", ".join(sorted({str(one.get("bands_resampled_over")) for one in details["sets"].values()}))
     facts = {
         "run": run.name, "data set": details["dataset"], "weights, SHA-256": details["weights_sha256"],
-        "bands resampled over": over, **{key: str(value) for key, value in details["switches"].items()},
+        "bands resampled over": run.resampled_over, **{key: str(value) for key, value in details["switches"].items()},
     }  # fmt: skip
     entries = "".join(f"<dt>{escape(key)}</dt><dd><code>{escape(value)}</code></dd>" for key, value in facts.items())
     return (

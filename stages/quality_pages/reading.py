@@ -50,6 +50,11 @@ class Run:
         """The false match rates, as written in keys, the largest first."""
         return [f"{rate:.0e}" for rate in sorted(self.details["switches"]["fmr"], reverse=True)]
 
+    @property
+    def resampled_over(self) -> str:
+        """What bands were resampled over, set by set, each once: identities, or pairs where nobody knows them."""
+        return ", ".join(sorted({str(one.get("bands_resampled_over")) for one in self.details["sets"].values()}))
+
     def of(self, name: str) -> pd.DataFrame:
         """Return the rows of one set."""
         return self.scores[self.scores["set"] == name]

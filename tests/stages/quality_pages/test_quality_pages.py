@@ -204,6 +204,16 @@ def test_bands_are_over_identities_where_these_are_known(run):
     assert over == {"lfw": "identities", "cplfw": "pairs", "IJBC": "people linked by genuine pairs"}
 
 
+def test_pages_name_what_bands_were_resampled_over(folder, run):
+    """A .bin file names nobody: bands over its pairs are no bands over people."""
+    details = {**run.details, "sets": {name: {**one, "bands_resampled_over": "pairs"} for name, one in run.details["sets"].items()}}
+    unknown = reading.Run(**{**vars(run), "details": details})
+    assert "95 % intervals, resampled over identities" in text_of(page_of(folder, "index"))
+    shown = text_of(index_page.html(unknown))
+    assert "95 % intervals, resampled over pairs" in shown
+    assert "people" not in shown.split("Numbers")[0].split("beyond chance")[1]
+
+
 def test_the_feature_norm_is_not_drawn_against_itself(folder):
     assert "<h2>Score against feature norm</h2>" in page_of(folder, "contrast")
     assert "<h2>Score against feature norm</h2>" not in page_of(folder, "feature_norm")
