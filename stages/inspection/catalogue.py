@@ -17,8 +17,9 @@ _BIN_ORIGIN = (
     "with the .rec file"
 )
 _IJB_ORIGIN = (
-    "images: NIST's IJB request form; loose crops and meta lists: the evaluation archives linked in insightface's "
-    "recognition/_evaluation_/ijb (IJB_release.tar, {0}_meta.tar for the 1:N lists)"
+    "NIST stopped giving out the images on 14 March 2023; loose crops and meta lists: the evaluation archives "
+    "linked in insightface's recognition/_evaluation_/ijb (IJB_release.tar, {0}_meta.tar for the 1:N lists), "
+    "under NIST's terms"
 )
 
 
@@ -81,8 +82,9 @@ KNOWN = {
         Known(
             "ijbs", "IJB-S", "eval/ijbs/",
             ("aligned/", *(f"protocols/{file}" for file in (METADATA, *PROBE_FILES.values(), *GALLERY_FILES.values()))),
-            "NIST's IJB-S request form (protocol folder and videos); crop the faces by the boxes of cs6_metadata.csv, "
-            "padded by a tenth, to 256 px, and align them (AdaFace validation_lq/README.md)",
+            "by request to the authors of its paper, Kalka et al., BTAS 2018 (protocol folder and videos); crop the "
+            "faces by the boxes of cs6_metadata.csv, padded by a tenth, to 256 px, and align them (AdaFace "
+            "validation_lq/README.md)",
             {"videos": 398, "subject and video": 3852},
         ),
         Known(

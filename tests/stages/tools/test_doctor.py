@@ -143,3 +143,13 @@ def test_a_set_that_a_training_is_validated_on_alone_is_missed_too(
         doctor.run(["far", "--json"])
         found = {line["set"]: line["wanted_by"] for line in json.loads(capsys.readouterr().out) if line["wanted_by"]}
         assert found == wanted
+
+
+def test_the_page_of_data_sets_shows_where_to_get_them_as_the_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    doctor.run(["--folder", str(tmp_path)])
+    printed = " ".join(capsys.readouterr().out.partition("Where to get the missing sets:")[2].split())
+    page = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
+    shown = page.partition("Where to get the missing sets:\n")[2].partition("\n\n")[0]
+    entries = [" ".join(entry.split()) for entry in shown.split("\n  ")]
+    assert len(entries) >= 5
+    assert [entry for entry in entries if entry not in printed] == []
