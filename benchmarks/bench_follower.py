@@ -1,10 +1,11 @@
-"""What showing a training in MLflow costs its steps: nobody follows, MLflow answers, is dead, is stopped (SIGSTOP).
+"""What showing a training in MLflow costs its steps: nobody follows, MLflow answers, is dead, stopped, its disk full.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_follower.py [--rounds 5] [--epochs 60]
 
 A small training runs as the stage program that `dvc repro` starts, once per side and round; sides take turns, and the
-round begins with another side each time, so that a busy machine slows all alike. Compared are milliseconds a step, from
-what the training itself records in train.json, by the median over rounds of the ratio to the side without a follower.
+round begins with another side each time, so that a busy machine slows all alike. Stopped is SIGSTOP; the disk is full
+by a limit on the size of the server's files. Compared are milliseconds a step, from what the training itself records in
+train.json, by the median over rounds of the ratio to the side without a follower.
 
 Ends with 1 where one side is more than 5 % slower, a followed training is not in MLflow, or a process is left.
 """
@@ -37,7 +38,9 @@ from tests.stages import training_data
 from tests.stages.small_training import config
 
 ROOT = Path(__file__).resolve().parents[1]
-OFF, ALIVE, DEAD, STOPPED = SIDES = ("nobody follows", "MLflow answers", "MLflow is dead", "MLflow is stopped")
+OFF, ALIVE, DEAD, STOPPED, FULL = SIDES = (
+    "nobody follows", "MLflow answers", "MLflow is dead", "MLflow is stopped", "MLflow's disk is full",
+)  # fmt: skip
 LIMIT = 1.05
 BATCH = 8
 
@@ -67,17 +70,21 @@ def train(folder: Path, url: str, follow: bool) -> float:
 @contextlib.contextmanager
 def side(server: MlflowServer, name: str) -> Iterator[None]:
     """Have the server as a side wants it."""
-    if name in (ALIVE, STOPPED) and server.process is None:
+    if name in (ALIVE, STOPPED, FULL) and server.process is None:
         server.start()
     if name == DEAD:
         server.kill()
     if name == STOPPED:
         server.send(signal.SIGSTOP)
+    if name == FULL:
+        server.fill_disk(True)
     try:
         yield
     finally:
         if name == STOPPED:
             server.send(signal.SIGCONT)
+        if name == FULL:
+            server.fill_disk(False)
 
 
 def round_of(order: Sequence[str], server: MlflowServer, make: Callable[[str], Path]) -> dict[str, float]:

@@ -42,6 +42,15 @@ def prepared_store(root: Path) -> str:
     return tracking_uri
 
 
+def in_one_line(error: Exception) -> str:
+    r"""Return an error as one line, without the statement that a database refused.
+
+    >>> in_one_line(OSError("(raised in a flush)\n(sqlite3) database or disk is full\n[SQL: INSERT INTO metrics ..."))
+    'OSError: (raised in a flush) (sqlite3) database or disk is full'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".partition("\n[SQL")[0].split())
+
+
 @dataclass
 class Followed:
     """One training and its run."""
@@ -151,7 +160,7 @@ class Follower:
             prepared_store(self.root)
             from pipeline.tracking import live_runs  # noqa: F401
         except Exception as error:  # as in `tick`, which tries again
-            self._tell(f"{type(error).__name__}: {error}".partition("\n")[0])
+            self._tell(in_one_line(error))
 
     def tick(self) -> None:
         """Bring every run up to date once; the store's errors are reported, and all is tried again."""
@@ -173,7 +182,7 @@ class Follower:
             except Exception as error:  # of MLflow, its server, its database, a disk
                 one.start_over()
                 self._again_s = self.clock() + PAUSE_S
-                self._tell(f"{one.file.name}: {type(error).__name__}: {error}".partition("\n")[0])
+                self._tell(f"{one.file.name}: {in_one_line(error)}")
                 return
         self._told = ""
 

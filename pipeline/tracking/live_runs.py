@@ -25,6 +25,7 @@ ENDED = "facet.ended"
 """Why a run failed or was killed."""
 PREFIX = "steps/"
 """Of metrics by step; those without are by epoch."""
+DESCRIBED = "mlflow.note.content"
 NOTE = "Trainings that are under way, and those that were."
 SHOWN = tuple(("metrics", PREFIX + name) for name in ("steps_left", "images_per_s", "loss", "accuracy"))
 PAGE = 1000
@@ -116,7 +117,7 @@ def open_run(
         scope: of the workspace.
         name: of the training run.
         key: identity of the training.
-        params: that a new run gets.
+        params: that the run is to have.
     """
     client = MlflowClient(tracking_uri)
     experiments = Experiments(client, tracking_uri)
@@ -129,9 +130,10 @@ def open_run(
     if alike:
         for superfluous in alike[1:]:
             client.delete_run(superfluous.info.run_id)
-        return LiveRun(client, alike[0], tracking_uri)
-    run = client.create_run(experiment.experiment_id, tags=tags, run_name=name)
-    for batch in batches([Param(*item) for item in params.items()], PARAMS_PER_BATCH):
+    run = alike[0] if alike else client.create_run(experiment.experiment_id, tags=tags, run_name=name)
+    # of one that was opened before, what the store refused then: its disk was full, or it died
+    lacking = [Param(*item) for item in params.items() if item[0] not in run.data.params]
+    for batch in batches(lacking, PARAMS_PER_BATCH):
         client.log_batch(run.info.run_id, params=batch)
     return LiveRun(client, run, tracking_uri)
 
@@ -150,11 +152,11 @@ def _trainings(root: Path, experiments: Experiments, scope: Scope) -> Experiment
     """Return the experiment of training runs, made if necessary."""
     key = scope.key(TRAININGS)
     there = experiments.ours().get(key)
-    if there is not None and there.lifecycle_stage == "active":
+    if there is not None and there.lifecycle_stage == "active" and DESCRIBED in there.tags:
         return there
     with store.alone(root):  # `track` may be about to make it
         found = experiments.put(key, scope.name(TRAININGS), experiments.ours().get(key))
-        if "mlflow.note.content" not in found.tags:  # of `track`, which knows all that is there
+        if DESCRIBED not in found.tags:  # else `track` has described it, which knows all that is there
             link = f"[As the table](#{saved_views.path(str(found.experiment_id))})"
             wanted = desired.Experiment(key, scope.name(TRAININGS), NOTE, (), desired.Look(shown=SHOWN))
             experiments.describe(found, wanted, [link])

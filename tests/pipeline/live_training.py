@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.tracking import lineage
 from pipeline.tracking.desired import TRAININGS
 from pipeline.tracking.experiments import KEY
+from pipeline.tracking.following import Follower
 from pipeline.tracking.live_runs import PREFIX
 from tests.support import ROOT
 
@@ -132,3 +135,31 @@ def runs(uri: str) -> list[Run]:
 def curve(uri: str, run: Run, name: str = "loss") -> list[int]:
     """Return the steps of a measured name, in the order of steps, as often as they are there."""
     return sorted(one.step for one in MlflowClient(uri).get_metric_history(run.info.run_id, PREFIX + name))
+
+
+def until_shown(follower: Follower, uri: str, last: int) -> None:
+    """Tick until a store has the curve up to a step."""
+    until_s = time.monotonic() + 90
+    while time.monotonic() < until_s:
+        at_once(follower)
+        with contextlib.suppress(Exception):
+            (run,) = runs(uri)
+            if curve(uri, run)[-1:] == [last]:
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"step {last} is not in MLflow")
+
+
+def until_over(follower: Follower) -> None:
+    """Tick until nothing more is expected of any training."""
+    until_s = time.monotonic() + 60
+    while follower.followed and time.monotonic() < until_s:
+        at_once(follower)
+        time.sleep(0.1)
+    assert follower.followed == {}
+
+
+def at_once(follower: Follower) -> None:
+    """Tick without the pause after an error."""
+    follower._again_s = 0.0
+    follower.tick()

@@ -11,6 +11,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
+
 from pipeline.base import environment
 
 START_S = 120.0
@@ -50,6 +52,14 @@ class MlflowServer:
         """Send a signal to all its processes."""
         assert self.process is not None
         os.killpg(self.process.pid, number)
+
+    def fill_disk(self, full: bool) -> None:
+        """Let it write to no file, as on a full disk, or to all again."""
+        assert self.process is not None
+        leader = psutil.Process(self.process.pid)
+        for process in (leader, *leader.children(recursive=True)):
+            _, hard = process.rlimit(psutil.RLIMIT_FSIZE)
+            process.rlimit(psutil.RLIMIT_FSIZE, (1 if full else hard, hard))
 
     def kill(self) -> None:
         """End it at once, if it runs."""

@@ -6,9 +6,11 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow.entities import Run
+from mlflow.system_metrics.metrics import gpu_monitor
 from mlflow.tracking import MlflowClient
 
 from pipeline.tracking import following, live_files, store
@@ -119,6 +121,54 @@ def test_sigterm_shows_it_as_killed_and_an_error_as_failed_with_its_sentence(roo
     again.fail()
     follower.tick()
     assert (only(root).info.status, only(root).data.tags["facet.ended"]) == ("FAILED", "the loss is nan at step 7")
+
+
+def test_load_memory_and_power_of_each_gpu_are_measured_where_there_is_one(
+    root: Path, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = FakeNvml(2)
+    monkeypatch.setattr(gpu_monitor, "pynvml", two)
+    training = Training(root)
+    follower.tick()
+    until_s = time.monotonic() + 30
+    while "system/gpu_1_power_usage_watts" not in only(root).data.metrics and time.monotonic() < until_s:
+        time.sleep(0.1)
+    found = {name: value for name, value in only(root).data.metrics.items() if name.startswith("system/gpu_")}
+    assert found["system/gpu_0_utilization_percentage"] == 70.0
+    assert found["system/gpu_1_utilization_percentage"] == 71.0
+    assert found["system/gpu_1_memory_usage_megabytes"] == 20_000.0
+    assert found["system/gpu_1_memory_usage_percentage"] == 25.0
+    assert found["system/gpu_1_power_usage_watts"] == 350.0
+    training.end(signal.SIGKILL)
+
+
+class FakeNvml:
+    """NVIDIA's library as pynvml has it, on a machine with GPUs."""
+
+    NVMLError = RuntimeError
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlDeviceGetCount(self) -> int:
+        return self.count
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
+        return SimpleNamespace(used=20e9, total=80e9)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:
+        return SimpleNamespace(gpu=70 + handle)
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
+        return 350_000
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: int) -> int:
+        return 700_000
 
 
 def test_a_follower_that_comes_late_shows_all_and_one_that_was_killed_is_replaced(root: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from pipeline.tracking import store
 from pipeline.tracking.following import Follower
 from tests.pipeline import live_training
-from tests.pipeline.live_training import Training, curve, runs
+from tests.pipeline.live_training import Training, at_once, curve, runs, until_over, until_shown
 from tests.pipeline.mlflow_server import MlflowServer
 from tests.pipeline.tracked import quietly
 
@@ -32,20 +30,6 @@ def server(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
     made.kill()
 
 
-def until_running(follower: Follower, server: MlflowServer, last: int) -> None:
-    """Tick until the server has the curve up to a step."""
-    until_s = time.monotonic() + 90
-    while time.monotonic() < until_s:
-        follower.tick()
-        follower._again_s = 0.0
-        with contextlib.suppress(Exception):
-            (run,) = runs(server.url)
-            if curve(server.url, run)[-1:] == [last]:
-                return
-        time.sleep(0.2)
-    raise TimeoutError(f"step {last} is not in MLflow")
-
-
 def test_a_server_that_is_dead_and_one_that_is_stopped_cost_no_step_and_no_point(server: MlflowServer) -> None:
     said: list[str] = []
     follower = Follower(server.folder, said.append)
@@ -54,25 +38,19 @@ def test_a_server_that_is_dead_and_one_that_is_stopped_cost_no_step_and_no_point
         training.steps(1, 3)
         follower.tick()  # nobody listens at the server's address
         training.steps(4, 6)
-        follower._again_s = 0.0
-        follower.tick()
+        at_once(follower)
         assert said
         assert said[-1].startswith("arcface: ")
         server.start()
-        until_running(follower, server, 6)
+        until_shown(follower, server.url, 6)
         server.send(signal.SIGSTOP)
         training.steps(7, 9)
-        follower._again_s = 0.0
-        follower.tick()  # whose request the server may still read when it goes on
+        at_once(follower)  # whose request the server may still read when it goes on
         training.finish()
         live_training.lock(server.folder)
         server.send(signal.SIGCONT)
-        until_running(follower, server, 9)
-        until_s = time.monotonic() + 60
-        while follower.followed and time.monotonic() < until_s:
-            follower._again_s = 0.0
-            follower.tick()
-            time.sleep(0.1)
+        until_shown(follower, server.url, 9)
+        until_over(follower)
         (run,) = runs(server.url)
         assert (run.info.status, curve(server.url, run)) == ("FINISHED", list(range(1, 10)))
         follower.close()
