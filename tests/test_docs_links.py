@@ -114,6 +114,13 @@ def test_the_index_of_docs_names_every_page():
     assert pages - named == set()
 
 
+def test_the_index_of_docs_lists_the_decisions_by_number_with_their_titles():
+    listed = re.findall(r"^- \[(\d{4})\]\((decisions/\S+)\): (.+)$", (ROOT / "docs/README.md").read_text(), re.MULTILINE)
+    titles = [(ROOT / "docs" / path).read_text().partition("\n")[0] for _, path, _ in listed]
+    assert [number for number, _, _ in listed] == sorted(path.name[:4] for path in (ROOT / "docs/decisions").glob("*.md"))
+    assert titles == [f"# {number}. {title}" for number, _, title in listed]
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [

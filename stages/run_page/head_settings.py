@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, UnknownNameError
 from stages.core.losses.gradient_scaling import STILL
 from stages.core.losses.head import CosineHead
 from stages.runtime import artifacts, plugins, yaml_text
@@ -54,8 +54,24 @@ class Setting:
         return max(0.0, mean - DEVIATIONS * std), mean + DEVIATIONS * std
 
 
-def published() -> list[Setting]:
-    """Return every published head with its published settings; AdaFace with settled statistics."""
+def published(names: Sequence[str] = ()) -> list[Setting]:
+    """Return heads with their published settings; AdaFace with settled statistics.
+
+    Args:
+        names: of the heads; empty: all.
+
+    Raises:
+        UnknownNameError: no published setting of a head is drawn.
+    """
+    drawn = _published()
+    there = {str(setting.section["name"]) for setting in drawn}
+    for name in names:
+        if name not in there:
+            raise UnknownNameError(f"no figure of a published head {name!r}, only of {', '.join(sorted(there))}")
+    return [setting for setting in drawn if not names or setting.section["name"] in names]
+
+
+def _published() -> list[Setting]:
     norms = {"batch_mean": MEAN_NORM, "batch_std": STD_NORM}
     loop = {"gradient": "straight_through", "beyond_pi": "wrap"}
     return [

@@ -13,13 +13,17 @@ from stages.runtime import artifacts, program, progress
 EXAMPLES = """\
 examples:
   facet draw heads                            every published head, to .facet/pictures
+  facet draw heads --head cosface --head adaface   published settings of these alone
   facet draw heads --run adaface --run mine   the heads of two runs, with the statistics their training ended with
   facet draw heads --format svg --out figures"""
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Draw, write, print path and caption of each figure."""
-    settings = [head_settings.of_run(run) for run in arguments.run] if arguments.run else head_settings.published()
+    runs: list[str] = arguments.run or []
+    heads: list[str] = arguments.head or []
+    settings = head_settings.published(heads) if heads or not runs else []
+    settings += [head_settings.of_run(run) for run in runs]
     figures = [head_figures.gradients(settings), head_figures.margins(settings), head_figures.over_norm(settings)]
     for drawn in figures:
         if drawn is None:
@@ -43,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument("what", choices=("heads",), help="what to draw")
+    options.add_argument("--head", action="append", metavar="HEAD", help="a published head; repeatable (all of them)")
     options.add_argument("--run", action="append", metavar="RUN", help="head of a run of params.yaml; repeatable")
     options.add_argument("--out", type=Path, default=artifacts.STATE / "pictures", help="folder (.facet/pictures)")
     options.add_argument("--format", choices=("png", "svg"), default="png", help="of the files (png)")

@@ -139,10 +139,10 @@ def params() -> str:
     """Return docs/params.md."""
     parts = [
         "# Every field of params.yaml",
-        f"{HOW} A field that a run does not set comes from the layers below it\n"
+        f"Each field: what it takes, its default (*required*: there is none), what it means. A field that a run does not set comes from the layers below it\n"
         "([architecture.md](architecture.md#the-layers-of-parameters-of-a-run)); the defaults here are those of the code, beneath "
         "all layers.\nA profile sets more: `resolved/runs/RUN.yaml` has what holds for a run. An unknown field is refused, with the "
-        "name that may be meant.",
+        f"name that may be meant. {HOW}",
         section("The file", first_line(tree.Tree), tree.Tree, skip=()),
         section("datasets.NAME", first_line(tree.Dataset), tree.Dataset),
         section("synthetic.NAME", first_line(synthesis.Config), synthesis.Config),
@@ -173,7 +173,7 @@ def commands() -> str:
         f"| [`facet {name}`](#facet-{name}) | {cell(tools[name].does if name in tools else summary(command))} |"
         for name, command in found.items()
     )
-    parts = ["# Every command", f"{HOW} `facet COMMAND --help` prints the same.", f"| command | what it does |\n|---|---|\n{listed}"]
+    parts = ["# Every command", f"Each command with its options and an example, as `facet COMMAND --help` prints them. {HOW}", f"| command | what it does |\n|---|---|\n{listed}"]
     for name, command in found.items():
         parts.append(of_tool(tools[name].command, tools[name].module) if name in tools else of_command(name, command))
     return "\n\n".join(parts) + "\n"

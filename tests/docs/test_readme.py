@@ -25,7 +25,7 @@ FOLDER = "/data/ms1m-retinaface-t1"
 def lines() -> list[str]:
     """Return the commands of README, without comments."""
     block = (ROOT / "README.md").read_text(encoding="utf-8").partition(HEADING)[2].split("```")[1]
-    return [line.partition(" #")[0].strip() for line in block.strip().splitlines()]
+    return [line.partition(" #")[0].strip() for line in block.strip().replace("\\\n", "").splitlines()]
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -30,7 +31,7 @@ def navigation() -> list[str]:
 
 
 def test_every_page_is_in_the_navigation_once(hooks: ModuleType):
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}  # which is pages.md
     named = navigation()
     assert len(named) == len(set(named))
     assert set(named) == pages | set(hooks.JOINED.values()) | {"report/index.html"}
@@ -43,19 +44,22 @@ def test_every_page_that_joins_is_there(hooks: ModuleType):
 def mended(hooks: ModuleType, text: str, uri: str, repository: str = "") -> str:
     files = [*(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.*")), *hooks.JOINED.values()]
     page = SimpleNamespace(file=SimpleNamespace(src_uri=uri))
-    return hooks.on_page_markdown(text, page, SimpleNamespace(repo_url=repository), [SimpleNamespace(src_uri=one) for one in files])
+    config = SimpleNamespace(repo_url=repository, nav=[{"Home": "index.md"}, {"Guides": [{"GPUs and scale": "scale.md"}]}])
+    return hooks.on_page_markdown(text, page, config, [SimpleNamespace(src_uri=one) for one in files])
 
 
 @pytest.mark.parametrize(
     ("uri", "link", "wanted"),
     [
         ("index.md", "[a](docs/heads.md#exactness)", "[a](heads.md#exactness)"),
-        ("index.md", "![a](docs/images/mlflow.png)", "![a](images/mlflow.png)"),
+        ("index.md", "![a](docs/images/mlflow.png)", "[![a](images/mlflow.png)](images/mlflow.png)"),
         ("heads.md", "[a](scale.md)", "[a](scale.md)"),
         ("heads.md", "[a](../README.md)", "[a](index.md)"),
         ("decisions/0101-uv.md", "[a](../../CONTRIBUTING.md#add-a-head)", "[a](../project/contributing.md#add-a-head)"),
         ("project/contributing.md", "[a](docs/architecture.md#kinds)", "[a](../architecture.md#kinds)"),
-        ("index.md", "[all](docs/README.md)", "[all](index.md)"),
+        ("index.md", "[all](docs/README.md)", "[all](pages.md)"),
+        ("heads.md", "[scale.md](scale.md#devices)", "[GPUs and scale](scale.md#devices)"),
+        ("index.md", "[docs/scale.md](docs/scale.md)", "[GPUs and scale](scale.md)"),
         ("heads.md", "[params.yaml](../params.yaml)", "`params.yaml`"),
         ("heads.md", "[the program](../stages/heads/cosface.py)", "the program (`stages/heads/cosface.py`)"),
         ("heads.md", "[a](https://example.org/b) [c](#here)", "[a](https://example.org/b) [c](#here)"),
@@ -78,3 +82,12 @@ def test_decisions_are_listed_by_number_with_their_titles(hooks: ModuleType):
     pages = [page for entry in listed for page in entry.values()]
     assert pages == sorted(f"decisions/{path.name}" for path in (ROOT / "docs/decisions").glob("*.md"))
     assert [title for entry in listed for title in entry if title.startswith("0101.")] == ["0101. uv and its lock install facet, by `uv export` and `uv pip install`"]
+
+
+def test_a_page_of_the_report_leads_back_to_the_site(hooks: ModuleType, tmp_path: Path):
+    for name in ("report/index.html", "report/faces/a.html"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('<html><body class="wide"><h1>Tables</h1></body></html>')
+    hooks.on_post_build(SimpleNamespace(site_dir=str(tmp_path)))
+    for name, home in (("report/index.html", "../index.html"), ("report/faces/a.html", "../../index.html")):
+        assert re.search(rf'<body class="wide"><p [^>]*><a href="{home}">', (tmp_path / name).read_text())

@@ -80,6 +80,26 @@ def test_a_run_without_a_curve_is_drawn_with_the_assumed_statistics(tmp_path: Pa
         head_settings.of_run("other")
 
 
+def test_published_heads_are_chosen_by_name():
+    titles = [setting.title for setting in head_settings.published(["adaface", "arcface"])]
+    assert titles == ["ArcFace, m 0.5", "ArcFace as insightface computes it", "AdaFace, m 0.4, h 0.333"]
+    assert len(head_settings.published()) == 9
+    with pytest.raises(LookupError, match=r"no figure of a published head 'nonface', only of adaface, arcface"):
+        head_settings.published(["nonface"])
+
+
+def test_the_command_draws_published_heads_and_those_of_runs_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    a_run(tmp_path, "{name: adaface, margin: 0.3, h: 0.5}", "epoch,loss\n")
+    draw.main(draw.parser().parse_args(["heads", "--head", "cosface", "--run", "mine", "--format", "svg", "--out", "new"]))
+    text = (tmp_path / "new/heads-margin.svg").read_text()
+    assert "CosFace, m 0.35" in text
+    assert "mine: adaface, margin 0.3" in text
+    assert "ArcFace" not in text
+
+
 def test_the_command_writes_each_figure_and_prints_its_caption(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     draw.main(draw.parser().parse_args(["heads", "--out", str(tmp_path / "new"), "--format", "svg"]))
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
