@@ -120,7 +120,10 @@ def in_full(found: Sequence[Entry]) -> Iterator[str]:
 
 def markdown(root: Path) -> str:
     """Return docs/catalogue.md."""
-    how = "Written by `python -m stages.tools.catalogue --write docs/catalogue.md`; `facet list` prints it."
+    how = (
+        "What a run or a table may name, with its source and fields. `facet list` prints it; "
+        "`python -m stages.tools.catalogue --write docs/catalogue.md` writes this page."
+    )
     parts = ["# Catalogue", how]
     for kind, about in KINDS.items():
         lines = [" | ".join(HEADS), " | ".join(":--" for _ in HEADS)]
