@@ -33,6 +33,8 @@ STRONGEST = 2.5
 COLOURS = LinearSegmentedColormap.from_list("strength", ["#eef2f6", "#f6c992", "#d5562c", "#6b0d12"])
 _ANGLES, _NORMS = 281, 61
 _ACROSS = 3
+_TITLE_LETTERS = 40
+"""As many fit above a panel."""
 _ROW_INCHES, _BOX_INCHES, _BAR_INCHES = 2.1, 2.5, 0.75
 
 
@@ -95,7 +97,7 @@ def _sector(axes: Any, setting: Setting) -> Any:
     axes.set_xticks([0, APART / 2, APART], ["own\ncentre", "", "other\ncentre"])
     axes.set_yticks([low, (low + high) / 2, high], [f"{norm:.3g}" for norm in (low, (low + high) / 2, high)])
     axes.tick_params(labelsize=7)
-    axes.set_title(setting.title, pad=8)
+    axes.set_title(setting.title, pad=8, fontsize=_title_size(setting.title))
     return mesh
 
 
@@ -122,7 +124,8 @@ def margins(settings: Sequence[Setting]) -> HeadFigure:
             for style, norm in enumerate((low, (low + high) / 2, high)):
                 shift_A = cosine_shift(head, angle_A, torch.full_like(angle_A, norm))
                 _line(axes, np.degrees(angle_A.numpy()), shift_A, style, f"norm {norm:.3g}")
-            axes.set(title=setting.title, xlabel="angle to the own centre, degrees", ylabel="cosine lowered by")
+            axes.set_title(setting.title, fontsize=_title_size(setting.title))
+            axes.set(xlabel="angle to the own centre, degrees", ylabel="cosine lowered by")
             axes.set(ylim=(0, 1), xlim=(0, 90), xticks=[0, 30, 60, 90])
             axes.legend(fontsize=7)
     return HeadFigure(
@@ -177,6 +180,11 @@ def _penalty(head: CosineHead, norm: Tensor) -> Tensor:
     added = head.penalty(norm[None])
     assert added is not None
     return added[0]
+
+
+def _title_size(title: str) -> float:
+    """Return the size at which a title is no wider than its panel."""
+    return float(STYLE["axes.titlesize"]) * min(1.0, _TITLE_LETTERS / len(title))
 
 
 @contextmanager

@@ -104,7 +104,7 @@ def of_run(run: str) -> Setting:
     state = {name: value for name, value in known.items() if name in buffers}
     if "t" in buffers:
         state["t"] = last.get("t", 0.0)
-    fields = ", ".join(f"{name} {value}" for name, value in section.items() if name in ("margin", "h", "scale"))
+    fields = ", ".join(f"{name} {value}" for name, value in section.items() if name in ("margin", "h"))
     return Setting(f"{run}: {section['name']}{f', {fields}' if fields else ''}", section, state)
 
 

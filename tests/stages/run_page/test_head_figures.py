@@ -72,6 +72,18 @@ def test_a_runs_head_has_the_statistics_that_its_training_ended_with(tmp_path: P
     assert setting.norms() == (7.75, 15.25)
 
 
+def test_a_long_title_is_drawn_smaller_so_that_its_panel_holds_it():
+    short, long = "AdaFace", "a_run_with_quite_a_long_name: adaface, margin 0.4, h 0.333"
+    section = {"name": "adaface", "margin": 0.4, "h": 0.333}
+    for drawn in (head_figures.gradients, head_figures.margins):
+        figure = drawn([head_settings.Setting(text, section) for text in (short, long)]).figure
+        figure.draw_without_rendering()
+        titles = {axes.title.get_text(): axes.title for axes in figure.axes if axes.title.get_text()}
+        assert titles[short].get_fontsize() > titles[long].get_fontsize()
+        renderer = figure._get_renderer()
+        assert titles[long].get_window_extent(renderer).width <= figure.bbox.width / 2
+
+
 def test_a_run_without_a_curve_is_drawn_with_the_assumed_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     a_run(tmp_path, "{name: adaface, margin: 0.3, h: 0.5}", "epoch,loss\n")
