@@ -13,6 +13,8 @@ from stages.reporting import findings, groups, plots, provenance, wording
 from stages.reporting.compact import compact, share
 from stages.reporting.comparison import Cell, Comparison, Line
 
+_FIRST_CLAIMS = 2
+"""So many stand above a table; more are listed below it alone."""
 STYLE = Path(__file__).with_name("page.css")
 
 
@@ -54,9 +56,20 @@ def head(comparison: Comparison) -> str:
     caveats = "".join(f"<li>{escape(caveat)}</li>" for caveat in wording.caveats(comparison))
     return (
         f'<header>\n<p class="eyebrow">facet · table {escape(comparison.name)}</p>\n'
-        f"<h1>{escape(table.title)}</h1>\n{paragraph('lede', table.note)}"
+        f"<h1>{escape(table.title)}</h1>\n{claimed(comparison)}{paragraph('lede', table.note)}"
         f'<p class="verdict">{escape(wording.verdict(comparison))}</p>\n{finding(comparison)}'
         f'<dl class="facts">{tiles}</dl>\n</header>\n<ul class="caveats">{caveats}</ul>'
+    )
+
+
+def claimed(comparison: Comparison) -> str:
+    """Return what a paper claims in words, what was found and how sure that is; nothing for a table of many claims."""
+    if len(comparison.claims) > _FIRST_CLAIMS:
+        return ""
+    sure = "; of one seed the spread is unknown" if len(comparison.seeds) == 1 else ""
+    return "".join(
+        paragraph("verdict", f"Claimed: {one.claim.text.rstrip('.')}. Found: {wording.claim(one)}{sure}.")
+        for one in comparison.claims
     )
 
 

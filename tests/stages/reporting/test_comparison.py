@@ -6,7 +6,7 @@ import pytest
 
 from stages.config.table import Scale, Table
 from stages.core.metrics.missing import NOT_MEASURABLE, NOT_MEASURED
-from stages.reporting import wording
+from stages.reporting import page, wording
 from stages.reporting.comparison import Comparison, compare
 from tests.stages.reporting.comparing import DEMO, X, Y, gathered, table, three
 
@@ -185,6 +185,15 @@ def test_a_claim_holds_in_a_seed_when_every_comparison_does_in_the_columns_sense
     assert half.verdict == "fails"
     assert wording.claim(half) == "holds in 1 of 2 seeds; 1 of 2 comparisons of means hold, not Y: C 2.000, A 2.000"
     assert claims(y=2.0, columns=("X",)).claims[0].verdict == "holds"
+
+
+def test_a_page_begins_with_what_is_claimed_and_what_was_found():
+    shown = page.html(claims(y=0.5), [])
+    first = '</h1>\n<p class="verdict">Claimed: C is best. Found: holds in 2 of 2 seeds.</p>'
+    assert first in shown
+    runs = {"a": [gathered("a", x_one=0.1, y_one=2.0)], "c": [gathered("c", x_one=0.2, y_one=1.0)]}
+    one = compare("t", claims(y=0.5).table, DEMO, runs)
+    assert "Found: holds in 1 of 1 seed; of one seed the spread is unknown." in page.html(one, [])
 
 
 def test_a_claim_that_means_hold_and_a_seed_does_not_holds_on_average_alone():
