@@ -6,6 +6,7 @@ here in its place.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -82,15 +83,7 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
 
         def start(name: str) -> None:
             try:
-                service = begin(name, own_ports[name])
-                try:
-                    _await_health(root, service)
-                except OperationError:
-                    if service.alive or _is_free(service):
-                        raise
-                    # another program took its port between our look at it and the server's own
-                    daemons.end_remains(service)
-                    _await_health(root, begin(name, environment.free_port(0)))
+                _begin(root, functools.partial(begin, name), own_ports[name])
             except Exception as error:  # a thread dies silently, and all would look well
                 errors.append(error)
 
@@ -150,10 +143,16 @@ def _ports(root: Path, names: Sequence[str], ports: Mapping[str, int]) -> dict[s
     return found
 
 
-def _is_free(service: Service) -> bool:
-    """Return whether nothing listens on the port of a server that has ended."""
-    port = urlsplit(service.url).port or 0
-    return environment.free_port(port) == port
+def _begin(root: Path, begin: Callable[[int], Service], port: int) -> None:
+    """Start a server and wait until it answers; on another port if another program takes this one meanwhile."""
+    service = begin(port)
+    try:
+        _await_health(root, service)
+    except OperationError:
+        if service.alive or environment.free_port(port) == port:
+            raise
+        daemons.end_remains(service)
+        _await_health(root, begin(environment.free_port(0)))
 
 
 def _start(root: Path, name: str, port: int) -> Service:

@@ -33,7 +33,7 @@ STRONGEST = 2.5
 COLOURS = LinearSegmentedColormap.from_list("strength", ["#eef2f6", "#f6c992", "#d5562c", "#6b0d12"])
 _ANGLES, _NORMS = 281, 61
 _ACROSS = 3
-_TITLE_LETTERS = 40
+_TITLE_SIZE, _TITLE_LETTERS = 9.5, 40
 """As many fit above a panel."""
 _ROW_INCHES, _BOX_INCHES, _BAR_INCHES = 2.1, 2.5, 0.75
 
@@ -184,7 +184,7 @@ def _penalty(head: CosineHead, norm: Tensor) -> Tensor:
 
 def _title_size(title: str) -> float:
     """Return the size at which a title is no wider than its panel."""
-    return float(STYLE["axes.titlesize"]) * min(1.0, _TITLE_LETTERS / len(title))
+    return _TITLE_SIZE * min(1.0, _TITLE_LETTERS / len(title))
 
 
 @contextmanager
