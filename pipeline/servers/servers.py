@@ -88,19 +88,10 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
                 errors.append(error)
 
         # daemons: Ctrl-C leaves at once, and what was started is on record
-        threads = [Thread(target=start, args=(name,), daemon=True) for name in wanted]
+        threads = [Thread(target=start, args=(name,), name=name, daemon=True) for name in wanted]
         for thread in threads:
             thread.start()
-        started_s = said_s = time.monotonic()
-        while any(thread.is_alive() for thread in threads):
-            time.sleep(0.05)
-            if time.monotonic() - said_s > SAY_EVERY_S:
-                said_s = time.monotonic()
-                waiting = [name for name in wanted if name not in services or not services[name].healthy]
-                say(
-                    f"still starting after {said_s - started_s:.0f} s: {', '.join(waiting) or 'almost there'}"
-                    " (the first start creates the databases)"
-                )
+        _wait(threads, services, say)
         if errors:
             raise errors[0]
         for name in set(services) & set(PORTS) - set(wanted):
@@ -108,6 +99,21 @@ def up(root: Path, say: Say, ports: Mapping[str, int] = PORTS) -> dict[str, Serv
         if url := services[PREFECT].url if PREFECT in wanted else elsewhere().get(PREFECT):
             crash_automation.watch(f"{url}/api", say)
         return {name: services[name] for name in sorted(services) if name in PORTS}
+
+
+def _wait(threads: Sequence[Thread], services: Mapping[str, Service], say: Say) -> None:
+    """Wait for threads, each of which starts the server of its name, and say for whom now and then."""
+    started_s = said_s = time.monotonic()
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(0.05)
+        if time.monotonic() - said_s > SAY_EVERY_S:
+            said_s = time.monotonic()
+            names = [thread.name for thread in threads]
+            waiting = [name for name in names if name not in services or not services[name].healthy]
+            say(
+                f"still starting after {said_s - started_s:.0f} s: {', '.join(waiting) or 'almost there'}"
+                " (the first start creates the databases)"
+            )
 
 
 def down(root: Path) -> list[str]:
