@@ -119,7 +119,7 @@ soak: $(VENV)/installed  ## disturb one run after another for MINUTES=60: kill, 
 
 machines: $(VENV)/installed  ## run over several clones, write the transcript in docs/machines.md (ten minutes)
 	$(bin)/python -m tests.machines.proof --write docs/machines.md
-	FACET_FULL=1 $(bin)/python -m pytest tests/machines tests/pipeline/workers/test_pool.py -k "survives or never_comes or stopped"
+	FACET_FULL=1 $(bin)/python -m pytest tests/machines -k survives
 
 machines-s3: $(VENV)/installed  ## as machines, with an S3-compatible server as the DVC remote
 	$(call install,--extra test --extra s3-test)

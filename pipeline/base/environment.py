@@ -109,16 +109,24 @@ def _past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
 
 def prefect_settings(root: Path, api_url: str | None = None) -> dict[str, str]:
     """Return Prefect's settings: its files stay in the project, and results and caching are left to DVC."""
-    settings = {
+    settings = flow_settings() | {
         "PREFECT_HOME": str(state_folder(root) / "prefect"),
-        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+    }
+    return settings if api_url is None else settings | {"PREFECT_API_URL": api_url}
+
+
+def flow_settings() -> dict[str, str]:
+    """Return those of Prefect's settings that a flow run needs on any machine."""
+    return {
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         # by which the server notices that a flow run's process is dead: pipeline/servers/crash_automation.py
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # the clone's environment is what `make install` made
+        "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",
         # 14 s of patience with a server that is away, where the default is a minute for each request
         "PREFECT_CLIENT_MAX_RETRIES": "3",
     }
-    return settings if api_url is None else settings | {"PREFECT_API_URL": api_url}
 
 
 def without_password(address: str) -> str:

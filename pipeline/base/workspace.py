@@ -1,7 +1,4 @@
-"""Workspaces, folders with a graph and a dvc.lock of their own: which one a command works in, and its identity.
-
-Workers of the same workspace need no transport.
-"""
+"""Workspaces, folders with a graph and a dvc.lock of their own: which one a command works in, and its identity."""
 
 from __future__ import annotations
 
@@ -13,10 +10,6 @@ from typing import Literal
 
 from pipeline.base import environment
 from stages.core.errors import InputError
-
-EVERYWHERE = "default"
-"""The queue that the workers of all workspaces serve."""
-
 
 Kind = Literal["project", "ablations", "sweep"]
 FOLDERS: dict[Kind, str] = {"ablations": "ablations", "sweep": "sweeps"}
@@ -92,15 +85,6 @@ def queue(workspace: str) -> str:
     return f"workspace-{workspace}"
 
 
-def worker_name(device: str, workspace: str) -> str:
-    """Return the name of a worker: device, machine, workspace.
-
-    >>> is_of(worker_name("gpu:0", "0a1b2c3d"), "0a1b2c3d"), is_of(worker_name("gpu:0", "0a1b2c3d"), "99999999")
-    (True, False)
-    """
-    return f"{device} on {socket.gethostname()} ({workspace})"
-
-
-def is_of(worker: str, workspace: str) -> bool:
-    """Return whether a worker belongs to a workspace."""
-    return worker.endswith(f"({workspace})")
+def worker_name(what: str, workspace: str) -> str:
+    """Return the name of a worker: what it runs, machine, workspace."""
+    return f"{what} on {socket.gethostname()} ({workspace})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Annotated
 
 import typer
@@ -9,57 +11,45 @@ import typer
 from pipeline.cli.app import app, enter, in_a_sentence
 from pipeline.flow.launch import enter_prefect, start_servers
 
-STAGES = "stages"
-"""The default work pool whose workers run stages."""
 
-PoolName = Annotated[str, typer.Option("--pool", help="Prefect work pool from which workers take stages.")]
-
-
-@app.command(epilog="Example: facet up --cpu-workers 2")
+@app.command(epilog="Example: facet up")
 @in_a_sentence
-def up(
-    cpu_workers: Annotated[
-        int | None, typer.Option(min=0, help="Number of CPU workers; default: one if there is no GPU.")
-    ] = None,
-    pool: PoolName = STAGES,
-) -> None:
-    """Start both servers, and one worker per device.
+def up() -> None:
+    """Start both servers, and a worker for deployments.
 
-    The servers listen on loopback, unless PREFECT_API_URL and MLFLOW_TRACKING_URI name others. They outlive this
-    shell; services that already run are left alone.
+    The deployments are those of prefect.yaml. The servers listen on loopback, unless PREFECT_API_URL and
+    MLFLOW_TRACKING_URI name others. They outlive this shell; services that already run are left alone.
     """
     root = enter()
     urls = start_servers(root)
-    from pipeline.flow import deployments
-    from pipeline.workers import worker_setup
-
     api_url = enter_prefect(root, urls["prefect"] + "/api")
-    worker_setup.up(root, pool, worker_setup.devices(cpu_workers), api_url, typer.echo)
+    from pipeline.flow import deployments
+
     deployments.up(root, api_url, typer.echo)
 
 
-@app.command(epilog="Example: facet worker --device 0 --pool gpus")
+@app.command(epilog="Example: facet worker --pool gpus")
 @in_a_sentence
 def worker(
-    device: Annotated[
-        str | None, typer.Option(help="GPU (0) or CPU slot (cpu:0); default: the only GPU, or cpu:0.")
+    pool: Annotated[str, typer.Option("--pool", help="Prefect work pool.")],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Training runs at a time; default: one per GPU, one without a GPU.")
     ] = None,
-    pool: PoolName = STAGES,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads per stage; default: its share.")] = None,
 ) -> None:
-    """Run stages from a pool on one device.
+    """Execute training runs of a work pool, by Prefect's worker.
 
-    Runs until stopped. In the workspace of `facet run` stages run in place; in another clone they get code from the git
-    remote, and data from the DVC remote. PREFECT_API_URL is the address of the server.
+    Runs until stopped. PREFECT_API_URL is the address of the server. Code comes from the git remote of this clone, and
+    data from its DVC remote.
     """
     root = enter()
-    from pipeline.workers import worker_setup
-
-    post = worker_setup.post(root, device, threads)
     enter_prefect(root)
-    from pipeline.workers import worker
+    from pipeline.workers import prefect_worker
 
-    worker.serve(post, pool, lambda line: typer.echo(line))
+    number = prefect_worker.num_runs(limit)
+    command = prefect_worker.command(root, pool, number)
+    # a shell lets what it starts in the background ignore it, and by it Prefect's worker ends
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.execve(command[0], command, prefect_worker.settings(root, number))
 
 
 @app.command(epilog="Example: facet down")

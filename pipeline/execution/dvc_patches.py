@@ -131,6 +131,12 @@ def key(stage: Any) -> str:
     return str(_get_stage_hash(stage)) if _can_hash(stage) else ""
 
 
+def is_restorable(stage: Any) -> bool:
+    """Return whether the run cache can keep a stage's results, once its dependencies are there."""
+    plain = not (stage.is_callback or stage.always_changed) and all([stage.cmd, stage.deps, stage.outs])
+    return plain and all(out.protocol == "local" and out.is_in_repo and not out.persist for out in stage.outs)
+
+
 def value(stage: Any) -> str:
     """Return the run cache's name for a stage's result."""
     from dvc.stage.cache import _get_cache_hash

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pipeline.base import environment
 from pipeline.devices import leases
 from pipeline.devices.leases import Lease, Pool
 from pipeline.execution.fork_server import Forker
-from pipeline.execution.graph import Graph, Stage
+from pipeline.execution.graph import Graph, Stage, num_gpus
 from pipeline.execution.job import Job
 from pipeline.execution.stage_log import MEASUREMENTS, Note, StageLog
 from pipeline.execution.stage_result import StageResult
@@ -82,6 +82,14 @@ class Executor:
     def devices(self) -> Pool:
         """Return the devices on which stages may run here."""
         return Pool(leases.find_gpus(), self.jobs, self.slot_folder, per_device=self.per_device)
+
+    def expect(self, graph: Graph, stages: Sequence[Stage]) -> None:
+        """Take the graph, and what is to be done of it; here each stage is run when its turn comes."""
+
+    def try_lease(self, devices: Pool, stage: Stage) -> Lease | None:
+        """Return a lease of the device that ``stage`` needs, or None while there is none for it."""
+        wanted = num_gpus(self.root, stage) if devices.gpus else 1
+        return devices.try_lease(stage.needs_device, wanted)
 
     def run(self, stage: Stage, lease: Lease, say: Say) -> StageResult:
         """Reproduce ``stage`` on the leased device, call ``say`` with each output line, and return the lease."""

@@ -7,24 +7,23 @@ prefect.yaml, those of others have their workspace's name behind it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
-from prefect.workers.process import ProcessWorker
 
 from pipeline.base import environment, workspace
 from pipeline.servers import daemons
+from pipeline.workers.prefect_worker import START
+from pipeline.workers.work_pool import make_pool
 from stages.core.errors import InputError
 from stages.runtime import yaml_text
 
@@ -60,7 +59,7 @@ def apply(root: Path) -> list[str]:
     with get_client(sync_client=True) as api:
         pools = sorted({entry["work_pool"]["name"] for entry in entries})
         for pool in pools:
-            _make_pool(api, pool, workspace.queue(workspace.identity(root)))
+            make_pool(api, pool, workspace.queue(workspace.identity(root)))
         flow = api.create_flow_from_name(FLOW)
         for entry in entries:
             _apply(api, root, flow, entry)
@@ -71,16 +70,7 @@ def worker_command(root: Path, pool: str) -> list[str]:
     """Return the command line of the worker that runs deployments in this workspace."""
     here = workspace.identity(root)
     name = workspace.worker_name("runs", here)
-    start = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--install-policy", "never"]
-    return [*start, "--pool", pool, "--work-queue", workspace.queue(here), "--name", name, "--limit", str(AT_ONCE)]
-
-
-def _make_pool(api: SyncPrefectClient, name: str, queue: str) -> None:
-    template = ProcessWorker.get_default_base_job_template()
-    with contextlib.suppress(ObjectAlreadyExists):
-        api.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
-    with contextlib.suppress(ObjectAlreadyExists):
-        api.create_work_queue(queue, work_pool_name=name)
+    return [*START, "--pool", pool, "--work-queue", workspace.queue(here), "--name", name, "--limit", str(AT_ONCE)]
 
 
 def _apply(api: SyncPrefectClient, root: Path, flow: UUID, entry: Mapping[str, Any]) -> None:

@@ -37,8 +37,10 @@ from pipeline.tables import summary
 from pipeline.tracking import recorded_ids
 from pipeline.workspaces import snapshot
 
+NAME = "facet run"
 KEPT = "finished work is kept, run again to resume"
-OF_FLOW: dict[str, Any] = {"name": "facet run", "persist_result": False, "validate_parameters": False}
+OPTIONS: dict[str, Any] = {"persist_result": False, "validate_parameters": False}
+"""Of a flow of ours."""
 
 
 def run(
@@ -54,7 +56,7 @@ def run(
     try:
         with display.board(name, plain) as show:
 
-            @flow(flow_run_name=name, **OF_FLOW)
+            @flow(name=NAME, flow_run_name=name, **OPTIONS)
             @functools.wraps(facet_run.fn)
             def prepared_run(*_: Any, **__: Any) -> State[Any]:
                 return _bring_up_to_date(where, targets, options, prepared, show)
@@ -78,7 +80,7 @@ def _named_after_targets() -> str:
     return ", ".join(flow_run.get_parameters().get("targets") or ()) or "all"
 
 
-@flow(flow_run_name=_named_after_targets, **OF_FLOW)
+@flow(name=NAME, flow_run_name=_named_after_targets, **OPTIONS)
 def facet_run(
     targets: list[str],
     jobs: int | None = None,
@@ -94,7 +96,7 @@ def facet_run(
     Args:
         targets: Stages, tables or runs; none for everything.
         jobs: Stages at a time; empty for one per GPU or core.
-        pool: The work pool whose workers run what needs a device; empty for this machine.
+        pool: The work pool whose workers run the training runs; empty for this machine.
         per_device: Stages at a time on one GPU.
         retries: Extra attempts for a stage that was killed, crashed, hung or exited with 75.
         timeout_minutes: Without output for so long a stage counts as hung; 0 for never.
@@ -119,16 +121,21 @@ def _bring_up_to_date(
     reconcile.settle_all(where.folder)
     forker, graph = (prepared.forker, prepared.graph) if prepared else (None, None)
     with display.brief(), snapshot.kept(where), contextlib.closing(options.executor(where, forker)) as executor:
-        state = _work_on(where, executor, graph, targets, options.track, show)
+        state = work_on(where, executor, graph, targets, options.track, show)
     last = history.LastRun(str(flow_run.get_id()), flow_run.get_name() or "", state.type.value, state.message or "")
     history.write_last_run(where.folder, last)
     return state
 
 
-def _work_on(
-    where: Workspace, executor: Executor, graph: Graph | None, targets: Sequence[str], track: bool, show: Show
+def work_on(
+    where: Workspace,
+    executor: Executor,
+    graph: Graph | None,
+    targets: Sequence[str],
+    track: bool,
+    show: Show = display.nowhere,
 ) -> State[Any]:
-    """Run the stages, watch for requests to stop, and return how the run ended."""
+    """Run what is stale in this flow run, watch for requests to stop, and return how the run ended."""
     identity = UUID(flow_run.get_id())
     stop = flow_run_requests.Stop(identity)
     one = history.this_flow_run(str(identity))

@@ -43,7 +43,7 @@ class RunOptions:
     track: Annotated[bool, typer.Option(help="Record finished rows in MLflow at the end.")] = True
     pool: Annotated[
         str | None,
-        typer.Option("--pool", help="Send stages that need a device to the workers of this pool, here or elsewhere."),
+        typer.Option("--pool", help="Send training runs to the workers of this Prefect work pool."),
     ] = None
 
     plain: Annotated[
@@ -60,12 +60,12 @@ class RunOptions:
         from pipeline.execution.executor import Executor, Patience
 
         patience = Patience(silent_s=self.timeout_minutes * 60 or None, retries=self.retries)
+        slots = environment.state_folder(where.project).resolve() / "leases"
         if self.pool is not None:
             from pipeline.workers.pool_executor import PoolExecutor
 
-            return PoolExecutor(where.folder, self.pool, self.jobs, patience, forker)
+            return PoolExecutor(where.folder, self.pool, self.jobs, patience, slots, forker)
         jobs = leases.num_jobs(self.jobs, environment.num_cores(), self.per_device)
-        slots = environment.state_folder(where.project).resolve() / "leases"
         return Executor(where.folder, jobs, self.per_device, patience, slots, forker)
 
 

@@ -24,7 +24,7 @@ from pipeline.board.snapshot import Snapshot
 from pipeline.devices import leases
 from pipeline.execution import history
 from pipeline.execution.executor import Executor
-from pipeline.execution.graph import TRAIN, Graph, Stage, num_gpus
+from pipeline.execution.graph import TRAIN, Graph, Stage
 from pipeline.execution.schedule import Schedule
 from pipeline.execution.stage_log import Note
 from pipeline.execution.stage_result import StageResult
@@ -84,6 +84,7 @@ class Work:
     def expect(self, stages: Sequence[Stage]) -> None:
         """Record which stages are to be done, and log it."""
         self.progress.expected = {stage.address: stage for stage in stages}
+        self.executor.expect(self.graph, stages)
         one = self.look()
         todo = [stage.name for stage in one.stages if not stage.ended]
         if todo:
@@ -129,8 +130,7 @@ class Work:
         for stage in schedule.ready():
             if len(schedule.running) >= self.executor.jobs:
                 return
-            wanted = num_gpus(self.where.folder, stage) if self.pool.gpus else 1
-            lease = self.pool.try_lease(stage.needs_device, wanted)
+            lease = self.executor.try_lease(self.pool, stage)
             if lease is not None:
                 schedule.start(stage)
                 body = partial(self._reproduce, stage, lease)

@@ -21,9 +21,9 @@ from typing import Any
 from stages.core.errors import InputError
 
 NAME = "facet: a flow run without heartbeat has crashed"
-VERSION = 2
+VERSION = 3
 """Of the automation: a later version of facet's is left as it is, an earlier one is replaced."""
-FLOWS = ("facet run", "facet stage")
+FLOWS = ("facet run", "facet training run")
 HEARTBEAT_S = 30
 SILENT_S = 90
 ENDS = (
@@ -37,11 +37,6 @@ NO_WATCH = "a flow run whose process is killed will be shown as running until th
 TIMEOUT_S = 30.0
 
 Say = Callable[[str], None]
-
-
-def related(flow: str) -> dict[str, str]:
-    """Return the flow of a run as an event names it; the automation knows facet's runs by it."""
-    return {"prefect.resource.role": "flow", "prefect.resource.name": flow}
 
 
 def automation(silent_s: float = SILENT_S) -> dict[str, Any]:

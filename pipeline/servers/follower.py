@@ -12,7 +12,6 @@ import psutil
 
 from pipeline import follow
 from pipeline.base import environment
-from pipeline.execution.graph import TRAIN, Stage
 from stages.runtime import followers, locks
 
 END_S = 10.0
@@ -22,23 +21,6 @@ def ensure(root: Path) -> None:
     """Start the follower of a project unless it runs, or FACET_FOLLOW is 0."""
     if followers.wanted() and not runs(root):
         followers.spawn(follow.__name__, root, environment.log_folder(root))
-
-
-def ensure_for(stage: Stage, root: Path, *, of_project: bool | None = None) -> None:
-    """Start the follower that a worker's stage needs.
-
-    Args:
-        stage: that is about to run.
-        root: of the workspace where it runs.
-        of_project: in another clone, whether the stage is of a project itself: of the workspaces beside a project that
-            clone knows nothing. There MLFLOW_TRACKING_URI must name a server: nobody looks into a store of its own.
-    """
-    if stage.kind != TRAIN:
-        return
-    if of_project is None:
-        ensure(follow.project_of(root.resolve()))
-    elif of_project and "MLFLOW_TRACKING_URI" in os.environ:
-        ensure(root)
 
 
 def runs(root: Path) -> bool:

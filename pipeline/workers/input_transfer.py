@@ -1,4 +1,4 @@
-"""Prepares a worker's workspace with the inputs that result_transfer sent, as the coordinator wants a stage to run.
+"""Prepares a worker's workspace with the inputs that result_transfer sent, as the coordinator wants stages to run.
 
 Called in a process of its own, made by the fork server, with that workspace as its working directory.
 """
@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.execution import dvc_patches
-from pipeline.workers.result_transfer import opened, read
+from pipeline.workers.result_transfer import made_by, opened, read
 from pipeline.workspaces import own_data
 
 OF_OUTPUTS = ("data", "initial")
 """Folders that hold outputs beside what nobody makes: through a link, DVC would remove the clone's own."""
 
 
-def receive(address: str, key: str, reads: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], own: str) -> str:
-    """Bring this clone to the state in which the stage is to run; return why that is impossible, or "".
+def receive(reads: Mapping[str, Mapping[str, Any]], inputs: Sequence[Mapping[str, Any]], own: str) -> str:
+    """Bring this clone to the state in which stages are to run; return why that is impossible, or "".
 
     Args:
-        address: the stage.
-        key: of the coordinator's offer.
         reads: of the coordinator's offer.
         inputs: of the coordinator's offer.
         own: this machine's own clone; what nobody makes and git does not have is linked from there. A data set with a
@@ -32,12 +30,16 @@ def receive(address: str, key: str, reads: Mapping[str, Any], inputs: Sequence[M
     with opened("") as repo:
         for given in inputs:
             _materialise(repo, given)
-        stage = repo.stage.get_target(address)
         own_data.look(Path.cwd())
-        if missing := [path for dep in stage.deps if (path := _link_own(dep, Path(own)))]:
-            return f"{', '.join(missing)}: not the output of a stage and not in {own}: put or link it there"
-        found, has = read(repo, stage)
-        return "" if found == key else _difference(reads, has)
+        stages = {address: repo.stage.get_target(address) for address in reads}
+        made = made_by(stages.values())
+        for address, stage in stages.items():
+            needed = [dep for dep in stage.deps if dep.fs_path not in made]
+            if missing := [path for dep in needed if (path := _link_own(dep, Path(own)))]:
+                return f"{', '.join(missing)}: not the output of a stage and not in {own}: put or link it there"
+            if different := _difference(reads[address], read(stage, made)):
+                return different
+    return ""
 
 
 def _borrow(own: Path) -> None:
@@ -47,7 +49,8 @@ def _borrow(own: Path) -> None:
 
     source = Repo(str(own))
     with Config.from_cwd().edit("local") as settings:
-        settings["cache"]["dir"] = str(source.cache.local_cache_dir)
+        # links where the file system has no cheap copies: each training run has a workspace of its own
+        settings["cache"] |= {"dir": str(source.cache.local_cache_dir), "type": "reflink,hardlink,symlink,copy"}
         settings["core"] |= {name: source.config["core"][name] for name in ("remote",) if name in source.config["core"]}
         for name, remote in source.config["remote"].items():
             settings["remote"][name] = dict(remote)
@@ -91,7 +94,7 @@ def _link_own(dep: Any, own: Path) -> str:
 
 
 def _difference(wanted: Mapping[str, Any], has: Mapping[str, Any]) -> str:
-    """Return how this clone differs from the coordinator, in words."""
+    """Return how this clone differs from the coordinator, in words; "" if it does not."""
     if wanted["cmd"] != has.get("cmd"):
         return f"the command differs: {has.get('cmd')!r} here, {wanted['cmd']!r} there"
     there = {dep["path"]: dep for dep in wanted["deps"] or ()}
@@ -99,7 +102,7 @@ def _difference(wanted: Mapping[str, Any], has: Mapping[str, Any]) -> str:
     paths = sorted(path for path in there.keys() | here.keys() if not _same(there.get(path), here.get(path)))
     if wanted["params"] != has.get("params"):
         paths.append("parameters")
-    return f"this clone differs from the coordinator in {', '.join(paths[:5]) or 'its declared outputs'}"
+    return f"this clone differs from the coordinator in {', '.join(paths[:5])}" if paths else ""
 
 
 def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:

@@ -1,9 +1,9 @@
-"""Transfers a stage's inputs and results between clones, only through DVC's objects and run cache.
+"""Transfers what stages read and what they made between clones, only through DVC's objects and run cache.
 
-The coordinator makes an `Offer`: the hashes of what the stage reads, pushed to the DVC remote, and the key under
-which DVC's run cache will know the result. A worker brings its clone to that state and checks that it gets the
-same key, runs the stage, and pushes the objects and the one entry of the run cache. `dvc push --run-cache` would
-not do: it leaves out the objects of ``cache: false`` metrics, and sends every entry there is again.
+The coordinator makes an `Offer`: the hashes of what some stages read of others, pushed to the DVC remote. A worker
+brings its clone to that state, checks that it reads the same, runs the stages, and pushes of each the objects and its
+one entry of the run cache. `dvc push --run-cache` would not do: it leaves out the objects of ``cache: false`` metrics,
+and sends every entry there is again.
 
 Each function is called in a process of its own, made by the fork server, with the project as its working directory.
 """
@@ -11,7 +11,7 @@ Each function is called in a process of its own, made by the fork server, with t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,23 +26,25 @@ UNABLE = "its results cannot be sent: DVC's run cache skips stages with `persist
 
 @dataclass(frozen=True)
 class Offer:
-    """A stage that a worker elsewhere could run, or the reason to run it here."""
+    """Stages that another machine could run, or the reason to run the first of them here."""
 
-    address: str
     here: str = ""
     """Why it should run here; empty if it should be sent."""
-    key: str = ""
-    """DVC's name for this command with these inputs."""
-    reads: Mapping[str, Any] = field(default_factory=dict)
-    """Command, dependencies and parameters, as dvc.lock writes them."""
+    reads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By address, in order: command, parameters and dependencies, as dvc.lock writes them; but for what they make."""
     inputs: Sequence[Mapping[str, Any]] = ()
     """Outputs of other stages among them: each stage's ``address`` and its ``entry``."""
 
 
-def offer(address: str, above: Sequence[str], queue_path: str) -> Offer:
-    """Decide whether to send the stage at ``address``; if so, push what it reads of the stages ``above``.
+def offer(addresses: Sequence[str], above: Mapping[str, Sequence[str]], queue_path: str) -> Offer:
+    """Decide whether to send the first of the stages; if so, push what it and those that can go with it read of others.
 
     A result that is here or on the remote already is fetched instead.
+
+    Args:
+        addresses: of stages that could run one after the other, as nothing else is missing.
+        above: the stages whose outputs each of them reads.
+        queue_path: the file behind which processes queue for DVC's lock.
 
     Raises:
         ValueError: the DVC remote cannot be used, or an input is not in DVC's cache.
@@ -51,19 +53,35 @@ def offer(address: str, above: Sequence[str], queue_path: str) -> Offer:
 
     with opened(queue_path) as repo:
         with lock_repo(repo):
-            stage = repo.stage.get_target(address)
-            if not stage.changed():
-                return Offer(address, here="it is up to date")
-            key, reads = read(repo, stage)
-            if not key:
-                return Offer(address, here=UNABLE)
-            inputs = [entry for each in above if (entry := _input(repo.stage.get_target(each), stage))]
-        # without DVC's lock: others shall end their stages while this one's data travel
-        if _fetch(repo, stage, key):
-            return Offer(address, here="its result is already on the remote")
+            first = repo.stage.get_target(addresses[0])
+            if not first.changed():
+                return Offer(here="it is up to date")
+            if not dvc_patches.is_restorable(first):
+                return Offer(here=UNABLE)
+            first.save_deps()
+            if not (key := dvc_patches.key(first)):
+                return Offer(here=UNABLE)
+            stages = _sendable(repo, addresses, above)
+            wanted = {dep.fs_path for stage in stages.values() for dep in stage.deps if dep.protocol == "local"}
+            others = sorted({each for address in stages for each in above[address]} - set(stages))
+            inputs = [entry for each in others if (entry := _input(repo.stage.get_target(each), wanted))]
+            reads = {address: read(stage, made_by(stages.values())) for address, stage in stages.items()}
+        # without DVC's lock: others shall end their stages while these data travel
+        if _fetch(repo, first, key):
+            return Offer(here="its result is already on the remote")
         for given in inputs:
             _push(repo, dvc_patches.stage_of(repo, given["entry"]), str(given["address"]))
-    return Offer(address, "", key, reads, inputs)
+    return Offer("", reads, inputs)
+
+
+def _sendable(repo: Any, addresses: Sequence[str], above: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the stages whose results can be sent, but for those that read of one whose result cannot."""
+    kept: dict[str, Any] = {}
+    for address in addresses:
+        stage = repo.stage.get_target(address)
+        if dvc_patches.is_restorable(stage) and not (set(above[address]) & set(addresses)) - set(kept):
+            kept[address] = stage
+    return kept
 
 
 def fetch(address: str, key: str, value: str, queue_path: str) -> bool:
@@ -122,15 +140,19 @@ def opened(queue_path: str) -> Iterator[Any]:
         repo.close()
 
 
-def read(repo: Any, stage: Any) -> tuple[str, dict[str, Any]]:
-    """Return the key of a stage for its current inputs ("" if DVC has none), and its dependencies."""
+def made_by(stages: Iterable[Any]) -> set[str]:
+    """Return the paths of what stages make."""
+    return {out.fs_path for stage in stages for out in stage.outs}
+
+
+def read(stage: Any, made: Collection[str]) -> dict[str, Any]:
+    """Return the command, the parameters and the dependencies of a stage as they are now, but for those in ``made``."""
     from dvc.stage.serialize import to_single_stage_lockfile
 
+    stage.deps = [dep for dep in stage.deps if not any(_overlap(Path(dep.fs_path), Path(each)) for each in made)]
     stage.save_deps()
-    if not (key := dvc_patches.key(stage)):
-        return "", {}
     lock = to_single_stage_lockfile(stage)
-    return key, {name: _plain(lock.get(name)) for name in ("cmd", "deps", "params")}
+    return {name: _plain(lock.get(name)) for name in ("cmd", "deps", "params")}
 
 
 def _plain(value: Any) -> Any:
@@ -140,17 +162,16 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _input(above: Any, stage: Any) -> dict[str, Any] | None:
-    """Return the part of a stage's entry in dvc.lock that ``stage`` reads."""
+def _input(above: Any, wanted: Iterable[str]) -> dict[str, Any] | None:
+    """Return the part of a stage's entry in dvc.lock whose paths are ``wanted``."""
     from dvc.stage.serialize import to_single_stage_lockfile
 
     entry = _plain(to_single_stage_lockfile(above))
-    wanted = [Path(dep.fs_path) for dep in stage.deps if dep.protocol == "local"]
     paths = {out.def_path: Path(out.fs_path) for out in above.outs}
     entry["outs"] = [
         out
         for out in entry.get("outs", [])
-        if any(_overlap(paths[out["path"]], dep) for dep in wanted) and ("md5" in out or "hash" in out)
+        if any(_overlap(paths[out["path"]], Path(each)) for each in wanted) and ("md5" in out or "hash" in out)
     ]
     return {"address": above.addressing, "entry": entry} if entry["outs"] else None
 

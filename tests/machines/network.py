@@ -5,6 +5,7 @@ A git remote, a DVC remote and Prefect's API: nothing else is common to them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -38,35 +39,41 @@ class Machine(Dummy):
             "DVC_SITE_CACHE_DIR": str(self.folder / "site"),
             "PREFECT_API_URL": self.api_url or "",
             "PATH": f"{Path(sys.executable).parent}:{keep['PATH']}",
+            "FACET_FOLLOW": "0",
+            "DUMMY_JOURNAL": str(self.path / "journal.jsonl"),
             "DVC_NO_ANALYTICS": "1",
             "PREFECT_LOGGING_COLORS": "false",
             "COLUMNS": "200",
         }
         return keep | own | WHO | self.extra | extra
 
-    def start_worker(self, pool: str, device: str = "cpu:0") -> subprocess.Popen[str]:
-        """Start a worker and wait until it has joined."""
-        log = self.folder / f"worker-{device.replace(':', '-')}.log"
-        with log.open("a") as out:
+    @property
+    def worker_log(self) -> Path:
+        """What Prefect's worker here printed."""
+        return self.folder / "worker.log"
+
+    def start_worker(self, pool: str, *options: str) -> subprocess.Popen[str]:
+        """Start Prefect's worker and wait until it has joined the pool."""
+        with self.worker_log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", "worker", "--device", device, "--pool", pool],
+                [sys.executable, "-m", "pipeline.cli", "worker", "--pool", pool, *options],
                 cwd=self.path, env=self.environment(), stdout=out, stderr=out, text=True, start_new_session=True,
             )  # fmt: skip
-        until_s = time.monotonic() + 60
-        while "takes stages" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until_s, log.read_text()
+        until_s = time.monotonic() + 180
+        while "started!" not in self.worker_log.read_text():
+            if process.poll() is not None or time.monotonic() > until_s:
+                end([process])
+                raise AssertionError(self.worker_log.read_text())
             time.sleep(0.1)
         return process
 
     def executed(self) -> Counter[str]:
-        """Return how often each stage's program ran on this machine: in its clone, or in a worker's tree."""
-        trees = [Dummy(path) for path in self.path.glob(".facet/workers/*/tree")]
-        return sum((each.counts() for each in [Dummy(self.path), *trees]), Counter())
+        """Return how often each stage's program ran on this machine, in its clone or in the workspace of a training run."""
+        return self.counts()
 
-    def tree(self, device: str = "cpu-0") -> Path:
-        """Return the workspace of a worker here."""
-        return self.path / ".facet/workers" / device / "tree"
+    def trees(self) -> list[Path]:
+        """Return the workspaces of the training runs that have not been completed here."""
+        return [path for path in self.path.glob(".facet/training-runs/*") if path.is_dir()]
 
 
 @dataclass
@@ -83,7 +90,10 @@ class Network:
 
     def found(self, runs: int, seconds: dict[str, float] | None = None) -> None:
         """Create the project and push it to the git remote."""
-        seed = dummy.make(self.folder / "seed", runs, seconds)
+        self.publish(dummy.make(self.folder / "seed", runs, seconds))
+
+    def publish(self, seed: Dummy) -> None:
+        """Push a project to the git remote."""
         seed.run("dvc", "remote", "add", "-q", "-d", "store", self.store_url)
         for name, value in self.config:
             seed.run("dvc", "remote", "modify", "-q", "store", name, value)
@@ -112,10 +122,10 @@ class Network:
 
 
 def end(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Stop workers as `systemctl stop` would, and wait."""
+    """Stop workers and what they started as `systemctl stop` would, and wait."""
     for process in processes:
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
     for process in processes:
         try:
             process.wait(40)

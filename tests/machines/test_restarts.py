@@ -1,4 +1,4 @@
-"""Servers and workers killed in mid-run, on real processes with servers of their own: minutes, so only when asked."""
+"""Prefect's server is killed in mid-run and comes back: the run over two clones goes on. Minutes, so only when asked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.servers import daemons
-from tests.pipeline import dummy
+from pipeline.servers import daemons, servers
+from tests.machines.network import Network, end
 from tests.pipeline.asking import ask, task_runs
-from tests.pipeline.dummy import Dummy, wait_until_dead
+from tests.pipeline.dummy import wait_until_dead
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,75 +21,48 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("FACET_FULL"), reason="takes minutes: FACET_FULL=1, or make machines"),
 ]
 
-
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Dummy]:
-    """A project with servers, a worker, and a training of 30 s that waits for it."""
-    project = dummy.make(tmp_path / "project", 2, {"train_backbone": 30})
-    project.facet("up", "--cpu-workers", "1")
-    try:
-        yield project
-    finally:
-        project.facet("down")
-        record = daemons.recorded(project.path)
-        assert record == {}
+AWAY_S = 40.0
+"""Longer than the 14 s after which Prefect's client gives up a request."""
 
 
-def kill(project: Dummy, name: str) -> None:
-    """Kill a server or worker with all its processes, as a machine that runs out of memory would."""
-    members = daemons.recorded(project.path)[name].members()
+def kill(folder: Path, name: str) -> None:
+    """Kill a server with all its processes, as a machine that runs out of memory would."""
+    members = daemons.recorded(folder)[name].members()
     for process in members:
         process.kill()
     for process in members:
         wait_until_dead(process.pid)
 
 
-def test_a_run_survives_its_servers_and_its_worker(project: Dummy) -> None:
-    urls = {name: service.url for name, service in daemons.recorded(project.path).items()}
-    coordinator: subprocess.Popen[str] = project.start("run", "--pool", "stages", "--no-track")
+def test_a_run_survives_a_restart_of_the_server(tmp_path: Path) -> None:
+    home, ports = tmp_path / "servers", {servers.PREFECT: 0, servers.MLFLOW: 0}
+    home.mkdir()
+    (tmp_path / "store").mkdir()
+    url = servers.up(home, print, ports)[servers.PREFECT].url
+    network = Network(tmp_path, f"{url}/api", str(tmp_path / "store"))
+    network.found(2, {"train_backbone": 20})
+    coordinator, other = network.machine("coordinator"), network.machine("other")
+    workers = [other.start_worker("restarted")]
+    run = coordinator.start("run", "--no-track", "--pool", "restarted")
     try:
-        first = project.wait_for("train_backbone@r0")
-        kill(project, "prefect")
-        kill(project, "mlflow")
-        time.sleep(5)
-        project.facet("up", "--cpu-workers", "1")
-        assert {name: service.url for name, service in daemons.recorded(project.path).items()} == urls
-        assert project.wait_for("train_backbone@r0", "end")["pid"] == first["pid"]
-        second = project.wait_for("train_backbone@r1")
-        kill(project, "worker cpu:0")
-        wait_until_dead(second["pid"])
-        project.slow_down()
-        project.facet("up", "--cpu-workers", "1")
-        assert coordinator.wait(200) == 0, project.output()
+        first = other.wait_for("train_backbone@r0", timeout_s=120)
+        kill(home, servers.PREFECT)
+        # the training ends meanwhile, and cannot say so
+        time.sleep(AWAY_S)
+        assert servers.up(home, print, ports)[servers.PREFECT].url == url
+        assert run.wait(200) == 0, coordinator.output()
+        assert [each["pid"] for each in other.journal() if each["stage"] == first["stage"]] == [first["pid"]]
+        assert other.executed() == {f"{kind}@r{i}": 1 for kind in ("train_backbone", "evaluate_hq") for i in (0, 1)}
+        last = coordinator.last_run()["flow_run_id"]
+        assert ask(network.api_url, f"/flow_runs/{last}")["state"]["type"] == "COMPLETED"
+        assert {task["state_type"] for task in task_runs(network.api_url, last).values()} == {"COMPLETED"}
+        wanted = {"work_pools": {"name": {"any_": ["restarted"]}}}
+        runs = {each["name"]: each["state_type"] for each in ask(network.api_url, "/flow_runs/filter", wanted)}
+        assert runs == {"r0": "COMPLETED", "r1": "COMPLETED"}
     finally:
-        project.stop(coordinator)
-    assert project.counts("end") == dict.fromkeys(
-        ["resolve", "unpack", "tabulate@heads", *(f"{kind}@r{i}" for kind in ("train_backbone", "evaluate_hq")
-                                                  for i in range(2))], 1)  # fmt: skip
-    api_url, last = urls["prefect"] + "/api", project.last_run()
-    assert ask(api_url, f"/flow_runs/{last['flow_run_id']}")["state"]["type"] == "COMPLETED"
-    assert {run["state_type"] for run in task_runs(api_url, last["flow_run_id"]).values()} == {"COMPLETED"}
-    wanted = {"flows": {"name": {"any_": ["facet stage"]}}}
-    states = [(run["name"], run["state_type"]) for run in ask(api_url, "/flow_runs/filter", wanted)]
-    assert sorted(states) == sorted(
-        [("train_backbone@r1", "CRASHED"), ("tabulate@heads", "COMPLETED")]
-        + [(f"{kind}@r{i}", "COMPLETED") for kind in ("train_backbone", "evaluate_hq") for i in range(2)]
-    )
-
-
-def test_the_stage_of_a_worker_that_never_comes_back_is_shown_as_crashed(project: Dummy) -> None:
-    coordinator = project.start("run", "--pool", "stages", "--no-track")
-    try:
-        project.wait_for("train_backbone@r0")
-        kill(project, "worker cpu:0")
-        api_url = daemons.recorded(project.path)["prefect"].url + "/api"
-        wanted = {"flows": {"name": {"any_": ["facet stage"]}}, "flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}}
-        until_s = time.monotonic() + 120
-        while not ask(api_url, "/flow_runs/filter", wanted):
-            assert time.monotonic() < until_s
-            time.sleep(1)
-    finally:
-        project.stop(coordinator)
+        coordinator.stop(run)
+        end(workers)
+        servers.down(home)
 
 
 def test_a_run_over_clones_joined_by_git_dvc_and_prefect() -> None:

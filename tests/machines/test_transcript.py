@@ -9,13 +9,13 @@ from tests.support import ROOT
 def test_a_transcript_names_neither_folder_nor_host() -> None:
     lines = [
         "The DVC remote is `/tmp/facet-machines-x1/store`. Done on vm.",
-        "cpu:0 on vm (02c08c36) takes stages from the pool gpus",
-        "cpu:0 on vmware (02c08c36) takes stages",
+        "Worker 'gpus on vm (02c08c36)' started!",
+        "Worker 'gpus on vmware (02c08c36)' started!",
     ]
     assert proof.neutral(lines, "/tmp/facet-machines-x1", "vm") == [
         "The DVC remote is `<folder>/store`. Done on vm.",
-        "cpu:0 on desk (02c08c36) takes stages from the pool gpus",
-        "cpu:0 on vmware (02c08c36) takes stages",
+        "Worker 'gpus on desk (02c08c36)' started!",
+        "Worker 'gpus on vmware (02c08c36)' started!",
     ]
 
 
@@ -23,7 +23,7 @@ def test_the_transcripts_in_the_manual_are_neutral() -> None:
     text = (ROOT / "docs/machines.md").read_text(encoding="utf-8")
     for name in ("folder", "s3"):
         lines = text.split(proof.BEGIN.format(name))[1].split(proof.END.format(name))[0].splitlines()
-        joined = [line for line in lines if "takes stages" in line]
+        joined = [line for line in lines if "started!" in line]
         assert len(joined) == 3
         assert all(" on desk (" in line for line in joined)
         assert not [line for line in lines if "/tmp/" in line]

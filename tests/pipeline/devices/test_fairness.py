@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from pipeline.devices import fairness
-from pipeline.devices.leases import Device, Lease, Pool, try_lease
-from pipeline.workers import worker
-from pipeline.workers.worker import Worker
-from pipeline.workers.worker_setup import Post
+from pipeline.devices.leases import Device, Pool
 
 GPU = Device("gpu:0", "0", "GPU-aa")
 
@@ -134,71 +129,6 @@ def test_another_process_gets_its_turn_beside_one_that_looks_far_more_often(tmp_
                 patient.kill()
                 greedy.kill()
         assert said.split() == ["patient"] * 4
-
-
-class Queue:
-    """A work pool that always has a stage."""
-
-    stages: ClassVar[list[str]] = ["stage"]
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def waiting(self, queues: list[str]) -> list[str]:
-        return self.stages
-
-    def claim(self, run: str, worker: str) -> bool:
-        return True
-
-
-@pytest.fixture
-def take_one(tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
-    """A worker of the machine's GPU, as far as it takes a stage; the stage itself takes a tenth of a second."""
-    monkeypatch.setattr(worker, "StagePool", Queue)
-    one = Worker(Post(tmp_path, GPU, tmp_path / "gpus", 1), "stages", lambda line: None)
-    one.account.turns.now_s = lambda: clock[0]
-
-    def work(run: object, lease: Lease) -> None:
-        clock[0] += 0.1
-
-    monkeypatch.setattr(one, "_do", work)
-    return one._take_one
-
-
-def test_a_worker_with_a_full_queue_and_a_run_take_turns(
-    tmp_path: Path, clock: list[float], take_one: Callable[[], bool]
-) -> None:
-    run, _ = pools(tmp_path, clock, [GPU])
-    for _ in range(3):
-        assert take_one()
-        lease = try_lease(GPU, tmp_path / "gpus")  # the moment in which the run finds nothing
-        assert lease is not None
-        assert run.try_lease(True) is None
-        lease.release()
-        assert not take_one()
-        lease = run.try_lease(True)
-        assert lease is not None
-        assert not take_one()
-        lease.release()
-        assert run.try_lease(True) is None
-    assert take_one()
-    run.stop_waiting()
-
-
-def test_nobody_waits_for_a_worker_whose_queue_is_empty(
-    tmp_path: Path, clock: list[float], take_one: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, _ = pools(tmp_path, clock, [GPU])
-    lease = run.try_lease(True)
-    assert lease is not None
-    assert not take_one()
-    lease.release()
-    assert run.try_lease(True) is None
-    monkeypatch.setattr(Queue, "stages", [])  # another worker took it
-    assert not take_one()
-    lease = run.try_lease(True)
-    assert lease is not None
-    lease.release()
 
 
 def test_a_killed_run_is_waited_for_by_nobody(tmp_path: Path, clock: list[float]) -> None:

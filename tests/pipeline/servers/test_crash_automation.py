@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.flow import deployments, facet_run
 from pipeline.servers import crash_automation, servers
-from pipeline.workers import pool_api
+from pipeline.workers import work_pool
 from tests.pipeline.dummy import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -92,16 +92,8 @@ def test_only_facets_own_silent_flow_runs_are_marked(api: str) -> None:
     assert state(api, paused) == "PAUSED"
 
 
-def test_a_stage_in_a_pool_that_beats_is_one_of_facets(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    crash_automation.ensure(api, SILENT_S)
-    run = begin(api, pool_api.FLOW, beats=False)
-    with pool_api.SyncPrefectClient(api, auth_string=LOGIN) as client:
-        pool_api.StagePool("stages", client).alive(client.read_flow_run(run["id"]))
-    wait_until(lambda: state(api, run) == "CRASHED", 120)
-
-
 def test_the_flows_that_are_watched_are_those_that_facet_has() -> None:
-    assert (facet_run.facet_run.name, pool_api.FLOW) == crash_automation.FLOWS
+    assert (facet_run.facet_run.name, work_pool.FLOW) == crash_automation.FLOWS
     assert deployments.FLOW in crash_automation.FLOWS
 
 
