@@ -13,6 +13,7 @@ import base64
 import json
 import os
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -35,6 +36,8 @@ MESSAGE = "its process was killed: finished work is kept, run again to resume"
 """For a run marked crashed only for missing heartbeats: it may still live if the server itself was away."""
 NO_WATCH = "a flow run whose process is killed will be shown as running until the next `facet run`"
 TIMEOUT_S = 30.0
+BUSY, PAUSE_S = 503, 0.5
+"""What Prefect's server answers while its database is busy; its own client asks again too."""
 
 Say = Callable[[str], None]
 
@@ -135,5 +138,12 @@ def _ask(url: str, method: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **credentials()}
     request = urllib.request.Request(url, data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-        return json.loads(answer.read() or b"null")
+    until_s = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            if error.code != BUSY or time.monotonic() > until_s:
+                raise
+        time.sleep(PAUSE_S)

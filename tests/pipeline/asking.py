@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from typing import Any
+
+from pipeline.servers import crash_automation
 
 
 def ask(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Send a request to Prefect's server."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(api_url + path, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    return crash_automation._ask(api_url + path, "GET" if body is None else "POST", body)
 
 
 def task_runs(api_url: str, flow_run_id: str) -> dict[str, dict[str, Any]]:
