@@ -74,7 +74,7 @@ def test_a_list_that_is_missing_or_no_yaml_is_one_sentence(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="part of the repository"):
         zoo.load(tmp_path / "models.yaml")
     (tmp_path / "models.yaml").write_text("models: [")
-    with pytest.raises(ValueError, match=r"models\.yaml: "):
+    with pytest.raises(ValueError, match=r"models\.yaml is not YAML: "):
         zoo.load(tmp_path / "models.yaml")
     with pytest.raises(LookupError, match="no 'adaface_r50': there are adaface_ir18_casia"):
         LISTED.entry("adaface_r50")

@@ -26,6 +26,10 @@ def advance(made: broadface.BroadFace, head: Any, feature_BD: torch.Tensor, labe
     return made(lambda image: image, head, [feature_BD], label_B, 0.0)
 
 
+# with several centres of a class, as with proxies, there is no one centre that could learn
+ONE_CENTRE = [case for case in VARIANTS if case[1].get("proxy") is None and build(case[0], 8, 5, **case[1]).centres == 1]
+
+
 @pytest.mark.parametrize("case", ["compensated", "plain"])
 def test_steps_with_a_queue_equal_the_authors_code(case: str):
     tree = json.loads(GOLDEN.read_text())
@@ -46,7 +50,7 @@ def test_steps_with_a_queue_equal_the_authors_code(case: str):
         head.weight.data.sub_(head.weight.grad, alpha=tree["rate"])
 
 
-@pytest.mark.parametrize(("name", "overrides"), [case for case in VARIANTS if case[1].get("proxy") is None])
+@pytest.mark.parametrize(("name", "overrides"), ONE_CENTRE)
 def test_the_centres_alone_learn_from_the_queue(name: str, overrides: dict[str, Any]):
     head = build(name, 8, 5, **overrides)
     twin = build(name, 8, 5, **overrides)

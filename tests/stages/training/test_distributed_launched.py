@@ -114,11 +114,12 @@ def test_a_process_that_is_stopped_ends_all_with_a_sentence(project: Path, monke
     monkeypatch.setattr(distributed, "STOPPED_S", 0.5)
     monkeypatch.setattr(distributed, "STUCK_S", 0.2)
     monkeypatch.setattr(distributed, "END_S", 1000.0)
+    others = psutil.Process().children()
     began_s = time.monotonic()
     with pytest.raises(OperationError, match=r"process 1 of 2 \(pid [0-9]+\) is stopped for 0.5 s, by SIGSTOP"):
         launch("one is stopped", project, monkeypatch)
     assert time.monotonic() - began_s < 30
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= set(others)
 
 
 def test_a_process_that_goes_on_in_time_is_let_be(monkeypatch: pytest.MonkeyPatch):
