@@ -113,10 +113,15 @@ def test_every_row_is_one_mlflow_run_however_it_came_about(flowed: Project, rema
 
 
 def share_cache(giver: Project, taker: Project) -> None:
-    """Put what one project's DVC cache has into another's, so that nothing is made twice."""
+    """Put what one project's DVC cache has into another's, so that nothing is made twice.
+
+    Of what both have made, the taker's stays alone: trainings differ in their speed, and DVC would restore either.
+    """
+    made = {path.name for path in (taker.path / ".dvc/cache/runs").glob("*/*")}
 
     def copy(source: str, target: str) -> None:
-        if not Path(target).exists():  # files of the cache are read-only
+        # files of the cache are read-only
+        if not Path(target).exists() and Path(target).parent.name not in made:
             shutil.copy2(source, target)
 
     shutil.copytree(giver.path / ".dvc/cache", taker.path / ".dvc/cache", copy_function=copy, dirs_exist_ok=True)
