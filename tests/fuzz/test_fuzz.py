@@ -33,7 +33,8 @@ def die(data: bytes) -> int:
 
 
 def fill(data: bytes) -> int:
-    return len(bytearray(os.urandom(1) * (harness.MEMORY_BYTES + (8 << 20)))) and 4
+    # far over the bound: the kernel may take other pages of a large process of tests away meanwhile
+    return len(os.urandom(1) * (harness.MEMORY_BYTES + (512 << 20))) and 4
 
 
 def load(data: bytes) -> int:
@@ -79,8 +80,9 @@ def target(read: Callable[[bytes], int]) -> Target:
     ],
 )  # fmt: skip
 def test_what_a_reader_must_not_do_is_found(read: Callable[[bytes], int], what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "HANG_S", 0.1)
-    found = harness.fuzz(target(read), 1, inputs=60 if read is shorten else 3, seconds=30)
+    if read is spin:
+        monkeypatch.setattr(harness, "HANG_S", 0.1)
+    found = harness.fuzz(target(read), 1, inputs=60 if read is shorten else 3, seconds=150)
     assert any(what in one for one in found.findings), found.findings
     assert found.inputs >= 3
 
