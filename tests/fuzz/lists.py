@@ -22,7 +22,7 @@ from stages.core.recordio.header import Header, pack
 from stages.datasets import ijb, ijbs, insightface_rec, pair_list, scface, tinyface, truth, verification_bin
 from stages.packing import pictures, plan, write
 from tests.fuzz import mutations
-from tests.fuzz.harness import Target
+from tests.fuzz.judge import Target
 from tests.stages import small_sets
 
 BYTES = (mutations.of_bytes,)

@@ -27,7 +27,7 @@ from stages.models import import_checkpoint, model_files
 from stages.runtime import artifacts, measurements
 from stages.training.checkpoints import Checkpoints, Snapshot
 from tests.fuzz import mutations
-from tests.fuzz.harness import Target
+from tests.fuzz.judge import Target
 from tests.fuzz.lists import PICKLE, TABLE, TEXT
 from tests.support import PARAMS, ROOT
 from tests.support_backbones import NARROW_CONFIGS, build, fill, published_file

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import InputError
-from tests.fuzz import harness, mutations
-from tests.fuzz.harness import Target
+from tests.fuzz import harness, judge, mutations
+from tests.fuzz.judge import Target
 from tests.support import ROOT
 
 FOUND = Path(__file__).with_name("found")
@@ -34,7 +34,7 @@ def die(data: bytes) -> int:
 
 def fill(data: bytes) -> int:
     # far over the bound: the kernel may take other pages of a large process of tests away meanwhile
-    return len(os.urandom(1) * (harness.MEMORY_BYTES + (512 << 20))) and 4
+    return len(os.urandom(1) * (judge.MEMORY_BYTES + (512 << 20))) and 4
 
 
 def load(data: bytes) -> int:
@@ -81,7 +81,7 @@ def target(read: Callable[[bytes], int]) -> Target:
 )  # fmt: skip
 def test_what_a_reader_must_not_do_is_found(read: Callable[[bytes], int], what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if read is spin:
-        monkeypatch.setattr(harness, "HANG_S", 0.1)
+        monkeypatch.setattr(judge, "HANG_S", 0.1)
     found = harness.fuzz(target(read), 1, inputs=60 if read is shorten else 3, seconds=150)
     assert any(what in one for one in found.findings), found.findings
     assert found.inputs >= 3
