@@ -43,7 +43,6 @@ IMPORTED = (
     "torch._dynamo", "torch._inductor.remote_cache", "torch.export._trace", "torch.export.passes", "torch.onnx",
 )
 # fmt: on
-PR_SET_PDEATHSIG = 1
 CLIENT = """\
 #!{interpreter} -SE
 import json, os, signal, socket, sys
@@ -152,7 +151,7 @@ def _become(descriptors: list[int]) -> Asked:
 
 def main(address: str) -> None:
     """Serve until the process that started this one ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(fork_server.PR_SET_PDEATHSIG, signal.SIGKILL)
     for name in IMPORTED:
         importlib.import_module(name)
     fork_server.import_dvc()

@@ -25,7 +25,6 @@ NAME = "facet: a flow run without heartbeat has crashed"
 VERSION = 3
 """Of the automation: a later version of facet's is left as it is, an earlier one is replaced."""
 FLOWS = ("facet run", "facet training run")
-HEARTBEAT_S = 30
 SILENT_S = 90
 ENDS = (
     *("Completed", "Failed", "Cancelled", "Crashed"),
@@ -90,18 +89,18 @@ def ensure(api_url: str, silent_s: float = SILENT_S) -> None:
     wanted = automation(silent_s)
     there = _ours(api_url)
     if not there:
-        _ask(f"{api_url}/automations/", "POST", wanted)
+        ask(f"{api_url}/automations/", "POST", wanted)
         there = _ours(api_url)  # another project may have made one at the same moment
     elif _version(there[0]) < VERSION:
         # whoever switched it off wanted that
-        _ask(f"{api_url}/automations/{there[0]['id']}", "PUT", wanted | {"enabled": there[0].get("enabled", True)})
+        ask(f"{api_url}/automations/{there[0]['id']}", "PUT", wanted | {"enabled": there[0].get("enabled", True)})
     for one in there[1:]:
         _remove(f"{api_url}/automations/{one['id']}")
 
 
 def _ours(api_url: str) -> list[dict[str, Any]]:
     """Return the automations of facet's name, the latest version first, then the oldest: all projects keep the same."""
-    found = _ask(f"{api_url}/automations/filter", "POST", {"automations": {"name": {"any_": [NAME]}}})
+    found = ask(f"{api_url}/automations/filter", "POST", {"automations": {"name": {"any_": [NAME]}}})
     if not isinstance(found, list):
         raise InputError(f"wanted a list of automations, got {type(found).__name__}")
     return sorted(found, key=lambda one: (-_version(one), str(one.get("created")), str(one["id"])))
@@ -114,7 +113,7 @@ def _version(one: dict[str, Any]) -> int:
 
 def _remove(url: str) -> None:
     try:
-        _ask(url, "DELETE")
+        ask(url, "DELETE")
     except urllib.error.HTTPError as error:
         if error.code != 404:  # the other project was faster
             raise
@@ -134,7 +133,8 @@ def credentials() -> dict[str, str]:
     return dict(headers)
 
 
-def _ask(url: str, method: str, body: Any = None) -> Any:
+def ask(url: str, method: str, body: Any = None) -> Any:
+    """Return the answer of Prefect's server to a request; one that is busy is asked again."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **credentials()}
     request = urllib.request.Request(url, data, headers, method=method)

@@ -115,16 +115,6 @@ def publish(address: str) -> tuple[str, str]:
     return key, value
 
 
-def why_no_remote() -> str:
-    """Return the reason why results cannot be transferred at all, or ""."""
-    with opened("") as repo:
-        try:
-            _run_cache(repo)
-        except ValueError as error:
-            return str(error)
-    return ""
-
-
 @contextmanager
 def opened(queue_path: str) -> Iterator[Any]:
     """Open the project; DVC's errors become one sentence."""

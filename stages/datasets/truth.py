@@ -61,7 +61,7 @@ def people(path: Path, name: str, images: Sequence[str]) -> NDArray[np.int64] | 
         name: of the set.
         images: names; of a ``.bin`` set, indices as text.
     """
-    if "identity" not in parquet.read(path).column_names:
+    if "identity" not in parquet.names(path):
         return None
     rows = _rows(path, name, {"set": "text", "image": "text", "identity": "whole numbers"})
     if rows.empty:

@@ -47,6 +47,18 @@ def read(path: Path, columns: Mapping[str, Kind] | None = None) -> pa.Table:
     return table
 
 
+def names(path: Path) -> list[str]:
+    """Return the names of a table's columns; nothing else of it is read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a Parquet table.
+    """
+    with _refused(path, ""):
+        found: list[str] = pq.read_schema(path).names
+    return found
+
+
 def read_frame(path: Path, columns: Mapping[str, Kind] | None = None) -> pd.DataFrame:
     """Return a table as ``read``, for pandas.
 

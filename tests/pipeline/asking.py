@@ -10,7 +10,7 @@ from pipeline.servers import crash_automation
 
 def ask(api_url: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Send a request to Prefect's server."""
-    return crash_automation._ask(api_url + path, "GET" if body is None else "POST", body)
+    return crash_automation.ask(api_url + path, "GET" if body is None else "POST", body)
 
 
 def task_runs(api_url: str, flow_run_id: str) -> dict[str, dict[str, Any]]:

@@ -43,7 +43,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_busy_server_is_asked_again(url: str, answers: list[int]) -> None:
-    assert crash_automation._ask(url, "GET") == {}
+    assert crash_automation.ask(url, "GET") == {}
     assert answers == [200]
 
 
@@ -51,4 +51,4 @@ def test_a_busy_server_is_asked_again(url: str, answers: list[int]) -> None:
 def test_one_that_stays_busy_or_fails_is_an_error(url: str, answers: list[int], code: int) -> None:
     answers[:] = [code]
     with pytest.raises(urllib.error.HTTPError, match=str(code)):
-        crash_automation._ask(url, "GET")
+        crash_automation.ask(url, "GET")

@@ -49,12 +49,12 @@ def api(shared_api: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", LOGIN)
     for one in ours(shared_api):
-        crash_automation._ask(f"{shared_api}/automations/{one['id']}", "DELETE")
+        crash_automation.ask(f"{shared_api}/automations/{one['id']}", "DELETE")
     return shared_api
 
 
 def ask(url: str, body: Any) -> Any:
-    return crash_automation._ask(url, "POST", body)
+    return crash_automation.ask(url, "POST", body)
 
 
 def ours(api: str) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def begin(api: str, flow: str, *, beats: bool = True) -> dict[str, Any]:
 
 
 def state(api: str, run: dict[str, Any]) -> str:
-    return crash_automation._ask(f"{api}/flow_runs/{run['id']}", "GET")["state"]["type"]
+    return crash_automation.ask(f"{api}/flow_runs/{run['id']}", "GET")["state"]["type"]
 
 
 def test_only_facets_own_silent_flow_runs_are_marked(api: str) -> None:
@@ -87,7 +87,7 @@ def test_only_facets_own_silent_flow_runs_are_marked(api: str) -> None:
     for flow in crash_automation.FLOWS:  # the second one's silence begins when the first one's is over
         dead = begin(api, flow)
         wait_until(lambda dead=dead: state(api, dead) == "CRASHED", 120)
-        assert crash_automation._ask(f"{api}/flow_runs/{dead['id']}", "GET")["state"]["message"] == crash_automation.MESSAGE
+        assert crash_automation.ask(f"{api}/flow_runs/{dead['id']}", "GET")["state"]["message"] == crash_automation.MESSAGE
     assert state(api, theirs) == "RUNNING"
     assert state(api, paused) == "PAUSED"
 
@@ -132,8 +132,8 @@ def trigger_of(automation: dict[str, Any]) -> dict[str, Any]:
 def test_other_peoples_automations_stay(api: str) -> None:
     theirs = ask(f"{api}/automations/", PREVIOUS | {"name": "a watch of theirs"})
     crash_automation.ensure(api)
-    assert trigger_of(crash_automation._ask(f"{api}/automations/{theirs['id']}", "GET")) == trigger_of(theirs)
-    crash_automation._ask(f"{api}/automations/{theirs['id']}", "DELETE")
+    assert trigger_of(crash_automation.ask(f"{api}/automations/{theirs['id']}", "GET")) == trigger_of(theirs)
+    crash_automation.ask(f"{api}/automations/{theirs['id']}", "DELETE")
 
 
 def test_a_login_that_is_missing_is_said_in_a_sentence(api: str, monkeypatch: pytest.MonkeyPatch) -> None:

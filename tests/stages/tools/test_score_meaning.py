@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -135,13 +136,19 @@ def test_the_mildest_cut_that_reaches_an_fnmr_and_its_doubts() -> None:
     assert (sure.cut.cut, sure.doubts) == (4.0, ())
 
 
-@pytest.mark.slow
-def test_an_exported_file_gives_the_scale_that_the_command_gives(project: Path, capsys) -> None:
+def scored_and_exported(project: Path, capsys, *options: str) -> list[dict[str, Any]]:
+    """Score the project's pictures and export its model; return the faces."""
     call(project, capsys, "--dataset", "mine", "--discard", "5%", "--out", "q.json")
-    faces = json.loads((project / "q.json").read_text())["faces"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        export_tool.main(export_tool.parser().parse_args(["small", "--format", "onnx", "--scale", "lfw"]))
+        export_tool.main(export_tool.parser().parse_args(["small", "--format", "onnx", *options]))
+    faces: list[dict[str, Any]] = json.loads((project / "q.json").read_text())["faces"]
+    return faces
+
+
+@pytest.mark.slow
+def test_an_exported_file_gives_the_scale_that_the_command_gives(project: Path, capsys) -> None:
+    faces = scored_and_exported(project, capsys, "--scale", "lfw")
     image_N3HW = torch.from_numpy(
         np.stack([cv2.imread(str(project / "pictures" / one["file"]))[:, :, ::-1].transpose(2, 0, 1) for one in faces])
     ).float()
@@ -153,11 +160,7 @@ def test_an_exported_file_gives_the_scale_that_the_command_gives(project: Path, 
 
 @pytest.mark.slow
 def test_the_metadata_of_an_exported_file_turn_its_score_into_the_scale(project: Path, capsys) -> None:
-    call(project, capsys, "--dataset", "mine", "--discard", "5%", "--out", "q.json")
-    faces = json.loads((project / "q.json").read_text())["faces"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        export_tool.main(export_tool.parser().parse_args(["small", "--format", "onnx", "--output", "plain.onnx"]))
+    faces = scored_and_exported(project, capsys, "--output", "plain.onnx")
     said = {item.key: json.loads(item.value) for item in onnx.load(project / "plain.onnx").metadata_props}
     scale = said["facet.quality_scales"]["lfw"]
     assert said["facet.quality_method"] == "feature_norm"
