@@ -10,7 +10,7 @@ Shapes: B whole batch, C classes of this process, D feature dimensions, K classe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -39,12 +39,7 @@ def sum_of_others(
     shared_BD = shard.shared(embedding_BD)
     sum_B = embedding_BD.new_zeros(len(embedding_BD))
     nearest_B = embedding_BD.new_full((len(embedding_BD),), -torch.inf)
-    # a split and no slices: the gradient of each slice would be as large as the whole weight
-    for index, weight_KX in enumerate(weight_CX.split(width)):  # type: ignore[no-untyped-call]
-        added_B, near_B = checkpoint(
-            _of_chunk, shared_BD, weight_KX, own_B - index * width, value,
-            use_reentrant=False, preserve_rng_state=False,
-        )  # fmt: skip
+    for added_B, near_B in _chunks(_of_chunk, shared_BD, weight_CX, own_B, value, width):
         sum_B, nearest_B = sum_B + added_B, torch.maximum(nearest_B, near_B)
     return shard.summed(sum_B), shard.max_(nearest_B)
 
@@ -64,11 +59,7 @@ def log_sum_of_others(
     """
     shared_BD = shard.shared(embedding_BD)
     parts, nearest_B = [], embedding_BD.new_full((len(embedding_BD),), -torch.inf)
-    for index, weight_KX in enumerate(weight_CX.split(width)):  # type: ignore[no-untyped-call]
-        part_B, near_B = checkpoint(
-            _log_of_chunk, shared_BD, weight_KX, own_B - index * width, scale_B,
-            use_reentrant=False, preserve_rng_state=False,
-        )  # fmt: skip
+    for part_B, near_B in _chunks(_log_of_chunk, shared_BD, weight_CX, own_B, scale_B, width):
         parts.append(part_B)
         nearest_B = torch.maximum(nearest_B, near_B)
     part_NB = torch.stack(parts)
@@ -99,6 +90,24 @@ def cosines_with_each(embedding_BD: Tensor, weight_KX: Tensor) -> Tensor:
     cosine_BY = embedding_BD @ functional.normalize(weight_KX.reshape(-1, dim), dim=1).T
     nearest_BK: Tensor = cosine_BY.view(len(embedding_BD), len(weight_KX), -1).max(dim=2).values
     return nearest_BK
+
+
+def _chunks(
+    of_chunk: Callable[..., tuple[Tensor, Tensor]],
+    embedding_BD: Tensor,
+    weight_CX: Tensor,
+    own_B: Tensor,
+    argument: Value | Tensor,
+    width: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what ``of_chunk`` returns of each chunk of classes; backward calls it again."""
+    # a split and no slices: the gradient of each slice would be as large as the whole weight
+    for index, weight_KX in enumerate(weight_CX.split(width)):  # type: ignore[no-untyped-call]
+        found: tuple[Tensor, Tensor] = checkpoint(
+            of_chunk, embedding_BD, weight_KX, own_B - index * width, argument,
+            use_reentrant=False, preserve_rng_state=False,
+        )  # fmt: skip
+        yield found
 
 
 def _log_of_chunk(
