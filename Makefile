@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_SYSTEM_CERTS = 1
 export PATH := $(abspath $(bin)):$(PATH)
 
-.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations site browser faults operations fuzz soak machines machines-s3 audit reference deps quality-real-faces bench-quality lock locked clean
+.PHONY: help install demo test check quick lint down test-mxnet real-faces ablations site browser faults operations fuzz soak machines machines-s3 cluster audit reference deps quality-real-faces bench-quality lock locked clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -124,6 +124,10 @@ machines: $(VENV)/installed  ## run over several clones, write the transcript in
 machines-s3: $(VENV)/installed  ## as machines, with an S3-compatible server as the DVC remote
 	$(call install,--extra test --extra s3-test)
 	$(bin)/python -m tests.machines.proof --s3 --write docs/machines.md
+
+cluster: $(VENV)/installed  ## run deploy/compose.yaml's servers on PostgreSQL (Debian's) and an S3 store, and the papers' tables on them
+	$(call install,--extra test --extra s3-test --extra postgres)
+	$(bin)/python -m pytest -m cluster tests/cluster
 
 audit: | $(uv)  ## compare uv.lock with known advisories (asks api.osv.dev)
 	$(uv) audit --frozen --preview-features audit-command

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from stages.config import params
-from stages.runtime import artifacts, initial_folders, merged, pin, program, progress, set_pins
+from stages.config.tree import Dataset
+from stages.runtime import artifacts, initial_folders, pin, program, progress, set_pins
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -23,17 +25,14 @@ def main(arguments: argparse.Namespace) -> None:
     say_missing_models(resolved)
     datasets = {name: dataset.model_dump(mode="json") for name, dataset in resolved.datasets.items()}
     tree = {"synthetic": resolved.synthetic, "datasets": datasets}
-    together = merged.described(tree)
     pin.pin_all(tree)
     runs = {name: sections(run) for name, run in resolved.runs.items()}
     with artifacts.write_folder(artifacts.RESOLVED) as folder:
         for name, spec in resolved.synthetic.items():
             artifacts.write_yaml(folder / "synthetic" / f"{name}.yaml", {"synthesize": spec.model_dump(mode="json")})
         for name, dataset in resolved.datasets.items():
-            # as it is written, relative to this clone. No stage depends on it: the same files elsewhere are the same
-            place: dict[str, object] = {} if dataset.root is None else {"root": dataset.root}
-            if name in together:
-                place = place_of_merged(together[name])
+            # no stage depends on where it is: the same files elsewhere are the same
+            place = place_of(dataset, resolved.datasets)
             artifacts.write_yaml(
                 folder / "datasets" / f"{name}.yaml", {"unpack": dataset.unpack.model_dump(mode="json"), **place}
             )
@@ -63,11 +62,13 @@ def say_missing_models(resolved: params.Params) -> None:
             progress.say(f"initial@{run} will fail: {entry.folder} holds no model; `{command}` makes it")
 
 
-def place_of_merged(both: merged.Merged) -> dict[str, object]:
-    """Return where the files of a merged data set are, as it is written."""
-    same = {} if both.same is None else {"same": str(both.same)}
-    sources = {name: str(root) for name, root in both.sources.items()}
-    return {"root": str(both.root), "sources": sources, **same}
+def place_of(dataset: Dataset, datasets: Mapping[str, Dataset]) -> dict[str, object]:
+    """Return where the files of a data set are, as params.yaml has it: this machine may have them elsewhere."""
+    if not dataset.sources:
+        return {} if dataset.root is None else {"root": dataset.root}
+    same = {} if dataset.same is None else {"same": dataset.same}
+    sources = {name: datasets[name].root for name in dataset.sources}
+    return {"root": sources[dataset.sources[0]], "sources": sources, **same}
 
 
 def sections(run: params.Run) -> dict[str, object]:

@@ -140,6 +140,19 @@ def test_the_results_of_one_folder_are_never_reported_as_those_of_another(projec
     assert "up to date" in project.run("dvc", "status", "unpack@mine")
 
 
+def test_a_machine_that_has_a_folder_elsewhere_says_so_and_runs_nothing_again(project: Project, faces: Path, tmp_path: Path):
+    put(project, datasets={"demo": {}, "mine": {"root": str(faces)}})
+    project.run("dvc", "repro", "unpack@mine")
+    elsewhere = shutil.move(faces, tmp_path / "another disk")
+    there = {"FACET_DATA": f"{faces}={elsewhere}"}
+    assert "unpack@mine' didn't change" in project.run("dvc", "repro", "unpack@mine", **there)
+    doctor = ("python", "-m", "pipeline.cli", "doctor", "mine")
+    assert "lfw" in project.run(*doctor, **there)
+    refused = project.run(*doctor, check=False, FACET_DATA=f"{faces}")
+    assert "FACET_DATA: wanted absolute paths" in refused
+    assert "Traceback" not in refused
+
+
 def test_facet_run_sees_what_changed_in_a_folder_and_lists_again_what_was_lost(project: Project, faces: Path):
     put(project, datasets={"demo": {}, "mine": {"root": str(faces)}})
     project.run("dvc", "repro", "unpack@mine")

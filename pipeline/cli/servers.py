@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -47,9 +47,7 @@ def worker(
 
     number = prefect_worker.num_runs(limit)
     command = prefect_worker.command(root, pool, number)
-    # a shell lets what it starts in the background ignore it, and by it Prefect's worker ends
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execve(command[0], command, prefect_worker.settings(root, number))
+    os.execve(sys.executable, [*prefect_worker.SERVE, *command], prefect_worker.settings(root, number))
 
 
 @app.command(epilog="Example: facet down")

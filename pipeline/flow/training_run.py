@@ -33,7 +33,8 @@ from pipeline.execution.stage_result import StageResult, message_of
 from pipeline.flow import display, facet_run, prefect_patches, reconcile
 from pipeline.servers import follower
 from pipeline.servers.flow_run_requests import SIGNALS
-from pipeline.workers import code_transfer, input_transfer, prefect_worker, result_transfer, work_pool
+from pipeline.workers import code_transfer, input_transfer, last_report, prefect_worker, result_transfer, work_pool
+from pipeline.workers.checkpoint_transfer import Pushing
 from pipeline.workers.pool_executor import HOST, STOPPED, label
 from pipeline.workers.remote_calls import Calls
 from stages.runtime import followers, locks
@@ -50,6 +51,7 @@ def training_run(request: dict[str, Any]) -> State[Any]:
         os.environ[followers.SWITCH] = "0"
     tell({HOST: socket.gethostname()})
     with _tree(clone, f"{flow_run.get_name()}-{request['workspace']}") as tree:
+        last_report.promise(tree, flow_run.get_id() or "")
         code_transfer.check_out(clone, tree, request["commit"], request["reference"])
         state = _run(Workspace(tree, tree), clone, request)
         if state.is_completed():
@@ -96,7 +98,12 @@ def _run(where: Workspace, clone: Path, request: Mapping[str, Any]) -> State[Any
             refused = message_of(error, get_run_logger().error)
         if refused:
             return Failed(message=f"{socket.gethostname()}: {refused}")
-        state = facet_run.work_on(where, executor, graph, [], track=False)
+        checkpoints = Pushing(where.folder.name, executor.forker, get_run_logger().info)
+        checkpoints.pull()
+        with checkpoints:
+            state = facet_run.work_on(where, executor, graph, [], track=False)
+        if state.is_completed():
+            checkpoints.remove()
     if (ended := history.ended_here(where.folder)) is not None:
         # it is this flow that says how it ended
         history.forget(where.folder, ended)

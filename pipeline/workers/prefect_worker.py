@@ -11,6 +11,7 @@ from pipeline.base import environment, workspace
 from pipeline.devices import leases
 from stages.core.errors import UnknownNameError
 
+SERVE = [sys.executable, "-m", "pipeline.workers.serve"]
 START = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--install-policy", "never"]
 
 

@@ -108,7 +108,7 @@ def publish(address: str) -> tuple[str, str]:
             raise InputError(f"{address}: DVC's run cache did not store its result")
         _push(repo, dvc_patches.stage_of(repo, entry), address)
         # the entry last: who finds it finds the objects too
-        remote = _run_cache(repo)
+        remote = remote_folder(repo)
         target = remote.fs.join(_folder(remote, key), value)
         remote.fs.makedirs(remote.fs.parent(target), exist_ok=True)
         remote.fs.put_file(str(dvc_patches.entry_path(repo, key, value)), target)
@@ -182,7 +182,7 @@ def _fetch(repo: Any, stage: Any, key: str, value: str = "") -> bool:
     entry = None if value else dvc_patches.newest_entry(repo, stage)
     if entry and dvc_patches.stage_of(repo, entry, stage.wdir).outs_cached():
         return True
-    remote = _run_cache(repo)
+    remote = remote_folder(repo)
     folder = _folder(remote, key)
     if value:  # a remote over HTTP cannot list a folder, but it has what one can name
         path = remote.fs.join(folder, value)
@@ -206,8 +206,8 @@ def _fetch_entry(repo: Any, remote: Any, path: str, key: str, value: str) -> boo
     return bool(stage.outs_cached())
 
 
-def _run_cache(repo: Any) -> Any:
-    """Return the run-cache folder of the DVC remote.
+def remote_folder(repo: Any) -> Any:
+    """Return the folder of the DVC remote, in which its run cache lies.
 
     Raises:
         ValueError: there is no remote, or it is one that has none.
@@ -215,14 +215,10 @@ def _run_cache(repo: Any) -> Any:
     from dvc.config import ConfigError
 
     try:
-        return _legacy(repo)
+        return repo.cloud.get_remote_odb(None, "run-cache", hash_name="md5-dos2unix")
     except ConfigError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"workers in clones need a DVC remote (`dvc remote add -d NAME URL`): {reason}") from error
-
-
-def _legacy(repo: Any) -> Any:
-    return repo.cloud.get_remote_odb(None, "run-cache", hash_name="md5-dos2unix")
 
 
 def _folder(remote: Any, key: str) -> str:

@@ -15,6 +15,8 @@ from stages.runtime import artifacts, plugins, yaml_text
 
 MEAN_NORM, STD_NORM = 20.0, 5.0
 """Statistics of the feature norm that figures assume unless they are told others."""
+BIAS = "bias"
+"""Name of UniFace's learned threshold, times the scale."""
 DEVIATIONS = 3.0
 """Half of the range of norms that is drawn; AdaFace's margin is at its end there with the published h of 0.333."""
 
@@ -26,7 +28,7 @@ class Setting:
     title: str
     section: Mapping[str, Any]
     state: Mapping[str, float] = field(default_factory=dict)
-    """Values of buffers by name."""
+    """Values of buffers by name, and of UniFace's bias."""
 
     def build(self) -> CosineHead:
         """Return the head for two classes, with statistics that stay as ``state`` sets them.
@@ -37,11 +39,11 @@ class Setting:
         module = plugins.load("heads", str(self.section.get("name")))
         still = {"t_alpha": STILL} if "t_alpha" in module.Config.model_fields else {}
         head: CosineHead = module.Head(module.Config(**{**self.section, **still}), 2, 2)
-        buffers = dict(head.named_buffers())
+        held = dict(head.named_buffers()) | {name: each.data for name, each in head.named_parameters() if name == BIAS}
         for name, value in self.state.items():
-            if name not in buffers:
-                raise InputError(f"head {self.section['name']} has no statistic {name!r}, only {', '.join(buffers)}")
-            buffers[name].copy_(torch.tensor(value))
+            if name not in held:
+                raise InputError(f"head {self.section['name']} has no statistic {name!r}, only {', '.join(held)}")
+            held[name].copy_(torch.tensor(value))
         return head.double()
 
     def norms(self) -> tuple[float, float]:
@@ -82,6 +84,10 @@ def _published() -> list[Setting]:
         Setting("MV-AM-Softmax, m 0.35", {"name": "mv_softmax", "kind": "am", "margin": 0.35, "scale": 32}),
         Setting("CurricularFace, at the start (t 0)", {"name": "curricularface", "margin": 0.5}, {"t": 0.0}),
         Setting("CurricularFace, late (t 0.6)", {"name": "curricularface", "margin": 0.5}, {"t": 0.6}),
+        Setting("combined, m 1, 0.3, 0.2", {"name": "combined", "m1": 1, "m2": 0.3, "m3": 0.2}),
+        Setting("SphereFace, m 1.7", {"name": "sphereface", "margin": 1.7}),
+        Setting("SphereFace-R v2, m 1.4", {"name": "sphereface", "variant": "v2", "margin": 1.4, "scale": 60}),
+        Setting("UniFace, m 0.4, at the start", {"name": "uniface", "margin": 0.4}),
         Setting("MagFace, margins 0.45 to 0.8", {"name": "magface"}),
         Setting("AdaFace, m 0.4, h 0.333", {"name": "adaface", "margin": 0.4, "h": 0.333}, norms),
     ]
@@ -104,6 +110,8 @@ def of_run(run: str) -> Setting:
     state = {name: value for name, value in known.items() if name in buffers}
     if "t" in buffers:
         state["t"] = last.get("t", 0.0)
+    if "threshold" in last:
+        state[BIAS] = last["threshold"] * float(section["scale"])
     fields = ", ".join(f"{name} {value}" for name, value in section.items() if name in ("margin", "h"))
     return Setting(f"{run}: {section['name']}{f', {fields}' if fields else ''}", section, state)
 

@@ -106,8 +106,8 @@ def of(dataset: str) -> Merged | None:
     tree = yaml_text.read_mapping(path) if path.is_file() else {}
     if "sources" not in tree:
         return None
-    same = tree.get("same")
-    return Merged({name: Path(root) for name, root in tree["sources"].items()}, None if same is None else Path(same))
+    same, roots = tree.get("same"), {name: places.anchored(root) for name, root in tree["sources"].items()}
+    return Merged(roots, None if same is None else places.anchored(same))
 
 
 def training_folders(dataset: str) -> dict[str, Path]:

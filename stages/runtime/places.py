@@ -21,6 +21,8 @@ from stages.datasets.people import is_image
 from stages.runtime import artifacts, yaml_text
 
 PARTS = ("train", "eval")
+MOVED = "FACET_DATA"
+"""Variable of the environment: where this machine has the folders that params.yaml names."""
 TEST_SETS = ("ijb", "IJBB", "IJBC", "tinyface", "scface", "ijbs", "adience", "xqlfw", *PARTS)
 """Folders that are never an identity's."""
 WRAPPERS = ("imgs", "images")
@@ -80,15 +82,37 @@ def of(dataset: str, part: str) -> Place:
 
 
 def anchored(path: str) -> Path:
-    """Return a path of params.yaml; a relative one is relative to the project.
+    """Return where a path of params.yaml is on this machine: elsewhere if ``FACET_DATA`` says so.
 
-    `dvc exp run --temp` and `--queue` work in a copy of the project, PROJECT/.dvc/tmp/exps/...: there it is relative to
-    PROJECT, beside which a person's folders are.
+    A relative one is relative to the project. `dvc exp run --temp` and `--queue` work in a copy of the project,
+    PROJECT/.dvc/tmp/exps/...: there it is relative to PROJECT, beside which a person's folders are.
     """
+    here = Path(path)
+    for folder, elsewhere in moved().items():
+        if here.is_relative_to(folder):
+            return elsewhere / here.relative_to(folder)
     for above in Path.cwd().parents:
         if above.parts[-3:] == _EXPERIMENTS:
             return above.parents[2] / path
-    return Path(path)
+    return here
+
+
+def moved() -> dict[Path, Path]:
+    """Return the folders of params.yaml that this machine has elsewhere, by ``FACET_DATA``, the deepest first.
+
+    Raises:
+        ValueError: the variable is not ``FOLDER=FOLDER`` pairs with colons between them.
+    """
+    found = {}
+    for pair in filter(None, os.environ.get(MOVED, "").split(":")):
+        folder, equals, elsewhere = pair.partition("=")
+        if not (equals and Path(folder).is_absolute() and Path(elsewhere).is_absolute()):
+            raise InputError(
+                f"{MOVED}: wanted absolute paths, as params.yaml has it = as this machine has it, with a colon between "
+                f"two pairs (/data=/mnt/fast:/other=/home/me/other), got {pair!r}"
+            )
+        found[Path(folder)] = Path(elsewhere)
+    return dict(sorted(found.items(), key=lambda each: -len(each[0].parts)))
 
 
 def eval_folder(dataset: str) -> Path:

@@ -23,7 +23,7 @@ from stages.inspection import machine
 from stages.inspection.catalogue import KNOWN, TRAIN, Known, own
 from stages.inspection.check import examine, own_sets
 from stages.inspection.findings import Found
-from stages.runtime import artifacts, program
+from stages.runtime import artifacts, places, program
 
 EXAMPLES = """\
 Exit code: 1 if a run of params.yaml needs a set that is missing or cannot be used; otherwise 0.
@@ -106,9 +106,11 @@ def look(names: Sequence[str], folder: str | None, *, everything: bool) -> Itera
         synthetic = described.is_synthetic and folder is None
         title = folder or dataset
         wanted = wanted_sets(chosen, dataset)
-        roots = {"": Path(folder or described.root or artifacts.DATA / dataset)}
-        if described.sources and not folder:
-            roots = {source: Path(str(chosen.datasets[source].root)) for source in described.sources}
+        roots = {"": artifacts.DATA / dataset if described.root is None else places.anchored(described.root)}
+        if folder:
+            roots = {"": Path(folder)}
+        elif described.sources:
+            roots = {source: places.anchored(str(chosen.datasets[source].root)) for source in described.sources}
         for source, root in roots.items():
             known = replace(TRAIN, title=f"training set {source}") if source else TRAIN
             yield from _lines(title, [known], root, wanted, synthetic, everything=everything)

@@ -161,7 +161,8 @@ def test_a_worker_is_stopped(cluster: Cluster, note: Note) -> None:
     cluster.assert_done_once()
     note(
         "SIGTERM of a worker of a pool",
-        f"its training stage gets SIGTERM; another machine's worker trains the run; all is done {took_s:.0f} s later; Completed",
+        f"its training stage gets SIGTERM; the run is Crashed at once, and another machine's worker trains it; all is done {took_s:.0f} s later; "
+        "Completed",
     )
 
 
@@ -208,7 +209,8 @@ def test_workers_training_runs_and_run_are_killed_at_once(cluster: Cluster, note
     cluster.assert_done_once()
     note(
         "SIGKILL of all workers, of their training runs and of `facet run` at once",
-        f"all stages end with SIGTERM; run and training runs are Crashed after {took_s:.0f} s by missing heartbeats; the next run sends them again",
+        f"all stages end with SIGTERM; training runs are Crashed some seconds later, and the run after {took_s:.0f} s by missing heartbeats; "
+        "the next run sends them again",
     )
 
 

@@ -3,7 +3,8 @@
 By the chain rule the gradient of the loss with respect to a feature is a sum over classes of a number times a
 direction. The number of the true class is ``s (P_y - 1) df/dcos``: P_y is its softmax probability, f the head's change
 of its cosine, s the scale. Only that number differs from head to head. Here autograd takes it from the head itself, and
-it is divided by s.
+it is divided by s. A head with a threshold (UniFace) is no softmax: it judges each class by itself, and P_y is the
+sigmoid of s times the distance to the threshold.
 
 There are two classes, as in the figure: the true one at angle 0, the other at the angle ``apart``, features between.
 
@@ -39,9 +40,7 @@ def gradient_scaling(head: CosineHead, angle_K: Tensor, norm_K: Tensor, apart: f
     """
     cosine_K2 = torch.stack([angle_K.cos(), (apart - angle_K).cos()], dim=1).requires_grad_()
     moved_K2 = _moved(head, cosine_K2, norm_K)
-    label_K = torch.zeros(len(angle_K), dtype=torch.int64)
-    loss = functional.cross_entropy(head.scale * moved_K2, label_K, reduction="sum")
-    (gradient_K2,) = torch.autograd.grad(loss, cosine_K2)
+    (gradient_K2,) = torch.autograd.grad(functional.softplus(-head.scale * _ahead(head, moved_K2)).sum(), cosine_K2)
     return gradient_K2[:, 0].abs() / head.scale
 
 
@@ -50,7 +49,13 @@ def lead(head: CosineHead, angle_K: Tensor, norm_K: Tensor, apart: float) -> Ten
     cosine_K2 = torch.stack([angle_K.cos(), (apart - angle_K).cos()], dim=1)
     with torch.no_grad():
         moved_K2 = _moved(head, cosine_K2, norm_K)
-    return moved_K2[:, 0] - moved_K2[:, 1]
+    return _ahead(head, moved_K2)
+
+
+def _ahead(head: CosineHead, moved_K2: Tensor) -> Tensor:
+    """Return how far the true class is above what it is compared with: the other class, or the head's threshold."""
+    threshold = head.statistics().get("threshold")
+    return moved_K2[:, 0] - (moved_K2[:, 1] if threshold is None else threshold)
 
 
 def cosine_shift(head: CosineHead, angle_K: Tensor, norm_K: Tensor) -> Tensor:

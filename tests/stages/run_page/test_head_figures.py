@@ -23,7 +23,9 @@ def as_png(drawn: head_figures.HeadFigure) -> bytes:
 def test_every_published_head_is_drawn():
     # not of plugins.names: a head that somebody adds is one file, and `--run` draws it
     drawn = {setting.section["name"] for setting in head_settings.published()}
-    assert drawn == {"adaface", "arcface", "cosface", "curricularface", "magface", "mv_softmax", "softmax"}
+    assert drawn == {
+        "adaface", "arcface", "combined", "cosface", "curricularface", "magface", "mv_softmax", "softmax", "sphereface", "uniface"
+    }
     assert drawn <= set(plugins.names("heads"))
 
 
@@ -72,6 +74,14 @@ def test_a_runs_head_has_the_statistics_that_its_training_ended_with(tmp_path: P
     assert setting.norms() == (7.75, 15.25)
 
 
+def test_a_unifaces_figure_has_the_threshold_that_its_training_ended_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    a_run(tmp_path, "{name: uniface, margin: 0.4, scale: 32}", "epoch,loss,threshold\n1,3,0.1\n2,2,0.25\n")
+    setting = head_settings.of_run("mine")
+    assert setting.state == {"bias": 8.0}
+    assert setting.build().statistics()["threshold"].item() == pytest.approx(0.25)
+
+
 def test_a_long_title_is_drawn_smaller_so_that_its_panel_holds_it():
     short, long = "AdaFace", "a_run_with_quite_a_long_name: adaface, margin 0.4, h 0.333"
     section = {"name": "adaface", "margin": 0.4, "h": 0.333}
@@ -95,7 +105,7 @@ def test_a_run_without_a_curve_is_drawn_with_the_assumed_statistics(tmp_path: Pa
 def test_published_heads_are_chosen_by_name():
     titles = [setting.title for setting in head_settings.published(["adaface", "arcface"])]
     assert titles == ["ArcFace, m 0.5", "ArcFace as insightface computes it", "AdaFace, m 0.4, h 0.333"]
-    assert len(head_settings.published()) == 9
+    assert len(head_settings.published()) == 13
     with pytest.raises(LookupError, match=r"no figure of a published head 'nonface', only of adaface, arcface"):
         head_settings.published(["nonface"])
 

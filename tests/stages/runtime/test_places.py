@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.runtime import artifacts, pin, places, set_pins
+from stages.core.errors import InputError
+from stages.runtime import artifacts, merged, pin, places, set_pins
 
 FLAT = ("train.rec", "train.idx", "train.lst", "property", "lfw.bin", "tinyface/a.jpg", "ijb/IJBB/b.jpg")
 
@@ -121,3 +122,30 @@ def test_a_relative_root_is_that_of_the_project_in_a_copy_that_dvc_experiments_i
     assert places.eval_folder("a").resolve() == work / "faces"
     pin.pin_all(described)
     assert '"train.rec"' in Path("data/a/train", pin.PIN).read_text()
+
+
+def test_a_folder_may_be_elsewhere_on_this_machine(work: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FACET_DATA", "/data=/mnt/fast:/data/own=/home/me/own")
+    assert places.anchored("/data/faces_emore") == Path("/mnt/fast/faces_emore")
+    assert places.anchored("/data/own/a") == Path("/home/me/own/a"), "the deeper one goes first"
+    assert places.anchored("/database") == Path("/database")
+    assert places.anchored("../faces") == Path("../faces")
+    there = fill(work / "here", "train.rec", "lfw.bin")
+    monkeypatch.setenv("FACET_DATA", f"/data/faces={there}")
+    described = {"datasets": {"a": {"root": "/data/faces"}, "b": {"root": str(work / "more")}, "c": {"sources": ["a", "b"]}}}
+    fill(work / "more", "train.rec")
+    assert pin.roots_of(described)["a"] == there
+    artifacts.write_yaml(Path("resolved/datasets/a.yaml"), {"root": "/data/faces"})
+    assert places.eval_folder("a") == there
+    sources = {"a": "/data/faces", "b": str(work / "more")}
+    artifacts.write_yaml(Path("resolved/datasets/c.yaml"), {"root": "/data/faces", "sources": sources})
+    both = merged.of("c")
+    assert both is not None
+    assert both.root == there
+
+
+@pytest.mark.parametrize("text", ["/data", "data=/mnt", "/data=mnt", "/data:/mnt"])
+def test_what_is_no_pair_of_folders_is_one_sentence(text: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FACET_DATA", text)
+    with pytest.raises(InputError, match="FACET_DATA: wanted absolute paths"):
+        places.anchored("/data/faces")

@@ -63,8 +63,8 @@ def test_adafaces_margins_follow_the_norm(norm: float, q: float):
 
 @pytest.mark.parametrize("setting", published(), ids=lambda setting: setting.title)
 def test_it_is_the_losses_own_slope(setting: Setting):
-    """By differences of the loss; insightface's gradient is on purpose not its loss's."""
-    if setting.section.get("gradient") == "straight_through":
+    """By differences of the loss; the gradients of insightface's ArcFace and of SphereFace are on purpose not their losses'."""
+    if setting.section.get("gradient") == "straight_through" or setting.section["name"] in ("sphereface", "uniface"):
         return
     head, step = setting.build(), 1e-6
     norm_K = torch.full_like(ANGLE_K, sum(setting.norms()) / 2)
@@ -108,3 +108,19 @@ def test_a_head_whose_margin_follows_another_quality_is_refused():
     setting = Setting("", {"name": "adaface", "margin": 0.4, "h": 0.333, "proxy": "one_minus_brisque"})
     with pytest.raises(InputError, match="no feature norm"):
         drawn(setting)
+
+
+def test_a_detached_multiplied_angle_has_the_slope_of_softmax():
+    angle_K = 1.7 * ANGLE_K
+    wanted = by_formula(angle_K.cos(), torch.ones_like(ANGLE_K))
+    torch.testing.assert_close(drawn(Setting("", {"name": "sphereface", "margin": 1.7})), wanted)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.3])
+def test_uniface_pulls_by_how_far_a_face_is_below_its_threshold_whatever_the_other_class(threshold: float | None):
+    setting = Setting("", {"name": "uniface", "margin": 0.4}, {} if threshold is None else {"bias": 64 * threshold})
+    at, step, head = math.log(20) if threshold is None else 64 * threshold, 1e-6, setting.build()
+    below, above = (head.binary(at - 64 * (ANGLE_K.cos() + sign * step - 0.4)) for sign in (-1, 1))
+    torch.testing.assert_close(drawn(setting), (below - above) / (2 * step) / 64, rtol=1e-5, atol=1e-7)
+    norm_K = torch.full_like(ANGLE_K, 20.0)
+    torch.testing.assert_close(lead(setting.build(), ANGLE_K, norm_K, APART), ANGLE_K.cos() - 0.4 - at / 64)
