@@ -50,11 +50,11 @@ print(f"{name} begins", flush=True)
 if pathlib.Path("ignore-sigterm", name).exists():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 time.sleep(seconds)
-if kind == "train_backbone" and "steps" in params:
+if kind == "train_backbone" and "checkpoint_steps" in params:
     home = pathlib.Path(".facet/checkpoints/0123456789abcdef")
     first = max([int(path.name.removeprefix("step-")) for path in home.glob("step-??????????")], default=0)
     note(f"from {first}")
-    for step in range(first + 1, params["steps"] + 1):
+    for step in range(first + 1, params["checkpoint_steps"] + 1):
         time.sleep(0.5)
         aside = home / "aside.partial"
         aside.mkdir(parents=True, exist_ok=True)

@@ -149,7 +149,7 @@ def test_a_stopped_machines_training_goes_on_at_once_elsewhere_from_the_checkpoi
     (tmp_path / "store").mkdir()
     network = Network(tmp_path, api_url, str(tmp_path / "store"), (), {"FACET_PUSH_CHECKPOINTS": "1"})
     seed = dummy.make(tmp_path / "seed", 1)
-    seed.write_params(seed.params() | {"steps": steps})
+    seed.write_params(seed.params() | {"checkpoint_steps": steps})
     network.publish(seed)
     coordinator, leaving, staying = (network.machine(name) for name in ("coordinator", "leaving", "staying"))
     process = coordinator.start(*RUN, pool)
