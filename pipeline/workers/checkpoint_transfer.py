@@ -121,13 +121,15 @@ def pull(name: str) -> str:
     """Get the checkpoint that was pushed last; return which, or "" if there is none."""
     with _remote(name) as (fs, home):
         wanted = _read(fs, home)
-        for folder in wanted:
-            final = _home() / folder
+        finals = [_home() / folder for folder in wanted]
+        for folder, final in zip(wanted, finals, strict=True):
             aside = final.with_suffix(".partial")
             aside.mkdir(parents=True, exist_ok=True)
             for path in fs.find(fs.join(home, *Path(folder).parts)):
                 fs.get_file(path, str(aside / fs.name(path)))
-            aside.replace(final)
+        # the newest last: a workspace that has it has the best one too
+        for final in finals:
+            final.with_suffix(".partial").replace(final)
     return wanted[-1] if wanted else ""
 
 

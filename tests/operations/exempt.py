@@ -8,7 +8,11 @@ _ONE = "removes one file or makes one folder or link: one step"
 _LINES = "appends lines; half of one is read as none (tests/stages/runtime/test_measurements.py)"
 _OTHERS = "files of git, DVC or MLflow, written by them; killed in `make faults` and `make machines`"
 
+_REMOTE = "writes to the DVC remote, what names it last; folders that come from there are filled aside and moved"
+
 EXEMPT = {
+    "pipeline.workers.checkpoint_transfer.pull": _REMOTE,
+    "pipeline.workers.checkpoint_transfer.push": _REMOTE,
     "stages.core.recordio.writer.RecordWriter.__enter__": _FILLS,
     "stages.datasets.insightface_rec.write": _FILLS,
     "stages.datasets.verification_bin.write": _FILLS,
