@@ -16,7 +16,7 @@ from tests.support import ROOT, Project, copy_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-NO_IJB = "data set mine has no IJB set"
+NO_IJB = "no IJB set of mine is named (ijb.sets is empty)"
 OTHER = "lfw of data set mine has 40 pairs, LFW has 6,000"
 NEEDS = "needs hq.cfp_fp, hq.cplfw, hq.calfw, hq.agedb_30"
 

@@ -28,9 +28,9 @@ def no_set(suite: str, dataset: str) -> str:
     """Return why a suite without sets measures nothing.
 
     >>> no_set("ijb", "mine")
-    'data set mine has no IJB set'
+    'no IJB set of mine is named (ijb.sets is empty)'
     """
-    return f"data set {dataset} has no {_KINDS[suite]}"
+    return f"no {_KINDS[suite]} of {dataset} is named ({suite}.sets is empty)"
 
 
 def why(
@@ -46,7 +46,7 @@ def why(
         dataset: that the run is measured on.
 
     >>> why("ijb", "ijbb_rank1", {}, {"sets": []}, "mine")
-    ('not measured', 'data set mine has no IJB set')
+    ('not measured', 'no IJB set of mine is named (ijb.sets is empty)')
     >>> why("hq", "avg", {"avg": "needs cfp_fp"}, {"sets": ["lfw"]}, "mine")
     ('not measurable', 'needs cfp_fp')
     >>> why("hq", "African", {}, {"sets": ["lfw"]}, "mine")

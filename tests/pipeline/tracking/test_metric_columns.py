@@ -39,7 +39,7 @@ def test_why_a_value_lacks_is_what_the_report_says():
         unmeasured={"hq": {"avg": "needs cfp_fp"}}, switches={"hq": {"sets": ["lfw"]}, "ijb": {"sets": []}},
     )  # fmt: skip
     found = metric_columns.not_measured(full(tree), [run.model_dump()], tree["rows"]["a"])
-    assert found == {"Y at 1": "not measured: data set mine has no IJB set", "Z": "not measurable: needs cfp_fp"}
+    assert found == {"Y at 1": "not measured: no IJB set of mine is named (ijb.sets is empty)", "Z": "not measurable: needs cfp_fp"}
     cells = compare("t", Table.model_validate(tree), Scale(profile="demo"), {"a": [run]}).lines[0].cells
     assert list(found.values()) == [f"{cell.missing}: {cell.reason}" for cell in cells[1:]]
 

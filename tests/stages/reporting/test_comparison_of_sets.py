@@ -59,7 +59,7 @@ def test_columns_of_a_suite_without_sets_say_so_once_and_with_the_name_of_the_da
     cells = dict(zip(names, comparison.lines[0].cells, strict=True))
     assert (cells["B"].measured, cells["B"].difference, cells["B"].missing) == (None, None, NOT_MEASURED)
     said = wording.caveats(comparison)
-    assert "B, C: not measured: data set mine has no IJB set." in said
+    assert "B, C: not measured: no IJB set of mine is named (ijb.sets is empty)." in said
     assert "G: not measured: data set mine: hq.sets does not name cfp_fp." in said
 
 
