@@ -64,6 +64,7 @@ def run(
             state = prepared_run(list(targets), workspace=where.text, **arguments, return_state=True)
         last = history.LastRun(str(state.state_details.flow_run_id or ""), name, state.type.value, state.message or "")
         ended = history.ended_here(where.folder)
+        prefect_patches.send_what_waits(last.flow_run_id)
     except flow_run_requests.AWAY:
         # the work is done; only Prefect's server does not know
         missed = history.ended_here(where.folder)

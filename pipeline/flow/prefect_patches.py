@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from prefect import task_engine
+from prefect.events import emit_event
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.logging import handlers
@@ -56,6 +57,14 @@ def _be_brief_with_a_dead_server() -> None:
     Else a run whose server died would take minutes to leave.
     """
     EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
+
+
+def send_what_waits(flow_run_id: str) -> None:
+    """Send an event of a run's end, and with it those for which the server was away: else its tasks run for ever there.
+
+    The client keeps what it could not send until the next event, and after the last stage there is none.
+    """
+    emit_event("facet.run.ended", {"prefect.resource.id": f"facet.run.{flow_run_id}"})
 
 
 @contextmanager

@@ -60,6 +60,7 @@ def training_run(request: dict[str, Any]) -> State[Any]:
             _remove(tree)
     # Prefect's engine gives up a server that is away; what came out is to be known some day
     work_pool.patiently(lambda: tell({}))
+    prefect_patches.send_what_waits(flow_run.get_id() or "")
     return state
 
 
