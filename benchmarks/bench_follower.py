@@ -1,6 +1,6 @@
 """What showing a training in MLflow costs its steps: nobody follows, MLflow answers, is dead, stopped, its disk full.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_follower.py [--rounds 5] [--epochs 60]
+    OMP_NUM_THREADS=1 python benchmarks/bench_follower.py [--rounds 5] [--epochs 240]
 
 A small training runs as the stage program that `dvc repro` starts, once per side and round; sides take turns, and the
 round begins with another side each time, so that a busy machine slows all alike. Stopped is SIGSTOP; the disk is full
@@ -95,7 +95,7 @@ def round_of(order: Sequence[str], server: MlflowServer, make: Callable[[str], P
         with side(server, name):
             found[name] = train(folder, server.url, follow=name != OFF)
             if name == ALIVE:
-                time.sleep(5.0)  # its last points
+                time.sleep(15.0)  # it imports MLflow first, and a fast machine has trained by then
             follower.end(folder)
     return found
 
@@ -108,10 +108,15 @@ def shown(url: str) -> int:
     return len(client.search_runs([one.experiment_id for one in client.search_experiments()]))
 
 
+def in_folder(path: str) -> list[psutil.Process]:
+    """Return the processes that work below a folder."""
+    return [one for one in psutil.process_iter(["cwd"]) if (one.info["cwd"] or "").startswith(path)]
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--epochs", type=int, default=60, help="of the training; enough for half a minute")
+    options.add_argument("--epochs", type=int, default=240, help="of the training; enough for half a minute")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as text:
         base = Path(text)
@@ -136,7 +141,9 @@ def main() -> int:
             runs = shown(server.url)
         finally:
             server.kill()
-        left = [one for one in psutil.process_iter(["cwd"]) if (one.info["cwd"] or "").startswith(text)]
+        left = in_folder(text)
+        psutil.wait_procs(left, timeout=30)  # one that was told to end may be sending its last points
+        left = in_folder(text)
     worst = 0.0
     print(f"\n| | ms a step | ratio | rounds: {asked.rounds}, {psutil.cpu_count()} cores |\n|---|---|---|---|")
     for name in SIDES:
