@@ -14,7 +14,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
+
+import psutil
 
 LEFT_S = 90.0
 """For stages, and for who reports their end."""
@@ -33,7 +36,12 @@ def main() -> None:
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
+        runs = psutil.Process(worker.pid).children() if worker.poll() is None else []
         worker.send_signal(number)
+        # it may kill them at once, or wait for their end, which may be hours away
+        for run in runs:
+            with suppress(psutil.Error):
+                run.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)

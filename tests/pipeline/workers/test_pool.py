@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests import fake_gpus
 from tests.machines.network import Machine, Network, end
-from tests.pipeline import dummy
 from tests.pipeline.asking import ask, task_runs
 from tests.pipeline.dummy import wait_until, wait_until_dead
 
@@ -139,52 +135,6 @@ def test_a_cancelled_training_run_ends_and_the_others_go_on(tmp_path: Path, api_
         finally:
             coordinator.stop(process)
     assert other.counts("end") == {}
-
-
-@pytest.mark.parametrize("told", ["worker", "all"])
-def test_a_stopped_machines_training_goes_on_at_once_elsewhere_from_the_checkpoint_that_it_pushed(
-    tmp_path: Path, api_url: str, told: str
-) -> None:
-    pool, steps = f"leaving-{told}", 60
-    (tmp_path / "store").mkdir()
-    network = Network(tmp_path, api_url, str(tmp_path / "store"), (), {"FACET_PUSH_CHECKPOINTS": "1"})
-    seed = dummy.make(tmp_path / "seed", 1)
-    seed.write_params(seed.params() | {"checkpoint_steps": steps})
-    network.publish(seed)
-    coordinator, leaving, staying = (network.machine(name) for name in ("coordinator", "leaving", "staying"))
-    process = coordinator.start(*RUN, pool)
-    try:
-        with worker(leaving, pool) as prefects:
-            begun = leaving.wait_for("train_backbone@r0", "from 0", timeout_s=150)
-            wait_until(lambda: bool(list(tmp_path.glob("store/checkpoints/*/last.json"))))
-            # `kill` and `docker stop` tell the worker alone, `systemctl stop` and `scancel --full` each of its processes
-            prefect = psutil.Process(prefects.pid)
-            for each in [*(prefect.children(recursive=True) if told == "all" else []), prefect]:
-                each.terminate()
-            left_s = time.time()
-            wait_until_dead(begun["pid"], 60)
-            # the first process of a container: it ends after all others
-            assert prefects.wait(90) is not None
-            assert not [each for each in psutil.process_iter(["cwd"]) if (each.info["cwd"] or "").startswith(str(leaving.path))]
-        with worker(staying, pool):
-            wait_until(lambda: staying.executed()["train_backbone@r0"] == 1)
-            again_s = time.time() - left_s
-            assert process.wait(150) == 0, coordinator.output()
-    finally:
-        coordinator.stop(process)
-    (went_on,) = [entry for entry in staying.journal("start")
-                  if entry["stage"] == "train_backbone@r0"]  # fmt: skip
-    assert went_on["pid"] != begun["pid"]
-    firsts = [int(what.removeprefix("from ")) for what in whats(staying) if what.startswith("from ")]
-    assert len(firsts) == 1
-    assert 0 < firsts[0] < steps
-    assert again_s < 80, "before the heartbeat of the lost flow run was missed"
-    assert not list(tmp_path.glob("store/checkpoints/*/*")), "what was pushed goes when the run has succeeded"
-
-
-def whats(machine: Machine) -> list[str]:
-    """Return all that stages recorded on a machine."""
-    return [json.loads(line)["what"] for line in (machine.path / "journal.jsonl").read_text().splitlines()]
 
 
 def test_a_sweep_in_a_pool_is_refused_before_anything_is_made(tmp_path: Path, api_url: str) -> None:
