@@ -134,10 +134,10 @@ def test_a_suite_without_sets_says_so_at_once_and_measures_nothing(run_folder, s
     shutil.rmtree(run_folder / "data/small/eval")
     evaluate_run("r", suite)
     kind = {"hq": "verification set", "ijb": "IJB set", "lq": "low-quality set", "fiqa": "set for quality scores"}[suite]
-    assert f"not measured: data set small has no {kind}" in capsys.readouterr().err
+    assert f"not measured: no {kind} of small is named ({suite}.sets is empty)" in capsys.readouterr().err
     assert list(json.loads((run_folder / f"results/r/{suite}.json").read_text())) == ["weights_sha256"]
     details = json.loads((run_folder / f"results/r/{suite}/details.json").read_text())
-    assert (details["not_measured"], details["sets"]) == (f"data set small has no {kind}", {})
+    assert (details["not_measured"], details["sets"]) == (f"no {kind} of small is named ({suite}.sets is empty)", {})
     for stem in row.CURVES[suite]:
         assert len((run_folder / f"results/r/{suite}/{stem}.csv").read_text().splitlines()) == 1
 
