@@ -125,7 +125,7 @@ machines-s3: $(VENV)/installed  ## as machines, with an S3-compatible server as 
 	$(call install,--extra test --extra s3-test)
 	$(bin)/python -m tests.machines.proof --s3 --write docs/machines.md
 
-cluster: $(VENV)/installed  ## run deploy/compose.yaml's servers on PostgreSQL (Debian's) and an S3 store, and the papers' tables on them
+cluster: $(VENV)/installed  ## run deploy/compose.yaml's servers on PostgreSQL (Debian's) and an S3 store, with a pool and four of the papers' tables (half an hour)
 	$(call install,--extra test --extra s3-test --extra postgres)
 	$(bin)/python -m pytest -m cluster tests/cluster
 

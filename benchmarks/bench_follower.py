@@ -33,6 +33,7 @@ from pipeline.base import environment
 from pipeline.servers import follower
 from pipeline.tracking import sync
 from stages.runtime import artifacts
+from tests.faults.scene import processes_in
 from tests.pipeline.mlflow_server import MlflowServer
 from tests.stages import training_data
 from tests.stages.small_training import config
@@ -108,11 +109,6 @@ def shown(url: str) -> int:
     return len(client.search_runs([one.experiment_id for one in client.search_experiments()]))
 
 
-def in_folder(path: str) -> list[psutil.Process]:
-    """Return the processes that work below a folder."""
-    return [one for one in psutil.process_iter(["cwd"]) if (one.info["cwd"] or "").startswith(path)]
-
-
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--rounds", type=int, default=5)
@@ -141,9 +137,8 @@ def main() -> int:
             runs = shown(server.url)
         finally:
             server.kill()
-        left = in_folder(text)
-        psutil.wait_procs(left, timeout=30)  # one that was told to end may be sending its last points
-        left = in_folder(text)
+        psutil.wait_procs(processes_in(base), timeout=30)  # one that was told to end may be sending its last points
+        left = processes_in(base)
     worst = 0.0
     print(f"\n| | ms a step | ratio | rounds: {asked.rounds}, {psutil.cpu_count()} cores |\n|---|---|---|---|")
     for name in SIDES:

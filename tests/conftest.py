@@ -27,6 +27,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "facet"))
 
 SLOW_FIXTURES = {"empty_store", "make_project", "program", "reproduced", "servers"}
 """Each takes seconds; a test that needs one is marked `slow`."""
+APART = ("browser", "cluster", "faults")
+"""Markers of tests that run only where `-m` names them: each has a target of its own in the Makefile."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,8 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
-    """Mark what is slow by its fixtures; over several workers, start the files of the longest tests first."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Leave out what runs apart; mark what is slow by its fixtures; over several workers, start the longest tests first."""
+    leave_out_apart(config, items)
     for item in items:
         if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
@@ -52,6 +55,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
         # the first makes the project that the others copy: they would wait for it
         place = {path: 2 if number else 0 for number, path in enumerate(copies)}
         items.sort(key=lambda item: (-longest[item.path], place.get(item.path, 1)))
+
+
+def leave_out_apart(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests of `APART` that nobody asked for."""
+    asked = (config.getoption("markexpr") or "") + (" faults" if os.environ.get("FACET_FAULTS") else "")
+    unasked = [name for name in APART if name not in asked]
+    apart = [item for item in items if any(item.get_closest_marker(name) for name in unasked)]
+    if apart:
+        config.hook.pytest_deselected(items=apart)
+        items[:] = [item for item in items if item not in apart]
 
 
 def weight(item: pytest.Item) -> float:

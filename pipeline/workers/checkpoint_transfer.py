@@ -7,7 +7,8 @@ Below the remote's folder, beside its objects:
 
 NAME is that of the training run's workspace, KEY the digest of all that decides its result: a training resumes from no
 other's state. `push`, `pull` and `remove` are called in a process of its own, made by the fork server, with that
-workspace as its working directory; so `FACET_HOME` is not asked.
+workspace as its working directory. Where `FACET_HOME` is an absolute path, all workspaces share one folder of
+checkpoints: of two training runs at a time the newer checkpoint may be pushed, and the other begins anew elsewhere.
 """
 
 from __future__ import annotations

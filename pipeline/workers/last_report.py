@@ -1,9 +1,10 @@
 """Reports a flow run whose process could not: a process of its own beside it, which waits for its end.
 
-When Prefect's worker is stopped, it kills the processes of its flow runs with SIGKILL. Their stages get SIGTERM, since
-their parent has died, and write a checkpoint; but nobody is left to report, and Prefect learns of it by missing
-heartbeats after a minute and a half. This process survives signals. It waits until the stages have ended, pushes the
-last checkpoint if that is wanted (``checkpoint_transfer``), and tells Prefect, so that another machine goes on at once.
+When Prefect's worker is stopped, it may kill the processes of its flow runs with SIGKILL. Their stages get SIGTERM,
+since their parent has died, and write a checkpoint; but nobody is left to report, and Prefect learns of it by missing
+heartbeats after a minute and a half. This process survives SIGTERM and Ctrl-C. It waits until the stages have ended,
+pushes the last checkpoint if that is wanted (``checkpoint_transfer``), and tells Prefect, so that another machine goes
+on at once.
 
     python -m pipeline.workers.last_report WORKSPACE FLOW_RUN
 """

@@ -1,7 +1,7 @@
 """Runs Prefect's worker, and when it is told to stop, ends once all that the worker left has ended.
 
-In a container the first process takes all others with it. Prefect's worker ends at once; the stages of its training
-runs are then writing their checkpoints.
+In a container the first process takes all others with it. Prefect's worker may end while the stages of its training
+runs still write their checkpoints.
 
     python -m pipeline.workers.serve COMMAND ...
 """
@@ -19,9 +19,11 @@ from types import FrameType
 
 import psutil
 
+from pipeline.execution.stopping import PR_SET_CHILD_SUBREAPER
+from stages.runtime.program import PR_SET_PDEATHSIG
+
 LEFT_S = 90.0
 """For stages, and for who reports their end."""
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def main() -> None:

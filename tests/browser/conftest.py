@@ -30,20 +30,6 @@ LARGEST = 300_000
 """Bytes of a picture in the docs."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
-    config.addinivalue_line("markers", "browser: MLflow's pages in a headless Chromium; `make browser`, half a minute")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the browser tests unless `make browser` runs them."""
-    if "browser" in (config.getoption("markexpr") or ""):
-        return
-    mine = [item for item in items if item.get_closest_marker("browser")]
-    config.hook.pytest_deselected(items=mine)
-    items[:] = [item for item in items if item not in mine]
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A headless Chromium."""

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from pipeline.base import environment
+from tests.machines.proof import S3_ACCESS, s3_server
 from tests.support import ROOT
 
 COMPOSE = ROOT / "deploy/compose.yaml"
@@ -40,18 +41,13 @@ class Cluster:
     mlflow: str
     store: str
     database: str
-    log: Path
 
     def environment(self) -> dict[str, str]:
         """Return what docs/cluster.md exports on the desk."""
-        return {
+        return S3_ACCESS | {
             "PREFECT_API_URL": f"{self.prefect}/api",
             "MLFLOW_TRACKING_URI": self.mlflow,
             "AWS_ENDPOINT_URL": self.store,
-            "AWS_ACCESS_KEY_ID": "facet",
-            "AWS_SECRET_ACCESS_KEY": PASSWORD,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
         }
 
     def count(self, database: str, what: str) -> int:
@@ -149,7 +145,8 @@ def started(folder: Path) -> Iterator[Cluster]:
     services = compose()["services"]
     with ExitStack() as stack:
         database = stack.enter_context(postgresql(folder / "postgresql"))
-        ports = {name: environment.free_port(0) for name in ("store", "prefect", "mlflow")}
+        store = stack.enter_context(s3_server(folder))
+        ports = {name: environment.free_port(0) for name in ("prefect", "mlflow")}
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         here = {
             "${PASSWORD}": PASSWORD,
@@ -170,12 +167,10 @@ def started(folder: Path) -> Iterator[Cluster]:
             log = folder / f"{name}.log"
             stack.enter_context(_program([sys.executable, "-m", *command], extra | of_store, log, health))
 
-        cluster = Cluster(urls["prefect"], urls["mlflow"], urls["store"], database, folder)
+        cluster = Cluster(urls["prefect"], urls["mlflow"], store, database)
         of_store = {key: value for key, value in cluster.environment().items() if key.startswith("AWS_")}
-        moto = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(ports["store"])]
-        stack.enter_context(_program(moto, {}, folder / "store.log", f"{urls['store']}/moto-api/"))
         buckets = [sys.executable, *services["buckets"]["command"][1:]]
-        for _ in range(2):  # the second finds them there
+        for _ in range(2):  # the second finds both there
             subprocess.run(buckets, check=True, cwd=ROOT, env=os.environ | of_store)
         program("prefect", f"{urls['prefect']}/api/health")
         program("mlflow", f"{urls['mlflow']}/health")

@@ -66,12 +66,3 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dic
     said: list[str] = []
     yield home, services.up(home, said.append, ports={services.PREFECT: 0, services.MLFLOW: 0})
     services.down(home)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the fault tests unless `make faults` runs them: a quarter of an hour. Quick ones: tests/pipeline."""
-    if os.environ.get("FACET_FAULTS") or "faults" in (config.getoption("markexpr") or ""):
-        return
-    mine = [item for item in items if item.get_closest_marker("faults")]
-    config.hook.pytest_deselected(items=mine)
-    items[:] = [item for item in items if item not in mine]

@@ -50,16 +50,6 @@ print(f"{name} begins", flush=True)
 if pathlib.Path("ignore-sigterm", name).exists():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 time.sleep(seconds)
-if kind == "train_backbone" and "checkpoint_steps" in params:
-    home = pathlib.Path(".facet/checkpoints/0123456789abcdef")
-    first = max([int(path.name.removeprefix("step-")) for path in home.glob("step-??????????")], default=0)
-    note(f"from {first}")
-    for step in range(first + 1, params["checkpoint_steps"] + 1):
-        time.sleep(0.5)
-        aside = home / "aside.partial"
-        aside.mkdir(parents=True, exist_ok=True)
-        (aside / "checkpoint.json").write_text('{"best_step": null}')
-        aside.replace(home / f"step-{step:010d}")
 if pathlib.Path("fail", name).exists():
     print(f"error: {name} was told to fail", file=sys.stderr, flush=True)
     sys.exit(2)

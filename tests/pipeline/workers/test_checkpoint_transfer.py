@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pipeline.workers.checkpoint_transfer import Pushing
 from stages.core.errors import InputError
 from stages.training.checkpoints import MANIFEST, Checkpoints, Snapshot
 from tests.machines.network import Network
+from tests.pipeline.dummy import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -97,9 +97,9 @@ def test_newer_checkpoints_are_pushed_while_the_training_runs(machines, monkeypa
     monkeypatch.setenv("FACET_PUSH_CHECKPOINTS", "0.1")
     first.save(1)
     with first.pushing():
-        _until(lambda: there(store) == [f"{KEY}/step-0000000001"])
+        wait_until(lambda: there(store) == [f"{KEY}/step-0000000001"])
         first.save(2)
-        _until(lambda: there(store) == [f"{KEY}/step-0000000002"])
+        wait_until(lambda: there(store) == [f"{KEY}/step-0000000002"])
     assert first.said == [f"pushed checkpoint {KEY}/step-{step:010d}" for step in (1, 2)], "each once"
 
 
@@ -151,10 +151,3 @@ def test_nothing_is_pushed_unless_it_is_asked_for(machines, monkeypatch: pytest.
     monkeypatch.setenv("FACET_PUSH_CHECKPOINTS", "often")
     with pytest.raises(InputError, match="wanted seconds between two looks"):
         checkpoint_transfer.interval_s()
-
-
-def _until(look: Any, timeout_s: float = 150) -> None:
-    until_s = time.monotonic() + timeout_s
-    while not look():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
