@@ -22,7 +22,7 @@ from prefect.utilities.callables import parameter_schema
 
 from pipeline.base import environment, workspace
 from pipeline.servers import daemons
-from pipeline.workers.prefect_worker import START
+from pipeline.workers.prefect_worker import PROMPT, START
 from pipeline.workers.work_pool import make_pool
 from stages.core.errors import InputError
 from stages.runtime import yaml_text
@@ -37,8 +37,7 @@ def up(root: Path, api_url: str, say: Callable[[str], None]) -> None:
     for pool in apply(root):
         name = f"{daemons.WORKER} of deployments in {pool}"
         if name not in daemons.known(root):
-            settings = environment.for_children() | environment.prefect_settings(root, api_url)
-            settings |= {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_WORKER_PREFETCH_SECONDS": "1"}
+            settings = environment.for_children() | environment.prefect_settings(root, api_url) | PROMPT
             daemons.add(root, name, worker_command(root, pool), settings)
             say(f"{daemons.WORKER:8} runs deployments from the work pool {pool}")
 

@@ -108,7 +108,8 @@ class PoolExecutor(Executor):
         self.calls, self.git = Calls(), threading.Lock()
         self.news, self.over = threading.Condition(), threading.Event()
         training = Training(pool)
-        patiently(training.prepare)
+        # once: many at a time would wait for each other in the server's database
+        self.deployment = patiently(training.prepare)
         crash_automation.watch(str(training.api.api_url).rstrip("/"), get_run_logger().warning)
         threading.Thread(target=self._watch, name="pool watch", daemon=True).start()
 
@@ -190,7 +191,7 @@ class PoolExecutor(Executor):
         request |= {"patience": asdict(self.patience)}
         devices = max(num_gpus(self.root, each) for each in stages.values())
         code, training = self._send_code() | {"workspace": self.here}, Training(self.pool)
-        run = patiently(lambda: training.submit(stage.key, request, devices, code), self._stopping)
+        run = patiently(lambda: training.submit(self.deployment, stage.key, request, devices, code), self._stopping)
         say(f"waiting in the work pool {self.pool}: flow run {run.id}")
         sent = Sent(run)
         with self.news:

@@ -13,6 +13,8 @@ from stages.core.errors import UnknownNameError
 
 SERVE = [sys.executable, "-m", "pipeline.workers.serve"]
 START = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--install-policy", "never"]
+PROMPT = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_WORKER_PREFETCH_SECONDS": "1"}
+"""Settings of a worker that looks for work each second, not every ten."""
 
 
 def command(root: Path, pool: str, limit: int) -> list[str]:
@@ -39,7 +41,7 @@ def num_runs(asked: int | None) -> int:
 
 def settings(root: Path, limit: int) -> dict[str, str]:
     """Return the environment of a worker, and so of its flow runs."""
-    own = {"FACET_PROJECT": str(root), "PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_WORKER_PREFETCH_SECONDS": "1"}
+    own = PROMPT | {"FACET_PROJECT": str(root)}
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, environment.num_cores() // limit)))
     own |= environment.prefect_settings(root.absolute()) | {"OMP_NUM_THREADS": threads}
     return environment.for_children() | own

@@ -35,6 +35,7 @@ DESCRIPTION = "Training runs of `facet run --pool`, each with its evaluations; d
 NOT_WANTED = "the run that sent it was stopped"
 WITHDRAWN = "facet.withdrawn"
 ANY_QUEUE = "default"
+ENGINE = "python -m prefect.engine"
 MANY = 200
 # older servers refuse the client's own defaults
 PAGE: dict[str, Any] = {"limit": MANY, "offset": 0, "sort": FlowRunSort.ID_DESC}
@@ -65,6 +66,8 @@ def _is_away(error: Exception) -> bool:
 def make_pool(api: SyncPrefectClient, name: str, queue: str) -> None:
     """Create a work pool for workers of the type `process`, and a queue of it, where they are missing."""
     template = ProcessWorker.get_default_base_job_template()
+    # a worker without a command starts two processes of Prefect one after the other, to find out what this one is
+    template["variables"]["properties"]["command"]["default"] = ENGINE
     with contextlib.suppress(ObjectAlreadyExists):
         api.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
     with contextlib.suppress(ObjectAlreadyExists):
@@ -87,9 +90,9 @@ class Training:
         self.name = pool
         self.api = get_client(sync_client=True)
 
-    def prepare(self, devices: int = 1) -> UUID:
-        """Create the pool, a queue for so many devices and the deployment, where they are missing; return the last."""
-        make_pool(self.api, self.name, queue_for(devices))
+    def prepare(self) -> UUID:
+        """Create the pool and the deployment, where they are missing; return the latter."""
+        make_pool(self.api, self.name, ANY_QUEUE)
         settings = environment.QUIET | environment.flow_settings()
         return self.api.create_deployment(
             flow_id=self.api.create_flow_from_name(FLOW),
@@ -104,16 +107,18 @@ class Training:
             parameter_openapi_schema={"type": "object", "properties": {}},
         )
 
-    def submit(self, name: str, request: Mapping[str, Any], devices: int, code: Mapping[str, str]) -> FlowRun:
+    def submit(
+        self, deployment: UUID, name: str, request: Mapping[str, Any], devices: int, code: Mapping[str, str]
+    ) -> FlowRun:
         """Queue a training run; return its flow run, or the one that is queued or running for the same request.
 
         Args:
+            deployment: as `prepare` returned it.
             name: of the training run.
             request: what is to be done, the same for all that want the same.
             devices: that it needs on one machine.
             code: where a worker gets the code, which may differ.
         """
-        deployment = self.prepare(devices)
         digest = hashlib.sha256(json.dumps([name, request], sort_keys=True).encode()).hexdigest()[:16]
         for number in range(MANY):
             run = self.api.create_flow_run_from_deployment(
