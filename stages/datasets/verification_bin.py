@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from stages.core.errors import InputError
 from stages.core.formats.verification_pickle import Image, PickleError, read
+from stages.core.images import decoding
 
 SIZE = 112
 
@@ -65,7 +66,7 @@ def decode(image: Image) -> NDArray[np.uint8]:
     Raises:
         ValueError: not an image, or not square.
     """
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if len(image) else None
+    pixels = decoding.decode(image)
     if pixels is None:
         raise InputError(
             f"{len(image)} bytes are not an image, or are truncated; they begin with {bytes(image[:8])!r}"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
+from stages.core.images import decoding
 from stages.core.images.alignment import SIZE
 from stages.core.images.image_format import extension
 from stages.core.metrics.features import Image
@@ -39,7 +40,7 @@ def describe_images(encoded: Iterable[tuple[str, bytes]], sight: Sight) -> None:
     sizes: Counter[str] = Counter()
     lengths, means = [], []
     for name, data in encoded:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        image = decoding.decode(data)
         if image is None:
             sight.problems.append(f"{name}: {len(data)} bytes are not an image, or are truncated")
             continue
@@ -124,7 +125,3 @@ def contact_sheet(tiles: Sequence[tuple[str, Image]]) -> Image:
     return sheet
 
 
-def decoded(data: bytes) -> Image | None:
-    """Return an encoded image as BGR, or None."""
-    image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    return image

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
+from stages.core.images import decoding
 from stages.core.metrics.features import Image
 from stages.core.recordio.reader import RecordError, RecordReader
 from stages.datasets.insightface_rec import TrainSet
 from stages.inspection.catalogue import TRAINING_SETS
-from stages.inspection.facts import Sight, decoded, describe_groups, describe_images, spread
+from stages.inspection.facts import Sight, describe_groups, describe_images, spread
 
 FRAMING_LIMIT = 500_000  # records whose framing is looked at, unless all are asked for
 _MXNET_TIMEOUT_S = 600
@@ -120,7 +121,7 @@ def _tiles(train: TrainSet, key_N: NDArray[np.int64], label_N: NDArray[np.int64]
     for identity in spread(np.unique(label_N), 8):
         for key in key_N[label_N == identity][:8].tolist():
             try:
-                image = decoded(bytes(train.image_bytes(key)))
+                image = decoding.decode(bytes(train.image_bytes(key)))
             except RecordError:
                 image = None
             if image is not None:

@@ -10,11 +10,12 @@ import numpy as np
 
 from stages.core.errors import InputError
 from stages.core.formats.mat_cells import read_lists
+from stages.core.images import decoding
 from stages.core.metrics.processing import Failure
 from stages.datasets import ijb, ijbs, pair_list, scface, tinyface, verification_bin
 from stages.inspection.catalogue import KNOWN, Known, own
 from stages.inspection.check import examine_at
-from stages.inspection.facts import Sight, decoded, describe_groups, describe_images, describe_pixels, spread
+from stages.inspection.facts import Sight, describe_groups, describe_images, describe_pixels, spread
 from stages.inspection.findings import SWAPPED
 from stages.io.packed_images import is_packed
 
@@ -35,7 +36,7 @@ def see_bin(path: Path, *, everything: bool = False) -> Sight:
     pairs = [*spread(np.flatnonzero(stored.is_same), 16), *spread(np.flatnonzero(~stored.is_same), 16)]
     for pair in pairs:
         for row in (2 * pair, 2 * pair + 1):
-            image = decoded(bytes(stored.images[row]))
+            image = decoding.decode(bytes(stored.images[row]))
             if image is not None:
                 sight.tiles.append((f"{pair} {'same' if stored.is_same[pair] else 'other'}", image))
     return sight
@@ -107,7 +108,7 @@ def see_images(folder: Path, files: Sequence[Path], *, everything: bool = False)
     sight.facts["checked"] = f"{len(rows):,} images decoded"
     describe_images(((str(files[row].relative_to(folder)), files[row].read_bytes()) for row in rows), sight)
     for row in spread(range(len(files))):
-        image = decoded(files[row].read_bytes())
+        image = decoding.decode(files[row].read_bytes())
         if image is not None:
             sight.tiles.append((files[row].relative_to(folder).as_posix()[-20:], image))
     return sight
@@ -117,7 +118,7 @@ def see_image(path: Path) -> Sight:
     """Inspect one image."""
     sight, data = Sight("image"), path.read_bytes()
     describe_images([(path.name, data)], sight)
-    image = decoded(data)
+    image = decoding.decode(data)
     if image is not None:
         sight.tiles.append((path.name, image))
         corner = image[0, 0].tolist()

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.images import decoding
 from stages.core.images.alignment import SIZE
 from stages.core.metrics.features import Image
 from stages.datasets.insightface_rec import TrainSet
 from stages.datasets.people import PeopleFolder
 from stages.inspection.catalogue import TRAINING_SETS
-from stages.inspection.facts import Sight, decoded, describe_groups, describe_images, seem_swapped, spread
+from stages.inspection.facts import Sight, describe_groups, describe_images, seem_swapped, spread
 from stages.inspection.findings import SAMPLE, SWAPPED, Found
 from stages.unpacking.sources import find
 
@@ -68,7 +69,7 @@ def _note_images(names: Sequence[str], read: Callable[[str], bytes], what: str, 
         except (OSError, ValueError) as error:
             problems.append(f"{name}: {error}")
             continue
-        image = decoded(data)
+        image = decoding.decode(data)
         if image is None:
             problems.append(f"{name}: {len(data)} bytes are not an image, or are truncated")
         else:
@@ -106,6 +107,6 @@ def _tiles(people: PeopleFolder) -> Iterator[tuple[str, Image]]:
     for identity in spread(range(len(people.identities)), 8):
         for row in range(int(first[identity]), min(int(first[identity]) + 8, len(people.names))):
             if people.label_N[row] == identity:
-                image = decoded(people.image_bytes(row))
+                image = decoding.decode(people.image_bytes(row))
                 if image is not None:
                     yield people.names[row][-20:], image

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
-from stages.core.images import alignment
+from stages.core.images import alignment, decoding
 
 Image = NDArray[np.uint8]
 MODEL_FILES = ("yunet_n_640_640.onnx", "face_detection_yunet_2023mar.onnx")
@@ -74,22 +74,13 @@ def read_picture(path: Path) -> Image:
         raise FileNotFoundError(f"{path} does not exist")
     encoded = np.fromfile(path, np.uint8)
     # a JPEG has no transparency, and only IMREAD_COLOR carries out the rotation in EXIF
-    whole = None if bytes(encoded[:2]) == b"\xff\xd8" else _decode(encoded, cv2.IMREAD_UNCHANGED)
+    whole = None if bytes(encoded[:2]) == b"\xff\xd8" else decoding.decode(encoded, cv2.IMREAD_UNCHANGED)
     if whole is not None and whole.ndim == 3 and whole.shape[2] == 4:
         return _turned(_on_white(whole), encoded)
-    image_HW3 = _decode(encoded, cv2.IMREAD_COLOR)
+    image_HW3 = decoding.decode(encoded, cv2.IMREAD_COLOR)
     if image_HW3 is None:
         raise InputError(f"{path} is not a readable picture: give JPEG, PNG, WebP, TIFF or BMP")
     return image_HW3
-
-
-def _decode(encoded: NDArray[np.uint8], flags: int) -> Image | None:
-    try:
-        # an empty or cut file, or one of absurd size, raises in one version and gives None in another
-        decoded: Image | None = cv2.imdecode(encoded, flags)
-    except cv2.error:
-        return None
-    return decoded
 
 
 def _turned(image_HW3: Image, encoded: NDArray[np.uint8]) -> Image:
@@ -97,8 +88,8 @@ def _turned(image_HW3: Image, encoded: NDArray[np.uint8]) -> Image:
 
     Which turn that is shows from OpenCV's two ways of decoding: it carries out the rotation only where it drops alpha.
     """
-    lying_HW3 = _decode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    upright_HW3 = _decode(encoded, cv2.IMREAD_COLOR)
+    lying_HW3 = decoding.decode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    upright_HW3 = decoding.decode(encoded, cv2.IMREAD_COLOR)
     if lying_HW3 is None or upright_HW3 is None:
         return image_HW3
     turns = (turn for turn in TURNS if np.array_equal(turn(lying_HW3), upright_HW3))

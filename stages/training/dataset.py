@@ -21,7 +21,7 @@ from torch import Tensor
 
 from stages.config.training import Config
 from stages.core.errors import InputError
-from stages.core.images import augment, jpeg, low_view
+from stages.core.images import augment, decoding, low_view
 from stages.core.images.augment_views import Views
 from stages.core.images.brisque import Regression
 from stages.core.images.pixels import SIDE
@@ -214,7 +214,7 @@ class Samples:
         return (label_B,) if self.brisque is None else (label_B, brisque_model.qualities(image_VBHW3[0], self.brisque))
 
     def _decode(self, image_HW3: augment.Image, position: int) -> None:
-        size = jpeg.decode_into(image_HW3, self.records.images.image_bytes(position))
+        size = decoding.decode_into(image_HW3, self.records.images.image_bytes(position))
         if size != (SIDE, SIDE):
             came = f"{size[1]} x {size[0]}" if size else "bytes that are no image"
             record = f"record {self.records.key_N[position]}"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from stages.core.errors import InputError
+from stages.core.images import decoding
 from stages.core.images.alignment import SIZE
 from stages.datasets import insightface_rec, people
 from stages.datasets.insightface_rec import TrainSet
@@ -126,7 +126,7 @@ def refuse_pictures(found: PeopleFolder) -> None:
     sizes: Counter[tuple[int, int]] = Counter()
     for n in np.unique(np.linspace(0, len(found.names) - 1, SAMPLE).round().astype(int)).tolist():
         data = found.image_bytes(n)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        image = decoding.decode(data)
         if image is not None:
             sizes[image.shape[1], image.shape[0]] += 1
     others = sum(count for size, count in sizes.items() if size != (SIZE, SIZE))

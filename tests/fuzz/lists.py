@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.io
 
 from stages.core.errors import InputError
-from stages.core.images import jpeg
+from stages.core.images import decoding
 from stages.core.metrics.processing import Failure
 from stages.core.recordio.framing import MAGIC, frame
 from stages.core.recordio.header import Header, pack
@@ -72,7 +72,7 @@ def read_records(folder: Path) -> int:
     into = np.empty((16, 16, 3), np.uint8)
     for key in found.keys.tolist():
         found.label_of(key)
-        jpeg.decode_into(into, found.image_bytes(key))
+        decoding.decode_into(into, found.image_bytes(key))
     assert found.num_classes >= 1
     assert len(labels) == len(found)
     for _ in found.reader.scan():

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
+from stages.core.images import decoding
 from stages.core.metrics.features import Embed, Features, Floats, Image
 
 SIZE = 112
@@ -63,10 +63,10 @@ def decode(data: bytes | memoryview) -> Image:
     Raises:
         ValueError: it is empty, cut short or not an image.
     """
-    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data else None
+    image = decoding.decode(data)
     if image is None:
         raise InputError(f"{len(data)} bytes are not a complete JPEG or PNG image")
-    return image  # type: ignore[no-any-return]
+    return image
 
 
 def decode_aligned(data: bytes | memoryview) -> Image:

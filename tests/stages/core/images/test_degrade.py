@@ -78,7 +78,7 @@ def test_enlarging_to_the_same_size_changes_nothing(faces: list[np.ndarray]):
     assert np.array_equal(enlarge(faces[0], 112, 112, np.random.default_rng(0)), faces[0])
 
 
-def test_jpeg_bytes_come_back_as_the_image_in_natural_colours():
+def test_decoding_bytes_come_back_as_the_image_in_natural_colours():
     red = np.zeros((16, 16, 3), np.uint8)
     red[..., 2] = 200  # OpenCV's order is blue, green, red
     packed = encode(red, 95)

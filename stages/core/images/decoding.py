@@ -1,4 +1,4 @@
-"""Decodes an image into an existing array: JPEG with simplejpeg, everything else with OpenCV.
+"""Decodes images: with OpenCV, or a JPEG into an existing array with simplejpeg.
 
 Both stand on libjpeg-turbo with the same settings, so pixels are equal (a test holds it); simplejpeg is 1.3 to 1.4
 times as fast, mostly because it writes where it is told to.
@@ -12,6 +12,18 @@ import simplejpeg
 from numpy.typing import NDArray
 
 _JPEG, _EXIF = b"\xff\xd8\xff", b"Exif\0"
+
+
+def decode(encoded: memoryview | bytes | NDArray[np.uint8], flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8] | None:
+    """Return an image as OpenCV decodes it, blue first; None if it is empty, cut short or no image."""
+    if not len(encoded):
+        return None
+    try:
+        # what is no image gives None, but a header that announces a billion pixels raises
+        read: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error:
+        return None
+    return read
 
 
 def decode_into(image_HW3: NDArray[np.uint8], encoded: memoryview | bytes) -> tuple[int, int] | None:
@@ -33,7 +45,7 @@ def decode_into(image_HW3: NDArray[np.uint8], encoded: memoryview | bytes) -> tu
         else:
             if decoded.shape == image_HW3.shape:
                 return decoded.shape[0], decoded.shape[1]
-    read = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    read = decode(encoded)
     if read is None:
         return None
     if read.shape == image_HW3.shape:
