@@ -35,8 +35,8 @@ def main() -> int:
             found |= harness.report(library, Path(folder), [name], arguments.faults)
             print(f"{name}: {found[name]['tries']} tries, {len(found[name]['problems'])} problems", flush=True)
             print("".join(f"    {problem}\n" for problem in found[name]["problems"]), end="", flush=True)
-        if arguments.write and not found[name]["problems"]:
-            write(arguments.write, {name: found[name]})
+            if arguments.write and not found[name]["problems"]:
+                write(arguments.write, {name: found[name]})
     wrong = [name for name in found if found[name]["problems"] or not set(ALL[name].covers) <= set(found[name]["ran"])]
     if wrong:
         print(f"error: {', '.join(wrong)}", file=sys.stderr)
