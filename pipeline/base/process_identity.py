@@ -8,6 +8,16 @@ import psutil
 BIRTH_TOLERANCE_S = 5.0
 
 
+def check(pid: int) -> None:
+    """Refuse what a damaged record calls a pid: 0 and less stand for groups of processes, or for all.
+
+    Raises:
+        ValueError: it is not positive.
+    """
+    if pid < 1:
+        raise ValueError(f"wanted the pid of one process, got {pid}")
+
+
 def is_same(process: psutil.Process, born: float) -> bool:
     """Return whether a process is the one of its pid that began at ``born``, in seconds since the epoch."""
     return bool(abs(process.create_time() - born) < BIRTH_TOLERANCE_S)

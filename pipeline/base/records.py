@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def of(kind: type[T], tree: object) -> T | None:
-    """Return a record of a dataclass; None if a field is missing or of another kind.
+    """Return a record of a dataclass; None if a field is missing, of another kind or refused.
 
     Fields that it does not know are left out: another version wrote them.
     """
@@ -22,7 +22,7 @@ def of(kind: type[T], tree: object) -> T | None:
         return None
     try:
         return kind(**given)
-    except TypeError:  # a field is missing
+    except (TypeError, ValueError):  # a field is missing, or refused
         return None
 
 

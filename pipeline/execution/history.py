@@ -45,6 +45,9 @@ class FlowRun:
     missed: bool = False
     """Prefect's server was away for a time, so that it may have missed something."""
 
+    def __post_init__(self) -> None:
+        process_identity.check(self.pid)
+
     @property
     def alive(self) -> bool:
         """Return whether its process still runs and works on it."""

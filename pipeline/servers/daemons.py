@@ -42,6 +42,9 @@ class Service:
     born: float
     """Start time from the kernel, in seconds since the epoch."""
 
+    def __post_init__(self) -> None:
+        process_identity.check(self.pid)
+
     @property
     def alive(self) -> bool:
         """Return whether the process that was started still runs."""

@@ -119,7 +119,8 @@ def under(own: Mapping[str, Any], defaults: Mapping[str, Any], recipes: Path) ->
 def resolve_run(name: str, own: Mapping[str, Any], defaults: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> Run:
     """Return one run with all inherited values filled in, and every field validated."""
     where = f"params.yaml, runs.{name}"
-    if "name" not in (own.get("head") or {}) or "dataset" not in own:
+    head = own.get("head")
+    if not isinstance(head, Mapping) or "name" not in head or "dataset" not in own:
         raise InputError(f"{where}: a run must give its own `dataset` and `head: {{name: ...}}`, got {dict(own)}")
     if str(own["dataset"]) not in datasets:
         raise UnknownNameError(f"{where}: no data set {own['dataset']!r}: there are {', '.join(sorted(datasets))}")
@@ -184,9 +185,11 @@ def _check_synthetic_sets(names: tuple[str, ...], there: tuple[str, ...], where:
         raise InputError(f"{where}: synthetic data has no set {', '.join(unknown)}: there are {', '.join(there)}")
 
 
-def check_plugin(kind: str, section: Mapping[str, Any], where: str) -> BaseModel:
+def check_plugin(kind: str, section: object, where: str) -> BaseModel:
     """Return a plugin's section validated as that plugin's own config."""
     field = f"{where}, {kind.removesuffix('s')}"
+    if not isinstance(section, Mapping):
+        raise InputError(f"{field}: wanted a mapping with `name`, got {section!r}")
     if "name" not in section:
         raise InputError(f"{field}: `name` is missing; there are {', '.join(plugins.names(kind))}")
     config: type[BaseModel] = plugins.load(kind, str(section["name"])).Config

@@ -186,8 +186,8 @@ def write_torchscript(path: Path, portable: Portable) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would rather have torch.export: that is program.pt2
         traced = torch.jit.trace(portable.with_pixels(), images()[:2])  # type: ignore[no-untyped-call]
-        with model_files.written_by_torch(path):
-            torch.jit.save(traced, path, _extra_files={"facet.json": json.dumps(portable.about)})
+        said = {"facet.json": json.dumps(portable.about)}
+        model_files.write_archive(path, lambda whole: torch.jit.save(traced, whole, _extra_files=said))
         made = torch.jit.load(path)(images())  # type: ignore[no-untyped-call]
     compare(path, portable, [value.numpy() for value in (made if isinstance(made, tuple) else (made,))])
 

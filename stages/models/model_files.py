@@ -5,9 +5,10 @@ Shapes: N images, D feature dimensions.
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -126,6 +127,13 @@ def written_by_torch(path: Path) -> Iterator[None]:
         raise OSError(f"{path} cannot be written whole: make room, or make its folder writable ({said})") from error
 
 
+def write_archive(path: Path, save_to: Callable[[io.BytesIO], None]) -> None:
+    """Write a program, which torch saves in memory: on a full disk it would abort the process without a word."""
+    whole = io.BytesIO()
+    save_to(whole)
+    path.write_bytes(whole.getbuffer())
+
+
 def save_program(
     path: Path,
     backbone: nn.Module,
@@ -149,8 +157,7 @@ def save_program(
         for node in exported.graph.nodes:
             # it names files by absolute path: the same training in another folder would give other bytes
             node.meta.pop("stack_trace", None)
-        with written_by_torch(path):
-            torch.export.save(exported, path)
+        write_archive(path, lambda whole: torch.export.save(exported, whole))
         measured = torch.export.load(path).module()(image_N3HW)
         wanted = program(image_N3HW)
     for got, expected in zip(measured, wanted, strict=True):

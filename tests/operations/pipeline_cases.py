@@ -59,7 +59,7 @@ def _lock_file() -> dict[str, Any]:
 
 
 def _flow_run(number: int) -> history.FlowRun:
-    return history.FlowRun(f"id-{number}", number, 1.0, "completed")
+    return history.FlowRun(f"id-{number}", 1 + number, 1.0, "completed")
 
 
 def _journals(number: int) -> None:

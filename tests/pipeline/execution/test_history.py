@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from pipeline.execution import history
 from pipeline.execution.history import LastRun
 from pipeline.execution.stage_result import StageResult
@@ -62,3 +64,11 @@ def test_a_flow_run_that_an_earlier_version_wrote_down_with_its_tasks_is_read(tm
     (path,) = (tmp_path / ".facet/flow-runs").glob("*.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tasks": []}))
     assert [one.flow_run_id for one in history.unsettled(tmp_path)] == ["id"]
+
+
+@pytest.mark.parametrize("pid", [-1, 0])
+def test_a_damaged_record_of_a_flow_run_names_no_process(tmp_path: Path, pid: int) -> None:
+    history.write_open(tmp_path, history.this_flow_run("id"))
+    (path,) = (tmp_path / ".facet/flow-runs").glob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": pid}))
+    assert history.unsettled(tmp_path) == []

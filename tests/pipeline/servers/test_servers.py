@@ -253,6 +253,13 @@ def test_a_record_from_before_a_reboot_harms_nobody(tmp_path: Path) -> None:
     assert not (tmp_path / ".facet/services.json").exists()
 
 
+@pytest.mark.parametrize("pid", [-1, 0])
+def test_a_damaged_record_of_a_server_names_no_process(tmp_path: Path, pid: int) -> None:
+    entry = {"name": "prefect", "url": "http://127.0.0.1:1", "pid": pid, "born": 1.0}
+    environment.write_json(tmp_path / ".facet/services.json", {"prefect": entry})
+    assert services.down(tmp_path) == []
+
+
 def test_a_pid_that_came_again_is_not_ours(tmp_path: Path) -> None:
     born = psutil.Process().create_time() - 60
     service = Service("prefect", "http://127.0.0.1:1", os.getpid(), born)
