@@ -89,6 +89,14 @@ def _there(path: str) -> Callable[[], dict[str, Any]]:
     return lambda: {path: Path(path).stat().st_size} if Path(path).is_file() else {}
 
 
+def _script() -> dict[str, Any]:
+    """Return what a TorchScript file says: torch numbers the classes of a process, so that sizes differ."""
+    said = {"facet.json": ""}
+    if Path("out/mine.ts").is_file():
+        torch.jit.load("out/mine.ts", _extra_files=said)
+    return {name: text for name, text in said.items() if text}
+
+
 def _draw_all() -> None:
     faces = [small_sets.face(number) for number in range(2)]
     _drawing.draw_sheet(Path("pictures/sheet.png"), "norm", {"best": (faces, [1.0, 2.0])})
@@ -128,7 +136,7 @@ CASES = [
     ),
     Case(
         "model export, TorchScript", "`facet export`", ("stages.models.export.write_torchscript",),
-        _export("torchscript", "out/mine.ts"), _there("out/mine.ts"), _model, slow=True,
+        _export("torchscript", "out/mine.ts"), _script, _model, slow=True,
     ),
     Case(
         "model export, ONNX", "`facet export`", ("stages.models.export.write_onnx",),
