@@ -66,7 +66,7 @@ def _is_away(error: Exception) -> bool:
 def make_pool(api: SyncPrefectClient, name: str, queue: str) -> None:
     """Create a work pool for workers of the type `process`, and a queue of it, where they are missing."""
     template = ProcessWorker.get_default_base_job_template()
-    # a worker without a command starts two processes of Prefect one after the other, to find out what this one is
+    # where a pool names no command, its workers start Prefect twice for each flow run: first for the pull steps alone
     template["variables"]["properties"]["command"]["default"] = ENGINE
     with contextlib.suppress(ObjectAlreadyExists):
         api.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))

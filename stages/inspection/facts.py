@@ -123,5 +123,3 @@ def contact_sheet(tiles: Sequence[tuple[str, Image]]) -> Image:
         text = caption.encode("ascii", "replace").decode()
         cv2.putText(sheet, text, (x + 2, y + SIZE + 10), cv2.FONT_HERSHEY_SIMPLEX, 0.32, (40, 40, 40), 1, cv2.LINE_AA)
     return sheet
-
-
