@@ -135,7 +135,8 @@ CASES = [
         _export("state-dict", "out/mine.pt"), _there("out/mine.pt"), _model, slow=True,
     ),
     Case(
-        "model export, TorchScript", "`facet export`", ("stages.models.export.write_torchscript",),
+        "model export, TorchScript", "`facet export`",
+        ("stages.models.export.write_torchscript", "stages.models.model_files.write_archive"),
         _export("torchscript", "out/mine.ts"), _script, _model, slow=True,
     ),
     Case(
