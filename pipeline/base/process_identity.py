@@ -9,7 +9,7 @@ BIRTH_TOLERANCE_S = 5.0
 
 
 def check(pid: int) -> None:
-    """Refuse what a damaged record calls a pid: 0 and less stand for groups of processes, or for all.
+    """Refuse a pid that is not positive, as in a damaged record: the kernel takes it for a group of processes.
 
     Raises:
         ValueError: it is not positive.

@@ -8,8 +8,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,16 +110,10 @@ def save(tree: Mapping[str, Any], path: Path) -> None:
     Raises:
         OSError: it cannot be written whole.
     """
-    with written_by_torch(path):
-        torch.save(tree, path)
-
-
-@contextmanager
-def written_by_torch(path: Path) -> Iterator[None]:
-    """Raise an ``OSError`` where torch cannot write a file whole: it hides the reason, in what looks like a bug."""
     try:
-        yield
+        torch.save(tree, path)
     except RuntimeError as error:
+        # torch hides the reason, in what looks like a bug
         said = str(error).splitlines()[0]
         if not any(sign in said for sign in ("inline_container", "iostream")):
             raise
@@ -128,7 +121,7 @@ def written_by_torch(path: Path) -> Iterator[None]:
 
 
 def write_archive(path: Path, save_to: Callable[[io.BytesIO], None]) -> None:
-    """Write a program, which torch saves in memory: on a full disk it would abort the process without a word."""
+    """Write a file that torch makes in memory: if torch writes it itself, a full disk ends the process silently."""
     whole = io.BytesIO()
     save_to(whole)
     path.write_bytes(whole.getbuffer())
