@@ -197,7 +197,7 @@ def _run(
     own = {key: value for key, value in said.items() if key not in WORDS}
     own["dataset"] = _named(at, "data", said.get("data"), name, scales[-1])
     if "net" in said:
-        own["backbone"] = _named(at, "nets", said["net"], name, scales[-1])
+        own["backbone"] = merge(_named(at, "nets", said["net"], name, scales[-1]), said.get("backbone") or {})
     if "recipe" in said and "paper" in scales:
         own["recipe"] = said["recipe"]
     run = merge(at.get("all", {}), own)

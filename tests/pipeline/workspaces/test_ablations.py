@@ -99,6 +99,14 @@ def test_words_of_the_documents_become_what_the_profile_says_they_are(root: Path
     assert (tree["tables"], tree["defaults"]) == ({"heads": {}}, {"seed": 0})
 
 
+def test_a_run_overrides_a_part_of_its_network(root: Path) -> None:
+    runs = {**RUNS, "ada_r50_ms1mv2": {**RUNS["ada_r50_ms1mv2"], "backbone": {"stem_stride": 1}}}
+    write(root, {"ablations/runs.yaml": runs})
+    shown = ablations.params(root, Ablations("demo", {"heads": (0,)}))["runs"]
+    assert shown["ada_r50_ms1mv2"]["backbone"] == {"units": [1, 2, 4, 1], "stem_stride": 1}
+    assert shown["arc_r50_ms1mv2"]["backbone"] == {"units": [1, 2, 4, 1]}
+
+
 def test_tables_share_runs_and_seeds_are_runs_of_their_own(root: Path) -> None:
     tree = ablations.params(root, Ablations("demo", {"heads": (0,), "alone": (0, 2)}))
     assert {name: run.get("seed") for name, run in tree["runs"].items()} == {

@@ -1,0 +1,252 @@
+"""How do two sets in IJB's layout differ, in themselves and as trained networks see them?
+
+    python benchmarks/ijb_sets.py EVAL_FOLDER RUN [RUN ...] [--set IJBB] [--out FILE.json]
+    python benchmarks/ijb_sets.py ../shared/faces/eval .facet/ablations/faces/runs/qgface_{baseline,a}*/backbone
+
+One set a call, each RUN the folder of a trained backbone; prints a table with a column per run, and the mean of runs
+that differ by their seed alone. Asks what could move TAR at a low FAR:
+
+- templates: images and media of each, size of the face in its crop, how far the landmarks are from the template;
+- images: sharpness, brightness, contrast;
+- features: norms; how alike are images of one template, of one person in two templates, of two people;
+- tails: quantiles of the impostors' cosines, of image pairs by the sharpness of the poorer image and of template pairs;
+- concentration: share of the false matches at FAR 1e-3 that the tenth of templates with most of them takes part in;
+- unrecognisable: share of images that are no closer to any image of their person in another template than the median
+  impostor is;
+- what false matches come from: rank correlation of an impostor pair's cosine with how near the two templates are in
+  sharpness, brightness and size of the face, and with the cosine of the same images with a grey ellipse for the face.
+
+Shapes: N images, T templates, P pairs, D feature dimensions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+
+from stages.core.images.alignment import TEMPLATE_52, similarity
+from stages.core.metrics import features, pooling
+from stages.core.metrics.processing import Failure
+from stages.datasets import ijb
+from stages.embedding.embedder import Embedder
+
+Floats = NDArray[np.float64]
+Found = dict[str, float]
+FAR = 1e-3
+IMAGE_PAIRS = 400_000
+
+
+def landmark_facts(chosen: ijb.IjbSet) -> tuple[Floats, Floats]:
+    """Return the distance of the eyes in the crop in px, and the root mean square distance from the template in px."""
+    eyes_N = np.linalg.norm(chosen.landmarks_N52[:, 1] - chosen.landmarks_N52[:, 0], axis=1)
+    apart = []
+    for points_52 in chosen.landmarks_N52:
+        matrix_23 = similarity(points_52)
+        placed_52 = points_52 @ matrix_23[:, :2].T + matrix_23[:, 2]
+        apart.append(np.sqrt(np.mean(np.sum((placed_52 - TEMPLATE_52) ** 2, axis=1))))
+    return eyes_N, np.array(apart)
+
+
+def looks(image_NHW3: NDArray[np.uint8]) -> dict[str, Floats]:
+    """Return sharpness (log variance of the Laplacian), brightness and contrast (grey levels) of each image."""
+    grey = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in image_NHW3]
+    return {
+        "sharpness": np.array([np.log(cv2.Laplacian(image, cv2.CV_64F).var() + 1) for image in grey]),
+        "brightness": np.array([image.mean() for image in grey]),
+        "contrast": np.array([image.std() for image in grey]),
+    }
+
+
+def without_face(image_NHW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the images with an ellipse of grey where the face is."""
+    hidden = image_NHW3.copy()
+    for image in hidden:
+        cv2.ellipse(image, (56, 64), (34, 50), 0, 0, 360, (128, 128, 128), -1)
+    return hidden
+
+
+def subjects(chosen: ijb.IjbSet) -> dict[int, int]:
+    """Return a person of each template: templates of genuine pairs are one person's."""
+    owner: dict[int, int] = {int(t): int(t) for t in np.unique(chosen.template_N)}
+
+    def root(template: int) -> int:
+        while owner[template] != template:
+            template = owner[template]
+        return template
+
+    for one, other in zip(chosen.first_P[chosen.is_same_P], chosen.second_P[chosen.is_same_P], strict=True):
+        owner[root(int(one))] = root(int(other))
+    return {template: root(template) for template in owner}
+
+
+def of_set(chosen: ijb.IjbSet, seen: dict[str, Floats]) -> Found:
+    """Return what needs no network."""
+    eyes_N, apart_N = landmark_facts(chosen)
+    _, of_template_N, sizes = np.unique(chosen.template_N, return_inverse=True, return_counts=True)
+    media = np.array([np.unique(chosen.media_N[of_template_N == t]).size for t in range(sizes.size)])
+    found: Found = {
+        "templates": sizes.size, "images": of_template_N.size, "genuine pairs": int(chosen.is_same_P.sum()),
+        "impostor pairs": int((~chosen.is_same_P).sum()), "people": len(set(subjects(chosen).values())),
+        "images a template, mean": sizes.mean(), "images a template, largest": sizes.max(),
+        "templates of one image": float(np.mean(sizes == 1)), "media a template, mean": media.mean(),
+    }  # fmt: skip
+    for name, values_N in {"eyes in the crop, px": eyes_N, "landmarks off the template, px": apart_N, **seen}.items():
+        for percent in (5, 50, 95):
+            found[f"{name}, {percent} %"] = float(np.percentile(values_N, percent))
+    for name, values_N in seen.items():
+        within = [values_N[of_template_N == t].std() for t in range(sizes.size) if sizes[t] > 1]
+        found[f"{name}, deviation within a template"] = float(np.mean(within)) if within else float("nan")
+    return found
+
+
+def of_network(chosen: ijb.IjbSet, images: NDArray[np.uint8], seen: dict[str, Floats], run: Path) -> Found:
+    """Return what a run's network makes of the set."""
+    embed, rng = Embedder.load(run, flip=True), np.random.default_rng(0)
+    fused_ND = features.fuse(embed(images), "pre_norm_sum").astype(np.float64)
+    norm_N = np.linalg.norm(fused_ND, axis=1)
+    unit_ND = fused_ND / norm_N[:, None]
+    id_T, template_N = np.unique(chosen.template_N, return_inverse=True)
+    owner = subjects(chosen)
+    person_N = np.array([owner[int(template)] for template in id_T])[template_N]
+    found: Found = {f"norm, {percent} %": float(np.percentile(norm_N, percent)) for percent in (5, 50, 95)}
+    found["norm, rank correlation with sharpness"] = _rank(norm_N, seen["sharpness"])
+
+    one_P, two_P = rng.integers(0, norm_N.size, (2, IMAGE_PAIRS))
+    cosine_P = np.einsum("pd,pd->p", unit_ND[one_P], unit_ND[two_P])
+    apart_P = person_N[one_P] != person_N[two_P]
+    found |= _alike(unit_ND, template_N, person_N)
+    found["cosine, two people: mean"] = float(cosine_P[apart_P].mean())
+    found["cosine, two people: deviation"] = float(cosine_P[apart_P].std())
+    poorer_P = np.minimum(seen["sharpness"][one_P], seen["sharpness"][two_P])
+    edges = np.quantile(poorer_P, (1 / 3, 2 / 3))
+    for third, name in enumerate(("blurred", "middle", "sharp")):
+        chosen_P = apart_P & (np.digitize(poorer_P, edges) == third)
+        found[f"cosine, two people: 99.9 % of {name} pairs"] = float(np.quantile(cosine_P[chosen_P], 0.999))
+
+    mask_N = np.ones(norm_N.size, dtype=bool)
+    pooled = pooling.pool_templates(fused_ND.astype(np.float32), chosen.template_N, chosen.media_N, mask_N)
+    return found | _of_templates(chosen, images, seen, embed, np.asarray(pooled[1]), (unit_ND, template_N))
+
+
+def _alike(unit_ND: Floats, template_N: NDArray[np.int64], person_N: NDArray[np.int64]) -> Found:
+    inside, across, unknown = [], [], []
+    centre = unit_ND.mean(axis=0)
+    between = float(np.quantile(unit_ND[:2000] @ unit_ND[-2000:].T, 0.5))
+    for person in np.unique(person_N):
+        rows = np.flatnonzero(person_N == person)
+        cosine = unit_ND[rows] @ unit_ND[rows].T
+        same = template_N[rows][:, None] == template_N[rows][None]
+        off = ~np.eye(rows.size, dtype=bool)
+        inside.append(cosine[same & off])
+        across.append(cosine[~same])
+        if (~same).any():
+            best = np.where(same, -np.inf, cosine).max(axis=1)
+            unknown.append(best <= between)
+    return {
+        "cosine, one template: mean": float(np.concatenate(inside).mean()),
+        "cosine, one person, two templates: mean": float(np.concatenate(across).mean()),
+        "length of the mean unit feature": float(np.linalg.norm(centre)),
+        "unrecognisable images": float(np.concatenate(unknown).mean()),
+    }
+
+
+def _of_templates(
+    chosen: ijb.IjbSet, images: NDArray[np.uint8], seen: dict[str, Floats], embed: Embedder, pooled_TD: Floats,
+    of_images: tuple[Floats, NDArray[np.int64]],
+) -> Found:  # fmt: skip
+    id_T, template_N = np.unique(chosen.template_N), of_images[1]
+    one_P, two_P = np.searchsorted(id_T, chosen.first_P), np.searchsorted(id_T, chosen.second_P)
+    cosine_P = np.einsum("pd,pd->p", pooled_TD[one_P], pooled_TD[two_P])
+    genuine, impostor = cosine_P[chosen.is_same_P], cosine_P[~chosen.is_same_P]
+    found: Found = {}
+    for name, each in (("genuine", genuine), ("impostors", impostor)):
+        found |= {f"templates, {name}: mean": float(each.mean()), f"templates, {name}: deviation": float(each.std())}
+    for far in (1e-2, 1e-3, 1e-4):
+        threshold = np.quantile(impostor, 1 - far)
+        found[f"templates: threshold in deviations of the impostors at FAR {far:g}"] = float(
+            (threshold - impostor.mean()) / impostor.std()
+        )
+        found[f"TAR at FAR {far:g}"] = float(np.mean(genuine > threshold))
+    false_P = ~chosen.is_same_P & (cosine_P > np.quantile(impostor, 1 - FAR))
+    taking = np.bincount(np.concatenate([one_P[false_P], two_P[false_P]]), minlength=id_T.size)
+    most = np.argsort(taking)[-id_T.size // 10 :]
+    found["false matches with one of the tenth of templates"] = float(
+        np.mean(np.isin(one_P[false_P], most) | np.isin(two_P[false_P], most))
+    )
+    return found | _where_from(chosen, images, seen, embed, (one_P, two_P, cosine_P, template_N))
+
+
+def _where_from(
+    chosen: ijb.IjbSet, images: NDArray[np.uint8], seen: dict[str, Floats], embed: Embedder, pairs: tuple[Any, ...]
+) -> Found:
+    one_P, two_P, cosine_P, template_N = pairs
+    count_T = np.bincount(template_N)
+    apart_P = ~chosen.is_same_P
+    eyes_N, _ = landmark_facts(chosen)
+    found: Found = {}
+    for name, values_N in {**seen, "size of the face": np.log(eyes_N)}.items():
+        mean_T = np.bincount(template_N, weights=values_N) / count_T
+        near_P = -np.abs(mean_T[one_P] - mean_T[two_P])
+        found[f"impostors: rank correlation with nearness in {name}"] = _rank(cosine_P[apart_P], near_P[apart_P])
+        low_P = -np.maximum(mean_T[one_P], mean_T[two_P])
+        found[f"impostors: rank correlation with both low in {name}"] = _rank(cosine_P[apart_P], low_P[apart_P])
+    hidden_ND = features.fuse(embed(without_face(images)), "pre_norm_sum").astype(np.float32)
+    mask_N = np.ones(template_N.size, dtype=bool)
+    hidden_TD = np.asarray(pooling.pool_templates(hidden_ND, chosen.template_N, chosen.media_N, mask_N)[1])
+    hidden_P = np.einsum("pd,pd->p", hidden_TD[one_P], hidden_TD[two_P])
+    found["impostors: rank correlation with the cosine without faces"] = _rank(cosine_P[apart_P], hidden_P[apart_P])
+    threshold = np.quantile(hidden_P[apart_P], 1 - FAR)
+    found[f"TAR at FAR {FAR:g} without faces"] = float(np.mean(hidden_P[chosen.is_same_P] > threshold))
+    return found
+
+
+def _rank(one: Floats, other: Floats) -> float:
+    return float(scipy.stats.spearmanr(one, other).statistic)
+
+
+def main() -> None:
+    """Print what was found."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("eval_folder", type=Path, help="holds ijb/IJBB")
+    options.add_argument("runs", type=Path, nargs="+", help="folders of trained runs")
+    options.add_argument("--set", default="IJBB", help="IJBB or IJBC")
+    options.add_argument("--out", type=Path, help="write what was found as JSON too")
+    arguments = options.parse_args()
+    chosen = ijb.load(arguments.eval_folder / "ijb", arguments.set)
+    read = list(chosen.images())
+    if any(isinstance(image, Failure) for image in read):
+        raise SystemExit("an image of the set could not be read: this study wants all of them")
+    images = np.stack(read)
+    seen = looks(images)
+    columns: dict[str, list[Found]] = defaultdict(list)
+    for run in sorted(arguments.runs):
+        columns[re.sub(r"_s\d+$", "", run.absolute().parent.name)].append(of_network(chosen, images, seen, run))
+    out = {"set": of_set(chosen, seen), "runs": columns}
+    if arguments.out:
+        arguments.out.write_text(json.dumps(out, indent=1), encoding="utf-8")
+    print("\n".join(f"- {name}: {value:.4g}" for name, value in out["set"].items()))
+    names = list(columns)
+    print("\n| | " + " | ".join(f"{name} ({len(columns[name])})" for name in names) + " |\n|---|" + "--:|" * len(names))
+    for key in next(iter(columns.values()))[0]:
+        cells = [np.array([found[key] for found in columns[name]]) for name in names]
+        print(f"| {key} | " + " | ".join(_cell(cell) for cell in cells) + " |")
+
+
+def _cell(values: Floats) -> str:
+    return f"{values.mean():.4g}" + (f" ± {values.std(ddof=1):.2g}" if values.size > 1 else "")
+
+
+if __name__ == "__main__":
+    main()
