@@ -225,18 +225,18 @@ def main() -> None:
     options.add_argument("--out", type=Path, help="write what was found as JSON too")
     arguments = options.parse_args()
     chosen = ijb.load(arguments.eval_folder / "ijb", arguments.set)
-    read = list(chosen.images())
-    if any(isinstance(image, Failure) for image in read):
+    read = [image for image in chosen.images() if not isinstance(image, Failure)]
+    if len(read) < len(chosen.names):
         raise SystemExit("an image of the set could not be read: this study wants all of them")
     images = np.stack(read)
     seen = looks(images)
     columns: dict[str, list[Found]] = defaultdict(list)
     for run in sorted(arguments.runs):
         columns[re.sub(r"_s\d+$", "", run.absolute().parent.name)].append(of_network(chosen, images, seen, run))
-    out = {"set": of_set(chosen, seen), "runs": columns}
+    alone = of_set(chosen, seen)
     if arguments.out:
-        arguments.out.write_text(json.dumps(out, indent=1), encoding="utf-8")
-    print("\n".join(f"- {name}: {value:.4g}" for name, value in out["set"].items()))
+        arguments.out.write_text(json.dumps({"set": alone, "runs": columns}, indent=1), encoding="utf-8")
+    print("\n".join(f"- {name}: {value:.4g}" for name, value in alone.items()))
     names = list(columns)
     print("\n| | " + " | ".join(f"{name} ({len(columns[name])})" for name in names) + " |\n|---|" + "--:|" * len(names))
     for key in next(iter(columns.values()))[0]:
