@@ -41,6 +41,7 @@ from stages.core.metrics import features, pooling
 from stages.core.metrics.processing import Failure
 from stages.datasets import ijb
 from stages.embedding.embedder import Embedder
+from stages.quality import sharpness
 
 Floats = NDArray[np.float64]
 Found = dict[str, float]
@@ -48,22 +49,27 @@ FAR = 1e-3
 IMAGE_PAIRS = 400_000
 
 
-def landmark_facts(chosen: ijb.IjbSet) -> tuple[Floats, Floats]:
-    """Return the distance of the eyes in the crop in px, and the root mean square distance from the template in px."""
-    eyes_N = np.linalg.norm(chosen.landmarks_N52[:, 1] - chosen.landmarks_N52[:, 0], axis=1)
+def landmarks_off(chosen: ijb.IjbSet) -> Floats:
+    """Return how far the aligned landmarks are from the template: root mean square of each image, in px."""
     apart = []
     for points_52 in chosen.landmarks_N52:
         matrix_23 = similarity(points_52)
         placed_52 = points_52 @ matrix_23[:, :2].T + matrix_23[:, 2]
         apart.append(np.sqrt(np.mean(np.sum((placed_52 - TEMPLATE_52) ** 2, axis=1))))
-    return eyes_N, np.array(apart)
+    return np.array(apart)
+
+
+def pooled(embed: Embedder, images: NDArray[np.uint8], chosen: ijb.IjbSet) -> tuple[Floats, Floats]:
+    """Return the fused features of the images (N, D), and the unit embeddings of their templates (T, D)."""
+    fused_ND = features.fuse(embed(images), "pre_norm_sum")
+    return fused_ND.astype(np.float64), pooling.pool_templates(fused_ND, chosen.template_N, chosen.media_N)[1]
 
 
 def looks(image_NHW3: NDArray[np.uint8]) -> dict[str, Floats]:
-    """Return sharpness (log variance of the Laplacian), brightness and contrast (grey levels) of each image."""
+    """Return sharpness (the quality method's), brightness and contrast (grey levels) of each image."""
     grey = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in image_NHW3]
     return {
-        "sharpness": np.array([np.log(cv2.Laplacian(image, cv2.CV_64F).var() + 1) for image in grey]),
+        "sharpness": np.array([sharpness.Scorer().look(image) for image in image_NHW3]),
         "brightness": np.array([image.mean() for image in grey]),
         "contrast": np.array([image.std() for image in grey]),
     }
@@ -93,7 +99,7 @@ def subjects(chosen: ijb.IjbSet) -> dict[int, int]:
 
 def of_set(chosen: ijb.IjbSet, seen: dict[str, Floats]) -> Found:
     """Return what needs no network."""
-    eyes_N, apart_N = landmark_facts(chosen)
+    apart_N = landmarks_off(chosen)
     _, of_template_N, sizes = np.unique(chosen.template_N, return_inverse=True, return_counts=True)
     media = np.array([np.unique(chosen.media_N[of_template_N == t]).size for t in range(sizes.size)])
     found: Found = {
@@ -102,7 +108,7 @@ def of_set(chosen: ijb.IjbSet, seen: dict[str, Floats]) -> Found:
         "images a template, mean": sizes.mean(), "images a template, largest": sizes.max(),
         "templates of one image": float(np.mean(sizes == 1)), "media a template, mean": media.mean(),
     }  # fmt: skip
-    for name, values_N in {"eyes in the crop, px": eyes_N, "landmarks off the template, px": apart_N, **seen}.items():
+    for name, values_N in {"landmarks off the template, px": apart_N, **seen}.items():
         for percent in (5, 50, 95):
             found[f"{name}, {percent} %"] = float(np.percentile(values_N, percent))
     for name, values_N in seen.items():
@@ -114,7 +120,7 @@ def of_set(chosen: ijb.IjbSet, seen: dict[str, Floats]) -> Found:
 def of_network(chosen: ijb.IjbSet, images: NDArray[np.uint8], seen: dict[str, Floats], run: Path) -> Found:
     """Return what a run's network makes of the set."""
     embed, rng = Embedder.load(run, flip=True), np.random.default_rng(0)
-    fused_ND = features.fuse(embed(images), "pre_norm_sum").astype(np.float64)
+    fused_ND, pooled_TD = pooled(embed, images, chosen)
     norm_N = np.linalg.norm(fused_ND, axis=1)
     unit_ND = fused_ND / norm_N[:, None]
     id_T, template_N = np.unique(chosen.template_N, return_inverse=True)
@@ -135,9 +141,7 @@ def of_network(chosen: ijb.IjbSet, images: NDArray[np.uint8], seen: dict[str, Fl
         chosen_P = apart_P & (np.digitize(poorer_P, edges) == third)
         found[f"cosine, two people: 99.9 % of {name} pairs"] = float(np.quantile(cosine_P[chosen_P], 0.999))
 
-    mask_N = np.ones(norm_N.size, dtype=bool)
-    pooled = pooling.pool_templates(fused_ND.astype(np.float32), chosen.template_N, chosen.media_N, mask_N)
-    return found | _of_templates(chosen, images, seen, embed, np.asarray(pooled[1]), (unit_ND, template_N))
+    return found | _of_templates(chosen, images, seen, embed, pooled_TD, template_N)
 
 
 def _alike(unit_ND: Floats, template_N: NDArray[np.int64], person_N: NDArray[np.int64]) -> Found:
@@ -164,9 +168,9 @@ def _alike(unit_ND: Floats, template_N: NDArray[np.int64], person_N: NDArray[np.
 
 def _of_templates(
     chosen: ijb.IjbSet, images: NDArray[np.uint8], seen: dict[str, Floats], embed: Embedder, pooled_TD: Floats,
-    of_images: tuple[Floats, NDArray[np.int64]],
+    template_N: NDArray[np.int64],
 ) -> Found:  # fmt: skip
-    id_T, template_N = np.unique(chosen.template_N), of_images[1]
+    id_T = np.unique(chosen.template_N)
     one_P, two_P = np.searchsorted(id_T, chosen.first_P), np.searchsorted(id_T, chosen.second_P)
     cosine_P = np.einsum("pd,pd->p", pooled_TD[one_P], pooled_TD[two_P])
     genuine, impostor = cosine_P[chosen.is_same_P], cosine_P[~chosen.is_same_P]
@@ -194,17 +198,14 @@ def _where_from(
     one_P, two_P, cosine_P, template_N = pairs
     count_T = np.bincount(template_N)
     apart_P = ~chosen.is_same_P
-    eyes_N, _ = landmark_facts(chosen)
     found: Found = {}
-    for name, values_N in {**seen, "size of the face": np.log(eyes_N)}.items():
+    for name, values_N in seen.items():
         mean_T = np.bincount(template_N, weights=values_N) / count_T
         near_P = -np.abs(mean_T[one_P] - mean_T[two_P])
         found[f"impostors: rank correlation with nearness in {name}"] = _rank(cosine_P[apart_P], near_P[apart_P])
         low_P = -np.maximum(mean_T[one_P], mean_T[two_P])
         found[f"impostors: rank correlation with both low in {name}"] = _rank(cosine_P[apart_P], low_P[apart_P])
-    hidden_ND = features.fuse(embed(without_face(images)), "pre_norm_sum").astype(np.float32)
-    mask_N = np.ones(template_N.size, dtype=bool)
-    hidden_TD = np.asarray(pooling.pool_templates(hidden_ND, chosen.template_N, chosen.media_N, mask_N)[1])
+    _, hidden_TD = pooled(embed, without_face(images), chosen)
     hidden_P = np.einsum("pd,pd->p", hidden_TD[one_P], hidden_TD[two_P])
     found["impostors: rank correlation with the cosine without faces"] = _rank(cosine_P[apart_P], hidden_P[apart_P])
     threshold = np.quantile(hidden_P[apart_P], 1 - FAR)
@@ -229,7 +230,8 @@ def main() -> None:
     if len(read) < len(chosen.names):
         raise SystemExit("an image of the set could not be read: this study wants all of them")
     images = np.stack(read)
-    seen = looks(images)
+    eyes_N = np.linalg.norm(chosen.landmarks_N52[:, 1] - chosen.landmarks_N52[:, 0], axis=1)
+    seen = {**looks(images), "size of the face (log of the distance of the eyes, px)": np.log(eyes_N)}
     columns: dict[str, list[Found]] = defaultdict(list)
     for run in sorted(arguments.runs):
         columns[re.sub(r"_s\d+$", "", run.absolute().parent.name)].append(of_network(chosen, images, seen, run))
