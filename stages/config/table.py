@@ -80,7 +80,7 @@ class Table(BaseModel, extra="forbid", frozen=True):
     title: str = Field(min_length=1)
     source: str = Field(description="paper, table and commit from which the published numbers were copied")
     note: str = Field("", description="the table's question, in a paragraph")
-    findings: dict[str, Finding] = Field(default_factory=dict, description="by profile: what its results showed")
+    findings: dict[str, Finding] = Field(default_factory=dict, description="by scale: what its results showed")
     columns: tuple[Column, ...] = Field(min_length=1)
     rows: dict[str, Row] = Field(min_length=1)
     ablation: tuple[str, ...] = Field(

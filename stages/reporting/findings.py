@@ -33,9 +33,13 @@ class Found:
 
 
 def found(comparison: Comparison) -> Found | None:
-    """Return the finding of a table's profile, if somebody wrote one."""
-    finding = comparison.table.findings.get(comparison.scale.profile)
-    return None if finding is None else Found(finding, finding.digest == digest(comparison.lines))
+    """Return the finding about these results, else that of the profile about other results, else None.
+
+    By the digest first: scales that build on one another share a profile, and each may have its own finding.
+    """
+    here, there = digest(comparison.lines), comparison.table.findings
+    about = next((one for one in there.values() if one.digest == here), there.get(comparison.scale.profile))
+    return None if about is None else Found(about, about.digest == here)
 
 
 def digest(lines: Sequence[Line]) -> str:

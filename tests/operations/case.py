@@ -57,4 +57,4 @@ class Case:
     stays: tuple[str, ...] = ()
     """Patterns of temporary files that the next run does not have to remove."""
     slow: bool = False
-    """Takes seconds each time: not part of `make test`."""
+    """Takes many seconds: `make test` does not run it, not even without a fault."""

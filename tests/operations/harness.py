@@ -155,12 +155,19 @@ class Harness:
     def _clean_run(self, scene: Path, case: Case) -> tuple[list[str], dict[str, int]]:
         """Run without a fault; return our functions that ran, and how many operations of each kind."""
 
-        def watched() -> list[str]:
+        names = self.folder / "ran"
+
+        def watched() -> None:
             ran: set[str] = set()
+            # a file of names: worker processes, which are forked with the profile, report there too
+            told = os.open(names, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
 
             def note(frame: Any, event: str, argument: object) -> None:
                 if event == "call" and (module := frame.f_globals.get("__name__", "")).startswith(("stages.", "pipeline.")):
-                    ran.add(f"{module}.{frame.f_code.co_qualname}")
+                    function = f"{module}.{frame.f_code.co_qualname}"
+                    if function not in ran:
+                        ran.add(function)
+                        os.write(told, f"{function}\n".encode())
 
             self.library.failing_arm(os.fsencode(os.path.normpath(scene / case.within)), 0, 1, 0, 0)
             sys.setprofile(note)
@@ -169,11 +176,11 @@ class Harness:
             finally:
                 sys.setprofile(None)
                 self.library.failing_disarm()
-            return sorted(ran)
 
-        status, value, text = self._child(scene, watched)
+        status, _, text = self._child(scene, watched)
         assert status == 0, f"{case.name} fails without a fault: {text}"
-        return value, {name: self.library.failing_seen(number) for number, name in enumerate(OPERATIONS)}
+        counts = {name: self.library.failing_seen(number) for number, name in enumerate(OPERATIONS)}
+        return sorted(set(names.read_text().split())), counts
 
     def _armed(self, root: Path, scene: Path, work: Callable[[], object], fault: Fault, number: int) -> Tried:
         mask = sum(1 << OPERATIONS.index(name) for name in fault.of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +14,32 @@ from tests.operations.cases import ALL
 FAST = ["folder of results", "checkpoints of a finished training", "journals of runs", "lock entry", "side workspace"]
 
 
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("operations")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("operations")
+
+
+@pytest.fixture(scope="module")
+def library(folder: Path) -> Path:
     library = harness.build(folder)
     if library is None:
         pytest.skip("no C compiler, which makes operations fail")
+    return library
+
+
+@pytest.fixture(scope="module")
+def found(library: Path, folder: Path) -> dict[str, Any]:
     return harness.report(library, folder, FAST, ["killed"])
+
+
+@pytest.mark.slow
+def test_each_piece_of_work_runs_the_functions_that_it_covers(library: Path, folder: Path) -> None:
+    quick = [name for name, case in ALL.items() if not case.slow]
+    made = harness.report(library, folder, quick, [])
+    assert list(made) == quick
+    assert {name: sorted(missing) for name in quick if (missing := {*ALL[name].covers} - {*made[name]["ran"]})} == {}
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def _script() -> dict[str, Any]:
 
 def _draw_all() -> None:
     faces = [small_sets.face(number) for number in range(2)]
-    _drawing.draw_sheet(Path("pictures/sheet.png"), "norm", {"best": (faces, [1.0, 2.0])})
+    _drawing.draw_sheet(Path("pictures/sheet.png"), "norm", {"best": (faces, ["1.0", "2.0"])})
     demo_video.draw_curve(Path("pictures/curve.png"), {"a": [0.5] * len(demo_video.CURVE)})
     demo_video.write_video(Path("pictures/film.gif"), iter(faces), 2.0)
     demo_video.write_video(Path("pictures/film.mp4"), iter([np.ascontiguousarray(face) for face in faces]), 2.0)
@@ -153,7 +153,7 @@ CASES = [
         "pictures and films", "of `facet score --sheet` and `facet demo-video`",
         ("stages.tools._drawing.draw_sheet", "stages.tools.demo_video.draw_curve", "stages.tools.demo_video.write_video"),
         _draw_all, lambda: {name: size for path in ("sheet.png", "curve.png", "film.gif", "film.mp4")
-                            for name, size in _there(f"pictures/{path}")().items()}, slow=True,
+                            for name, size in _there(f"pictures/{path}")().items()},
     ),
     Case(
         "catalogue", "the page that a command writes", ("stages.tools.catalogue.main",), _catalogue,
