@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,13 +14,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image as PillowImage
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, OperationError
 from stages.embedding.embedder import Embedder
 from stages.models import lookup
 from stages.pictures import blur
 from stages.pictures import detect as faces
 from stages.pictures.blur import Gallery, Matcher, Probe
-from stages.runtime import artifacts, places, program, progress
+from stages.runtime import artifacts, files, places, program, progress
 from stages.tools._screen import Canvas, Screen
 
 EXAMPLES = """\
@@ -65,30 +67,56 @@ def sources(arguments: argparse.Namespace) -> tuple[Gallery, Iterator[Probe], li
 
 
 def write_video(out: Path, frames: Iterator[Canvas], frames_per_second: float) -> None:
-    """Write frames as MP4 or GIF, to a temporary file that is then moved.
+    """Write frames as MP4 or GIF; a film that was there stays until the new one is whole.
 
     Raises:
         ValueError: there is no frame, or this OpenCV writes no MP4.
+        OperationError: the film did not arrive on the disk.
     """
     first = next(frames, None)
     if first is None:
         raise InputError(NOTHING)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".partial-{out.name}")
-    if out.suffix == ".gif":
-        pictures = [PillowImage.fromarray(frame[:, :, ::-1]) for frame in (first, *frames)]
-        duration_ms = round(1000 / frames_per_second)
-        pictures[0].save(aside, save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0)
-    else:
-        height, width = first.shape[:2]
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(aside), code, frames_per_second, (width, height))
+    every = itertools.chain((first,), frames)
+    with files.replacing(out) as aside:
+        if out.suffix == ".gif":
+            pictures = [PillowImage.fromarray(frame[:, :, ::-1]) for frame in every]
+            duration_ms = round(1000 / frames_per_second)
+            pictures[0].save(aside, "GIF", save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0)
+        else:
+            aside.write_bytes(mp4(every, first.shape, frames_per_second))
+
+
+def mp4(frames: Iterator[Canvas], shape: Sequence[int], frames_per_second: float) -> bytes:
+    """Return the bytes of an MP4 of frames of one shape (height, width, 3).
+
+    OpenCV writes to a path alone, and says nothing where a write fails: so it writes elsewhere, and is read back.
+
+    Raises:
+        ValueError: this OpenCV writes no MP4.
+        OperationError: fewer frames can be read back than were written.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "film.mp4")
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), frames_per_second, (shape[1], shape[0]))
         if not writer.isOpened():
-            raise InputError(f"this OpenCV cannot write {out}: choose .gif")
-        for frame in (first, *frames):
+            raise InputError("this OpenCV writes no .mp4: choose .gif")
+        wanted = 0
+        for frame in frames:
             writer.write(frame)
+            wanted += 1
         writer.release()
-    aside.replace(out)
+        if (found := num_frames(path)) != wanted:
+            raise OperationError(f"{path}: {found} of {wanted} frames arrived on the disk: is it full?")
+        return path.read_bytes()
+
+
+def num_frames(path: Path) -> int:
+    """Return how many frames of a film can be read."""
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    while capture.grab():
+        count += 1
+    return count
 
 
 def draw_curve(path: Path, rates: dict[str, list[float]]) -> None:

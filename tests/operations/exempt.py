@@ -31,6 +31,7 @@ EXEMPT = {
     "stages.evaluate.fill": _FILLS,
     "stages.io.class_names.write": _FILLS,
     "stages.quality.scores_file.keep": _FILLS,
+    "stages.tools.demo_video.mp4": "writes to a temporary folder, and reads back what arrived there",
     "stages.tools.quality_pages.fill": _FILLS,
     "stages.training.positions._write": _FILLS + "; copies of another manifest go first, and nobody needs them",
     "pipeline.execution.dvc_patches.QueuedLock._acquire": _LOCK,
