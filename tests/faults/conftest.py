@@ -42,11 +42,12 @@ def note() -> Note:
         if not (given := os.environ.get("FACET_FAULTS")):
             return
         path = Path(given)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| fault", f"| {fault} |"))]
+        matrix, _, sections = (path.read_text(encoding="utf-8") if path.is_file() else "").partition("\n## ")
+        rows = [line for line in matrix.splitlines() if line.startswith("| ") and not line.startswith(("| fault", f"| {fault} |"))]
         shell = Path(os.environ.get("SHELL") or "/bin/sh").name
         where = f"{platform.system()}, Python {platform.python_version()}, DVC's commands through {shell}."
-        path.write_text("\n".join([HEAD + "\n".join([*rows, f"| {fault} | {outcome} |"]), "", where, ""]), encoding="utf-8")
+        matrix = "\n".join([HEAD + "\n".join([*rows, f"| {fault} | {outcome} |"]), "", where, ""])
+        path.write_text(matrix + (f"\n## {sections}" if sections else ""), encoding="utf-8")
 
     return write
 
