@@ -113,20 +113,25 @@ def main() -> None:
     arguments = options.parse_args()
     if arguments.target.exists():
         raise SystemExit(f"error: {arguments.target} is there already: name a new folder, or remove it")
-    shutil.copytree(arguments.source, arguments.target, copy_function=shutil.copyfile)
+    # made aside, so that a copy cut short is not taken for a whole one
+    aside = arguments.target.with_name(f".partial-{arguments.target.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(arguments.source, aside, copy_function=shutil.copyfile)
     counts: Counter[str] = Counter()
     rows: dict[str, list[Image]] = {way: [] for way in WAYS}
-    for path in spoiled(arguments.target):
+    for path in spoiled(aside):
         before_HW3 = decode(path.read_bytes())
-        after_HW3, way = spoil(before_HW3, path.relative_to(arguments.target).as_posix())
+        after_HW3, way = spoil(before_HW3, path.relative_to(aside).as_posix())
         path.write_bytes(encode(after_HW3, 95))
-        counts[f"{path.relative_to(arguments.target).parts[1]}: {way}"] += 1
+        counts[f"{path.relative_to(aside).parts[1]}: {way}"] += 1
         if len(rows[way]) < 12 and counts.total() % 97 < 4:
             rows[way] += [cv2.resize(image, (112, 112)) for image in (before_HW3, after_HW3)]
+    aside.rename(arguments.target)
     print("\n".join(f"{name} {count}" for name, count in sorted(counts.items())))
     if arguments.sheet:
         columns = min(len(images) for images in rows.values())
-        cv2.imwrite(str(arguments.sheet), np.vstack([np.hstack(images[:columns]) for images in rows.values()]))
+        if not cv2.imwrite(str(arguments.sheet), np.vstack([np.hstack(images[:columns]) for images in rows.values()])):
+            raise SystemExit(f"error: {arguments.sheet} could not be written")
 
 
 if __name__ == "__main__":

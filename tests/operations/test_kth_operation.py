@@ -14,8 +14,6 @@ from tests.operations.cases import ALL
 FAST = ["folder of results", "checkpoints of a finished training", "journals of runs", "lock entry", "side workspace"]
 
 
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("operations")
