@@ -88,9 +88,14 @@ WAYS: dict[str, Callable[[Image, np.random.Generator], Image]] = {
 }
 
 
+def generator(name: str) -> np.random.Generator:
+    """Return the random numbers of an image, which its name alone decides."""
+    return np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
+
+
 def spoil(image_HW3: Image, name: str) -> tuple[Image, str]:
     """Return an image spoiled as its name says, and the name of the way."""
-    rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
+    rng = generator(name)
     way = list(WAYS)[int(rng.integers(len(WAYS)))]
     return WAYS[way](image_HW3, rng), way
 

@@ -1,0 +1,95 @@
+"""Which kind of low quality does a training help with? Each way of spoiling alone, on IJB-B's mixed probes.
+
+    OMP_NUM_THREADS=1 python benchmarks/spoiled_ways.py EVAL_FOLDER RUN [RUN ...] [--out FILE.json]
+    python benchmarks/spoiled_ways.py ../shared/faces/eval .facet/ablations/faces_causes/runs/fc_adaface*/backbone
+
+Five times the images of all mixed probes are left as they are, or spoiled in one of the ways of harder_faces.py, and
+all template pairs are compared again. Prints TAR at FAR 1e-3 of each, in percent: mean and deviation of the runs that
+differ by their seed alone.
+
+Shapes: N images, T templates, P pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import harder_faces
+from stages.core.images.alignment import align
+from stages.core.images.degrade import encode
+from stages.core.metrics import features, pooling
+from stages.core.metrics.processing import decode
+from stages.datasets import ijb
+from stages.embedding.embedder import Embedder
+
+FAR = 1e-3
+AS_IT_IS = "as it is"
+Images = NDArray[np.uint8]
+
+
+def probes(eval_folder: Path, chosen: ijb.IjbSet) -> NDArray[np.bool_]:
+    """Return which images of the set belong to a mixed probe (N)."""
+    with (eval_folder.parent / harder_faces.PROBES).open(newline="") as stream:
+        names = {Path(row["FILENAME"]).name for row in csv.DictReader(stream)}
+    return np.array([name in names for name in chosen.names])
+
+
+def images(chosen: ijb.IjbSet, spoiled_N: NDArray[np.bool_], way: str) -> Images:
+    """Return the aligned images (N, 112, 112, 3), those of ``spoiled_N`` spoiled in a way, before they are aligned."""
+    made = []
+    for name, spoiled, landmarks_52 in zip(chosen.names, spoiled_N, chosen.landmarks_N52, strict=True):
+        image_HW3 = decode((chosen.crops / name).read_bytes())
+        if spoiled and way != AS_IT_IS:
+            image_HW3 = decode(encode(harder_faces.WAYS[way](image_HW3, harder_faces.generator(name)), 95))
+        made.append(align(image_HW3, landmarks_52))
+    return np.stack(made)
+
+
+def rate(chosen: ijb.IjbSet, embed: Embedder, image_NHW3: Images) -> float:
+    """Return TAR at FAR 1e-3 of the set's template pairs."""
+    fused_ND = features.fuse(embed(image_NHW3), "pre_norm_sum")
+    id_T, unit_TD = pooling.pool_templates(fused_ND, chosen.template_N, chosen.media_N)
+    one_P, two_P = np.searchsorted(id_T, chosen.first_P), np.searchsorted(id_T, chosen.second_P)
+    cosine_P = np.einsum("pd,pd->p", unit_TD[one_P], unit_TD[two_P])
+    threshold = np.quantile(cosine_P[~chosen.is_same_P], 1 - FAR)
+    return float(np.mean(cosine_P[chosen.is_same_P] > threshold))
+
+
+def main() -> None:
+    """Print the rates of each way."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("eval_folder", type=Path, help="holds ijb/IJBB, unpacked, not spoiled")
+    options.add_argument("runs", type=Path, nargs="+", help="folders of trained runs")
+    options.add_argument("--out", type=Path, help="write the rates of single runs as JSON too")
+    arguments = options.parse_args()
+    chosen = ijb.load(arguments.eval_folder / "ijb", "IJBB")
+    spoiled_N = probes(arguments.eval_folder, chosen)
+    rows: dict[str, dict[str, list[float]]] = {}
+    for way in (AS_IT_IS, *harder_faces.WAYS):
+        image_NHW3 = images(chosen, spoiled_N, way)
+        rows[way] = defaultdict(list)
+        for run in sorted(arguments.runs):
+            name = re.sub(r"_s\d+$", "", run.absolute().parent.name)
+            rows[way][name].append(rate(chosen, Embedder.load(run, flip=True), image_NHW3))
+        print(f"{way}: " + ", ".join(f"{name} {_cell(rates)}" for name, rates in rows[way].items()), flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def _cell(rates: list[float]) -> str:
+    return f"{100 * np.mean(rates):.1f}" + (f" ± {100 * np.std(rates, ddof=1):.1f}" if len(rates) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()
