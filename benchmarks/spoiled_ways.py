@@ -59,7 +59,7 @@ def images(chosen: ijb.IjbSet, spoiled_N: NDArray[np.bool_], way: str) -> Images
 def rate(chosen: ijb.IjbSet, embed: Embedder, image_NHW3: Images) -> float:
     """Return TAR at FAR 1e-3 of the set's template pairs."""
     fused_ND = features.fuse(embed(image_NHW3), "pre_norm_sum")
-    id_T, unit_TD = pooling.pool_templates(fused_ND, chosen.template_N, chosen.media_N)
+    id_T, unit_TD = pooling.pool_templates(fused_ND, chosen.template_N, chosen.media_N)[:2]
     one_P, two_P = np.searchsorted(id_T, chosen.first_P), np.searchsorted(id_T, chosen.second_P)
     cosine_P = np.einsum("pd,pd->p", unit_TD[one_P], unit_TD[two_P])
     threshold = np.quantile(cosine_P[~chosen.is_same_P], 1 - FAR)
