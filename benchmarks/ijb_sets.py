@@ -105,7 +105,7 @@ def of_set(chosen: ijb.IjbSet, seen: dict[str, Floats]) -> Found:
     found: Found = {
         "templates": sizes.size, "images": of_template_N.size, "genuine pairs": int(chosen.is_same_P.sum()),
         "impostor pairs": int((~chosen.is_same_P).sum()), "people": len(set(subjects(chosen).values())),
-        "images a template, mean": sizes.mean(), "images a template, largest": sizes.max(),
+        "images a template, mean": sizes.mean(), "images a template, largest": int(sizes.max()),
         "templates of one image": float(np.mean(sizes == 1)), "media a template, mean": media.mean(),
     }  # fmt: skip
     for name, values_N in {"landmarks off the template, px": apart_N, **seen}.items():
