@@ -104,9 +104,13 @@ def spoiled(folder: Path) -> Iterator[Path]:
     """Yield the files of a data folder that are spoiled, in a fixed order."""
     yield from sorted(folder.glob("eval/tinyface/aligned_pad_0.1_pad_high/Probe/*"))
     yield from sorted(path for path in folder.glob("eval/scface/aligned/*_cam[1-5]_*"))
+    yield from (folder / "eval/ijb/IJBB/loose_crop" / name for name in sorted(mixed_probes(folder)))
+
+
+def mixed_probes(folder: Path) -> set[str]:
+    """Return the names of the images of IJB-B's mixed probes."""
     with (folder / PROBES).open(newline="") as stream:
-        names = {Path(row["FILENAME"]).name for row in csv.DictReader(stream)}
-    yield from (folder / "eval/ijb/IJBB/loose_crop" / name for name in sorted(names))
+        return {Path(row["FILENAME"]).name for row in csv.DictReader(stream)}
 
 
 def main() -> None:

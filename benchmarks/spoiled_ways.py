@@ -3,9 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/spoiled_ways.py EVAL_FOLDER RUN [RUN ...] [--out FILE.json]
     python benchmarks/spoiled_ways.py ../shared/faces/eval .facet/ablations/faces_causes/runs/fc_adaface*/backbone
 
-Five times the images of all mixed probes are left as they are, or spoiled in one of the ways of harder_faces.py, and
-all template pairs are compared again. Prints TAR at FAR 1e-3 of each, in percent: mean and deviation of the runs that
-differ by their seed alone.
+Compares all template pairs five times: with the images of the mixed probes as they are, and spoiled in each of the four
+ways of harder_faces.py. Prints TAR at FAR 1e-3 in percent: mean and deviation of runs that differ by their seed alone.
 
 Shapes: N images, T templates, P pairs.
 """
@@ -13,7 +12,6 @@ Shapes: N images, T templates, P pairs.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
@@ -36,13 +34,6 @@ from stages.embedding.embedder import Embedder
 FAR = 1e-3
 AS_IT_IS = "as it is"
 Images = NDArray[np.uint8]
-
-
-def probes(eval_folder: Path, chosen: ijb.IjbSet) -> NDArray[np.bool_]:
-    """Return which images of the set belong to a mixed probe (N)."""
-    with (eval_folder.parent / harder_faces.PROBES).open(newline="") as stream:
-        names = {Path(row["FILENAME"]).name for row in csv.DictReader(stream)}
-    return np.array([name in names for name in chosen.names])
 
 
 def images(chosen: ijb.IjbSet, spoiled_N: NDArray[np.bool_], way: str) -> Images:
@@ -74,7 +65,8 @@ def main() -> None:
     options.add_argument("--out", type=Path, help="write the rates of single runs as JSON too")
     arguments = options.parse_args()
     chosen = ijb.load(arguments.eval_folder / "ijb", "IJBB")
-    spoiled_N = probes(arguments.eval_folder, chosen)
+    probes = harder_faces.mixed_probes(arguments.eval_folder.absolute().parent)
+    spoiled_N = np.array([name in probes for name in chosen.names])
     rows: dict[str, dict[str, list[float]]] = {}
     for way in (AS_IT_IS, *harder_faces.WAYS):
         image_NHW3 = images(chosen, spoiled_N, way)
