@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import harder_faces
+from benchmarks.studies import harder_faces
 from stages.core.images.degrade import encode
 from tests.support import ROOT
 
@@ -37,7 +37,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def run(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, ROOT / "benchmarks/harder_faces.py", source, target]
+    program = [sys.executable, ROOT / "benchmarks/studies/harder_faces.py", source, target]
     return subprocess.run(program, text=True, capture_output=True, check=False)
 
 

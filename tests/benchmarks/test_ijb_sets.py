@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import ijb_sets
+from benchmarks.studies import ijb_sets
 from stages.datasets import ijb
 from tests.stages import small_sets
 

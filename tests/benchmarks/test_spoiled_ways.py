@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from benchmarks import harder_faces, spoiled_ways
+from benchmarks.studies import harder_faces, spoiled_ways
 from stages.core.metrics import features
 from stages.datasets import ijb
 from stages.embedding.embedder import Embedder

@@ -1,6 +1,6 @@
 """Does the set for IG-FIQA's claim do what it says? CCS of its low-variance classes is high, though quality is low.
 
-    OMP_NUM_THREADS=1 python benchmarks/low_variance.py FOLDER [--objectives cr_fiqa,ig_fiqa,other] [--seed 0]
+    OMP_NUM_THREADS=1 python benchmarks/studies/low_variance.py FOLDER [--objectives cr_fiqa,ig_fiqa,other] [--seed 0]
 
 Draws 250 people x 20 images twice, without and with 30 % low-variance classes, trains the demo's network with ArcFace
 and CR-FIQA on both, shorter than the demo, and looks at the CCS (the pseudo-label before the division) of every
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import matplotlib
 
@@ -28,8 +28,8 @@ import pandas as pd
 import scipy.stats
 import torch
 
-from benchmarks import studied_data
-from benchmarks.premise import ROOT, SHORT, Recipe, config_of
+from benchmarks.studies import studied_data
+from benchmarks.studies.premise import ROOT, SHORT, Recipe, config_of
 from stages.core.losses import classifiability
 from stages.core.losses.class_cosines import own_and_nearest
 from stages.core.metrics.processing import decode

@@ -1,7 +1,7 @@
 """Which kind of low quality does a training help with? Each way of spoiling alone, on IJB-B's mixed probes.
 
-    OMP_NUM_THREADS=1 python benchmarks/spoiled_ways.py EVAL_FOLDER RUN [RUN ...] [--out FILE.json]
-    python benchmarks/spoiled_ways.py ../shared/faces/eval .facet/ablations/faces_causes/runs/fc_adaface*/backbone
+    OMP_NUM_THREADS=1 python benchmarks/studies/spoiled_ways.py EVAL_FOLDER RUN [RUN ...] [--out FILE.json]
+    python benchmarks/studies/spoiled_ways.py ../shared/faces/eval .facet/ablations/faces_causes/runs/fc_*/backbone
 
 Compares all template pairs five times: with the images of the mixed probes as they are, and spoiled in each of the four
 ways of harder_faces.py. Prints TAR at FAR 1e-3 in percent: mean and deviation of runs that differ by their seed alone.
@@ -18,12 +18,12 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import harder_faces
+from benchmarks.studies import harder_faces
 from stages.core.images.alignment import align
 from stages.core.images.degrade import encode
 from stages.core.metrics import features, pooling

@@ -1,7 +1,7 @@
 """How do two sets in IJB's layout differ, in themselves and as trained networks see them?
 
-    python benchmarks/ijb_sets.py EVAL_FOLDER RUN [RUN ...] [--set IJBB] [--out FILE.json]
-    python benchmarks/ijb_sets.py ../shared/faces/eval .facet/ablations/faces/runs/qgface_{baseline,a}*/backbone
+    python benchmarks/studies/ijb_sets.py EVAL_FOLDER RUN [RUN ...] [--set IJBB] [--out FILE.json]
+    python benchmarks/studies/ijb_sets.py ../shared/faces/eval .facet/ablations/faces/runs/qgface_{baseline,a}*/backbone
 
 One set a call, each RUN the folder of a trained backbone; prints a table with a column per run, and the mean of runs
 that differ by their seed alone. Asks what could move TAR at a low FAR:
@@ -29,7 +29,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import cv2
 import numpy as np

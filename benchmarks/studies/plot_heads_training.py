@@ -1,6 +1,6 @@
 """Trains every head on the synthetic demo set and draws all training curves in one picture.
 
-    python benchmarks/plot_heads_training.py FOLDER [--heads adaface,arcface] [--epochs 8] [--out PICTURE]
+    python benchmarks/studies/plot_heads_training.py FOLDER [--heads adaface,arcface] [--epochs 8] [--out PICTURE]
 
 FOLDER has data/demo and data/unpacked/demo (`dvc repro unpack@demo` in a clone). Everything but the head is the demo
 profile's. A head that has its curve in FOLDER/results/curves is not trained again, so that they can be made one by one.
@@ -16,20 +16,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import matplotlib.pyplot as plt
 import yaml
 
 from stages import train_backbone
-from stages.config.params import merge
 from stages.config.training import Config
 from stages.runtime import devices, plugins
+from stages.runtime.merge import merge
 from stages.training import loop
 from stages.training.checkpoints import Checkpoints
 from stages.training.dataset import open_records
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HEADS: dict[str, dict[str, Any]] = {
     "adaface": {"margin": 0.4, "h": 0.333},
     "arcface": {"margin": 0.5},

@@ -1,4 +1,4 @@
-"""Pictures and a table of what benchmarks/premise.py has measured."""
+"""Pictures and a table of what benchmarks/studies/premise.py has measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.studied_data import LEVELS
+from benchmarks.studies.studied_data import LEVELS
 from stages.runtime import artifacts
 
 Run = list[dict[str, float]]

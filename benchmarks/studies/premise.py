@@ -1,6 +1,6 @@
 """Under which training do feature norm and P_y rise with known quality? Trains the demo's network in many ways.
 
-    OMP_NUM_THREADS=1 python benchmarks/premise.py FOLDER [--recipes low0_aug0,...] [--seeds 0,1] [--list]
+    OMP_NUM_THREADS=1 python benchmarks/studies/premise.py FOLDER [--recipes low0_aug0,...] [--seeds 0,1] [--list]
 
 Draws 150 people x 20 images with each share of low quality, trains with the real trainer, and after every epoch looks
 at new images of known quality: of 60 people that are trained on (norm, and P_y: the softmax over scaled cosines
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import scipy.stats
@@ -29,20 +29,20 @@ import yaml
 from torch import nn
 from torch.nn import functional
 
-from benchmarks import premise_plots, studied_data
-from benchmarks.studied_data import LEVELS, Held
-from stages.config.params import merge
+from benchmarks.studies import premise_plots, studied_data
+from benchmarks.studies.studied_data import LEVELS, Held
 from stages.config.training import Config
 from stages.core.images.pixels import ColorOrder
 from stages.core.losses.head import CosineHead
 from stages.embedding.embedder import Embedder
 from stages.models import model_files
 from stages.runtime import artifacts, devices, plugins
+from stages.runtime.merge import merge
 from stages.training import loop
 from stages.training.checkpoints import Checkpoints
 from stages.training.dataset import open_records
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IDENTITIES, IMAGES, HELD = 150, 20, 60
 SHARES = (0.0, 0.1, 0.25, 0.5)
 SHORT = {"epochs": 6, "milestones": [4, 5], "margin_warmup_epochs": 4}

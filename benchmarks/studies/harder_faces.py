@@ -1,6 +1,6 @@
 """Copies a data folder and spoils the low-quality images of its test sets, in ways that no augmentation of ours has.
 
-    python benchmarks/harder_faces.py ../shared/faces ../harder_faces [--sheet FILE.png]
+    python benchmarks/studies/harder_faces.py ../shared/faces ../harder_faces [--sheet FILE.png]
 
 TinyFace's probes, SCface's cameras 1 to 5, and the images of IJB-B's mixed probes are spoiled, each in one of four
 ways: motion blur, occlusion, exposure, a chain of compressions. The name of an image decides its way and strength, so
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import cv2
 import numpy as np

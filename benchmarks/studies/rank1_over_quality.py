@@ -3,7 +3,7 @@
 Draws the demo's training set, trains the demo's network on it with CosFace, then identifies probes of people
 it has never seen, at several known qualities, in a gallery of one clean image each.
 
-    OMP_NUM_THREADS=1 python benchmarks/rank1_over_quality.py --epochs 8
+    OMP_NUM_THREADS=1 python benchmarks/studies/rank1_over_quality.py --epochs 8
 """
 
 from __future__ import annotations
