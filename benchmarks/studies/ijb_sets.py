@@ -65,6 +65,22 @@ def pooled(embed: Embedder, images: NDArray[np.uint8], chosen: ijb.IjbSet) -> tu
     return fused_ND.astype(np.float64), pooling.pool_templates(fused_ND, chosen.template_N, chosen.media_N)[1]
 
 
+def pairs(chosen: ijb.IjbSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of both templates of each pair, among the template ids, rising."""
+    id_T = np.unique(chosen.template_N)
+    return np.searchsorted(id_T, chosen.first_P), np.searchsorted(id_T, chosen.second_P)
+
+
+def rate(cosine_P: Floats, is_same_P: NDArray[np.bool_], far: float = FAR) -> float:
+    """Return TAR at a FAR: the share of genuine pairs above that quantile of the impostors."""
+    return float(np.mean(cosine_P[is_same_P] > np.quantile(cosine_P[~is_same_P], 1 - far)))
+
+
+def row_of(run: Path) -> str:
+    """Return the name of a run's folder without its seed."""
+    return re.sub(r"_s\d+$", "", run.absolute().parent.name)
+
+
 def looks(image_NHW3: NDArray[np.uint8]) -> dict[str, Floats]:
     """Return sharpness (the quality method's), brightness and contrast (grey levels) of each image."""
     grey = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in image_NHW3]
@@ -170,8 +186,7 @@ def _of_templates(
     chosen: ijb.IjbSet, images: NDArray[np.uint8], seen: dict[str, Floats], embed: Embedder, pooled_TD: Floats,
     template_N: NDArray[np.int64],
 ) -> Found:  # fmt: skip
-    id_T = np.unique(chosen.template_N)
-    one_P, two_P = np.searchsorted(id_T, chosen.first_P), np.searchsorted(id_T, chosen.second_P)
+    one_P, two_P = pairs(chosen)
     cosine_P = np.einsum("pd,pd->p", pooled_TD[one_P], pooled_TD[two_P])
     genuine, impostor = cosine_P[chosen.is_same_P], cosine_P[~chosen.is_same_P]
     found: Found = {}
@@ -182,10 +197,10 @@ def _of_templates(
         found[f"templates: threshold in deviations of the impostors at FAR {far:g}"] = float(
             (threshold - impostor.mean()) / impostor.std()
         )
-        found[f"TAR at FAR {far:g}"] = float(np.mean(genuine > threshold))
+        found[f"TAR at FAR {far:g}"] = rate(cosine_P, chosen.is_same_P, far)
     false_P = ~chosen.is_same_P & (cosine_P > np.quantile(impostor, 1 - FAR))
-    taking = np.bincount(np.concatenate([one_P[false_P], two_P[false_P]]), minlength=id_T.size)
-    most = np.argsort(taking)[-id_T.size // 10 :]
+    taking = np.bincount(np.concatenate([one_P[false_P], two_P[false_P]]), minlength=len(pooled_TD))
+    most = np.argsort(taking)[-len(pooled_TD) // 10 :]
     found["false matches with one of the tenth of templates"] = float(
         np.mean(np.isin(one_P[false_P], most) | np.isin(two_P[false_P], most))
     )
@@ -208,8 +223,7 @@ def _where_from(
     _, hidden_TD = pooled(embed, without_face(images), chosen)
     hidden_P = np.einsum("pd,pd->p", hidden_TD[one_P], hidden_TD[two_P])
     found["impostors: rank correlation with the cosine without faces"] = _rank(cosine_P[apart_P], hidden_P[apart_P])
-    threshold = np.quantile(hidden_P[apart_P], 1 - FAR)
-    found[f"TAR at FAR {FAR:g} without faces"] = float(np.mean(hidden_P[chosen.is_same_P] > threshold))
+    found[f"TAR at FAR {FAR:g} without faces"] = rate(hidden_P, chosen.is_same_P)
     return found
 
 
@@ -234,7 +248,7 @@ def main() -> None:
     seen = {**looks(images), "size of the face (log of the distance of the eyes, px)": np.log(eyes_N)}
     columns: dict[str, list[Found]] = defaultdict(list)
     for run in sorted(arguments.runs):
-        columns[re.sub(r"_s\d+$", "", run.absolute().parent.name)].append(of_network(chosen, images, seen, run))
+        columns[row_of(run)].append(of_network(chosen, images, seen, run))
     alone = of_set(chosen, seen)
     if arguments.out:
         arguments.out.write_text(json.dumps({"set": alone, "runs": columns}, indent=1), encoding="utf-8")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -23,15 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.studies import harder_faces
+from benchmarks.studies import harder_faces, ijb_sets
 from stages.core.images.alignment import align
 from stages.core.images.degrade import encode
-from stages.core.metrics import features, pooling
 from stages.core.metrics.processing import decode
 from stages.datasets import ijb
 from stages.embedding.embedder import Embedder
 
-FAR = 1e-3
 AS_IT_IS = "as it is"
 Images = NDArray[np.uint8]
 
@@ -49,12 +46,9 @@ def images(chosen: ijb.IjbSet, spoiled_N: NDArray[np.bool_], way: str) -> Images
 
 def rate(chosen: ijb.IjbSet, embed: Embedder, image_NHW3: Images) -> float:
     """Return TAR at FAR 1e-3 of the set's template pairs."""
-    fused_ND = features.fuse(embed(image_NHW3), "pre_norm_sum")
-    id_T, unit_TD = pooling.pool_templates(fused_ND, chosen.template_N, chosen.media_N)[:2]
-    one_P, two_P = np.searchsorted(id_T, chosen.first_P), np.searchsorted(id_T, chosen.second_P)
-    cosine_P = np.einsum("pd,pd->p", unit_TD[one_P], unit_TD[two_P])
-    threshold = np.quantile(cosine_P[~chosen.is_same_P], 1 - FAR)
-    return float(np.mean(cosine_P[chosen.is_same_P] > threshold))
+    unit_TD = ijb_sets.pooled(embed, image_NHW3, chosen)[1]
+    one_P, two_P = ijb_sets.pairs(chosen)
+    return ijb_sets.rate(np.einsum("pd,pd->p", unit_TD[one_P], unit_TD[two_P]), chosen.is_same_P)
 
 
 def main() -> None:
@@ -65,15 +59,13 @@ def main() -> None:
     options.add_argument("--out", type=Path, help="write the rates of single runs as JSON too")
     arguments = options.parse_args()
     chosen = ijb.load(arguments.eval_folder / "ijb", "IJBB")
-    probes = harder_faces.mixed_probes(arguments.eval_folder.absolute().parent)
-    spoiled_N = np.array([name in probes for name in chosen.names])
+    spoiled_N = np.isin(chosen.template_N, ijb.load_search(arguments.eval_folder / "ijb", "IJBB").probe_template_P)
     rows: dict[str, dict[str, list[float]]] = {}
     for way in (AS_IT_IS, *harder_faces.WAYS):
         image_NHW3 = images(chosen, spoiled_N, way)
         rows[way] = defaultdict(list)
         for run in sorted(arguments.runs):
-            name = re.sub(r"_s\d+$", "", run.absolute().parent.name)
-            rows[way][name].append(rate(chosen, Embedder.load(run, flip=True), image_NHW3))
+            rows[way][ijb_sets.row_of(run)].append(rate(chosen, Embedder.load(run, flip=True), image_NHW3))
         print(f"{way}: " + ", ".join(f"{name} {_cell(rates)}" for name, rates in rows[way].items()), flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
